@@ -1,0 +1,58 @@
+# The targets a person needs; `make` alone lists them. Everything lands in .venv; PYTHON names the Python
+# that makes it: make install PYTHON=python3.12
+
+PYTHON := python3
+SHELL := /bin/sh
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
+ARGS :=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-all check bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+install: .venv/.installed ## the environment, and in it .venv/bin/t5smith
+
+demo: install ## train a tiny Norwegian T5, from text to a Hugging Face folder
+	$(BIN)/t5smith run norwegian-tiny $(ARGS)
+
+test: .venv/.installed-test ## all tests but the slow ones
+	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
+
+test-all: .venv/.installed-test ## all tests
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+check: .venv/.installed-test ## format, lint, types, and what the documents point to
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -p no:xdist -p no:cacheprovider tests/test_docs.py
+
+bench: .venv/.installed-test ## run benchmarks/*.py
+	@for file in benchmarks/*.py; do \
+	  if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; fi; \
+	done
+
+lock: .venv/.installed ## resolve pyproject.toml anew into requirements/*.txt
+	$(BIN)/python tools/lock.py
+
+clean: ## remove the environment and every cache; runs/ stays
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The locked versions first, then t5smith itself, built with what the lock brought along.
+.venv/.installed: requirements/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "t5smith needs Python 3.11 or newer with its venv module; \
+	$(PYTHON) is not: make install PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) -r requirements/lock.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.installed-test: .venv/.installed requirements/test.lock.txt
+	$(PIP) -r requirements/test.lock.txt
+	@touch $@

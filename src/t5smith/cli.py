@@ -1,0 +1,332 @@
+"""The command `t5smith`: each verb is a thin wrapper of one public function of the same name.
+
+A recipe verb reads `t5smith VERB [RECIPE] [--dotted.setting VALUE ...]`: the preset or file is loaded
+first, and flags change single settings of it. Results go to stdout, all else to stderr.
+What a verb needs is imported when that verb runs, so that help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from t5smith import __version__
+from t5smith.errors import T5smithError
+from t5smith.flags import parse
+from t5smith.presets import headline, load, presets
+from t5smith.recipe import Recipe
+
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+OVERVIEW = f"""\
+t5smith {__version__}: pre-train a T5 for your language, raw text in, a Hugging Face T5 out
+
+usage: t5smith VERB [RECIPE] [--dotted.setting VALUE ...] [--json] [--help]
+
+the whole job
+  run        every stage below, in order; what is finished and unchanged is not done again
+
+its stages
+  vocab      text -> tokenizer
+  prepare    text and tokenizer -> token store
+  train      token store -> checkpoints and metrics
+  evaluate   checkpoint -> held-out figures
+  export     checkpoint -> Hugging Face folder
+
+a look inside
+  generate   fill in the masked spans of a text
+  inspect    what the encoder and the decoder see of a text
+  recipes    the recipes that come with t5smith
+
+RECIPE is one of them or a .toml file. Begin with: t5smith run norwegian-tiny
+t5smith VERB --help lists every setting; t5smith --version says which t5smith this is."""
+
+
+@dataclass(frozen=True)
+class RecipeCommand:
+    """What every recipe verb takes."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
+class GenerateCommand:
+    """Fill in the masked spans of texts."""
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
+    """A run folder or an exported model folder."""
+    text: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[TEXT ...]")] = ()
+    """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing; none: a text a line on stdin."""
+    max_new_tokens: int = 64
+    """Longest answer, in tokens."""
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
+class InspectCommand:
+    """Show what the encoder and the decoder see of a text."""
+
+    text: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT")]
+    """The text to mask."""
+    noise: tuple[str, ...] = ()
+    """Parts of the text to mask; none: they are drawn at random. A part is widened to whole tokens."""
+    tokenizer: Path | None = None
+    """A tokenizer folder, or a run or model folder with one; none: a small one that comes with t5smith."""
+    seed: int = 0
+    """Decides the random mask."""
+    noise_density: float = 0.15
+    """Share of the tokens that a random mask hides."""
+    mean_noise_span_length: float = 3.0
+    """Mean length of its spans, in tokens."""
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+    html: Path | None = None
+    """Write the same as a page into this file."""
+
+
+@dataclass(frozen=True)
+class RecipesCommand:
+    """List the recipes that come with t5smith."""
+
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
+class RecipeVerb:
+    """A verb of a recipe: the function behind it, and the kind of folder that it makes."""
+
+    help: str
+    module: str
+    kind: str | None = None
+
+
+RECIPE_VERBS = {
+    "run": RecipeVerb("Do the whole job; what is finished and unchanged is not done again.", "t5smith.run"),
+    "vocab": RecipeVerb("Train a tokenizer on the recipe's text.", "t5smith.vocab.train", "vocab"),
+    "prepare": RecipeVerb("Turn the recipe's text into a token store.", "t5smith.corpus.prepare", "store"),
+    "train": RecipeVerb("Train the model on the token store.", "t5smith.train.loop", "checkpoint"),
+    "evaluate": RecipeVerb(
+        "Measure the trained model on held-out text.", "t5smith.evaluate.score", "evaluation"
+    ),
+    "export": RecipeVerb(
+        "Write the trained model as a Hugging Face folder.", "t5smith.interop.huggingface", "model"
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. 0: done; 2: the user's mistake; 130 or 143: stopped."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _sigterm_unwinds():
+            code = _dispatch(args)
+            sys.stdout.flush()
+            return code
+    except T5smithError as error:
+        print(f"t5smith: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("t5smith: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except _Terminated:
+        print("t5smith: stopped by SIGTERM; the same command goes on from here", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python flushes stdout once more on exit: let that succeed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        # Training that was asked to stop has saved its state and brings its own code; the rest are bugs.
+        code = getattr(error, "exit_code", None)
+        if not isinstance(code, int):
+            raise
+        print(f"t5smith: {error}", file=sys.stderr)
+        return code
+    except SystemExit as exit_:  # tyro: 0 after --help, 2 after a refusal
+        return exit_.code if isinstance(exit_.code, int) else 2
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(OVERVIEW)
+    elif args[0] in ("-V", "--version"):
+        print(f"t5smith {__version__}")
+    elif args[0] in RECIPE_VERBS:
+        _recipe_verb(args[0], args[1:])
+    elif args[0] in OTHER_VERBS:
+        OTHER_VERBS[args[0]](args[1:])
+    else:
+        known = [*RECIPE_VERBS, *OTHER_VERBS]
+        near = difflib.get_close_matches(args[0], known, n=1)
+        raise T5smithError(
+            "there is no such verb",
+            where=args[0],
+            expected=f"one of {', '.join(known)}",
+            fix=f"did you mean {near[0]!r}?" if near else None,
+        )
+    return 0
+
+
+def _recipe_verb(verb: str, args: list[str]) -> None:
+    named = bool(args) and not args[0].startswith("-")
+    recipe = load(args[0] if named else None)
+    spec = RECIPE_VERBS[verb]
+    command = parse(
+        RecipeCommand,
+        args[1:] if named else args,
+        prog=f"t5smith {verb} {args[0] if named else '[RECIPE]'}",
+        description=f"{spec.help} RECIPE is a preset or a .toml file; the defaults below are its settings.",
+        default=RecipeCommand(recipe),
+    )
+    result = _function(spec.module, verb)(command.recipe)
+    if isinstance(result, Path):
+        _print_folder(result, spec.kind, command.json)
+    else:
+        _print_facts(result, command.json)
+
+
+def _generate(args: list[str]) -> None:
+    command = parse(GenerateCommand, args, prog="t5smith generate")
+    if command.max_new_tokens < 1:
+        raise T5smithError(
+            f"{command.max_new_tokens} cannot be used", where="--max-new-tokens", expected="1 or more"
+        )
+    texts = _utf8(command.text or _lines_of_stdin())
+    answers: list[str] = _function("t5smith.evaluate.generate", "generate")(
+        command.model, texts, max_new_tokens=command.max_new_tokens
+    )
+    if command.json:
+        pairs = [{"text": text, "answer": answer} for text, answer in zip(texts, answers, strict=True)]
+        print(json.dumps({"model": str(command.model), "answers": pairs}, ensure_ascii=False))
+    else:
+        print("\n".join(answers))
+
+
+def _inspect(args: list[str]) -> None:
+    command = parse(InspectCommand, args, prog="t5smith inspect")
+    trace = _function("t5smith.inspect.trace", "inspect")(
+        _utf8([command.text])[0],
+        noise=tuple(_utf8(command.noise)),
+        tokenizer=command.tokenizer,
+        seed=command.seed,
+        noise_density=command.noise_density,
+        mean_noise_span_length=command.mean_noise_span_length,
+    )
+    if command.html is not None:
+        page = _function("t5smith.inspect.render", "as_html")(trace)
+        try:
+            command.html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise T5smithError(f"cannot be written ({reason})", where=command.html) from None
+    if command.json:
+        print(json.dumps(_function("t5smith.inspect.render", "as_json")(trace), ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        _function("t5smith.inspect.render", "show")(trace, Console(highlight=False))
+
+
+def _recipes(args: list[str]) -> None:
+    command = parse(RecipesCommand, args, prog="t5smith recipes")
+    known = {name: headline(path) for name, path in presets().items()}
+    if command.json:
+        print(json.dumps(known, ensure_ascii=False))
+    else:
+        width = max(map(len, known))
+        print("\n".join(f"{name:<{width}}  {line}" for name, line in known.items()))
+
+
+OTHER_VERBS: dict[str, Callable[[list[str]], None]] = {
+    "generate": _generate,
+    "inspect": _inspect,
+    "recipes": _recipes,
+}
+
+
+def _lines_of_stdin() -> list[str]:
+    if sys.stdin.isatty():
+        print("a text a line, then Ctrl-D", file=sys.stderr)
+    try:
+        return [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError:
+        raise T5smithError("not UTF-8 text", where="stdin") from None
+
+
+def _utf8(texts: Iterable[str]) -> list[str]:
+    """The texts, unless they came as bytes that are no characters: Python hides those in surrogates."""
+    for text in texts:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise T5smithError("not UTF-8 text", where=ascii(text))
+    return list(texts)
+
+
+def _function(module: str, name: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(module), name)
+
+
+def _print_folder(folder: Path, kind: str | None, as_json: bool) -> None:
+    from t5smith.artefact import read_manifest
+    from t5smith.progress import say
+
+    facts = read_manifest(folder, kind, check_hashes=False).facts if kind else {}
+    if not as_json:
+        if kind == "evaluation":  # its figures are what one asks for
+            for name, value in facts.items():
+                if isinstance(value, int | float | str):
+                    say(f"{name:<28} {value if isinstance(value, int | str) else f'{value:.4f}'}")
+        print(folder)
+        return
+    print(json.dumps({"folder": str(folder), **facts}, ensure_ascii=False))
+
+
+def _print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False, default=str))
+    elif "folder" in facts:
+        print(facts["folder"])
+    else:
+        width = max(map(len, facts), default=0)
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _sigterm_unwinds() -> Generator[None]:
+    """Let SIGTERM end the body as Ctrl-C does: half-built folders are removed, the terminal is restored."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, where only the main thread may ask for signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Text to token store: reading, tokenising, and the windows that training reads."""

@@ -1,0 +1,109 @@
+"""The token store: each split of the text as one long row of ids, read as windows of any length.
+
+The ids lie flat on disk and are mapped, not loaded: opening costs the same for a page and for a terabyte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t5smith.artefact import read_manifest
+from t5smith.errors import T5smithError
+
+_COUNTED_AT_ONCE = 1 << 24
+
+
+def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
+    """The smallest of uint16 and uint32, little endian, that holds every id."""
+    return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training or the held-out part of a store.
+
+    Attributes:
+      name: `train` or `valid`.
+      tokens: (tokens,), read-only; every id, the `</s>` between documents included.
+      ends: int64 (documents,); where each document ends in `tokens`, its `</s>` included.
+      text_bytes: UTF-8 bytes of the raw text.
+    """
+
+    name: str
+    tokens: NDArray[np.unsignedinteger]
+    ends: NDArray[np.int64]
+    text_bytes: int
+
+    def window_count(self, length: int) -> int:
+        """How many whole windows of `length` tokens there are; what is left over at the end is not used.
+
+        Raises:
+          T5smithError: not even one.
+        """
+        count = len(self.tokens) // length
+        if not count:
+            raise T5smithError(
+                f"the {self.name} split has {len(self.tokens):,} tokens, fewer than one window of {length:,}",
+                where=f"corpus.{self.name}",
+                fix="give more text, or lower objective.input_length",
+            )
+        return count
+
+    def windows(self, length: int, indices: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Windows by number: (n,) -> int32 (n, length). Window i is tokens i * length to (i + 1) * length."""
+        count = self.window_count(length)
+        if np.any(indices < 0) or np.any(indices >= count):
+            raise IndexError(f"windows 0 to {count - 1}, got {indices.min()} to {indices.max()}")
+        return self.tokens[: count * length].reshape(count, length)[indices].astype(np.int32)
+
+    def counts(self, vocab_size: int) -> NDArray[np.int64]:
+        """How often each id occurs: int64 (vocab_size,).
+
+        Raises:
+          T5smithError: an id that such a vocabulary does not have.
+        """
+        counts = np.zeros(vocab_size, np.int64)
+        for start in range(0, len(self.tokens), _COUNTED_AT_ONCE):
+            part = np.bincount(self.tokens[start : start + _COUNTED_AT_ONCE], minlength=vocab_size)
+            if len(part) > vocab_size:
+                raise T5smithError(
+                    f"the {self.name} split has id {len(part) - 1:,}, not among {vocab_size:,}",
+                    fix="make the store again with `t5smith prepare`",
+                )
+            counts += part
+        return counts
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Both splits of a prepared corpus."""
+
+    folder: Path
+    train: Split
+    valid: Split
+
+    @classmethod
+    def open(cls, folder: Path, check_hashes: bool = True) -> TokenStore:
+        """Map a store that `prepare` made.
+
+        Args:
+          folder: the store.
+          check_hashes: read every file and compare it with its hash; without, only sizes are compared.
+
+        Raises:
+          T5smithError: not there, unfinished, damaged, or another kind of artefact.
+        """
+        facts = read_manifest(folder, "store", check_hashes=check_hashes).facts
+        dtype = id_dtype(facts["vocab_size"])
+
+        def split(name: str) -> Split:
+            tokens = np.memmap(folder / f"{name}.ids.bin", dtype, "r")
+            ends = np.load(folder / f"{name}.ends.npy")
+            ends.flags.writeable = False
+            return Split(name, tokens, ends, facts[name]["text_bytes"])
+
+        return cls(folder, split("train"), split("valid"))

@@ -1,0 +1,190 @@
+"""Held-out numbers of a trained model, beside what is known without one.
+
+Definitions: NLL is nats a target token; quality is judged on text tokens (no sentinels, no `</s>`).
+The unigram baseline is the NLL of the same text tokens under the frequencies of the training split, 0.1
+added to every count, over text ids. Bits per byte is the NLL of all targets in bits over the UTF-8 bytes
+of the masked text; between vocabularies it is indicative only, since spans are drawn in tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t5smith.artefact import building, find_current, fingerprint
+from t5smith.errors import T5smithError
+from t5smith.evaluate.generate import Model, complete
+from t5smith.objective.batches import Batch, evaluation_batches
+from t5smith.objective.spans import EXAMPLES, generator
+from t5smith.progress import progress, say
+from t5smith.recipe import Recipe, plain
+from t5smith.train import checkpoint
+from t5smith.train.heldout import HeldOutScore, create_scorer, token_classes
+from t5smith.train.setup import DTYPES, Setup
+from t5smith.vocab.vocabulary import SPACE, Vocabulary
+
+RESULTS = "evaluation.json"
+SMOOTHING = 0.1
+EXAMPLE_TOKENS = (12, 32)
+"""Examples are held-out sentences of so many tokens: they fit on a line or two."""
+EXAMPLE_DOCUMENTS, EXAMPLE_STRETCH = 200, 2_000
+"""They are looked for in the first documents, and in so many tokens of each."""
+
+
+def trained(setup: Setup) -> tuple[Path, str]:
+    """The checkpoint at the recipe's last step and its manifest's fingerprint.
+
+    Raises:
+      T5smithError: training has not come that far.
+    """
+    steps = setup.recipe.train.steps
+    found = checkpoint.newest(setup.checkpoints, setup.made_from, up_to=steps)
+    if found is None or found[1].facts["step"] != steps:
+        reached = (
+            f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of these settings"
+        )
+        raise T5smithError(
+            f"training {reached}",
+            where=setup.checkpoints,
+            expected=f"step {steps:,}",
+            fix="run `t5smith train`",
+        )
+    return found[0], fingerprint([found[1].key, found[1].facts["step"], found[1].files])
+
+
+def evaluate(recipe: Recipe) -> Path:
+    """Measure the trained model on the held-out split.
+
+    Returns:
+      The evaluation folder, whose `evaluation.json` holds the numbers and the examples.
+
+    Raises:
+      T5smithError: the model is not trained yet, or the held-out split has no whole window.
+    """
+    setup = Setup.create(recipe)
+    source, mark = trained(setup)
+    made_from = {"checkpoint": mark, "evaluate": plain(recipe.evaluate)}
+    folder = recipe.folder / "evaluation"
+    if find_current(folder, "evaluation", fingerprint(made_from)):
+        say(f"evaluate  already done: {folder}")
+        return folder
+
+    state = checkpoint.read(source, checkpoint.abstract(setup.abstract_state()))
+    model = Model(state.parameters, setup.config, setup.vocabulary)
+    batches = evaluation_batches(
+        setup.store.valid,
+        setup.objective,
+        batch_size=recipe.evaluate.batch_size,
+        masks_per_window=recipe.evaluate.masks_per_window,
+        windows=recipe.evaluate.windows,
+    )
+    scorer = create_scorer(setup.config, token_classes(setup.vocabulary), DTYPES["float32"])
+    with progress("evaluate", sum(len(batch["labels"]) for batch in batches), "windows") as bar:
+        score: HeldOutScore | None = None
+        for batch in batches:
+            part = scorer(model.parameters, [batch])
+            score = part if score is None else add(score, part)
+            bar.advance(len(batch["labels"]), nll=f"{score.text.nll / max(score.text.tokens, 1):.3f}")
+    assert score is not None
+    facts = numbers(setup, batches, score)
+    facts["examples"] = examples(setup, model, recipe.evaluate.examples)
+    with building(folder, "evaluation", made_from, facts) as work:
+        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+        (work / RESULTS).write_text(text, encoding="utf-8")
+    return folder
+
+
+def add(a: HeldOutScore, b: HeldOutScore) -> HeldOutScore:
+    """The score of two parts together."""
+    return HeldOutScore(a.text + b.text, a.sentinels + b.sentinels, a.eos + b.eos)
+
+
+def numbers(setup: Setup, batches: Sequence[Batch], score: HeldOutScore) -> dict[str, Any]:
+    """The figures of a report from sums over held-out batches."""
+    labels = np.concatenate([batch["labels"].ravel() for batch in batches])
+    masked_bytes = int(setup.vocabulary.piece_bytes[labels].sum())
+    baseline = unigram_nll(setup.store.train.counts(setup.vocabulary.size), setup.vocabulary.is_text, labels)
+    return {
+        "text": score.text.per_token(),
+        "sentinels": score.sentinels.per_token(),
+        "eos": score.eos.per_token(),
+        "all": score.total.per_token(),
+        "unigram_nll": baseline,
+        "margin": None if baseline is None else baseline - score.text.nll / score.text.tokens,
+        "bits_per_byte": score.total.nll / math.log(2) / masked_bytes if masked_bytes else None,
+        "masked_bytes": masked_bytes,
+        "windows": sum(len(batch["labels"]) for batch in batches),
+        "masks_per_window": setup.recipe.evaluate.masks_per_window,
+        "step": setup.recipe.train.steps,
+    }
+
+
+def unigram_nll(counts: np.ndarray, is_text: np.ndarray, labels: np.ndarray) -> float | None:
+    """Mean NLL of the text labels under smoothed training frequencies of the text ids."""
+    text = labels[is_text[labels]]
+    if not len(text):
+        return None
+    weights = (counts + SMOOTHING)[is_text].sum()
+    return float(-np.log((counts[text] + SMOOTHING) / weights).mean())
+
+
+def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
+    """Held-out sentences with two short spans masked, and how the model fills them in."""
+    vocabulary, rng = model.vocabulary, generator(0, EXAMPLES, 0)
+    candidates = list(_sentences(setup))
+    chosen: list[dict[str, Any]] = []
+    for index in rng.permutation(len(candidates))[:how_many]:
+        ids = candidates[index]
+        half = len(ids) // 2
+        first, second = 1 + int(rng.integers(half - 2)), half + 1 + int(rng.integers(len(ids) - half - 2))
+        # Masks begin with a word, so that the example can be read.
+        spans = [_word_span(vocabulary, ids, first, half), _word_span(vocabulary, ids, second, len(ids))]
+        kept = [ids[: spans[0][0]], ids[spans[0][1] : spans[1][0]], ids[spans[1][1] :]]
+        inputs = [
+            *kept[0],
+            int(vocabulary.sentinel_ids[0]),
+            *kept[1],
+            int(vocabulary.sentinel_ids[1]),
+            *kept[2],
+        ]
+        chosen.append({"ids": ids, "kept": kept, "spans": spans, "inputs": inputs})
+    completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens=24)
+    return [
+        {
+            "text": vocabulary.decode(one["ids"]),
+            "input": vocabulary.decode(one["inputs"]),
+            "kept": [vocabulary.decode(part) for part in one["kept"]],
+            "truth": [vocabulary.decode(one["ids"][start:stop]) for start, stop in one["spans"]],
+            "fills": list(completion.fills),
+            "output": completion.text,
+            "filled": completion.filled,
+        }
+        for one, completion in zip(chosen, completions, strict=True)
+    ]
+
+
+def _sentences(setup: Setup) -> Iterator[list[int]]:
+    """Sentences of the first held-out documents that have a length to be shown."""
+    split, low, high = setup.store.valid, *EXAMPLE_TOKENS
+    for end, start in zip(split.ends[:EXAMPLE_DOCUMENTS], (0, *split.ends), strict=False):
+        text = setup.vocabulary.decode(split.tokens[start : min(end, start + EXAMPLE_STRETCH)])
+        sentences = re.split(r"(?<=[.!?]) +(?=\w)", text)
+        # Where the stretch was cut the last one is not whole.
+        for ids in setup.vocabulary.encode_batch(sentences[:-1] or sentences):
+            if low <= len(ids) <= high and setup.vocabulary.unk_id not in ids:
+                yield ids
+
+
+def _word_span(vocabulary: Vocabulary, ids: list[int], start: int, limit: int) -> tuple[int, int]:
+    """From the first word that begins at or after `start`, two tokens or what is left before `limit`."""
+    pieces = vocabulary.pieces(ids)
+    for at in range(start, limit - 1):
+        if pieces[at].startswith(SPACE):
+            return at, min(at + 2, limit)
+    return start, min(start + 2, limit)

@@ -1,0 +1,98 @@
+"""Command-line flags to a typed command, by tyro; what tyro would let pass or explain badly, we refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, cast
+
+import tyro
+
+from t5smith.errors import T5smithError
+from t5smith.recipe import Settings
+
+
+class Command(Protocol):
+    """A dataclass whose fields are the flags of a verb, or recipes whose settings are."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+C = TypeVar("C", bound=Command)
+
+
+def parse(
+    command: type[C],
+    args: list[str],
+    *,
+    prog: str,
+    description: str | None = None,
+    default: C | None = None,
+) -> C:
+    """Make a command of its arguments. `--help` and wrong types are tyro's: it prints and exits.
+
+    Raises:
+      T5smithError: a flag that does not exist or is given twice, or a setting that cannot be used.
+    """
+    _refuse_repeated(args)
+    parsed, unknown = cast(
+        "tuple[C, list[str]]",
+        tyro.cli(
+            command, args=args, prog=prog, description=description, default=default, return_unknown_args=True
+        ),
+    )
+    if unknown:
+        _refuse_unknown(unknown[0], [f"--{name}" for name in names(default or command)], prog)
+    return parsed
+
+
+def names(command: Command | type[Command]) -> Iterator[str]:
+    """Every flag of a command, without its dashes: `json`, `train.batch-size`."""
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name, None)
+        if isinstance(value, Settings):
+            yield from _dotted(value.model_dump(), "")
+        else:
+            yield field.name.replace("_", "-")
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in tree.items():
+        name = prefix + key.replace("_", "-")
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{name}.")
+        else:
+            yield name
+
+
+def _spelled(arg: str) -> str:
+    """A flag as --help spells it, without a value."""
+    return arg.split("=", 1)[0].replace("_", "-")
+
+
+def _refuse_repeated(args: list[str]) -> None:
+    """A list given in two parts would silently lose the first."""
+    seen: set[str] = set()
+    for arg in args:
+        name = _spelled(arg)
+        if name.startswith("--") and name in seen:
+            raise T5smithError("given twice", where=name, fix="give it once, with all its values behind it")
+        seen.add(name)
+
+
+def _refuse_unknown(arg: str, known: list[str], prog: str) -> NoReturn:
+    if not arg.startswith("-"):
+        raise T5smithError(
+            "there is no place for this", where=arg, fix=f"see how the line is built with `{prog} --help`"
+        )
+    name = _spelled(arg)
+    near = difflib.get_close_matches(name, known, n=1)
+    table = name.rpartition(".")[0]
+    beside = [flag for flag in known if "." in flag and flag.rpartition(".")[0] == table]
+    raise T5smithError(
+        "there is no such flag",
+        where=arg.split("=", 1)[0],
+        expected=f"one of {', '.join(beside)}" if beside else None,
+        fix=f"did you mean {near[0]}?" if near else f"`{prog} --help` lists them all",
+    )

@@ -1,0 +1,58 @@
+"""The parts of a block: dense product, norm, feed-forward.
+
+Shapes: N tokens (batch times positions, flattened: on CPU, XLA's backward products of 3-D arrays are far
+slower), I and O features in and out, D d_model, F d_ff.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from t5smith.model.params import FeedForward
+
+
+def dense(x: Float[Array, "N I"], w: Float[Array, "I O"], dtype: jnp.dtype) -> Float[Array, "N O"]:
+    """`x @ w` with operands in `dtype` and the sum in float32, forward and backward.
+
+    Left to itself the backward pass would multiply a float32 gradient by bfloat16 operands in float32,
+    at half the speed.
+    """
+    return cast(Array, _dense(x, w, dtype))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dense(x: Array, w: Array, dtype: jnp.dtype) -> Array:
+    return jnp.matmul(x.astype(dtype), w.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def _dense_forward(x: Array, w: Array, dtype: jnp.dtype) -> tuple[Array, tuple[Array, Array]]:
+    x, w = x.astype(dtype), w.astype(dtype)
+    return jnp.matmul(x, w, preferred_element_type=jnp.float32), (x, w)
+
+
+def _dense_backward(dtype: jnp.dtype, operands: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, w = operands
+    g = g.astype(dtype)
+    dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    dw = jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return dx, dw
+
+
+_dense.defvjp(_dense_forward, _dense_backward)
+
+
+def norm(x: Float[Array, "N D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "N D"]:
+    """Divide by the root mean square; no mean is taken off and nothing is added (Zhang & Sennrich 2019)."""
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon) * scale[None]
+
+
+def feed_forward(x: Float[Array, "N D"], p: FeedForward, dtype: jnp.dtype) -> Float[Array, "N D"]:
+    """T5 1.1: `(gelu(x wi_0) * (x wi_1)) wo`, gelu in its tanh form (Shazeer 2020). T5 1.0: relu, no gate."""
+    h = dense(x, p.wi_0, dtype)
+    h = jax.nn.relu(h) if p.wi_1 is None else jax.nn.gelu(h, approximate=True) * dense(x, p.wi_1, dtype)
+    return dense(h, p.wo, dtype)

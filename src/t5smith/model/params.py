@@ -1,0 +1,163 @@
+"""Parameters: plain trees of arrays, layers stacked on a leading axis, and how a fresh model is drawn.
+
+Shapes: V vocabulary rows, D d_model, H heads, K d_kv, F d_ff, L layers, N position buckets.
+The standard deviations are T5X's for T5 1.1: they make every product unit variance, so attention needs
+no 1/sqrt(K) and a fresh untied model's logits have variance 1: its loss is about ln V + 1/2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from t5smith.model.config import ModelConfig
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Attention:
+    """Projections of one attention, stacked over layers; the H heads of width K lie side by side."""
+
+    q: Float[Array, "*L D HK"]
+    k: Float[Array, "*L D HK"]
+    v: Float[Array, "*L D HK"]
+    o: Float[Array, "*L HK D"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FeedForward:
+    """The feed-forward of T5 1.1 has a gate `wi_0` and a value `wi_1`; T5 1.0's has `wi_0` alone."""
+
+    wi_0: Float[Array, "*L D F"]
+    wi_1: Float[Array, "*L D F"] | None
+    wo: Float[Array, "*L F D"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class EncoderLayer:
+    """Self-attention and feed-forward, each behind a norm."""
+
+    self_attention_norm: Float[Array, "*L D"]
+    self_attention: Attention
+    feed_forward_norm: Float[Array, "*L D"]
+    feed_forward: FeedForward
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DecoderLayer:
+    """Self-attention, attention to the encoder, and feed-forward, each behind a norm."""
+
+    self_attention_norm: Float[Array, "*L D"]
+    self_attention: Attention
+    cross_attention_norm: Float[Array, "*L D"]
+    cross_attention: Attention
+    feed_forward_norm: Float[Array, "*L D"]
+    feed_forward: FeedForward
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder: one position bias for all its layers."""
+
+    layers: EncoderLayer
+    relative_attention_bias: Float[Array, "N H"]
+    final_norm: Float[Array, " D"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Decoder:
+    """The decoder: one position bias for all its layers' self-attention, none for cross-attention."""
+
+    layers: DecoderLayer
+    relative_attention_bias: Float[Array, "N H"]
+    final_norm: Float[Array, " D"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Parameters:
+    """A whole model. `head` is None if it is tied to the embedding."""
+
+    embedding: Float[Array, "V D"]
+    encoder: Encoder
+    decoder: Decoder
+    head: Float[Array, "D V"] | None
+
+
+def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
+    """Draw a fresh model in float32."""
+    keys = iter(jax.random.split(key, 32))
+    D, HK, F = config.d_model, config.num_heads * config.d_kv, config.d_ff
+
+    def normal(shape: tuple[int, ...], std: float) -> Array:
+        return std * jax.random.normal(next(keys), shape, jnp.float32)
+
+    def attention(L: int) -> Attention:
+        return Attention(
+            q=normal((L, D, HK), (D * config.d_kv) ** -0.5),
+            k=normal((L, D, HK), D**-0.5),
+            v=normal((L, D, HK), D**-0.5),
+            o=normal((L, HK, D), HK**-0.5),
+        )
+
+    def feed_forward(L: int) -> FeedForward:
+        return FeedForward(
+            wi_0=normal((L, D, F), D**-0.5),
+            wi_1=normal((L, D, F), D**-0.5) if config.gated else None,
+            wo=normal((L, F, D), F**-0.5),
+        )
+
+    def position_bias() -> Array:
+        # Uniform with a standard deviation of sqrt(2 / (N + H)), as flax's variance scaling draws it.
+        N, H = config.relative_attention_num_buckets, config.num_heads
+        limit = (2 / (N + H)) ** 0.5 * 3**0.5
+        return jax.random.uniform(next(keys), (N, H), jnp.float32, -limit, limit)
+
+    ones = jnp.ones
+    L, M = config.num_layers, config.num_decoder_layers
+    return Parameters(
+        embedding=normal((config.vocab_size, D), 1.0),
+        encoder=Encoder(
+            layers=EncoderLayer(
+                self_attention_norm=ones((L, D)),
+                self_attention=attention(L),
+                feed_forward_norm=ones((L, D)),
+                feed_forward=feed_forward(L),
+            ),
+            relative_attention_bias=position_bias(),
+            final_norm=ones(D),
+        ),
+        decoder=Decoder(
+            layers=DecoderLayer(
+                self_attention_norm=ones((M, D)),
+                self_attention=attention(M),
+                cross_attention_norm=ones((M, D)),
+                cross_attention=attention(M),
+                feed_forward_norm=ones((M, D)),
+                feed_forward=feed_forward(M),
+            ),
+            relative_attention_bias=position_bias(),
+            final_norm=ones(D),
+        ),
+        head=None if config.tie_word_embeddings else normal((D, config.vocab_size), D**-0.5),
+    )
+
+
+def parameter_count(parameters: Parameters) -> int:
+    """Numbers in the tree; works on shapes too."""
+    return sum(leaf.size for leaf in jax.tree.leaves(parameters))
+
+
+def is_stacked(parameters: Parameters) -> Parameters:
+    """A tree of booleans: which leaves hold one array a layer on their first axis."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: any(getattr(key, "name", None) == "layers" for key in path), parameters
+    )

@@ -1,0 +1,1 @@
+"""The denoising objective: lengths, masks, and batches of inputs and targets."""

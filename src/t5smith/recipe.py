@@ -1,0 +1,317 @@
+"""A recipe: every setting of a run, typed, frozen and checked when it is made.
+
+Settings come from a TOML file or a preset name and may be overridden by dotted flags
+(``--train.steps 50``). A value that cannot be used is refused with its place and what is allowed;
+nothing is coerced or ignored. ``presets.py`` reads the files, this module says what may stand in them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from t5smith.errors import T5smithError
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+# Strict settings refuse a list for a tuple and text for a path, which is how TOML says them.
+Strings = Annotated[tuple[str, ...], Field(strict=False)]
+Folder = Annotated[Path, Field(strict=False)]
+
+ALLOWED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list of texts",
+    "path_type": "a path",
+    "model_type": "a table of settings",
+    "finite_number": "a finite number",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', beginning with a letter or a digit",
+}
+"""What pydantic's errors mean to somebody who writes a recipe."""
+
+SENTINELS = 100
+"""T5 has one hundred sentinels, `<extra_id_0>` to `<extra_id_99>`."""
+
+
+class Settings(BaseModel):
+    """One table of a recipe. Frozen; unknown keys, wrong types and values out of range are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    section: ClassVar[str] = ""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _say_it_our_way(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise refused(cls, error) from None
+
+
+def refused(settings: type[Settings], error: ValidationError) -> T5smithError:
+    """The first complaint of pydantic as one line of ours: the field, the value, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(filter(None, [settings.section, *(str(part) for part in first["loc"])]))
+    if first["type"] == "extra_forbidden":
+        known = list(settings.model_fields)
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        fix = f"did you mean {near[0]!r}?" if near else None
+        table = f"in [{settings.section}]" if settings.section else "at the top level"
+        return T5smithError(
+            "unknown key", where=field, expected=f"one of {', '.join(known)} {table}", fix=fix
+        )
+    if first["type"] == "missing":
+        return T5smithError("missing", where=field, expected="a value")
+    message = first["msg"][0].lower() + first["msg"][1:]
+    expected = ALLOWED.get(first["type"], message.removeprefix("input should be "))
+    return T5smithError(f"{first['input']!r} cannot be used", where=field, expected=expected)
+
+
+class CorpusSettings(Settings):
+    """Where the text is and what a document is."""
+
+    section: ClassVar[str] = "corpus"
+
+    train: Strings = ()
+    """Files, folders or globs of text to train on, relative to the folder the command is run in;
+    `bundled:NAME` is text that comes with t5smith."""
+    valid: Strings = ()
+    """Held-out text. Without it, held_out_fraction of the documents in `train` are held out."""
+    held_out_fraction: Fraction = 0.01
+    """Share of documents held out, chosen by a hash of their text; unused when `valid` is given."""
+    format: Literal["auto", "text", "jsonl"] = "auto"
+    """auto goes by the file name: .jsonl, .json and .ndjson are JSON lines, all else plain text."""
+    document: Literal["block", "file", "line"] = "block"
+    """What one document of a plain text file is: a block between blank lines, the file, or a line."""
+    text_field: str = "text"
+    """The field of a JSON line that holds the text."""
+
+
+class VocabSettings(Settings):
+    """A SentencePiece-style Unigram vocabulary with T5's sentinels."""
+
+    section: ClassVar[str] = "vocab"
+
+    size: Annotated[int, Field(ge=8, le=1_000_000)] = 32_000
+    """Pieces asked for, `<pad>`, `</s>` and `<unk>` included, the 100 sentinels not (T5: 32,000)."""
+    max_piece_length: Annotated[int, Field(ge=1, le=64)] = 16
+    """Longest piece in characters."""
+    sample_bytes: Positive = 200_000_000
+    """Train on at most this many bytes of text, drawn evenly over the documents."""
+
+
+class PrepareSettings(Settings):
+    """From text to the token store."""
+
+    section: ClassVar[str] = "prepare"
+
+    document_separator: Literal["eos", "none"] = "eos"
+    """`</s>` after each document, or nothing as in T5's and mT5's own data."""
+
+
+class ObjectiveSettings(Settings):
+    """Span corruption: what is masked, and how long inputs are."""
+
+    section: ClassVar[str] = "objective"
+
+    input_length: Annotated[int, Field(ge=3)] = 512
+    """Encoder positions. The window of text and the target length follow from it: 512 -> 568 and 114."""
+    noise_density: Fraction = 0.15
+    """Share of a window's tokens that are masked."""
+    mean_noise_span_length: Annotated[float, Field(ge=1)] = 3.0
+    """Mean length of a masked span, in tokens."""
+
+
+class ModelSettings(Settings):
+    """The sizes of a T5 1.1 encoder-decoder; the defaults are T5-v1.1-small's."""
+
+    section: ClassVar[str] = "model"
+
+    d_model: Positive = 512
+    """Width of the embeddings and of what layers hand on."""
+    d_kv: Positive = 64
+    """Width of one attention head."""
+    d_ff: Positive = 1024
+    """Width of the gated feed-forward layers."""
+    num_layers: Positive = 8
+    """Encoder layers."""
+    num_decoder_layers: Positive = 8
+    """Decoder layers."""
+    num_heads: Positive = 6
+    """Attention heads a layer."""
+    relative_attention_num_buckets: Annotated[int, Field(ge=4)] = 32
+    """Position biases a head: half for near distances one by one, half for far ones by their logarithm."""
+    relative_attention_max_distance: Positive = 128
+    """Distances from here on share one bucket."""
+    tie_word_embeddings: bool = False
+    """Share the embedding with the output head, as T5 1.0 did; its logits are scaled by d_model^-0.5."""
+    vocab_multiple: Positive = 128
+    """Round the rows of the embedding up to a multiple of this; the rows added are never predicted."""
+
+    @model_validator(mode="after")
+    def _far_is_beyond_near(self) -> Self:
+        near = self.relative_attention_num_buckets // 2
+        if self.relative_attention_max_distance <= near:
+            raise T5smithError(
+                f"{self.relative_attention_max_distance} cannot be used",
+                where="model.relative_attention_max_distance",
+                expected=f"over {near}, which is half of relative_attention_num_buckets",
+            )
+        return self
+
+
+class OptimizerSettings(Settings):
+    """The update rule."""
+
+    section: ClassVar[str] = "train.optimizer"
+
+    name: Literal["adafactor", "adamw", "adamwscale"] = "adafactor"
+    """adafactor is T5's own; adamwscale is AdamW times each matrix's RMS, as nanoT5 found best."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak of the schedule. Left out: 0.01 for adafactor, 0.001 for adamw, 0.02 for adamwscale."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled; times the learning rate. Norm scales and position biases are never decayed."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """adamw and adamwscale only."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    """adamw and adamwscale only."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """adamw and adamwscale only."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradients are scaled down to this global norm; "none" leaves them as they are."""
+
+    @field_validator("clip_norm", mode="before")
+    @classmethod
+    def _none_by_name(cls, value: object) -> object:
+        """TOML has no null, and here leaving the key out means the default."""
+        return None if value == "none" else value
+
+
+class ScheduleSettings(Settings):
+    """The learning rate over the steps, as a share of its peak."""
+
+    section: ClassVar[str] = "train.schedule"
+
+    name: Literal["inverse_sqrt", "linear", "cosine", "constant"] = "inverse_sqrt"
+    """How the rate falls after its rise; inverse_sqrt is T5's own."""
+    warmup_steps: NonNegative = 0
+    """Steps of linear rise from zero to the peak."""
+    plateau_steps: Positive = 10_000
+    """inverse_sqrt only: the peak is held to this step, then falls as 1/sqrt(step). T5: 10,000."""
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """linear and cosine: the share of the peak that is left at the last step."""
+
+
+class TrainSettings(Settings):
+    """How the model is trained."""
+
+    section: ClassVar[str] = "train"
+
+    steps: Positive = 65_536
+    """Updates of the parameters. The schedules end here."""
+    batch_size: Positive = 128
+    """Windows a step, over all devices."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """What products are computed in. Parameters, their updates and all sums stay float32."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared log-partition function in the loss (T5X: 1e-4)."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    checkpoint_every: Positive = 1_000
+    """Steps between checkpoints: the most that a stopped run has to do again."""
+    keep_checkpoints: Positive = 2
+    """The newest so many checkpoints are kept; older ones are deleted."""
+    log_every: Positive = 10
+    """Steps between two lines of the metrics file."""
+    evaluate_every: NonNegative = 0
+    """Measure the held-out NLL every so many steps; 0: only after training."""
+
+    @model_validator(mode="after")
+    def _warm_before_the_end(self) -> Self:
+        if self.schedule.warmup_steps >= self.steps:
+            raise T5smithError(
+                f"{self.schedule.warmup_steps} cannot be used",
+                where="train.schedule.warmup_steps",
+                expected=f"fewer than train.steps, which is {self.steps}",
+            )
+        return self
+
+
+class EvaluateSettings(Settings):
+    """What the held-out numbers are measured on."""
+
+    section: ClassVar[str] = "evaluate"
+
+    masks_per_window: Positive = 4
+    """Fixed masks drawn for every held-out window."""
+    batch_size: Positive = 64
+    """Windows scored at a time; the figures do not depend on it."""
+    windows: NonNegative = 0
+    """Measure on the first so many held-out windows; 0: on all."""
+    examples: NonNegative = 3
+    """Filled-in examples shown at the end."""
+
+
+class Recipe(Settings):
+    """Everything a run depends on. Two runs of the same recipe and text give the same model."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "untitled"
+    """Names the run folder. Left out of a recipe file: the name of the file."""
+    run_dir: Folder | None = None
+    """Where the artefacts go. Left out: runs/NAME."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides every random choice: the sample, the order of the data, the masks, the first weights."""
+    language: str = ""
+    """Language code for the model card, such as `nb`."""
+    license: str = ""
+    """Licence identifier for the model card, such as `apache-2.0`."""
+    corpus: CorpusSettings = CorpusSettings()
+    vocab: VocabSettings = VocabSettings()
+    prepare: PrepareSettings = PrepareSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run_dir if self.run_dir is not None else Path("runs") / self.name
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with dotted settings changed: ``recipe.replace(**{"train.steps": 50})``. Checked anew."""
+        tree = self.model_dump()
+        for dotted, value in changes.items():
+            *parents, leaf = dotted.split(".")
+            table = tree
+            for parent in parents:
+                table = table.setdefault(parent, {})
+                if not isinstance(table, dict):
+                    raise T5smithError(f"{parent} is a value, not a table", where=dotted)
+            table[leaf] = value
+        return Recipe.model_validate(tree)
+
+
+def plain(settings: Settings | Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as what JSON and TOML can hold, in a stable order, without what is None."""
+    return (
+        settings.model_dump(mode="json", exclude_none=True)
+        if isinstance(settings, Settings)
+        else dict(settings)
+    )

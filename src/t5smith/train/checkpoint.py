@@ -1,0 +1,114 @@
+"""Checkpoints: a folder `step-N` each, written whole or not at all.
+
+Orbax writes the arrays; the folder gets a manifest with a hash of every file and its final name last
+(:mod:`t5smith.artefact`). One that was being written when the process died has no such name and is
+never loaded; one that was damaged since is passed over, said, and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import shutil
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from t5smith.artefact import Manifest, building, fingerprint, read_manifest
+from t5smith.errors import T5smithError
+from t5smith.progress import warn
+from t5smith.train.state import TrainState
+
+PREFIX = "step-"
+ARRAYS = "state"
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps stands."""
+    return folder / f"{PREFIX}{step:08d}"
+
+
+def steps_saved(folder: Path) -> list[int]:
+    """Steps of the finished checkpoints in a folder, oldest first."""
+    names = (path.name for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+    return sorted(int(name[len(PREFIX) :]) for name in names if name[len(PREFIX) :].isdecimal())
+
+
+def save(
+    folder: Path, state: TrainState, made_from: Mapping[str, Any], facts: Mapping[str, Any], keep: int
+) -> Path:
+    """Write the state, then delete all but the newest `keep` checkpoints.
+
+    Raises:
+      T5smithError: the disk is full or refuses to be written to. Older checkpoints stay whole.
+    """
+    step = int(state.step)
+    target = checkpoint_folder(folder, step)
+    with (
+        building(target, "checkpoint", made_from, {"step": step, **facts}) as work,
+        _orbax_disk_errors(target),
+        ocp.StandardCheckpointer() as checkpointer,
+    ):
+        checkpointer.save((work / ARRAYS).absolute(), state)
+    for old in steps_saved(folder)[:-keep]:
+        shutil.rmtree(checkpoint_folder(folder, old))
+    return target
+
+
+def read(folder: Path, like: TrainState) -> TrainState:
+    """Read the arrays of one checkpoint into the structure, shapes and places of `like`."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore((folder / ARRAYS).absolute(), like)
+
+
+def newest(
+    folder: Path, made_from: Mapping[str, Any], *, up_to: int | None = None
+) -> tuple[Path, Manifest] | None:
+    """The newest undamaged checkpoint made from exactly these settings, or None if there is none."""
+    key = fingerprint(made_from)
+    for step in reversed(steps_saved(folder)):
+        if up_to is not None and step > up_to:
+            continue
+        candidate = checkpoint_folder(folder, step)
+        try:
+            manifest = read_manifest(candidate, "checkpoint")
+        except T5smithError as error:
+            warn(f"checkpoint {candidate.name} is passed over: {error}")
+            continue
+        if manifest.key == key:
+            return candidate, manifest
+    return None
+
+
+def abstract(state: Any) -> Any:
+    """The shapes of a state: what :func:`read` needs to know of it."""
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+
+
+@contextlib.contextmanager
+def _orbax_disk_errors(place: Path) -> Generator[None]:
+    """Orbax and TensorStore report what the disk said in words; make an OSError of it again."""
+    words = {
+        "No space left on device": errno.ENOSPC,
+        "Disk quota exceeded": errno.EDQUOT,
+        "File too large": errno.EFBIG,
+        "Permission denied": errno.EACCES,
+        "Read-only file system": errno.EROFS,
+    }
+    # Orbax logs the traceback of a failed write besides raising it; once is enough.
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        for phrase, number in words.items():
+            if phrase in str(error):
+                raise OSError(number, phrase, str(place)) from error
+        raise
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,67 @@
+"""The learning rate over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from t5smith.errors import T5smithError
+from t5smith.recipe import ScheduleSettings
+
+Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+
+
+def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Schedule:
+    """A function from the number of steps done to the learning rate of the next one.
+
+    The rate rises linearly over `warmup_steps` (the first step has a share 1/warmup_steps of the peak),
+    then:
+
+    - inverse_sqrt: `peak * sqrt(plateau_steps / max(step, plateau_steps))`, T5's rule, whose
+      1/sqrt(max(step, 10,000)) is a plateau of 0.01 and not a ramp;
+    - linear, cosine: down to `final_fraction * peak` at `steps`;
+    - constant.
+
+    Raises:
+      T5smithError: the warm-up leaves no steps for the fall.
+    """
+    warmup = settings.warmup_steps
+    falls = settings.name in ("linear", "cosine")
+    if falls and warmup >= steps:
+        raise T5smithError(
+            f"{warmup} of {steps} steps are warm-up",
+            where="train.schedule.warmup_steps",
+            expected=f"fewer than train.steps with the {settings.name} schedule",
+        )
+    after = _after_warmup(settings, steps - warmup)
+
+    def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
+        done = jnp.asarray(step, jnp.float32)
+        rise = jnp.minimum(1.0, (done + 1.0) / max(warmup, 1))
+        fraction = after(jnp.maximum(done - warmup, 0.0)) if falls else after(done)
+        return peak * rise * fraction
+
+    return schedule
+
+
+def _after_warmup(settings: ScheduleSettings, span: int) -> Callable[[Array], Array]:
+    plateau = float(settings.plateau_steps)
+    match settings.name:
+        case "inverse_sqrt":
+            return lambda done: jnp.sqrt(plateau / jnp.maximum(done, plateau))
+        case "linear":
+            fall = optax.linear_schedule(1.0, settings.final_fraction, span)
+        case "cosine":
+            fall = optax.cosine_decay_schedule(1.0, span, alpha=settings.final_fraction)
+        case "constant":
+            return lambda done: jnp.ones_like(done)
+
+    def fraction(done: Array) -> Array:
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(fall(done), jnp.float32)
+
+    return fraction

@@ -1,0 +1,117 @@
+"""From a recipe and its artefacts to what the loop needs: sizes, batches, optimizer, what it depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from t5smith.artefact import fingerprint, read_manifest
+from t5smith.corpus.store import TokenStore
+from t5smith.model.config import ModelConfig
+from t5smith.objective.batches import Objective, TrainingBatches
+from t5smith.recipe import Recipe, plain
+from t5smith.train.optimizer import create_optimizer, peak_learning_rate
+from t5smith.train.schedule import Schedule, create_schedule
+from t5smith.train.state import TrainState, fresh_state
+from t5smith.vocab.vocabulary import Vocabulary
+
+DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One run's parts. `made_from` is all that decides what the parameters become, and nothing else."""
+
+    recipe: Recipe
+    folder: Path
+    store: TokenStore
+    vocabulary: Vocabulary
+    config: ModelConfig
+    objective: Objective
+    schedule: Schedule
+    optimizer: optax.GradientTransformation
+    made_from: dict[str, Any]
+
+    @classmethod
+    def create(cls, recipe: Recipe) -> Setup:
+        """Open the run's vocabulary and store and check that the settings fit them.
+
+        Raises:
+          T5smithError: an artefact is missing or damaged, or settings do not go together.
+        """
+        run = recipe.folder
+        store_manifest = read_manifest(run / "store", "store", check_hashes=False)
+        vocabulary = Vocabulary.load(run / "vocab")
+        train = recipe.train
+        schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
+        return cls(
+            recipe=recipe,
+            folder=run / "train",
+            store=TokenStore.open(run / "store"),
+            vocabulary=vocabulary,
+            config=ModelConfig.create(recipe.model, vocabulary.size),
+            objective=Objective.create(recipe.objective, vocabulary),
+            schedule=schedule,
+            optimizer=create_optimizer(train.optimizer, schedule),
+            made_from={"store": store_manifest.key, **trajectory(recipe)},
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this run's checkpoints stand."""
+        return self.folder / "checkpoints"
+
+    @property
+    def key(self) -> str:
+        """Fingerprint of what the parameters depend on."""
+        return fingerprint(self.made_from)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """What products are computed in."""
+        return DTYPES[self.recipe.train.precision]
+
+    def batches(self) -> TrainingBatches:
+        """The training batches, by step."""
+        return TrainingBatches(
+            self.store.train, self.objective, self.recipe.train.batch_size, self.recipe.seed
+        )
+
+    def fresh_state(self) -> TrainState:
+        """The state before the first step."""
+        return fresh_state(self.config, self.optimizer, jax.random.key(self.recipe.seed))
+
+    def abstract_state(self) -> TrainState:
+        """Its shapes alone."""
+        return jax.eval_shape(self.fresh_state)
+
+    def log_of_vocabulary(self) -> float:
+        """Ln V of the ids that exist: the loss of a model that knows nothing."""
+        return float(np.log(self.config.real_vocab_size))
+
+
+def trajectory(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide what the parameters become.
+
+    How often to log, measure or save does not. The number of steps does only where the learning rate
+    falls towards the last step: else a longer run goes on from a shorter one's checkpoint.
+    """
+    train = recipe.train.model_dump(
+        mode="json",
+        exclude={"steps", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every"},
+    )
+    train["optimizer"]["learning_rate"] = peak_learning_rate(recipe.train.optimizer)
+    if recipe.train.schedule.name in ("linear", "cosine"):
+        train["steps"] = recipe.train.steps
+    return {
+        "seed": recipe.seed,
+        "objective": plain(recipe.objective),
+        "model": plain(recipe.model),
+        "train": train,
+    }

@@ -1,0 +1,1 @@
+"""Text to vocabulary: training a Unigram model, and using one."""

@@ -1,0 +1,115 @@
+"""Lengths against t5's own tables, and for every setting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t5smith.errors import T5smithError
+from t5smith.objective.lengths import check_sentinels, lengths_for_inputs, span_lengths
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "t5_span_corruption.json").read_text())
+
+# (inputs_length, noise_density, mean_noise_span_length) of every row where we mean to differ from t5.
+NO_SPAN_CLAMP = (
+    "t5 rounds to zero spans: no sentinel in the inputs, so it counts one position less than a masked "
+    "window needs; we always have a span"
+)
+HALF_DENSITY = "t5 shortens the window by one if targets would be longer than inputs at density .5; we do not"
+DIFFERENT = {
+    **{(8, 0.15, mean): NO_SPAN_CLAMP for mean in (3.0, 8.0, 12.0, 20.0)},
+    **{(16, 0.15, mean): NO_SPAN_CLAMP for mean in (8.0, 12.0, 20.0)},
+    **{(length, 0.25, 64.0): NO_SPAN_CLAMP for length in (8, 16, 64)},
+    **{(length, 0.5, 3.0): HALF_DENSITY for length in (8, 16, 64, 128, 256, 384, 512, 568, 1024, 2048)},
+    **{(length, 0.5, 8.0): HALF_DENSITY for length in (16, 128, 256, 1024, 2048)},
+}
+
+
+@pytest.mark.parametrize("row", GOLDEN["random_spans_helper"])
+def test_lengths_are_those_of_t5(row):
+    setting = row["inputs_length"], row["noise_density"], row["mean_noise_span_length"]
+    ours = lengths_for_inputs(*setting)
+    theirs = row["tokens_length"], row["targets_length"]
+    if setting not in DIFFERENT:
+        assert (ours.window, ours.targets) == theirs
+    elif DIFFERENT[setting] == HALF_DENSITY:
+        assert (ours.window - 1, ours.targets - 1) == theirs
+    else:
+        # Without the clamp t5 has no span here.
+        window, density, mean = theirs[0], setting[1], setting[2]
+        assert round(round(window * density) / mean) == 0
+        assert (ours.window, ours.targets) != theirs
+
+
+@pytest.mark.parametrize(
+    "row",
+    [r for r in GOLDEN["random_spans_noise_mask"] if r["length"] >= 2 and 0 < r["noise_density"] < 1],
+)
+def test_noise_and_span_counts_are_those_of_t5s_masks(row):
+    ours = span_lengths(row["length"], row["noise_density"], row["mean_noise_span_length"])
+    assert (ours.noise, ours.spans) == (row["num_noise"], row["num_spans"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "window", "targets"), [(512, 568, 114), (1024, 1137, 229), (2048, 2274, 456)]
+)
+def test_the_published_lengths(inputs, window, targets):
+    lengths = lengths_for_inputs(inputs, 0.15, 3.0)
+    assert (lengths.window, lengths.inputs, lengths.targets) == (window, inputs, targets)
+
+
+densities = st.floats(0.01, 0.99)
+means = st.floats(1, 64)
+
+
+@given(st.integers(2, 4096), densities, means)
+def test_every_span_has_a_token_and_text_before_it(window, density, mean):
+    lengths = span_lengths(window, density, mean)
+    assert 1 <= lengths.spans <= lengths.noise < window
+    assert lengths.spans <= window - lengths.noise
+    assert lengths.inputs == window - lengths.noise + lengths.spans + 1
+    assert lengths.targets == lengths.noise + lengths.spans + 1
+
+
+@given(st.integers(2, 4096), densities, means)
+def test_inputs_never_shrink_as_the_window_grows(window, density, mean):
+    assert span_lengths(window, density, mean).inputs <= span_lengths(window + 1, density, mean).inputs
+
+
+@given(st.integers(3, 600), densities, means)
+def test_the_window_is_the_largest_that_fits(inputs, density, mean):
+    try:
+        lengths = lengths_for_inputs(inputs, density, mean)
+    except T5smithError as error:
+        assert "density" in str(error)
+        return
+    assert lengths.inputs <= inputs
+    assert span_lengths(lengths.window + 1, density, mean).inputs > inputs
+
+
+@pytest.mark.parametrize(
+    ("window", "density", "mean", "named"),
+    [(1, 0.15, 3.0, "2 tokens"), (8, 0.0, 3.0, "density"), (8, 1.0, 3.0, "density"), (8, 0.5, 0.5, "mean")],
+)
+def test_what_cannot_be_masked_is_refused(window, density, mean, named):
+    with pytest.raises(T5smithError, match=named):
+        span_lengths(window, density, mean)
+
+
+def test_inputs_too_short_for_anything_are_refused():
+    with pytest.raises(T5smithError, match="at least 3"):
+        lengths_for_inputs(2, 0.15, 3.0)
+    with pytest.raises(T5smithError, match="Lower the density"):
+        lengths_for_inputs(3, 0.9999999, 1e9)
+
+
+def test_too_few_sentinels_are_found_before_training_with_a_way_out():
+    lengths = lengths_for_inputs(2048, 0.15, 3.0)
+    with pytest.raises(T5smithError, match="114 masked spans but the vocabulary has 100 sentinels") as caught:
+        check_sentinels(lengths, 100)
+    mean = float(str(caught.value).split("mean_noise_span_length of ")[1].split()[0])
+    check_sentinels(lengths_for_inputs(2048, 0.15, mean), 100)

@@ -1,0 +1,119 @@
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from t5smith import progress as module
+from t5smith.progress import count, duration, progress, say, warn
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, "0"),
+        (950, "950"),
+        (9_999, "9,999"),
+        (9_999.6, "10k"),
+        (12_345, "12.3k"),
+        (999_499, "999k"),
+        (999_700, "1M"),
+        (4_560_000, "4.56M"),
+        (7.2e9, "7.2G"),
+        (5e12, "5T"),
+        (-12_345, "-12.3k"),
+    ],
+)
+def test_counts_are_short(number, shown):
+    assert count(number) == shown
+
+
+@given(st.integers(10_000, 10**15 - 10**12))
+def test_counts_are_right_to_three_digits(number):
+    shown = count(number)
+    value = float(shown[:-1]) * 10 ** (3 * " kMGT".index(shown[-1]))
+    assert abs(value - number) <= 0.00501 * number
+    assert len(shown) <= 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (-1, "0:00")]
+)
+def test_durations(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_a_pipe_gets_plain_lines_on_stderr(capsys, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress("train", 4, "steps") as bar:
+        bar.advance(1, loss="[6.91]", rate="5 tokens/s")
+        bar.advance(3)
+    say("a [line] " + "x" * 200)
+    warn("mind [this]")
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0].startswith("train     1/4 steps  ")
+    assert lines[0].endswith("left  loss [6.91]  5 tokens/s")
+    assert lines[2].startswith("train     4/4 steps  0:00")
+    assert lines[3:] == ["a [line] " + "x" * 200, "warning: mind [this]"]
+    assert "\x1b" not in err
+
+
+def test_a_pipe_gets_few_lines(capsys):
+    with progress("train", 400, "steps") as bar:
+        for _ in range(400):
+            bar.advance()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def fail(bar: module.Bar) -> None:
+    bar.advance(2)
+    raise ZeroDivisionError
+
+
+def test_the_last_state_is_said_when_the_work_fails(capsys):
+    with pytest.raises(ZeroDivisionError), progress("train", 4, "steps") as bar:
+        fail(bar)
+    assert "2/4 steps" in capsys.readouterr().err
+
+
+def test_what_was_done_before_does_not_count_towards_the_time_left(capsys):
+    with progress("train", 400, "steps", done=399):
+        pass
+    assert "399/400" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_terminal_gets_one_line_that_does_not_wrap(monkeypatch, width):
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        module, "stderr", Console(file=screen, force_terminal=True, width=width, color_system=None)
+    )
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("prepare", 12_345_678, "tokens") as bar:
+        bar.advance(5_999_700, rate="1.2M tokens/s", note="[x] " + "long " * 40)
+        bar.advance(0)
+        assert bar.show is not None
+        show = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+        show.print(bar.show.get_renderable())
+        lines = show.file.getvalue().splitlines()
+    assert len(lines) == 1
+    assert len(lines[0]) <= width
+    assert width < 200 or "note [x] long" in lines[0]
+    if width >= 80:
+        assert "6M/12.3M tokens" in lines[0]
+        assert "left  1.2M" in lines[0]
+        assert lines[0].rstrip().endswith("…")
+
+
+def test_a_stage_of_unknown_length_ends_full(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        module, "stderr", Console(file=screen, force_terminal=True, width=80, color_system=None)
+    )
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("vocab", None, "documents") as bar:
+        bar.advance(7)
+    assert "7/7 documents" in screen.getvalue()

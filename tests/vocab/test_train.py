@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t5smith.artefact import read_manifest
+from t5smith.corpus.sources import is_held_out
+from t5smith.errors import T5smithError
+from t5smith.progress import Bar
+from t5smith.recipe import CorpusSettings, Recipe, VocabSettings
+from t5smith.vocab.train import CHUNK, Sample, build, canonical, chunks, normalizer, train_pieces, vocab
+from t5smith.vocab.vocabulary import Vocabulary
+
+ROOT = Path(__file__).parents[2]
+
+
+def recipe(run_dir: Path, size: int = 300, **corpus: object) -> Recipe:
+    settings = {"train": ("bundled:norwegian/udhr-nob.txt.xz",), "document": "line"} | corpus
+    return Recipe(
+        run_dir=run_dir, corpus=CorpusSettings.model_validate(settings), vocab=VocabSettings(size=size)
+    )
+
+
+def test_vocab_makes_a_folder_laid_out_as_t5s(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = vocab(recipe(tmp_path))
+    assert folder == tmp_path / "vocab"
+    vocabulary = Vocabulary.load(folder)
+    assert vocabulary.size == 400
+    assert vocabulary.pieces([0, 1, 2, 300, 399]) == [
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "<extra_id_99>",
+        "<extra_id_0>",
+    ]
+    assert "▁rettigheter" in vocabulary.pieces(range(3, 300))
+    table = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    scores = [score for _, score in table[3:300]]
+    assert scores == sorted(scores, reverse=True)
+    facts = read_manifest(folder, "vocab").facts
+    assert facts["asked"] == facts["pieces"] == 300
+    assert facts["ids"] == 400
+    assert facts["sample_bytes"] == facts["text_bytes"] > 9_000
+    assert 70 <= facts["documents"] <= 92
+    assert "warning" not in capfd.readouterr().err
+
+
+def test_a_finished_vocabulary_is_kept_and_one_of_other_settings_redone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("en fin dag og en fin natt\n" * 5)
+    first = recipe(tmp_path, 20, train=(str(text),), held_out_fraction=0.1)
+    made = {vocab(first) / "manifest.json"}.pop().stat().st_mtime_ns
+    assert "warning" in capfd.readouterr().err
+    for same in (first, first.replace(seed=5, **{"train.steps": 7})):
+        assert (vocab(same) / "manifest.json").stat().st_mtime_ns == made
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "unchanged" in said[0]
+    keys = {read_manifest(tmp_path / "vocab", "vocab").key}
+    changes = {"vocab.max_piece_length": 8, "corpus.document": "file", "corpus.held_out_fraction": 0.2}
+    for field, value in changes.items():
+        keys.add(read_manifest(vocab(first.replace(**{field: value})), "vocab").key)
+    text.write_text("en fin dag og en grå natt\n" * 5)
+    keys.add(read_manifest(vocab(first), "vocab").key)
+    assert len(keys) == 5
+
+
+def test_held_out_documents_take_no_part(tmp_path: Path) -> None:
+    lines = [f"ord{i} {chr(0x3B1 + i)}" for i in range(20)]
+    held = [line for line in lines if is_held_out(line, 0.3)]
+    assert 0 < len(held) < 20
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(lines), encoding="utf-8")
+    vocabulary = Vocabulary.load(vocab(recipe(tmp_path, 50, train=(str(text),), held_out_fraction=0.3)))
+    for line in lines:
+        assert (vocabulary.unk_id in vocabulary.encode(line[-1])) == (line in held)
+
+
+def test_given_held_out_files_leave_all_of_train_to_the_vocabulary(tmp_path: Path) -> None:
+    for name, text in (("a.txt", "alfa beta\n" * 3), ("b.txt", "ω")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    given_files = {"train": (str(tmp_path / "a.txt"),), "valid": (str(tmp_path / "b.txt"),)}
+    folder = vocab(recipe(tmp_path, 12, held_out_fraction=0.999, **given_files))
+    assert Vocabulary.load(folder).encode("ω").count(2) == 1
+    manifest = read_manifest(folder, "vocab")
+    assert manifest.facts["documents"] == 3
+    (tmp_path / "b.txt").write_text("psi", encoding="utf-8")
+    vocab(recipe(tmp_path, 12, held_out_fraction=0.5, **given_files))
+    assert not (tmp_path / "previous").exists()
+
+
+def test_a_smaller_vocabulary_than_asked_is_said_with_its_reason(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    facts = read_manifest(vocab(recipe(tmp_path, 32_000)), "vocab").facts
+    assert facts["asked"] == 32_000
+    assert 300 < facts["pieces"] < 2_000
+    assert facts["ids"] == facts["pieces"] + 100
+    warning = capfd.readouterr().err
+    assert f"asked for 32,000 pieces, got {facts['pieces']:,}: " in warning
+    assert "different words" in warning
+    assert facts["why_smaller"] in warning
+
+
+@pytest.mark.slow
+def test_the_handbook_does_not_support_32_000_pieces(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    facts = read_manifest(
+        vocab(recipe(tmp_path, 32_000, train=("bundled:norwegian/debian-handbook-nb.train*",))), "vocab"
+    ).facts
+    assert 10_000 < facts["pieces"] < 20_000
+    assert f"asked for 32,000 pieces, got {facts['pieces']:,}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("size", [8, 20, 40, 79, 80])
+def test_too_few_pieces_for_the_characters_are_refused(declaration: list[str], size: int) -> None:
+    """Near the number of characters the library returns more pieces than asked for instead."""
+    characters = {c for line in declaration for c in normalizer().normalize_str(line)}
+    text = [*declaration, "".join(chr(0x400 + i) for i in range(77 - len(characters)))]
+    assert len({c for line in text for c in normalizer().normalize_str(line)}) == 77
+    with pytest.raises(T5smithError, match=r"vocab.size: .* too few: each different character"):
+        train_pieces(text, VocabSettings(size=size))
+
+
+def test_just_enough_pieces_for_the_characters(declaration: list[str]) -> None:
+    characters = {c for line in declaration for c in normalizer().normalize_str(line)}
+    pieces = train_pieces(declaration, VocabSettings(size=len(characters) + 4))
+    assert len(pieces) == len(characters) + 1
+    assert {piece for piece, _ in pieces} > {c.replace(" ", "▁") for c in characters}
+
+
+def test_no_text_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n \n")
+    with pytest.raises(T5smithError, match=r"corpus.train: the text to train on is empty"):
+        vocab(recipe(tmp_path, train=(str(empty),)))
+    assert not (tmp_path / "vocab").exists()
+
+
+def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
+    """The library's hash tables have another seed, and its threads other shares, in each process."""
+    text = tmp_path / "text.txt"
+    # Rare characters within words that are pieces themselves: the trainer deals out their scores by chance.
+    words = [f"{chr(0x400 + i)}{chr(0x401 + i)}{chr(0x402 + i)}" for i in range(0, 90, 3)]
+    text.write_text("\n".join(f"{word} {word}et {word}ene og en" for word in words), encoding="utf-8")
+    program = (
+        "import sys; from pathlib import Path; from t5smith.vocab.train import *\n"
+        "recipe = Recipe(run_dir=Path(sys.argv[1]), vocab={'size': 180}, corpus={'train': (sys.argv[2],),"
+        " 'document': 'line', 'held_out_fraction': 0.01})\n"
+        "vocab(recipe)"
+    )
+    program = program.replace("{'size': 180}", "VocabSettings(size=180)")
+    program = program.replace("{'train'", "CorpusSettings(**{'train'").replace("0.01}", "0.01})")
+    program = "from t5smith.recipe import CorpusSettings\n" + program
+    made: set[bytes] = set()
+    for threads in ("1", "2", "3"):
+        run = tmp_path / threads
+        environment = os.environ | {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
+        subprocess.run([sys.executable, "-c", program, run, text], env=environment, check=True, cwd=ROOT)
+        made.add((run / "vocab" / "tokenizer.json").read_bytes())
+    assert len(made) == 1
+
+
+def test_canonical_scores_do_not_depend_on_rounding_or_order() -> None:
+    one = [
+        ("ab", -1.00000000001),
+        ("b", -3.0),
+        ("</s>", -1.0),
+        ("a", -2.0),
+        ("y", -9.0),
+        ("x", -8.9999),
+        ("é", -8.9998),
+    ]
+    other = [("a", -2.0), ("é", -9.0), ("y", -8.9998), ("x", -8.9999), ("b", -3.00000000001), ("ab", -1.0)]
+    expected = [("ab", -1.0), ("a", -2.0), ("b", -3.0), ("x", -9.0), ("y", -9.0), ("é", -9.0)]
+    assert canonical(one) == canonical(other) == expected
+    assert canonical([]) == []
+
+
+@given(text=st.text(st.sampled_from("ab \n\tø"), max_size=30).map(lambda piece: piece * 700))
+def test_chunks_are_short_and_lose_nothing(text: str) -> None:
+    parts = list(chunks(text))
+    assert all(0 < len(part) <= CHUNK for part in parts)
+    assert "".join(parts) == text
+
+
+def test_chunks_are_cut_between_words() -> None:
+    words = ["ord"] * 5_000
+    parts = list(chunks(" ".join(words)))
+    assert len(parts) > 3
+    assert [word for part in parts for word in part.split()] == words
+
+
+def test_control_words_in_the_text_become_no_pieces() -> None:
+    text = "<s>a</s> <s>bb</s> ＜pad＞ <pad> <extra_id_0> <extra_id_7>"
+    table = train_pieces([chunk for _ in range(50) for chunk in chunks(text)], VocabSettings(size=200))
+    pieces = {piece.strip("▁") for piece, _ in table}
+    assert "<s>" in pieces
+    assert not pieces & {"</s>", "<pad>", "<extra_id_0>", "<extra_id_7>"}
+    assert Vocabulary(build(table).to_str()).sentinel_ids[0] == len(table) + 102
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, "abcdefghij" * 20_000, "世界人权宣言" * 20_000])
+def test_text_without_spaces_is_no_trouble(text: str) -> None:
+    pieces = train_pieces(chunks(text), VocabSettings(size=60))
+    assert set(text) <= {piece for piece, _ in pieces}
+
+
+def test_the_sample_keeps_to_its_budget_and_is_drawn_evenly(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"{i:09}" for i in range(2_000)))
+    whole = recipe(tmp_path, train=(str(text),))
+    few = whole.replace(**{"vocab.sample_bytes": 4_500})
+    samples = [Sample(few, Bar("vocab", None, "", 0)) for _ in range(2)]
+    sample = samples[0]
+    assert sample.chunks == samples[1].chunks == sorted(sample.chunks)
+    assert sample.bytes == sum(map(len, sample.chunks)) == 4_500
+    assert sample.documents == sum(not is_held_out(f"{i:09}", 0.01) for i in range(2_000))
+    assert sample.text_bytes == 9 * sample.documents
+    quarters = [sum(500 * q <= int(chunk) < 500 * (q + 1) for chunk in sample.chunks) for q in range(4)]
+    assert min(quarters) > 90
+    assert Sample(whole, Bar("vocab", None, "", 0)).bytes == 9 * sample.documents
+
+
+@given(text=st.text())
+def test_the_normaliser_leaves_single_spaces_and_nfkc(text: str) -> None:
+    once = normalizer().normalize_str(text)
+    assert normalizer().normalize_str(once) == once
+    assert "  " not in once
+    assert not once.endswith(" ")
+    assert "▁" not in once
+
+
+def test_case_is_kept_and_compatibility_forms_are_not() -> None:
+    assert normalizer().normalize_str("  Blå\u00a0ﬁsk\r\n og\u3000ＢÅＴ²\t") == " Blå fisk og BÅT2"
