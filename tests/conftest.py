@@ -57,3 +57,7 @@ install_import_hook(
 def pytest_configure(config: pytest.Config) -> None:
     # A worker may read an entry of the cache that another is still writing; JAX then compiles by itself.
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
+
+
+# After the environment above is set: these import JAX.
+from runs import finished, prepared, run_folder  # noqa: E402, F401

@@ -27,7 +27,8 @@ STANDS_ON = {
     "run": {"report"},
     "api": {"run"},
     "flags": set[str](),
-    "cli": {"run", "api", "flags"},
+    "commands": set[str](),
+    "cli": {"run", "api", "flags", "commands"},
 }
 MODEL_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "t5smith"} | sys.stdlib_module_names
 NEVER = {"torch", "transformers", "tensorflow", "flax"}

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -248,6 +249,11 @@ def test_a_reader_that_has_enough_is_no_error():
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_no_text_on_stdin_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert error(capsys, "generate", "model") == "stdin: there is no text; expected a text a line"
 
 
 def test_text_that_is_no_text_on_stdin_is_refused():

@@ -14,120 +14,26 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
-
-import tyro
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from t5smith import __version__
+from t5smith.commands import (
+    OVERVIEW,
+    RECIPE_VERBS,
+    GenerateCommand,
+    InspectCommand,
+    RecipeCommand,
+    RecipesCommand,
+)
 from t5smith.errors import T5smithError
 from t5smith.flags import parse
 from t5smith.presets import headline, load, presets
-from t5smith.recipe import Recipe
 
-Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-
-OVERVIEW = f"""\
-t5smith {__version__}: pre-train a T5 for your language, raw text in, a Hugging Face T5 out
-
-usage: t5smith VERB [RECIPE] [--dotted.setting VALUE ...] [--json] [--help]
-
-the whole job
-  run        every stage below, in order; what is finished and unchanged is not done again
-
-its stages
-  vocab      text -> tokenizer
-  prepare    text and tokenizer -> token store
-  train      token store -> checkpoints and metrics
-  evaluate   checkpoint -> held-out figures
-  export     checkpoint -> Hugging Face folder
-
-a look inside
-  generate   fill in the masked spans of a text
-  inspect    what the encoder and the decoder see of a text
-  recipes    the recipes that come with t5smith
-
-RECIPE is one of them or a .toml file. Begin with: t5smith run norwegian-tiny
-t5smith VERB --help lists every setting; t5smith --version says which t5smith this is."""
-
-
-@dataclass(frozen=True)
-class RecipeCommand:
-    """What every recipe verb takes."""
-
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    json: Json = False
-    """Make the last line on stdout one JSON object."""
-
-
-@dataclass(frozen=True)
-class GenerateCommand:
-    """Fill in the masked spans of texts."""
-
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
-    """A run folder or an exported model folder."""
-    text: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[TEXT ...]")] = ()
-    """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing; none: a text a line on stdin."""
-    max_new_tokens: int = 64
-    """Longest answer, in tokens."""
-    json: Json = False
-    """Make the last line on stdout one JSON object."""
-
-
-@dataclass(frozen=True)
-class InspectCommand:
-    """Show what the encoder and the decoder see of a text."""
-
-    text: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT")]
-    """The text to mask."""
-    noise: tuple[str, ...] = ()
-    """Parts of the text to mask; none: they are drawn at random. A part is widened to whole tokens."""
-    tokenizer: Path | None = None
-    """A tokenizer folder, or a run or model folder with one; none: a small one that comes with t5smith."""
-    seed: int = 0
-    """Decides the random mask."""
-    noise_density: float = 0.15
-    """Share of the tokens that a random mask hides."""
-    mean_noise_span_length: float = 3.0
-    """Mean length of its spans, in tokens."""
-    json: Json = False
-    """Make the last line on stdout one JSON object."""
-    html: Path | None = None
-    """Write the same as a page into this file."""
-
-
-@dataclass(frozen=True)
-class RecipesCommand:
-    """List the recipes that come with t5smith."""
-
-    json: Json = False
-    """Make the last line on stdout one JSON object."""
-
-
-@dataclass(frozen=True)
-class RecipeVerb:
-    """A verb of a recipe: the function behind it, and the kind of folder that it makes."""
-
-    help: str
-    module: str
-    kind: str | None = None
-
-
-RECIPE_VERBS = {
-    "run": RecipeVerb("Do the whole job; what is finished and unchanged is not done again.", "t5smith.run"),
-    "vocab": RecipeVerb("Train a tokenizer on the recipe's text.", "t5smith.vocab.train", "vocab"),
-    "prepare": RecipeVerb("Turn the recipe's text into a token store.", "t5smith.corpus.prepare", "store"),
-    "train": RecipeVerb("Train the model on the token store.", "t5smith.train.loop", "checkpoint"),
-    "evaluate": RecipeVerb(
-        "Measure the trained model on held-out text.", "t5smith.evaluate.score", "evaluation"
-    ),
-    "export": RecipeVerb(
-        "Write the trained model as a Hugging Face folder.", "t5smith.interop.huggingface", "model"
-    ),
-}
+if TYPE_CHECKING:
+    from t5smith.evaluate.generate import Completion
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,14 +114,19 @@ def _generate(args: list[str]) -> None:
             f"{command.max_new_tokens} cannot be used", where="--max-new-tokens", expected="1 or more"
         )
     texts = _utf8(command.text or _lines_of_stdin())
-    answers: list[str] = _function("t5smith.evaluate.generate", "generate")(
+    if not texts:
+        raise T5smithError("there is no text", where="stdin", expected="a text a line")
+    done: list[Completion] = _function("t5smith.api", "generate")(
         command.model, texts, max_new_tokens=command.max_new_tokens
     )
     if command.json:
-        pairs = [{"text": text, "answer": answer} for text, answer in zip(texts, answers, strict=True)]
-        print(json.dumps({"model": str(command.model), "answers": pairs}, ensure_ascii=False))
+        answers = [
+            {"text": text, "filled": completion.filled, "fills": completion.fills, "answer": completion.text}
+            for text, completion in zip(texts, done, strict=True)
+        ]
+        print(json.dumps({"model": str(command.model), "answers": answers}, ensure_ascii=False))
     else:
-        print("\n".join(answers))
+        print("\n".join(completion.filled for completion in done))
 
 
 def _inspect(args: list[str]) -> None:
@@ -288,12 +199,20 @@ def _print_folder(folder: Path, kind: str | None, as_json: bool) -> None:
     facts = read_manifest(folder, kind, check_hashes=False).facts if kind else {}
     if not as_json:
         if kind == "evaluation":  # its figures are what one asks for
-            for name, value in facts.items():
-                if isinstance(value, int | float | str):
-                    say(f"{name:<28} {value if isinstance(value, int | str) else f'{value:.4f}'}")
+            for name, value in _figures(facts):
+                say(f"{name:<28} {value:,}" if isinstance(value, int) else f"{name:<28} {value:.4f}")
         print(folder)
         return
     print(json.dumps({"folder": str(folder), **facts}, ensure_ascii=False))
+
+
+def _figures(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """The numbers among facts, those in tables by their dotted names."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _figures(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            yield prefix + name, value
 
 
 def _print_facts(facts: Mapping[str, Any], as_json: bool) -> None:

@@ -19,7 +19,7 @@ METRICS = [
         "loss": 8.8 - step / 100,
         "learning_rate": 1e-3,
         "grad_norm": 0.5,
-        "tokens_per_second": 1e4,
+        "tokens_per_second": 2000.0,
     }
     for step in range(1, 60)
 ]
@@ -27,8 +27,8 @@ FULL = Report(
     name="norwegian-tiny",
     created="1 May 2026",
     recipe='name = "norwegian-tiny"\n[train]\nsteps = 600\n',
-    vocab={"asked": 32_000, "got": 3_812, "rows": 3_968},
-    store={"documents": 10_234, "tokens": 512_344, "unknown_rate": 0.000123},
+    vocab={"asked": 32_000, "got": 3_812, "ids": 3_912},
+    store={"train": {"documents": 10_234, "tokens": 512_344, "unknown_rate": 0.000123}},
     train={
         "parameters": 2_534_912,
         "steps": 600,
@@ -40,13 +40,15 @@ FULL = Report(
     evaluation={
         "text": {"nll": 6.412, "accuracy": 0.1133, "tokens": 20_412},
         "sentinels": {"nll": 0.31, "accuracy": 0.97, "tokens": 6_000},
+        "eos": {"nll": 0.2, "accuracy": 0.98, "tokens": 800},
+        "total": {"nll": 5.125, "accuracy": 0.33, "tokens": 27_212},
         "unigram_nll": 6.662,
         "bits_per_byte": 2.233,
     },
     export={"folder": "runs/norwegian-tiny/model"},
     metrics=METRICS,
     held_out=[{"step": 30, "nll": 7.0}, {"step": 59, "nll": 6.412}],
-    examples=[Example(["Et ", " er et ", "."], ["system ", "sett"], ["system", "ord"])],
+    examples=[Example(["Et", " er et ", "."], ["system ", "sett"], ["system", "ord"])],
     trace=inspect("The bad dog ruined my sleep", ["bad dog"]),
     warnings=["the text supports 3,812 pieces only"],
     versions={"jax": "0.10.2"},
@@ -118,7 +120,7 @@ def test_shows_the_headline_figures(full: str) -> None:
 
 
 def test_says_when_the_model_is_worse_than_the_baseline() -> None:
-    worse = page(replace(FULL, evaluation={"text": {"nll": 7.0}, "unigram_nll": 6.5}))
+    worse = page(replace(FULL, evaluation={"nll": 7.0, "unigram_nll": 6.5}))
     assert '<span class="bad">0.50 above</span> the unigram baseline of 6.50' in worse
 
 
@@ -139,7 +141,9 @@ def test_shows_every_section(full: str) -> None:
 def test_draws_the_four_curves_with_their_levels(full: str) -> None:
     labels = re.findall(r'aria-label="([^"]*)"', full)
     assert labels == ["Loss", "Loss", "Learning rate", "Gradient norm", "Tokens per second"]
+    assert ">2,000<" in full.split('aria-label="Tokens per second"')[1]
     assert "ln V 8.31" in full
+    assert "held out 6.41" in full
     assert "unigram 6.66" in full
     assert "The first loss was 8.81; ln V, what guessing evenly costs, is 8.31" in full
 
@@ -158,9 +162,9 @@ def test_examples_show_the_text_what_was_seen_and_what_was_filled_in(full: str) 
     rows = re.findall(r"<dd>(.*?)</dd>", full)
     plain = [html.unescape(re.sub(r"<sup>.*?</sup>|<[^>]+>", "", row)) for row in rows]
     assert plain == [
-        "Et system  er et sett.",
-        "Et <extra_id_0>  er et <extra_id_1>.",
-        "Et system  er et ord sett.",
+        "Et system er et sett.",
+        "Et <extra_id_0> er et <extra_id_1>.",
+        "Et system er et ord sett.",
     ]
     assert '<mark class="s0 right">system<sup>0</sup></mark>' in rows[2]
     assert '<mark class="s1">ord<sup>1</sup></mark> <del>sett</del>' in rows[2]
@@ -177,7 +181,14 @@ def test_an_example_must_be_whole() -> None:
 
 def test_text_and_sentinels_are_reported_apart(full: str) -> None:
     assert "6.412" in full
-    assert "0.310" in full
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td>([0-9.]*)</td><td>[^<]*</td><td>[^<]*</td>', full)
+    assert rows == [
+        ("Text", "6.412"),
+        ("Sentinels", "0.310"),
+        ("&lt;/s&gt;", "0.200"),
+        ("All", "5.125"),
+        ("Text, unigram baseline", "6.662"),
+    ]
     assert "Text, unigram baseline" in full
     assert full.count("Sentinels") == 1, "listed among the other facts once more"
 

@@ -74,6 +74,13 @@ def test_draws_single_points_level_lines_and_extremes(y: list[float]) -> None:
     assert "<path" in curve([Series("train", range(len(y)), y)], "step", "nats", "t")
 
 
+def test_a_level_curve_is_shown_as_level() -> None:
+    y = 2000 + 1e-10 * np.random.default_rng(0).normal(size=60)
+    ticks = [text for text in texts(curve([Series("", range(60), y)], "step", "")) if "," in text]
+    assert "2,000" in ticks
+    assert len(ticks) == len(set(ticks))
+
+
 def test_names_are_text_and_not_markup_or_formulas() -> None:
     svg = curve([Series("<b>&$x_1$", [1, 2], [3.0, 4.0], "line")], "<x>", "$y$", "<script>$a$")
     assert {"<b>&$x_1$ 4", "<x>", "$y$", "<script>$a$"} <= set(texts(svg))

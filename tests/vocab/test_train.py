@@ -15,10 +15,27 @@ from t5smith.corpus.sources import is_held_out
 from t5smith.errors import T5smithError
 from t5smith.progress import Bar
 from t5smith.recipe import CorpusSettings, Recipe, VocabSettings
-from t5smith.vocab.train import CHUNK, Sample, build, canonical, chunks, normalizer, train_pieces, vocab
+from t5smith.vocab.train import (
+    CHUNK,
+    Sample,
+    build,
+    canonical,
+    chunks,
+    normalizer,
+    train_pieces,
+    vocab,
+    whole_words,
+)
 from t5smith.vocab.vocabulary import Vocabulary
 
-ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from pathlib import Path
+from t5smith.recipe import CorpusSettings, Recipe, VocabSettings
+from t5smith.vocab.train import vocab
+corpus = CorpusSettings(train=(sys.argv[2],), document="line", held_out_fraction=0.001)
+vocab(Recipe(run_dir=Path(sys.argv[1]), vocab=VocabSettings(size=180), corpus=corpus))
+"""
 
 
 def recipe(run_dir: Path, size: int = 300, **corpus: object) -> Recipe:
@@ -48,7 +65,7 @@ def test_vocab_makes_a_folder_laid_out_as_t5s(tmp_path: Path, capfd: pytest.Capt
     assert facts["asked"] == facts["pieces"] == 300
     assert facts["ids"] == 400
     assert facts["sample_bytes"] == facts["text_bytes"] > 9_000
-    assert 70 <= facts["documents"] <= 92
+    assert facts["documents"] == 92
     assert "warning" not in capfd.readouterr().err
 
 
@@ -57,8 +74,8 @@ def test_a_finished_vocabulary_is_kept_and_one_of_other_settings_redone(
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("en fin dag og en fin natt\n" * 5)
-    first = recipe(tmp_path, 20, train=(str(text),), held_out_fraction=0.1)
-    made = {vocab(first) / "manifest.json"}.pop().stat().st_mtime_ns
+    first = recipe(tmp_path, 60, train=(str(text),), held_out_fraction=0.1)
+    made = (vocab(first) / "manifest.json").stat().st_mtime_ns
     assert "warning" in capfd.readouterr().err
     for same in (first, first.replace(seed=5, **{"train.steps": 7})):
         assert (vocab(same) / "manifest.json").stat().st_mtime_ns == made
@@ -111,7 +128,6 @@ def test_a_smaller_vocabulary_than_asked_is_said_with_its_reason(
     assert facts["why_smaller"] in warning
 
 
-@pytest.mark.slow
 def test_the_handbook_does_not_support_32_000_pieces(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,20 +169,11 @@ def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
     # Rare characters within words that are pieces themselves: the trainer deals out their scores by chance.
     words = [f"{chr(0x400 + i)}{chr(0x401 + i)}{chr(0x402 + i)}" for i in range(0, 90, 3)]
     text.write_text("\n".join(f"{word} {word}et {word}ene og en" for word in words), encoding="utf-8")
-    program = (
-        "import sys; from pathlib import Path; from t5smith.vocab.train import *\n"
-        "recipe = Recipe(run_dir=Path(sys.argv[1]), vocab={'size': 180}, corpus={'train': (sys.argv[2],),"
-        " 'document': 'line', 'held_out_fraction': 0.01})\n"
-        "vocab(recipe)"
-    )
-    program = program.replace("{'size': 180}", "VocabSettings(size=180)")
-    program = program.replace("{'train'", "CorpusSettings(**{'train'").replace("0.01}", "0.01})")
-    program = "from t5smith.recipe import CorpusSettings\n" + program
     made: set[bytes] = set()
     for threads in ("1", "2", "3"):
         run = tmp_path / threads
         environment = os.environ | {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
-        subprocess.run([sys.executable, "-c", program, run, text], env=environment, check=True, cwd=ROOT)
+        subprocess.run([sys.executable, "-c", PROGRAM, run, text], env=environment, check=True)
         made.add((run / "vocab" / "tokenizer.json").read_bytes())
     assert len(made) == 1
 
@@ -187,6 +194,24 @@ def test_canonical_scores_do_not_depend_on_rounding_or_order() -> None:
     assert canonical([]) == []
 
 
+def test_a_frequent_word_that_no_other_begins_with_becomes_a_piece(declaration: list[str]) -> None:
+    """The library alone takes no such word for a candidate, and would split it."""
+    text = [*declaration, *["hvordan skulle hva være"] * 60]
+    assert not any(word.startswith(("hvordan", "skulle")) for line in declaration for word in line.split())
+    pieces = {piece for piece, _ in train_pieces(text, VocabSettings(size=400))}
+    assert {"▁hvordan", "▁skulle"} <= pieces
+    characters = {c for line in text for c in normalizer().normalize_str(line)}
+    assert {piece for piece in pieces if len(piece) == 1} == {c.replace(" ", "▁") for c in characters}
+
+
+def test_whole_words_are_frequent_short_and_go_on_nowhere() -> None:
+    settings = VocabSettings(size=8, max_piece_length=5)
+    text = ["og også\nog ett ett ﬁn ﬁn en", "langtord langtord fem fem 12 12"]
+    assert whole_words(text, settings) == ["12a", "ettd", "feme", "finf"]
+    assert whole_words(["12 12"], settings) == ["12"]
+    assert len(whole_words([" ".join(f"{c}x {c}x" for c in "abcdefghijkl")], settings)) == 8
+
+
 @given(text=st.text(st.sampled_from("ab \n\tø"), max_size=30).map(lambda piece: piece * 700))
 def test_chunks_are_short_and_lose_nothing(text: str) -> None:
     parts = list(chunks(text))
@@ -202,11 +227,11 @@ def test_chunks_are_cut_between_words() -> None:
 
 
 def test_control_words_in_the_text_become_no_pieces() -> None:
-    text = "<s>a</s> <s>bb</s> ＜pad＞ <pad> <extra_id_0> <extra_id_7>"
+    text = "<s>a</s> <s>bb</s> ＜pad＞ ＜extra_id_123＞ <pad> <extra_id_0> <extra_id_7>"
     table = train_pieces([chunk for _ in range(50) for chunk in chunks(text)], VocabSettings(size=200))
     pieces = {piece.strip("▁") for piece, _ in table}
     assert "<s>" in pieces
-    assert not pieces & {"</s>", "<pad>", "<extra_id_0>", "<extra_id_7>"}
+    assert not pieces & {"</s>", "<pad>", "<extra_id_0>", "<extra_id_7>", "<extra_id_123>"}
     assert Vocabulary(build(table).to_str()).sentinel_ids[0] == len(table) + 102
 
 

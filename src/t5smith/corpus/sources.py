@@ -105,8 +105,11 @@ def _below(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise T5smithError("cannot read this folder", where=error.filename, expected="permission to read it")
 
+    seen = {os.path.realpath(folder)}
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        new = {os.path.realpath(os.path.join(place, name)): name for name in folders if name[0] != "."}
+        folders[:] = [name for real, name in new.items() if real not in seen]  # a loop of links ends
+        seen |= new.keys()
         yield from (Path(place) / name for name in names if not name.startswith("."))
 
 

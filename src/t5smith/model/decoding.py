@@ -24,10 +24,10 @@ from t5smith.model.t5 import FLOAT32, PAD_ID, encode, logits, mask_padded_rows
 class Cache:
     """What the decoder has computed and will need again, stacked over its layers."""
 
-    keys: Float[Array, "L B T H K"]
-    values: Float[Array, "L B T H K"]
-    cross_keys: Float[Array, "L B S H K"]
-    cross_values: Float[Array, "L B S H K"]
+    keys: Float[Array, "*L B T H K"]
+    values: Float[Array, "*L B T H K"]
+    cross_keys: Float[Array, "*L B S H K"]
+    cross_values: Float[Array, "*L B S H K"]
 
 
 def create_cache(

@@ -18,7 +18,7 @@ from t5smith.objective.spans import EVALUATION, TRAINING, corrupt, generator, no
 from t5smith.recipe import ObjectiveSettings
 from t5smith.vocab.vocabulary import Vocabulary
 
-Batch = Mapping[str, Int[np.ndarray, "B _"]]
+Batch = Mapping[str, Int[np.ndarray, "_ _"]]
 """`input_ids` (B, S) and `labels` (B, T), int32, padded with the pad id."""
 
 
@@ -100,10 +100,12 @@ def evaluation_batches(
     that depend on the window's place alone. The last batch may be smaller.
     """
     available = split.window_count(objective.lengths.window)
-    indices = np.repeat(np.arange(min(windows, available) or available), masks_per_window)
-    # One stream for all masks, drawn in a fixed order: the batch size does not matter.
-    rng = generator(0, EVALUATION, 0)
-    masks = noise_masks(rng, len(indices), objective.lengths)
+    chosen = np.arange(min(windows or available, available))
+    indices = np.repeat(chosen, masks_per_window)
+    # A stream a window: neither the batch size nor how many windows are asked for changes its masks.
+    masks = np.concatenate(
+        [noise_masks(generator(0, EVALUATION, int(w)), masks_per_window, objective.lengths) for w in chosen]
+    )
     return [
         objective.masked(split.windows(objective.lengths.window, indices[at]), masks[at])
         for at in (slice(i, i + batch_size) for i in range(0, len(indices), batch_size))

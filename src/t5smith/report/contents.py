@@ -14,10 +14,11 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """A held-out text with its masked spans and what the model put there.
+    """A held-out text with its masked spans, which begin with a word, and what the model put there.
 
     Attributes:
-      kept: the text before, between and after the spans: one part more than there are spans.
+      kept: the text before, between and after the spans: one part more than there are spans. Spaces at
+        the ends of parts do not matter.
       truth: what stood in each span.
       filled: what the model wrote for each; empty where it wrote nothing.
     """
@@ -38,13 +39,13 @@ class Report:
       name: of the run.
       created: when, as it is to be read.
       recipe: the settings as TOML.
-      vocab: facts: `asked`, `got`, `rows`, …
-      store: facts: `documents`, `tokens`, `unknown_rate`, `held_out_tokens`, …
+      vocab: facts: `asked`, `got`, …
+      store: facts: `train` and `valid`, each with `documents`, `tokens`, `unknown_rate`, …
       train: facts: `parameters`, `steps`, `tokens`, `tokens_per_second`, `first_loss`, `ln_vocab`, …
       evaluation: facts: `text`, `sentinels`, `eos` and `total`, each with `nll`, `accuracy` and `tokens`;
         `unigram_nll` of the same text tokens; `bits_per_byte`; …
       export: facts: …
-      metrics: rows of training: `step`, `loss`, `learning_rate`, `grad_norm`, `tokens_per_second`.
+      metrics: a row a step: `step`, `loss` (the NLL), `learning_rate`, `grad_norm`, `tokens_per_second`.
       held_out: rows of `step` and `nll`, the latter of text tokens.
       examples: filled-in texts.
       trace: one text as the model sees it.

@@ -5,6 +5,7 @@ The page is put together from plain values, so that it depends on no stage; what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from t5smith.report.contents import Example, Facts, Report
 from t5smith.report.facts import changed_settings, number, percent, rows
 from t5smith.report.plots import Series, curve
 
+_CLOSES = re.compile(r"[.,;:!?…)\]}»”’%]|$")
+"""Punctuation that no space stands before, or nothing at all."""
 Kind = Literal["noisy", "line", "points"]
 
 
@@ -53,7 +56,7 @@ def _cards(report: Report) -> Html | None:
         _card(
             "Bits per byte", number(report.evaluation, "bits_per_byte"), "{:.2f}".format, "of the masked text"
         ),
-        _card("Parameters", number(report.train, "parameters"), count, _rows_of(report.vocab)),
+        _card("Parameters", number(report.train, "parameters"), count, _size_of(report.vocab)),
         _card("Trained on", number(report.train, "tokens"), count, _pace(report.train)),
         _card("Time", report.seconds, _time, "for the whole run"),
     ]
@@ -84,7 +87,7 @@ def _nll_card(evaluation: Facts) -> Html | None:
     return _card("Held-out NLL of text", nll, "{:.2f}".format, about)
 
 
-def _rows_of(vocab: Facts) -> str | None:
+def _size_of(vocab: Facts) -> str | None:
     got = number(vocab, "got")
     return None if got is None else f"vocabulary of {got:,.0f} pieces"
 
@@ -109,7 +112,8 @@ def _curves(report: Report) -> Html | None:
     """Loss over the steps with the levels to compare it with, and what explains it."""
     levels = {"ln V": number(report.train, "ln_vocab"), "unigram": number(report.evaluation, "unigram_nll")}
     known = {name: level for name, level in levels.items() if level is not None}
-    loss = [_series("train", report.metrics, "loss"), _series("held out", report.held_out, "nll", "points")]
+    held_out = _series("held out", report.held_out, "nll", "points")
+    loss = [_series("train", report.metrics, "loss"), held_out]
     # Text in a figure grows with it: one is for wide pages, one for telephones.
     sizes = {"wide": (640.0, 230.0), "narrow": (330.0, 220.0)}
     drawn = {
@@ -138,10 +142,8 @@ def _curves(report: Report) -> Html | None:
 
 def _series(name: str, rows: Sequence[Facts], key: str, kind: Kind = "noisy") -> Series:
     """One column of the rows over their steps; a step that was done again counts as last done."""
-    points = {
-        step: y for row in rows if (step := number(row, "step")) is not None for y in [number(row, key)]
-    }
-    found = [(step, y) for step, y in sorted(points.items()) if y is not None]
+    points = {number(row, "step"): number(row, key) for row in rows}
+    found = sorted((step, y) for step, y in points.items() if step is not None and y is not None)
     return Series(name, [step for step, _ in found], [y for _, y in found], kind)
 
 
@@ -186,11 +188,11 @@ def _examples(examples: Sequence[Example]) -> Html | None:
 
 def _woven(example: Example, spans: Sequence[Html]) -> Html:
     """The kept text with something for each span in between."""
-    parts: list[str] = [example.kept[0]]
-    for span, truth, kept in zip(spans, example.truth, example.kept[1:], strict=True):
-        before, after = truth[:1].isspace(), truth[-1:].isspace()
-        parts += [" " * before, span, " " * after, kept]
-    return join(parts)
+    parts: list[str] = []
+    for before, span, after in zip(example.kept, spans, example.kept[1:], strict=False):
+        parts += [before.strip(), " " if before.strip() else "", span]
+        parts.append("" if _CLOSES.match(after.strip()) else " ")
+    return join([*parts, example.kept[-1].strip()])
 
 
 def _chip(text: str, span: int) -> Html:
@@ -231,7 +233,7 @@ def _by_kind(evaluation: Facts) -> Html | None:
 
 def _facts(report: Report) -> Html | None:
     """Every fact of every stage."""
-    shown = {"text", "sentinels", "eos", "total"}
+    shown = {"text", "sentinels", "eos", "total", "all"}
     groups = {
         "Vocabulary": report.vocab,
         "Token store": report.store,

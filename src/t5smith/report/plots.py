@@ -97,6 +97,7 @@ def curve(
             _draw(axes, s, colour)
         for level in levels.values():
             axes.axhline(level, color=_MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        _widen(axes)
         _dress(axes, xlabel, ylabel, title)
         colours = [*_cycle(len(drawn)), *[_MUTED] * len(levels)]
         _name_at_the_end(axes, names, colours, height)
@@ -162,6 +163,14 @@ def _draw(axes: Any, series: Series, colour: str) -> None:
     axes.plot(*thin(x, smoothed), color=colour, linewidth=1.5, marker=marker, markersize=3.2, zorder=3)
 
 
+def _widen(axes: Any) -> None:
+    """Show a level curve as level, not the rounding errors in it."""
+    low, high = axes.get_ylim()
+    size = max(abs(low), abs(high))
+    if high - low < 1e-6 * size:
+        axes.set_ylim(low - size / 20, high + size / 20)
+
+
 def _dress(axes: Any, xlabel: str, ylabel: str, title: str) -> None:
     """Only what helps reading: two thin lines, few ticks, no box."""
     for side in ("top", "right"):
@@ -187,7 +196,7 @@ def _tick(value: float) -> str:
     """A short number: 6.5, 0.002, 3e-05, 12k."""
     if abs(value) >= 1e4:
         return count(value)
-    return f"{value:.4g}"
+    return f"{value:,.4g}"
 
 
 def _name_at_the_end(axes: Any, names: list[tuple[str, float]], colours: list[str], height: float) -> None:

@@ -102,6 +102,8 @@ class _Loop:
         waiting: StepMetrics | None = None
         self.clock = time.monotonic()
         with (
+            self.metrics,
+            self.held_out,
             _signals() as stop,
             ThreadPoolExecutor(1) as reader,
             progress("train", total, "steps", done=self.start) as self.bar,
@@ -125,8 +127,6 @@ class _Loop:
                     saved = self.save(state)
                 if stop:
                     raise Stopped(stop[0], done)
-        self.metrics.close()
-        self.held_out.close()
         return saved
 
     def record(self, step: int, metrics: StepMetrics) -> None:

@@ -59,7 +59,10 @@ class MetricsFile:
         with disk_errors(self.path):
             self.file.flush()
 
-    def close(self) -> None:
+    def __enter__(self) -> MetricsFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Flush and close."""
         with disk_errors(self.path):
             self.file.close()

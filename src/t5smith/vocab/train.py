@@ -9,10 +9,12 @@ So scores are rounded, such characters share the lowest score, and equal scores 
 from __future__ import annotations
 
 import heapq
+import itertools
 import json
 import random
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ SENTINEL_NAMES = tuple(f"<extra_id_{i}>" for i in reversed(range(SENTINELS)))
 """In the order of their ids: `<extra_id_0>` has the highest."""
 
 _CONTROL_WORD = re.compile(r"</s>|<pad>|<unk>|<extra_id_[0-9]+>")
+_CONTROL_PIECE = re.compile(f"{SPACE}?(?:{_CONTROL_WORD.pattern})")
 
 Scored = tuple[str, float]
 
@@ -143,6 +146,7 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     Raises:
       T5smithError: the text has more different characters than pieces asked for, or none at all.
     """
+    text = list(text)
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizer()
     cut = pre_tokenizers.Split(Regex(rf".{{1,{LONGEST_WORD}}}"), "isolated")
@@ -158,12 +162,40 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
         shrinking_factor=0.65,
         show_progress=False,
     )
-    _train(tokenizer, list(text), trainer, settings, bar)
+    _train(tokenizer, text + whole_words(text, settings), trainer, settings, bar)
     table: list[Scored] = json.loads(tokenizer.to_str())["model"]["vocab"][len(CONTROL) :]
     if len(table) + len(CONTROL) > settings.size:
         # Every character must be a piece. The library checks that too late and then returns more than asked.
         raise _too_small(settings)
     return canonical(table)
+
+
+def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
+    """Lines that make a candidate of each frequent word that no other word begins with.
+
+    The trainer's candidates are strings that go on in two ways in the list of different words. A word
+    such as `hvordan`, that nothing ever follows, is none, however frequent. So it is given once more with a
+    letter after it; letters are taken in turn, for any one of them to stay as rare as it is.
+    """
+    counts = Counter(word for stretch in text for word in stretch.split())
+    normal = normalizer()
+    words: Counter[str] = Counter()
+    for word, number in counts.items():
+        for part in normal.normalize_str(word).split():
+            words[part] += number
+    ordered = sorted(words)
+    longest = settings.max_piece_length - len(SPACE)
+    alone = [
+        word
+        for word, following in itertools.pairwise((*ordered, ""))
+        if words[word] > 1 and len(word) <= longest and not following.startswith(word)
+    ]
+    alone = sorted(sorted(alone, key=lambda word: -words[word])[: settings.size])
+    letters = itertools.cycle(
+        sorted({letter for word in words for letter in word if letter.isalpha()}) or [""]
+    )
+    lines = (word + letter for word, letter in zip(alone, letters, strict=False))
+    return [line for line in lines if normal.normalize_str(line) == line]
 
 
 def _train(
@@ -204,7 +236,7 @@ def _too_small(settings: VocabSettings) -> T5smithError:
 
 def canonical(table: Iterable[Scored]) -> list[Scored]:
     """The same pieces with scores and order that do not depend on how the trainer summed."""
-    scores = {piece: score for piece, score in table if piece not in (*CONTROL, *SENTINEL_NAMES)}
+    scores = {piece: score for piece, score in table if not _CONTROL_PIECE.fullmatch(piece)}
     lowest = min(scores.values(), default=0.0)
     # The trainer adds characters that no word needed by the steps of 0.0001 above the lowest score.
     reach = lowest + 1e-4 * sum(len(piece) == 1 for piece in scores)

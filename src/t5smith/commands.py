@@ -1,0 +1,113 @@
+"""What the verbs of the command line are, and what each takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from t5smith import __version__
+from t5smith.recipe import Recipe
+
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+OVERVIEW = f"""\
+t5smith {__version__}: pre-train a T5 for your language, raw text in, a Hugging Face T5 out
+
+usage: t5smith VERB [RECIPE] [--dotted.setting VALUE ...] [--json] [--help]
+
+the whole job
+  run        every stage below, in order; what is finished and unchanged is not done again
+
+its stages
+  vocab      text -> tokenizer
+  prepare    text and tokenizer -> token store
+  train      token store -> checkpoints and metrics
+  evaluate   checkpoint -> held-out figures
+  export     checkpoint -> Hugging Face folder
+
+a look inside
+  generate   fill in the masked spans of a text
+  inspect    what the encoder and the decoder see of a text
+  recipes    the recipes that come with t5smith
+
+RECIPE is one of them or a .toml file. Begin with: t5smith run norwegian-tiny
+t5smith VERB --help lists every setting; t5smith --version says which t5smith this is."""
+
+
+@dataclass(frozen=True)
+class RecipeCommand:
+    """What every recipe verb takes."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
+class GenerateCommand:
+    """Fill in the masked spans of texts."""
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
+    """A run folder or an exported model folder."""
+    text: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[TEXT ...]")] = ()
+    """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing; none: a text a line on stdin."""
+    max_new_tokens: int = 64
+    """Longest answer, in tokens."""
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
+class InspectCommand:
+    """Show what the encoder and the decoder see of a text."""
+
+    text: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT")]
+    """The text to mask."""
+    noise: tuple[str, ...] = ()
+    """Parts of the text to mask; none: they are drawn at random. A part is widened to whole tokens."""
+    tokenizer: Path | None = None
+    """A tokenizer folder, or a run or model folder with one; none: a small one that comes with t5smith."""
+    seed: int = 0
+    """Decides the random mask."""
+    noise_density: float = 0.15
+    """Share of the tokens that a random mask hides."""
+    mean_noise_span_length: float = 3.0
+    """Mean length of its spans, in tokens."""
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+    html: Path | None = None
+    """Write the same as a page into this file."""
+
+
+@dataclass(frozen=True)
+class RecipesCommand:
+    """List the recipes that come with t5smith."""
+
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
+class RecipeVerb:
+    """A verb of a recipe: the function behind it, and the kind of folder that it makes."""
+
+    help: str
+    module: str
+    kind: str | None = None
+
+
+RECIPE_VERBS = {
+    "run": RecipeVerb("Do the whole job; what is finished and unchanged is not done again.", "t5smith.run"),
+    "vocab": RecipeVerb("Train a tokenizer on the recipe's text.", "t5smith.vocab.train", "vocab"),
+    "prepare": RecipeVerb("Turn the recipe's text into a token store.", "t5smith.corpus.prepare", "store"),
+    "train": RecipeVerb("Train the model on the token store.", "t5smith.train.loop", "checkpoint"),
+    "evaluate": RecipeVerb(
+        "Measure the trained model on held-out text.", "t5smith.evaluate.score", "evaluation"
+    ),
+    "export": RecipeVerb(
+        "Write the trained model as a Hugging Face folder.", "t5smith.interop.huggingface", "model"
+    ),
+}

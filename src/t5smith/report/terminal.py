@@ -1,0 +1,104 @@
+"""The summary of a finished run on the terminal: what was made, what it is worth, three examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from t5smith.progress import count, duration
+
+GOOD, BAD, FILL, FAINT = "bold green", "bold red", "bold cyan", "dim"
+
+
+def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what `run` returned, 80 columns wide or as wide as the terminal; plain text on a pipe."""
+    console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(file=console.file, width=100, highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=FAINT, no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _rows(summary):
+        table.add_row(name, value)
+    console.print()
+    console.print(Text(f"{summary['name']}: a T5 from your text", style="bold"))
+    console.print(Padding(table, (0, 0, 0, 2)))
+    if examples := summary["evaluation"]["examples"]:
+        console.print(Text("Masked spans, filled in (what stood there)", style="bold"))
+        console.print(Padding(Group(*(_example(one) for one in examples)), (0, 0, 0, 2)))
+    console.print()
+
+
+def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
+    vocab, store, train = summary["vocab"], summary["store"], summary["train"]
+    score = summary["evaluation"]
+    sentinels = vocab["ids"] - vocab["pieces"]
+    rows: list[tuple[str, Text | str]] = [
+        ("vocabulary", f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got, and {sentinels} sentinels"),
+        (
+            "text",
+            f"{count(store['train']['tokens'])} tokens to train on, {count(store['valid']['tokens'])} held out, "
+            f"{store['train']['bytes_per_token']:.2f} bytes a token",
+        ),
+        ("parameters", f"{train['parameters']:,}"),
+        (
+            "training",
+            f"{train['step']:,} steps, {count(train['tokens'])} tokens in {duration(train['seconds'])} "
+            f"at {train['tokens_per_second']:,.0f} tokens/s ({train['device']})",
+        ),
+        ("first loss", f"{train['first_loss']:.3f} (ln V = {train['ln_vocab']:.3f})"),
+        ("held-out NLL", _nll(score)),
+        (
+            "",
+            f"sentinels {_figure(score['sentinels']['nll'])}, </s> {_figure(score['eos']['nll'])}, "
+            f"all targets {_figure(score['all']['nll'])}",
+        ),
+        (
+            "accuracy",
+            f"{_percent(score['text']['accuracy'])} of text tokens, "
+            f"{_percent(score['all']['accuracy'])} of all targets",
+        ),
+        ("bits per byte", _figure(score["bits_per_byte"])),
+        ("model", summary["model"]),
+        ("report", summary["report"]),
+    ]
+    return rows
+
+
+def _nll(score: Mapping[str, Any]) -> Text | str:
+    """The figure a model is judged by, beside what word frequencies alone reach."""
+    nll, baseline, margin = score["text"]["nll"], score["unigram_nll"], score["margin"]
+    if nll is None or baseline is None:
+        return "no text among the held-out targets"
+    verdict = (f"{margin:.3f} below", GOOD) if margin > 0 else (f"{-margin:.3f} above", BAD)
+    return Text.assemble(
+        (f"{nll:.3f}", "bold"), " nats a text token, ", verdict, f" the unigram baseline {baseline:.3f}"
+    )
+
+
+def _example(example: Mapping[str, Any]) -> Text:
+    """The text with the model's words in brackets, and the true ones behind them."""
+    line = Text("· ")
+    pairs: Sequence[tuple[str, str]] = list(zip(example["fills"], example["truth"], strict=True))
+    for kept, pair in zip(example["kept"], [*pairs, None], strict=True):
+        line.append(kept)
+        if pair:
+            fill, truth = pair
+            line.append(" " if kept else "")
+            line.append(f"[{fill.strip() or '…'}]", FILL)
+            line.append(f" ({truth.strip()}) ", FAINT)
+    line.rstrip()
+    return line
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

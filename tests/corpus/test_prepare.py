@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import itertools
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t5smith.artefact import read_manifest
+from t5smith.corpus import prepare as module
+from t5smith.corpus.prepare import batches, prepare
+from t5smith.corpus.sources import Document, split_documents
+from t5smith.corpus.store import TokenStore
+from t5smith.errors import T5smithError
+from t5smith.recipe import Recipe
+from t5smith.vocab.vocabulary import Vocabulary
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture(params=["eos", "none"])
+def separator(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_the_store_holds_the_ids_of_every_document(recipe: MakeRecipe, separator: str) -> None:
+    settings = recipe().replace(**{"prepare.document_separator": separator})
+    folder = prepare(settings)
+    assert folder == settings.folder / "store"
+    vocabulary = Vocabulary.load(settings.folder / "vocab")
+    store = TokenStore.open(folder)
+    facts = read_manifest(folder, "store").facts
+    assert facts["vocab_size"] == vocabulary.size
+    end = [vocabulary.eos_id] if separator == "eos" else []
+    for split in (store.train, store.valid):
+        documents = list(split_documents(settings, split.name))
+        expected = [vocabulary.encode(document.text) + end for document in documents]
+        assert split.tokens.dtype == np.uint16
+        assert split.tokens.tolist() == list(itertools.chain(*expected))
+        assert split.ends.dtype == np.int64
+        assert split.ends.tolist() == np.cumsum([len(ids) for ids in expected]).tolist()
+        told = facts[split.name]
+        assert told["documents"] == len(documents)
+        assert told["tokens"] == len(split.tokens)
+        assert told["separators"] == len(documents) * len(end)
+        assert told["text_bytes"] == split.text_bytes == sum(document.bytes for document in documents)
+        assert told["bytes_per_token"] == told["text_bytes"] / (told["tokens"] - told["separators"])
+        assert told["unknown"] == int((split.tokens == vocabulary.unk_id).sum())
+        assert told["unknown_rate"] == told["unknown"] / (told["tokens"] - told["separators"])
+    assert facts["train"]["documents"] + facts["valid"]["documents"] == 20
+
+
+def test_nothing_depends_on_how_documents_are_batched(
+    recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recipe()
+    whole = TokenStore.open(prepare(settings))
+    monkeypatch.setattr(module, "BATCH_DOCUMENTS", 3)
+    again = TokenStore.open(prepare(settings.replace(run_dir=copy_vocab(settings, "again"))))
+    for one, other in ((whole.train, again.train), (whole.valid, again.valid)):
+        assert one.tokens.tolist() == other.tokens.tolist()
+        assert one.ends.tolist() == other.ends.tolist()
+
+
+def copy_vocab(settings: Recipe, name: str) -> Path:
+    folder = settings.folder.with_name(name)
+    folder.mkdir()
+    (folder / "vocab").symlink_to(settings.folder.absolute() / "vocab")
+    return folder
+
+
+def test_a_finished_store_is_kept_and_one_of_other_inputs_redone(
+    recipe: MakeRecipe, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = recipe()
+    made = (prepare(settings) / "manifest.json").stat().st_mtime_ns
+    capfd.readouterr()
+    same = settings.replace(seed=7, **{"train.steps": 5, "vocab.size": 39})
+    assert (prepare(same) / "manifest.json").stat().st_mtime_ns == made
+    assert "unchanged" in capfd.readouterr().err
+    keys = {read_manifest(settings.folder / "store", "store").key}
+    for change in ({"prepare.document_separator": "none"}, {"corpus.held_out_fraction": 0.4}):
+        keys.add(read_manifest(prepare(settings.replace(**change)), "store").key)
+    held = tmp_path / "held.txt"
+    for text in ("en dag", "en natt"):
+        held.write_text(text)
+        keys.add(read_manifest(prepare(settings.replace(**{"corpus.valid": (str(held),)})), "store").key)
+    recipe(document="line")  # another vocabulary
+    keys.add(read_manifest(prepare(settings), "store").key)
+    assert len(keys) == 6
+
+
+def test_without_a_vocabulary_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        T5smithError, match=r"vocab: there is no finished vocab here\. Make it with `t5smith vocab`"
+    ):
+        prepare(Recipe(run_dir=tmp_path))
+
+
+def test_empty_documents_are_counted_and_told(
+    recipe: MakeRecipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "held.jsonl"
+    rows.write_text('{"text": ""}\n{"text": "en dag"}\n{"text": " \\n\\u00a0"}\n')
+    folder = prepare(recipe(valid=(str(rows),)))
+    facts = read_manifest(folder, "store").facts
+    assert (facts["valid"]["documents"], facts["valid"]["empty_documents"]) == (1, 2)
+    assert facts["train"]["empty_documents"] == 0
+    assert len(TokenStore.open(folder).valid.ends) == 1
+    assert "2 empty documents left out" in capfd.readouterr().err
+
+
+def test_much_unknown_text_is_warned_of(
+    recipe: MakeRecipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    held = tmp_path / "held.txt"
+    held.write_text("dag ☃ og ☂", encoding="utf-8")
+    folder = prepare(recipe(valid=(str(held),)))
+    facts = read_manifest(folder, "store").facts["valid"]
+    assert facts["unknown"] == 2
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "of the tokens" in line]
+    assert len(warnings) == 1
+    assert f"{facts['unknown_rate']:.2%} of the tokens of the valid split are <unk>" in warnings[0]
+
+
+def test_a_split_without_text_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(
+        T5smithError, match=r"corpus.held_out_fraction: no document fell to the held-out split"
+    ):
+        prepare(recipe(held_out_fraction=1e-9))
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"text": ""}\n')
+    settings = recipe(valid=(str(empty),))
+    with pytest.raises(
+        T5smithError, match=r"corpus.valid: the valid split has no text \(1 empty documents\)"
+    ):
+        prepare(settings)
+    assert not (settings.folder / "store").exists()
+
+
+def test_bad_text_leaves_the_earlier_store_as_it_was(recipe: MakeRecipe, tmp_path: Path) -> None:
+    settings = recipe()
+    prepare(settings)
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"dag\n\nbl\xe5")
+    with pytest.raises(T5smithError, match=r"bad.txt:3: invalid UTF-8"):
+        prepare(settings.replace(**{"corpus.valid": (str(bad),)}))
+    assert [path.name for path in sorted(settings.folder.iterdir())] == ["store", "vocab"]
+    TokenStore.open(settings.folder / "store")
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """The system refuses files over 64 bytes, as it refuses any on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, request: pytest.FixtureRequest) -> None:
+    settings = recipe()
+    request.getfixturevalue("little_room")
+    with pytest.raises(T5smithError, match="the file grew past the allowed size"):
+        prepare(settings)
+    assert not (settings.folder / "store").exists()
+
+
+@given(labels=st.lists(st.tuples(st.sampled_from(["train", "valid"]), st.integers(0, 400_000))))
+def test_batches_keep_the_order_of_each_split(labels: list[tuple[str, int]]) -> None:
+    labelled = [(name, Document("x" * size, "", i)) for i, (name, size) in enumerate(labels)]
+    seen: dict[str, list[int]] = {"train": [], "valid": []}
+    for name, batch in batches(labelled):
+        assert batch
+        assert sum(len(document.text) for document in batch[:-1]) < module.BATCH_CHARACTERS
+        seen[name] += [document.line for document in batch]
+    for name, lines in seen.items():
+        assert lines == [i for i, (label, _) in enumerate(labels) if label == name]

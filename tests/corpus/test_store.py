@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t5smith.artefact import building
+from t5smith.corpus.prepare import prepare
+from t5smith.corpus.store import Split, TokenStore, id_dtype
+from t5smith.errors import T5smithError
+from t5smith.recipe import Recipe
+from t5smith.vocab.train import build
+from t5smith.vocab.vocabulary import Vocabulary
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def split(tokens: list[int]) -> Split:
+    return Split("train", np.array(tokens, np.uint16), np.array([len(tokens)], np.int64), 0)
+
+
+@given(tokens=st.lists(st.integers(0, 99), min_size=1, max_size=60), length=st.integers(1, 60))
+def test_windows_are_the_tokens_in_a_row(tokens: list[int], length: int) -> None:
+    if length > len(tokens):
+        with pytest.raises(T5smithError):
+            split(tokens).window_count(length)
+        return
+    count = split(tokens).window_count(length)
+    assert count == len(tokens) // length
+    windows = split(tokens).windows(length, np.arange(count))
+    assert windows.dtype == np.int32
+    assert windows.reshape(-1).tolist() == tokens[: count * length]
+    backwards = split(tokens).windows(length, np.arange(count)[::-1])
+    assert backwards.tolist() == windows[::-1].tolist()
+
+
+def test_no_window_past_the_end() -> None:
+    for index in (-1, 2):
+        with pytest.raises(IndexError, match="windows 0 to 1"):
+            split([1, 2, 3, 4, 5]).windows(2, np.array([0, index]))
+    assert split([1, 2]).windows(2, np.array([], np.int64)).shape == (0, 2)
+
+
+def test_too_short_a_split_says_tokens_length_and_what_to_do() -> None:
+    message = (
+        r"corpus.train: the train split has 1,200 tokens, fewer than one window of 5,000\. Give more text"
+    )
+    with pytest.raises(T5smithError, match=message):
+        split([1] * 1_200).window_count(5_000)
+
+
+@given(tokens=st.lists(st.integers(0, 9), min_size=1))
+def test_counts_are_how_often_each_id_occurs(tokens: list[int]) -> None:
+    counts = split(tokens).counts(12)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [tokens.count(i) for i in range(12)]
+
+
+def test_counts_of_a_long_split_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t5smith.corpus.store._COUNTED_AT_ONCE", 3)
+    assert split([0, 1, 1, 2, 1, 0, 2]).counts(3).tolist() == [2, 3, 2]
+
+
+def test_ids_of_another_vocabulary_are_refused() -> None:
+    with pytest.raises(T5smithError, match=r"has id 12, not among 12\. Make the store again"):
+        split([1, 12]).counts(12)
+
+
+def test_the_smallest_type_that_holds_every_id() -> None:
+    assert [id_dtype(size).str for size in (100, 65_536, 65_537)] == ["<u2", "<u2", "<u4"]
+    assert np.array([65_535], id_dtype(65_536)) == 65_535
+
+
+def test_a_large_vocabulary_is_stored_in_four_bytes(recipe: MakeRecipe) -> None:
+    """A vocabulary of 70,000 pieces takes the place of the trained one; most of them never occur."""
+    settings = recipe()
+    folder = settings.folder / "vocab"
+    pieces = [(f"▁x{i}", -20.0) for i in range(70_000)] + [
+        (c, -5.0) for c in "▁abcdefghijklmnopqrstuvwxyz0123456789"
+    ]
+    with building(folder, "vocab", {"by": "hand"}, {}) as work:
+        Vocabulary(build(pieces).to_str()).save(work)
+    tokens = TokenStore.open(prepare(settings)).train.tokens
+    assert tokens.dtype == np.uint32
+    assert tokens.max() > 70_000
+
+
+def test_tokens_are_mapped_and_cannot_be_written(recipe: MakeRecipe) -> None:
+    store = TokenStore.open(prepare(recipe()))
+    assert isinstance(store.train.tokens, np.memmap)
+    for array in (store.train.tokens, store.valid.ends):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_a_damaged_store_is_refused(recipe: MakeRecipe) -> None:
+    folder = prepare(recipe())
+    ids = folder / "train.ids.bin"
+    data = bytearray(ids.read_bytes())
+    data[3] ^= 1
+    ids.write_bytes(data)
+    with pytest.raises(T5smithError, match=r"train.ids.bin: not the file that was written"):
+        TokenStore.open(folder)
+    TokenStore.open(folder, check_hashes=False)
+    ids.write_bytes(data[:-2])
+    with pytest.raises(T5smithError, match=r"train.ids.bin: not the file that was written"):
+        TokenStore.open(folder, check_hashes=False)
+
+
+def test_what_is_no_store_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(T5smithError, match=r"no finished store here\. Make it with `t5smith prepare`"):
+        TokenStore.open(tmp_path)
+    with pytest.raises(T5smithError, match="this is a vocab; expected a store"):
+        TokenStore.open(recipe().folder / "vocab")

@@ -1,0 +1,179 @@
+"""The exported folder in transformers: the same ids, the same logits, the same answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from t5smith import api
+from t5smith.corpus.sources import documents, resolve
+from t5smith.errors import T5smithError
+from t5smith.interop.huggingface import config_json, generation_json, load, write_model
+from t5smith.interop.names import from_huggingface, to_huggingface
+from t5smith.evaluate.generate import Model
+from t5smith.model.config import ModelConfig
+from t5smith.model.params import init
+from t5smith.model.t5 import forward
+from t5smith.recipe import CorpusSettings
+
+DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
+
+
+def lines(count):
+    corpus = CorpusSettings(train=("bundled:norwegian/debian-handbook-nb.valid.txt.xz",), document="line")
+    texts = [d.text for d in documents(corpus, resolve(corpus.train, "corpus.train"))]
+    corpus = CorpusSettings(train=("bundled:norwegian/ordbok-nb-examples.txt.xz",), document="line")
+    for document in documents(corpus, resolve(corpus.train, "corpus.train")):
+        if len(texts) >= count:
+            break
+        texts.append(document.text)
+    return texts[:count]
+
+
+def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
+    folder = finished.folder / "model"
+    theirs, ours = AutoTokenizer.from_pretrained(folder), load(folder).vocabulary
+    texts = lines(1000)
+    assert len(texts) == 1000
+    expected = [[*ids, ours.eos_id] for ids in ours.encode_batch(texts)]
+    assert theirs(texts).input_ids == expected
+    assert theirs.convert_tokens_to_ids("<extra_id_0>") == ours.size - 1 == len(theirs) - 1
+    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.unk_token_id) == (0, 1, 2)
+
+
+def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
+    folder = finished.folder / "model"
+    theirs, ours = AutoTokenizer.from_pretrained(folder), load(folder).vocabulary
+    for text in ("Alle <extra_id_0> er født", "<extra_id_0> frie", "rød<extra_id_0>grønn <extra_id_1>."):
+        assert theirs(text).input_ids == [*ours.encode_with_sentinels(text), ours.eos_id]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
+def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
+    vocabulary = load(finished.folder / "model").vocabulary
+    config = ModelConfig(
+        512, vocabulary.size, d_model=48, d_kv=16, d_ff=96, num_layers=2, num_decoder_layers=3, num_heads=4,
+        tie_word_embeddings=tied, gated=gated,
+    )
+    p = init(config, jax.random.key(0))
+    write_model(tmp_path, Model(p, config, vocabulary), model_max_length=128)
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
+    inputs = np.asarray(jax.random.randint(jax.random.key(1), (4, 150), 2, vocabulary.size))
+    targets = np.asarray(jax.random.randint(jax.random.key(2), (4, 40), 2, vocabulary.size))
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=torch.tensor(inputs), decoder_input_ids=torch.tensor(targets)
+        ).logits.numpy()
+    logits = forward(p, config, jnp.asarray(inputs), jnp.asarray(targets))
+    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+
+
+def test_the_trained_model_loads_and_generates_the_same(finished):
+    folder = finished.folder / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    text = "Alle mennesker <extra_id_0> frie"
+    ids = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=8, do_sample=False)[0]
+    ours = api.generate(folder, [text], max_new_tokens=8)[0].ids
+    assert ids[1:].tolist()[: len(ours)] == list(ours)
+
+
+def test_rows_that_round_the_vocabulary_up_are_never_generated(finished):
+    folder = finished.folder / "model"
+    model = load(folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    assert settings == generation_json(model.config, model.vocabulary)
+    assert settings["suppress_tokens"] == list(range(model.config.real_vocab_size, model.config.vocab_size))
+    transformers = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    assert transformers.generation_config.suppress_tokens == settings["suppress_tokens"]
+
+
+def test_our_own_export_reads_back_exactly(finished, tmp_path):
+    model = load(finished.folder / "model")
+    write_model(tmp_path, model, model_max_length=32)
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (finished.folder / "model", tmp_path)
+    )
+    assert set(before) == set(after)
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_the_t5x_checkpoint_maps_both_ways():
+    tensors = load_file(DATA / "model.safetensors")
+    config = ModelConfig(32128, 32128, 8, 3, 16, 2, 2, 4)
+    back = to_huggingface(from_huggingface(tensors, config), config)
+    assert set(back) == set(tensors)
+    assert all((back[name] == tensors[name]).all() for name in tensors)
+    ours, theirs = config_json(config, load_vocabulary()), json.loads((DATA / "config.json").read_text())
+    shared = set(ours) & set(theirs) - {"dropout_rate"}
+    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+
+
+def load_vocabulary():
+    from t5smith.vocab.vocabulary import Vocabulary
+
+    return Vocabulary.bundled()
+
+
+def test_the_model_card_says_what_the_model_is(finished):
+    card = (finished.folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlanguage: nb\n")
+    assert "unigram baseline" in card
+    assert str(finished.folder) not in card
+
+
+def broken(folder, tmp_path, change):
+    copy = shutil.copytree(folder / "model", tmp_path / "model")
+    change(copy)
+    return copy
+
+
+def edit_config(**changes):
+    def change(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def drop_tensor(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("lm_head.weight")
+    save_file(tensors, folder / "model.safetensors")
+
+
+def truncate(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (edit_config(model_type="bart"), "'bart'"),
+        (edit_config(feed_forward_proj="gated-silu"), "gated-silu"),
+        (edit_config(d_model=17), "by the sizes in config.json"),
+        (edit_config(num_layers=9), "missing from the checkpoint"),
+        (edit_config(num_layers=1), "no place for"),
+        (drop_tensor, "lm_head.weight: missing"),
+        (truncate, "not a whole safetensors file"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "not found"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
+    ],
+)
+def test_a_broken_folder_is_refused_with_its_place(finished, tmp_path, change, named):
+    with pytest.raises(T5smithError, match=named) as caught:
+        load(broken(finished.folder, tmp_path, change))
+    assert caught.value.where

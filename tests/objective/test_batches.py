@@ -1,0 +1,88 @@
+"""Batch b depends on (store, objective, seed, b) and on nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from t5smith.corpus.store import Split
+from t5smith.errors import T5smithError
+from t5smith.objective.batches import Objective, TrainingBatches, evaluation_batches, objective_lengths
+from t5smith.recipe import ObjectiveSettings
+from t5smith.vocab.vocabulary import Vocabulary
+
+WINDOWS = 23
+SETTINGS = ObjectiveSettings(input_length=32)
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return Vocabulary.bundled()
+
+
+@pytest.fixture(scope="module")
+def objective(vocabulary):
+    return Objective.create(SETTINGS, vocabulary)
+
+
+@pytest.fixture(scope="module")
+def split():
+    # Every token is different, so that a window can be told by any of them.
+    tokens = np.arange(100, 100 + WINDOWS * objective_lengths(SETTINGS).window + 5, dtype=np.uint16)
+    return Split("train", tokens, np.array([len(tokens)]), 0)
+
+
+def windows_of(batch, split):
+    """Which window each row was made of."""
+    return (batch["input_ids"][:, 0] - 100) // objective_lengths(SETTINGS).window
+
+
+def test_batches_are_the_same_in_any_order_of_access(split, objective):
+    batches = TrainingBatches(split, objective, 4, seed=7)
+    forward = [batches[b] for b in range(12)]
+    again = TrainingBatches(split, objective, 4, seed=7)
+    for b in (11, 3, 0, 7):
+        for name in ("input_ids", "labels"):
+            np.testing.assert_array_equal(again[b][name], forward[b][name])
+    other = TrainingBatches(split, objective, 4, seed=8)[0]
+    assert (other["input_ids"] != forward[0]["input_ids"]).any()
+
+
+def test_every_window_comes_once_an_epoch_in_an_order_of_its_own(split, objective):
+    batches = TrainingBatches(split, objective, WINDOWS, seed=0)
+    epochs = [windows_of(batches[b], split).tolist() for b in range(3)]
+    assert all(sorted(epoch) == list(range(WINDOWS)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_evaluation_masks_do_not_depend_on_the_batch_size(split, objective):
+    def rows(batch_size, **more):
+        batches = evaluation_batches(split, objective, batch_size=batch_size, masks_per_window=4, **more)
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in ("input_ids", "labels")}
+
+    one, other = rows(8), rows(13)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+    assert windows_of(one, split).tolist() == [w for w in range(WINDOWS) for _ in range(4)]
+    assert len(np.unique(one["labels"][:4], axis=0)) == 4
+    first = rows(8, windows=2)
+    assert len(first["labels"]) == 8
+    np.testing.assert_array_equal(first["labels"], one["labels"][:8])
+
+
+def test_every_row_is_full(split, objective):
+    batch = TrainingBatches(split, objective, 4, seed=0)[0]
+    assert batch["input_ids"].shape == (4, objective.lengths.inputs)
+    assert batch["labels"].shape == (4, objective.lengths.targets)
+    assert all((array != objective.pad_id).all() for array in batch.values())
+
+
+def test_more_spans_than_sentinels_is_refused_before_training(vocabulary):
+    with pytest.raises(T5smithError, match="114 masked spans"):
+        Objective.create(ObjectiveSettings(input_length=2048), vocabulary)
+
+
+def test_a_split_shorter_than_a_window_is_refused(objective):
+    short = Split("train", np.zeros(9, np.uint16), np.array([9]), 0)
+    with pytest.raises(T5smithError, match="fewer than one window"):
+        TrainingBatches(short, objective, 4, seed=0)

@@ -1,0 +1,40 @@
+"""Tiny runs as fixtures, made once a worker; a test that changes one works on a copy."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from t5smith.corpus.prepare import prepare
+from t5smith.evaluate.score import evaluate
+from t5smith.interop.huggingface import export
+from t5smith.train.loop import train
+from t5smith.vocab.train import vocab
+from tiny import tiny_recipe
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A run folder with a vocabulary and a store."""
+    folder = tmp_path_factory.mktemp("prepared") / "run"
+    recipe = tiny_recipe(folder)
+    vocab(recipe)
+    prepare(recipe)
+    return folder
+
+
+@pytest.fixture
+def run_folder(prepared, tmp_path):
+    """A copy of it to work in."""
+    return shutil.copytree(prepared, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def finished(prepared, tmp_path_factory):
+    """The recipe of a run that is trained, evaluated and exported. Not to be changed."""
+    recipe = tiny_recipe(shutil.copytree(prepared, tmp_path_factory.mktemp("finished") / "run"))
+    train(recipe)
+    evaluate(recipe)
+    export(recipe)
+    return recipe

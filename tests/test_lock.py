@@ -1,0 +1,44 @@
+"""The lock files hold what pyproject.toml asks for, and agree. Mended by `make lock`."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def locked(name: str) -> dict[str, str]:
+    """A lock file as package -> version."""
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+RUNTIME, TESTS = locked("lock.txt"), locked("test.lock.txt")
+
+
+@pytest.mark.parametrize(
+    ("asked", "lock"),
+    [
+        (PROJECT["dependencies"], RUNTIME),
+        ([*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["dev"]], TESTS),
+    ],
+    ids=["runtime", "tests"],
+)
+def test_the_lock_holds_what_is_asked_for(asked, lock):
+    for text in asked:
+        requirement = Requirement(text)
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert requirement.specifier.contains(lock[name]), text
+
+
+def test_the_locks_agree_and_are_plain():
+    assert RUNTIME.items() <= TESTS.items()
+    assert not {"torch", "transformers"} & RUNTIME.keys()
+    for name, version in TESTS.items():
+        assert re.fullmatch(r"[0-9][0-9a-z.]*", version), name
+        assert not name.startswith(("nvidia-", "cuda-", "triton")), name

@@ -1,0 +1,188 @@
+"""Training goes on where it stopped, bit for bit, and says what it cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from t5smith.artefact import read_manifest
+from t5smith.errors import T5smithError
+from t5smith.train import checkpoint
+from t5smith.train.loop import train
+from t5smith.train.metrics import read_rows
+from t5smith.train.setup import Setup
+from tiny import tiny_recipe
+
+TESTS = Path(__file__).parents[1]
+
+
+def final(recipe):
+    """All leaves of the state after training."""
+    setup = Setup.create(recipe)
+    state = checkpoint.read(train(recipe), checkpoint.abstract(setup.abstract_state()))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all((x == y).all() for x, y in zip(a, b, strict=True))
+
+
+def rows(recipe):
+    return [
+        {name: value for name, value in row.items() if name != "seconds"}
+        for row in read_rows(recipe.folder / "train" / "metrics.jsonl")
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared, tmp_path_factory):
+    recipe = tiny_recipe(shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "run"))
+    return recipe, final(recipe)
+
+
+def test_the_loss_falls_and_every_step_is_written_down(uninterrupted):
+    recipe, _ = uninterrupted
+    steps = rows(recipe)
+    assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[-1]["nll"] < steps[0]["nll"]
+    assert steps[0]["learning_rate"] == pytest.approx(0.005)
+    assert steps[5]["learning_rate"] == pytest.approx(0.01)
+    facts = read_manifest(
+        checkpoint.checkpoint_folder(recipe.folder / "train" / "checkpoints", 6), "checkpoint"
+    ).facts
+    assert facts["first_loss"] == steps[0]["nll"]
+    assert facts["ln_vocab"] == pytest.approx(np.log(400))
+    assert abs(facts["first_loss"] - facts["ln_vocab"]) < 1
+
+
+def test_only_the_newest_checkpoints_are_kept(uninterrupted):
+    assert checkpoint.steps_saved(uninterrupted[0].folder / "train" / "checkpoints") == [4, 6]
+
+
+def test_going_on_from_a_shorter_run_gives_the_same_parameters_and_metrics(run_folder, uninterrupted):
+    train(tiny_recipe(run_folder, **{"train.steps": 3}))
+    recipe = tiny_recipe(run_folder)
+    assert same(final(recipe), uninterrupted[1])
+    assert rows(recipe) == rows(uninterrupted[0])
+
+
+def test_a_finished_training_is_not_done_again(run_folder, uninterrupted):
+    shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
+    before = (run_folder / "train" / "metrics.jsonl").stat().st_mtime_ns
+    train(tiny_recipe(run_folder))
+    assert (run_folder / "train" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_settings_that_do_not_touch_the_parameters_do_not_start_it_anew(run_folder, uninterrupted):
+    shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
+    recipe = tiny_recipe(run_folder, **{"train.log_every": 3, "train.checkpoint_every": 5})
+    assert same(final(recipe), uninterrupted[1])
+    assert not (run_folder / "previous").exists()
+
+
+def test_settings_that_do_start_it_anew_and_keep_what_was(run_folder, uninterrupted, capfd):
+    shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
+    recipe = tiny_recipe(run_folder, **{"train.optimizer.name": "adamw"})
+    assert not same(final(recipe)[1:5], uninterrupted[1][1:5])
+    assert "train.optimizer.name" in capfd.readouterr().err
+    kept = run_folder / "previous" / "train-1" / "checkpoints" / "step-00000006"
+    assert read_manifest(kept, "checkpoint").facts["step"] == 6
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(run_folder, uninterrupted, capfd):
+    shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
+    newest = run_folder / "train" / "checkpoints" / "step-00000006"
+    victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    recipe = tiny_recipe(run_folder)
+    assert same(final(recipe), uninterrupted[1])
+    assert "step-00000006 is passed over" in capfd.readouterr().err
+    assert rows(recipe) == rows(uninterrupted[0])
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from tiny import tiny_recipe
+from t5smith.cli import main
+from t5smith.presets import dump
+folder = Path(sys.argv[1])
+Path(sys.argv[2]).write_text(dump(tiny_recipe(folder, **{{"train.steps": 400, "train.checkpoint_every": 3}})))
+sys.exit(main(["train", sys.argv[2]]))
+"""
+
+
+def start(folder, settings):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(tests=str(TESTS)), str(folder), str(settings)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": ""},
+    )
+
+
+def wait_for_step(folder, step):
+    """Until the checkpoint of a step, or of a later one, is there."""
+    checkpoints = folder / "train" / "checkpoints"
+    while not any(saved >= step for saved in checkpoint.steps_saved(checkpoints)):
+        os.sched_yield()
+
+
+def test_killed_at_once_it_loses_only_the_steps_since_the_last_checkpoint(run_folder, tmp_path):
+    process = start(run_folder, tmp_path / "recipe.toml")
+    wait_for_step(run_folder, 6)
+    process.kill()
+    process.communicate()
+    # Half-written work may lie about: it must be passed over in silence.
+    recipe = tiny_recipe(run_folder)
+    reference = tiny_recipe(shutil.copytree(run_folder, tmp_path / "reference"))
+    shutil.rmtree(reference.folder / "train")
+    steps = checkpoint.steps_saved(recipe.folder / "train" / "checkpoints")[-1] + 3
+    assert same(
+        final(recipe.replace(**{"train.steps": steps})), final(reference.replace(**{"train.steps": steps}))
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code):
+    process = start(run_folder, tmp_path / "recipe.toml")
+    wait_for_step(run_folder, 3)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == code
+    assert "its checkpoint is saved" in err
+    assert "Traceback" not in err
+    last = read_rows(run_folder / "train" / "metrics.jsonl")[-1]["step"]
+    assert checkpoint.steps_saved(run_folder / "train" / "checkpoints")[-1] == last
+
+
+def test_a_loss_that_is_no_number_stops_with_one_line(run_folder):
+    recipe = tiny_recipe(
+        run_folder, **{"train.optimizer.name": "adamw", "train.optimizer.learning_rate": 1e30}
+    )
+    with pytest.raises(T5smithError, match=r"the loss is (nan|inf) at step \d+"):
+        train(recipe)
+
+
+def test_without_a_store_it_says_what_to_run(tmp_path):
+    with pytest.raises(T5smithError, match="t5smith prepare"):
+        train(tiny_recipe(tmp_path))
+
+
+def test_held_out_loss_while_training(run_folder):
+    train(tiny_recipe(run_folder, **{"train.evaluate_every": 2}))
+    lines = (run_folder / "train" / "heldout.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
+    assert all(4 < json.loads(line)["text"]["nll"] < 9 for line in lines)
