@@ -103,8 +103,10 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
     result = _function(spec.module, verb)(command.recipe)
     if isinstance(result, Path):
         _print_folder(result, spec.kind, command.json)
+    elif command.json:
+        print(json.dumps(result, ensure_ascii=False, default=str))
     else:
-        _print_facts(result, command.json)
+        _function("t5smith.report.terminal", "show")(result)
 
 
 def _generate(args: list[str]) -> None:
@@ -213,16 +215,6 @@ def _figures(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _figures(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
         elif isinstance(value, int | float):
             yield prefix + name, value
-
-
-def _print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(facts, ensure_ascii=False, default=str))
-    elif "folder" in facts:
-        print(facts["folder"])
-    else:
-        width = max(map(len, facts), default=0)
-        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
 
 
 class _Terminated(BaseException):

@@ -70,7 +70,8 @@ def test_figures_follow_from_the_sums(scored):
     facts = numbers(setup, batches, score)
     labels = np.concatenate([b["labels"].ravel() for b in batches])
     text = "".join(
-        piece for piece, i in zip(setup.vocabulary.pieces(labels), labels, strict=True)
+        piece
+        for piece, i in zip(setup.vocabulary.pieces(labels), labels, strict=True)
         if setup.vocabulary.is_text[i] and i != setup.vocabulary.unk_id
     )
     size = len(text.replace("▁", " ").encode())

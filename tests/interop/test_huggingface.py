@@ -62,8 +62,16 @@ def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
 def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
     vocabulary = load(finished.folder / "model").vocabulary
     config = ModelConfig(
-        512, vocabulary.size, d_model=48, d_kv=16, d_ff=96, num_layers=2, num_decoder_layers=3, num_heads=4,
-        tie_word_embeddings=tied, gated=gated,
+        512,
+        vocabulary.size,
+        d_model=48,
+        d_kv=16,
+        d_ff=96,
+        num_layers=2,
+        num_decoder_layers=3,
+        num_heads=4,
+        tie_word_embeddings=tied,
+        gated=gated,
     )
     p = init(config, jax.random.key(0))
     write_model(tmp_path, Model(p, config, vocabulary), model_max_length=128)

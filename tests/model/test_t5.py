@@ -20,9 +20,7 @@ from t5smith.model.t5 import decode, encode, forward, mask_padded_rows, shift_ri
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 T5X = ModelConfig(32128, 32128, d_model=8, d_kv=3, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=4)
-SMALL = ModelConfig(
-    256, 210, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4
-)
+SMALL = ModelConfig(256, 210, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4)
 BFLOAT16 = jnp.dtype(jnp.bfloat16)
 
 

@@ -120,7 +120,7 @@ def test_shows_the_headline_figures(full: str) -> None:
 
 
 def test_says_when_the_model_is_worse_than_the_baseline() -> None:
-    worse = page(replace(FULL, evaluation={"nll": 7.0, "unigram_nll": 6.5}))
+    worse = page(replace(FULL, evaluation={"text": {"nll": 7.0}, "unigram_nll": 6.5}))
     assert '<span class="bad">0.50 above</span> the unigram baseline of 6.50' in worse
 
 

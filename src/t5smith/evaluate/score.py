@@ -182,9 +182,8 @@ def _sentences(setup: Setup) -> Iterator[list[int]]:
 
 
 def _word_span(vocabulary: Vocabulary, ids: list[int], start: int, limit: int) -> tuple[int, int]:
-    """From the first word that begins at or after `start`, two tokens or what is left before `limit`."""
+    """Whole words of two tokens or more, the first that begin at or after `start` and end by `limit`."""
     pieces = vocabulary.pieces(ids)
-    for at in range(start, limit - 1):
-        if pieces[at].startswith(SPACE):
-            return at, min(at + 2, limit)
-    return start, min(start + 2, limit)
+    words = [at for at in range(start, limit) if pieces[at].startswith(SPACE)] + [limit]
+    begin = words[0] if words[0] < limit else start
+    return begin, next((at for at in words if at >= begin + 2), limit)

@@ -39,7 +39,10 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     score = summary["evaluation"]
     sentinels = vocab["ids"] - vocab["pieces"]
     rows: list[tuple[str, Text | str]] = [
-        ("vocabulary", f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got, and {sentinels} sentinels"),
+        (
+            "vocabulary",
+            f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got, and {sentinels} sentinels",
+        ),
         (
             "text",
             f"{count(store['train']['tokens'])} tokens to train on, {count(store['valid']['tokens'])} held out, "
