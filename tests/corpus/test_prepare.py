@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import resource
 import signal
@@ -154,12 +155,12 @@ def test_bad_text_leaves_the_earlier_store_as_it_was(recipe: MakeRecipe, tmp_pat
     TokenStore.open(settings.folder / "store")
 
 
-@pytest.fixture
-def little_room() -> Iterator[None]:
-    """The system refuses files over 64 bytes, as it refuses any on a full disk."""
+@contextlib.contextmanager
+def little_room(size: int) -> Iterator[None]:
+    """The system refuses to let a file grow past a size, as it refuses any growth on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
@@ -167,10 +168,15 @@ def little_room() -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, request: pytest.FixtureRequest) -> None:
-    settings = recipe()
-    request.getfixturevalue("little_room")
-    with pytest.raises(T5smithError, match="the file grew past the allowed size"):
+@pytest.mark.parametrize("size", [64, 2_000])
+def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, tmp_path: Path, size: int) -> None:
+    """The ids do not fit, or they do and the ends of the documents do not."""
+    (tmp_path / "a.txt").write_text("a\n" * 300)
+    names = (str(tmp_path / "a.txt"),)
+    settings = recipe(train=names, valid=names, document="line")
+    settings = settings.replace(**{"prepare.document_separator": "none"})
+    message = "the file grew past the allowed size"
+    with little_room(size), pytest.raises(T5smithError, match=message):
         prepare(settings)
     assert not (settings.folder / "store").exists()
 

@@ -58,7 +58,10 @@ def test_vocab_makes_a_folder_laid_out_as_t5s(tmp_path: Path, capfd: pytest.Capt
         "<extra_id_0>",
     ]
     assert "▁rettigheter" in vocabulary.pieces(range(3, 300))
-    table = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    tree = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    sides = {(token["lstrip"], token["rstrip"]) for token in tree["added_tokens"] if token["id"] >= 300}
+    assert sides == {(True, False)}
+    table = tree["model"]["vocab"]
     scores = [score for _, score in table[3:300]]
     assert scores == sorted(scores, reverse=True)
     facts = read_manifest(folder, "vocab").facts

@@ -61,6 +61,21 @@ def test_sentinels_of_mt5_are_found_by_name_and_may_count_up() -> None:
     assert not vocabulary.is_text[[7, 8]].any()
 
 
+def test_t5s_name_of_a_sentinel_goes_before_mt5s() -> None:
+    for names in (["▁<extra_id_0>", "<extra_id_0>"], ["<extra_id_0>", "▁<extra_id_0>"]):
+        assert Vocabulary(json.dumps(small(names))).sentinel_ids.tolist() == [7 + names.index("<extra_id_0>")]
+
+
+def test_white_space_before_a_sentinel_is_dropped_whatever_the_normaliser() -> None:
+    vocabulary = Vocabulary(json.dumps(small(["<extra_id_0>"])))
+    assert vocabulary.pieces(vocabulary.encode("a ")) == ["▁a", "▁"]
+    assert vocabulary.pieces(vocabulary.encode_with_sentinels("a <extra_id_0> a")) == [
+        "▁a",
+        "<extra_id_0>",
+        "▁a",
+    ]
+
+
 def test_ids_have_bytes_and_a_kind(t5: Vocabulary) -> None:
     the, dog = t5.encode("The dog")
     assert (t5.piece_bytes[the], t5.piece_bytes[dog]) == (4, 4)

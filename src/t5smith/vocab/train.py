@@ -271,7 +271,7 @@ def why_smaller(facts: dict[str, Any], sample: Iterable[str]) -> str:
     """Why there are fewer pieces than asked for, in words a person can act on."""
     words = len({word for chunk in sample for word in chunk.split()})
     return (
-        f"a piece is a string that occurs twice in the list of different words and that the best "
+        f"a piece is a repeated word, or a string that two different words share, that the best "
         f"splitting of some word uses, and {facts['sample_bytes'] / 1e6:.2f} MB with {words:,} different "
         f"words have no more of them. The model's sizes follow; more text would give more pieces"
     )
