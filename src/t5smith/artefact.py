@@ -130,9 +130,13 @@ def find_current(folder: Path, kind: str, key: str) -> Manifest | None:
 
     Damage is said, for it means that the work is done again.
     """
-    if not (folder / MANIFEST).is_file():
-        return None
+    work = folder.with_name(folder.name + UNFINISHED)
     try:
+        if not folder.exists() and (work / MANIFEST).is_file():
+            # The process died between setting aside the old and renaming the new, which is whole.
+            work.rename(folder)
+        if not (folder / MANIFEST).is_file():
+            return None
         manifest = read_manifest(folder, kind)
     except T5smithError as error:
         warn(f"{error.where}: {error.what}; the {kind} is made again")

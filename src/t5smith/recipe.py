@@ -136,6 +136,8 @@ class ObjectiveSettings(Settings):
     """Share of a window's tokens that are masked."""
     mean_noise_span_length: Annotated[float, Field(ge=1)] = 3.0
     """Mean length of a masked span, in tokens."""
+    shift_windows: bool = True
+    """Cut the text into windows at another place in every epoch."""
 
 
 class ModelSettings(Settings):
@@ -238,7 +240,7 @@ class TrainSettings(Settings):
     keep_checkpoints: Positive = 2
     """The newest so many checkpoints are kept; older ones are deleted."""
     log_every: Positive = 10
-    """Steps between two lines of the metrics file."""
+    """The metrics file has a line a step; it is written to disk every so many."""
     evaluate_every: NonNegative = 0
     """Measure the held-out NLL every so many steps; 0: only after training."""
 
@@ -276,7 +278,7 @@ class Recipe(Settings):
     run_dir: Folder | None = None
     """Where the artefacts go. Left out: runs/NAME."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Decides every random choice: the sample, the order of the data, the masks, the first weights."""
+    """Decides the order of the data, the training masks and the first weights."""
     language: str = ""
     """Language code for the model card, such as `nb`."""
     license: str = ""

@@ -18,6 +18,7 @@ from t5smith.errors import T5smithError
 from t5smith.evaluate.score import evaluate
 from t5smith.inspect.trace import Trace, inspect
 from t5smith.interop.huggingface import export
+from t5smith.lock import in_run_folder
 from t5smith.objective.batches import objective_lengths
 from t5smith.objective.lengths import check_sentinels
 from t5smith.presets import dump
@@ -45,10 +46,10 @@ def check(recipe: Recipe) -> None:
     if recipe.corpus.valid:
         resolve(recipe.corpus.valid, "corpus.valid")
     with disk_errors(recipe.folder):
-        recipe.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(recipe.folder / SETTINGS, dump(recipe))
 
 
+@in_run_folder
 def run(recipe: Recipe) -> dict[str, Any]:
     """Do every stage that is not done yet, and write `report.html`.
 

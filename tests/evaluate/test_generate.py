@@ -10,8 +10,8 @@ import pytest
 from t5smith import api
 from t5smith.errors import T5smithError
 from t5smith.evaluate.generate import spans_of
-from t5smith.model.decoding import greedy
 from t5smith.model.config import ModelConfig
+from t5smith.model.decoding import greedy
 from t5smith.model.params import init
 from t5smith.model.t5 import forward, mask_padded_rows
 from t5smith.vocab.vocabulary import Vocabulary

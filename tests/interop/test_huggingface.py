@@ -17,9 +17,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from t5smith import api
 from t5smith.corpus.sources import documents, resolve
 from t5smith.errors import T5smithError
+from t5smith.evaluate.generate import Model
 from t5smith.interop.huggingface import config_json, generation_json, load, write_model
 from t5smith.interop.names import from_huggingface, to_huggingface
-from t5smith.evaluate.generate import Model
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init
 from t5smith.model.t5 import forward

@@ -49,10 +49,35 @@ def test_batches_are_the_same_in_any_order_of_access(split, objective):
 
 
 def test_every_window_comes_once_an_epoch_in_an_order_of_its_own(split, objective):
-    batches = TrainingBatches(split, objective, WINDOWS, seed=0)
+    batches = TrainingBatches(split, objective, WINDOWS, seed=0, shift_windows=False)
     epochs = [windows_of(batches[b], split).tolist() for b in range(3)]
     assert all(sorted(epoch) == list(range(WINDOWS)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_shifted_epochs_cut_elsewhere_and_still_read_everything_once(split, objective):
+    batches = TrainingBatches(split, objective, 1, seed=0)
+    count, length = batches.windows_an_epoch, objective.lengths.window
+    assert count == WINDOWS - 1
+    shifts = []
+    for epoch in range(6):
+        starts = [batches[epoch * count + i]["input_ids"][0, 0] - 100 for i in range(count)]
+        shift = min(starts)
+        assert sorted(starts) == [shift + i * length for i in range(count)]
+        shifts.append(int(shift))
+    assert shifts[0] == 0
+    assert len(set(shifts)) > 3
+    assert max(shifts) < length
+
+
+@pytest.mark.parametrize("spare", [0, 1, 33])
+def test_text_of_hardly_one_window_is_shifted_as_far_as_it_goes(objective, spare):
+    length = objective.lengths.window
+    short = Split("train", np.arange(100, 100 + length + spare, dtype=np.uint16), np.array([9]), 0)
+    batches = TrainingBatches(short, objective, 2, seed=0)
+    starts = {int(start) - 100 for b in range(40) for start in batches[b]["input_ids"][:, 0]}
+    assert starts <= set(range(spare + 1))
+    assert len(starts) == 1 if not spare else len(starts) > 1
 
 
 def test_evaluation_masks_do_not_depend_on_the_batch_size(split, objective):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,10 +16,12 @@ import pytest
 
 from t5smith.artefact import read_manifest
 from t5smith.errors import T5smithError
+from t5smith.presets import dump
 from t5smith.train import checkpoint
 from t5smith.train.loop import train
 from t5smith.train.metrics import read_rows
 from t5smith.train.setup import Setup
+from t5smith.vocab.train import vocab
 from tiny import tiny_recipe
 
 TESTS = Path(__file__).parents[1]
@@ -129,20 +131,21 @@ def start(folder, settings):
         [sys.executable, "-c", PROGRAM.format(tests=str(TESTS)), str(folder), str(settings)],
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"XLA_FLAGS": ""},
     )
 
 
-def wait_for_step(folder, step):
+def wait_for_step(process, folder, step):
     """Until the checkpoint of a step, or of a later one, is there."""
     checkpoints = folder / "train" / "checkpoints"
     while not any(saved >= step for saved in checkpoint.steps_saved(checkpoints)):
-        os.sched_yield()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+        assert process.poll() is None, process.stderr.read()
 
 
 def test_killed_at_once_it_loses_only_the_steps_since_the_last_checkpoint(run_folder, tmp_path):
     process = start(run_folder, tmp_path / "recipe.toml")
-    wait_for_step(run_folder, 6)
+    wait_for_step(process, run_folder, 6)
     process.kill()
     process.communicate()
     # Half-written work may lie about: it must be passed over in silence.
@@ -158,7 +161,7 @@ def test_killed_at_once_it_loses_only_the_steps_since_the_last_checkpoint(run_fo
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code):
     process = start(run_folder, tmp_path / "recipe.toml")
-    wait_for_step(run_folder, 3)
+    wait_for_step(process, run_folder, 3)
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode == code
@@ -172,8 +175,75 @@ def test_a_loss_that_is_no_number_stops_with_one_line(run_folder):
     recipe = tiny_recipe(
         run_folder, **{"train.optimizer.name": "adamw", "train.optimizer.learning_rate": 1e30}
     )
-    with pytest.raises(T5smithError, match=r"the loss is (nan|inf) at step \d+"):
+    with pytest.raises(T5smithError, match=r"the (loss|gradient norm) is (nan|inf) at step \d+"):
         train(recipe)
+
+
+def test_fewer_steps_start_anew_and_keep_the_longer_training(run_folder, uninterrupted, capfd):
+    shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
+    recipe = tiny_recipe(run_folder, **{"train.steps": 3})
+    assert checkpoint.steps_saved(train(recipe).parent) == [2, 3]
+    assert "longer training is kept" in capfd.readouterr().err
+    assert checkpoint.steps_saved(run_folder / "previous" / "train-1" / "checkpoints") == [4, 6]
+    assert [row["step"] for row in rows(recipe)] == [1, 2, 3]
+
+
+def test_an_earlier_checkpoint_of_the_same_run_is_used_as_it_is(run_folder, uninterrupted):
+    shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
+    assert train(tiny_recipe(run_folder, **{"train.steps": 4})).name == "step-00000004"
+    assert not (run_folder / "previous").exists()
+
+
+def test_a_store_of_another_vocabulary_is_refused(run_folder):
+    vocab(tiny_recipe(run_folder, **{"vocab.size": 250}))
+    with pytest.raises(T5smithError, match="another vocabulary"):
+        train(tiny_recipe(run_folder))
+
+
+def test_too_little_held_out_text_is_found_before_training(run_folder):
+    recipe = tiny_recipe(run_folder, **{"objective.input_length": 1024})
+    with pytest.raises(T5smithError, match=r"the (valid|train) split has"):
+        train(recipe)
+    assert not (run_folder / "train").exists()
+
+
+def test_two_at_work_in_one_folder_are_refused(run_folder, tmp_path):
+    process = start(run_folder, tmp_path / "recipe.toml")
+    try:
+        wait_for_step(process, run_folder, 3)
+        with pytest.raises(T5smithError, match="another t5smith is at work"):
+            train(tiny_recipe(run_folder))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+FULL_DISK = """
+import resource, sys
+from t5smith.cli import main
+code = main(["prepare", sys.argv[1]])
+# As if the disk were full: no file may grow past this, so arrays and the manifest do not fit.
+resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+sys.exit(main(["train", sys.argv[1]]))
+"""
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_whole(run_folder, tmp_path):
+    train(tiny_recipe(run_folder, **{"train.steps": 3}))
+    settings = tmp_path / "recipe.toml"
+    settings.write_text(dump(tiny_recipe(run_folder)))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(settings)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("t5smith: error:")
+    checkpoints = run_folder / "train" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["step-00000002", "step-00000003"]
+    assert all(read_manifest(path, "checkpoint") for path in checkpoints.iterdir())
+    # With room again it goes on from there.
+    assert train(tiny_recipe(run_folder)).name == "step-00000006"
 
 
 def test_without_a_store_it_says_what_to_run(tmp_path):

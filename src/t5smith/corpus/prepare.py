@@ -17,6 +17,7 @@ from t5smith import artefact
 from t5smith.corpus.sources import Document, inputs, labelled_documents, resolve
 from t5smith.corpus.store import id_dtype
 from t5smith.errors import T5smithError
+from t5smith.lock import in_run_folder
 from t5smith.progress import count, progress, say, warn
 from t5smith.recipe import Recipe
 from t5smith.vocab.vocabulary import Vocabulary
@@ -75,6 +76,7 @@ class Writer:
         }
 
 
+@in_run_folder
 def prepare(recipe: Recipe) -> Path:
     """Tokenise a recipe's text; the folder of the store. Nothing is done if it is there already.
 

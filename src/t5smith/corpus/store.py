@@ -1,6 +1,6 @@
 """The token store: each split of the text as one long row of ids, read as windows of any length.
 
-The ids lie flat on disk and are mapped, not loaded: opening costs the same for a page and for a terabyte.
+The ids lie flat on disk and are mapped, not loaded: however large the store, opening it takes no memory.
 """
 
 from __future__ import annotations
@@ -53,12 +53,20 @@ class Split:
             )
         return count
 
-    def windows(self, length: int, indices: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Windows by number: (n,) -> int32 (n, length). Window i is tokens i * length to (i + 1) * length."""
-        count = self.window_count(length)
-        if np.any(indices < 0) or np.any(indices >= count):
-            raise IndexError(f"windows 0 to {count - 1}, got {indices.min()} to {indices.max()}")
-        return self.tokens[: count * length].reshape(count, length)[indices].astype(np.int32)
+    def windows(
+        self, length: int, indices: NDArray[np.integer], offset: int | NDArray[np.integer] = 0
+    ) -> NDArray[np.int32]:
+        """Windows by number: (n,) -> int32 (n, length).
+
+        Window i is the tokens from i * length + offset; the offset may differ from window to window.
+        """
+        starts = np.asarray(indices, np.int64) * length + offset
+        if np.any(starts < 0) or np.any(starts + length > len(self.tokens)):
+            raise IndexError(
+                f"windows of {length} that begin at {starts.min()} to {starts.max()} "
+                f"do not lie within {len(self.tokens)} tokens"
+            )
+        return self.tokens[starts[:, None] + np.arange(length)].astype(np.int32)
 
     def counts(self, vocab_size: int) -> NDArray[np.int64]:
         """How often each id occurs: int64 (vocab_size,).

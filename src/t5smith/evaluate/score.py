@@ -20,6 +20,7 @@ import numpy as np
 from t5smith.artefact import building, find_current, fingerprint
 from t5smith.errors import T5smithError
 from t5smith.evaluate.generate import Model, complete
+from t5smith.lock import in_run_folder
 from t5smith.objective.batches import Batch, evaluation_batches
 from t5smith.objective.spans import EXAMPLES, generator
 from t5smith.progress import progress, say
@@ -58,6 +59,7 @@ def trained(setup: Setup) -> tuple[Path, str]:
     return found[0], fingerprint([found[1].key, found[1].facts["step"], found[1].files])
 
 
+@in_run_folder
 def evaluate(recipe: Recipe) -> Path:
     """Measure the trained model on the held-out split.
 

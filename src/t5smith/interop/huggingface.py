@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors.flax import load_file
@@ -20,6 +20,7 @@ from t5smith.evaluate.generate import Model
 from t5smith.evaluate.score import trained
 from t5smith.interop.card import model_card
 from t5smith.interop.names import from_huggingface, to_huggingface
+from t5smith.lock import in_run_folder
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import parameter_count
 from t5smith.model.t5 import PAD_ID
@@ -34,6 +35,7 @@ INDEX = "model.safetensors.index.json"
 FEED_FORWARD = {"gated-gelu": True, "relu": False}
 
 
+@in_run_folder
 def export(recipe: Recipe) -> Path:
     """Write the trained model of a run as a Hugging Face folder.
 
@@ -46,6 +48,12 @@ def export(recipe: Recipe) -> Path:
     setup = Setup.create(recipe)
     source, mark = trained(setup)
     evaluation = read_manifest(recipe.folder / "evaluation", "evaluation")
+    if evaluation.made_from["checkpoint"] != mark:
+        raise T5smithError(
+            "these figures are of another model",
+            where=recipe.folder / "evaluation",
+            fix="run `t5smith evaluate`",
+        )
     card = {"name": recipe.name, "language": recipe.language, "license": recipe.license}
     made_from = {"checkpoint": mark, "evaluation": evaluation.files, "card": card}
     folder = recipe.folder / "model"
@@ -182,11 +190,16 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise T5smithError("not found", where=path, expected="a Hugging Face model folder") from None
+    except OSError as error:
+        raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None
     except ValueError as error:
         raise T5smithError(f"not JSON ({error})", where=path) from None
+    if not isinstance(value, dict):
+        raise T5smithError("not a JSON object", where=path)
+    return cast("dict[str, Any]", value)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

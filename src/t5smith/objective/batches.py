@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from t5smith.corpus.store import Split
 from t5smith.objective.lengths import SpanLengths, check_sentinels, lengths_for_inputs
-from t5smith.objective.spans import EVALUATION, TRAINING, corrupt, generator, noise_masks
+from t5smith.objective.spans import EVALUATION, SHIFTS, TRAINING, corrupt, generator, noise_masks
 from t5smith.recipe import ObjectiveSettings
 from t5smith.vocab.vocabulary import Vocabulary
 
@@ -69,6 +69,10 @@ def objective_lengths(settings: ObjectiveSettings) -> SpanLengths:
 class TrainingBatches:
     """`batches[b]` is the global batch of step b, whoever asks and in whatever order.
 
+    Every epoch visits the windows in an order of its own and, with `shift_windows`, cuts the text into
+    windows at another place: else the same words would always meet the same edge, which costs much when
+    a small text is read many times (docs/decisions.md has the figure).
+
     Raises:
       T5smithError: the split is too short for one window.
     """
@@ -77,18 +81,37 @@ class TrainingBatches:
     objective: Objective
     batch_size: int
     seed: int
+    shift_windows: bool = True
     _order: grain.MapDataset = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        windows = self.split.window_count(self.objective.lengths.window)
-        order = grain.MapDataset.range(windows).seed(self.seed).shuffle().repeat()
+        order = grain.MapDataset.range(self.windows_an_epoch).seed(self.seed).shuffle().repeat()
         object.__setattr__(self, "_order", order)
 
+    @property
+    def windows_an_epoch(self) -> int:
+        """Windows visited before any is visited again."""
+        length = self.objective.lengths.window
+        whole = self.split.window_count(length)
+        # Shifted windows need room for the largest shift, if there is any to spare.
+        return max(1, (len(self.split.tokens) - length + 1) // length) if self.shift_windows else whole
+
     def __getitem__(self, b: int) -> Batch:
-        rows = range(b * self.batch_size, (b + 1) * self.batch_size)
-        indices = np.fromiter((self._order[row] for row in rows), np.int64, self.batch_size)
-        windows = self.split.windows(self.objective.lengths.window, indices)
+        rows = np.arange(b * self.batch_size, (b + 1) * self.batch_size)
+        indices = np.fromiter((self._order[int(row)] for row in rows), np.int64, self.batch_size)
+        epochs = rows // self.windows_an_epoch
+        shifts = {int(epoch): self._shift(int(epoch)) for epoch in np.unique(epochs)}
+        offset = np.array([shifts[int(epoch)] for epoch in epochs])
+        windows = self.split.windows(self.objective.lengths.window, indices, offset)
         return self.objective.batch(windows, generator(self.seed, TRAINING, b))
+
+    def _shift(self, epoch: int) -> int:
+        """Tokens passed over before the first window of an epoch; none in the first."""
+        if not self.shift_windows or epoch == 0:
+            return 0
+        length = self.objective.lengths.window
+        room = min(length - 1, len(self.split.tokens) - self.windows_an_epoch * length)
+        return int(generator(self.seed, SHIFTS, epoch).integers(room + 1))
 
 
 def evaluation_batches(

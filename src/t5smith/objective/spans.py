@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from t5smith.errors import T5smithError
 from t5smith.objective.lengths import SpanLengths
 
-TRAINING, EVALUATION, EXAMPLES = 0, 1, 2
+TRAINING, EVALUATION, EXAMPLES, SHIFTS = range(4)
 """Streams of random numbers; the same (seed, stream, step) always gives the same numbers."""
 
 

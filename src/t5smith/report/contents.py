@@ -51,7 +51,7 @@ class Report:
       trace: one text as the model sees it.
       warnings: what the person should not miss.
       versions: name -> version of what the run was made with.
-      seconds: time the whole run took.
+      seconds: time training took.
       model: the folder of the exported model, as it is to be typed.
       prompt: a text to fill in, for the snippet that loads the model.
     """

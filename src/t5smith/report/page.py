@@ -58,7 +58,7 @@ def _cards(report: Report) -> Html | None:
         ),
         _card("Parameters", number(report.train, "parameters"), count, _size_of(report.vocab)),
         _card("Trained on", number(report.train, "tokens"), count, _pace(report.train)),
-        _card("Time", report.seconds, _time, "for the whole run"),
+        _card("Training time", report.seconds, _time, "restarts included"),
     ]
     return tag("div", *cards, class_="cards") if any(cards) else None
 

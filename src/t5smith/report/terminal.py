@@ -45,7 +45,8 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
         ),
         (
             "text",
-            f"{count(store['train']['tokens'])} tokens to train on, {count(store['valid']['tokens'])} held out, "
+            f"{count(store['train']['tokens'])} tokens to train on, "
+            f"{count(store['valid']['tokens'])} held out, "
             f"{store['train']['bytes_per_token']:.2f} bytes a token",
         ),
         ("parameters", f"{train['parameters']:,}"),

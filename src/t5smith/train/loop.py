@@ -18,6 +18,7 @@ import numpy as np
 
 from t5smith.artefact import disk_errors, set_aside, write_atomically
 from t5smith.errors import T5smithError
+from t5smith.lock import in_run_folder
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import evaluation_batches
 from t5smith.progress import count, progress, say
@@ -42,6 +43,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the person asked for it
         self.exit_code = 128 + number
 
 
+@in_run_folder
 def train(recipe: Recipe) -> Path:
     """Train to `recipe.train.steps` from the newest checkpoint there is, or from the start.
 
@@ -53,7 +55,7 @@ def train(recipe: Recipe) -> Path:
         or the loss is no longer a number.
       Stopped: a SIGINT or SIGTERM came; the state was saved.
     """
-    setup = Setup.create(recipe)
+    setup = Setup.create(recipe, check_hashes=True)
     steps = recipe.train.steps
     _keep_or_set_aside(setup)
     found = checkpoint.newest(setup.checkpoints, setup.made_from, up_to=steps)
@@ -118,15 +120,18 @@ class _Loop:
                     self.record(b, waiting)
                 waiting = metrics
                 done = b + 1
-                last = done == total or bool(stop)
-                if self.fixed and (done % self.settings.evaluate_every == 0 or done == total):
-                    self.measure(done, state)
-                if last or done % self.settings.checkpoint_every == 0:
+                measuring = bool(self.fixed) and (done % self.settings.evaluate_every == 0 or done == total)
+                saving = done % self.settings.checkpoint_every == 0 or done == total
+                stopping = stop[0] if stop else None
+                if measuring or saving or stopping:
                     self.record(done, waiting)
                     waiting = None
+                if measuring:
+                    self.measure(done, state)
+                if saving or stopping:
                     saved = self.save(state)
-                if stop:
-                    raise Stopped(stop[0], done)
+                if stopping:
+                    raise Stopped(stopping, done)
         return saved
 
     def record(self, step: int, metrics: StepMetrics) -> None:
@@ -135,14 +140,15 @@ class _Loop:
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
         rate = values["tokens"] / seconds
+        for name in ("loss", "gradient_norm"):
+            if not np.isfinite(values[name]):
+                self.metrics.flush()
+                raise T5smithError(
+                    f"the {name.replace('_', ' ')} is {values[name]} at step {step}",
+                    where="train",
+                    fix="train anew with a lower learning rate or a longer warm-up; what was trained is kept",
+                )
         self.metrics.write({"step": step, **values, "seconds": round(seconds, 6)})
-        if not np.isfinite(values["loss"]):
-            self.metrics.flush()
-            raise T5smithError(
-                f"the loss is {values['loss']} at step {step}",
-                where="train",
-                fix="lower the learning rate or lengthen the warm-up; checkpoints before it are kept",
-            )
         self.bar.advance(
             1,
             rate=f"{count(rate)} tokens/s",
@@ -208,8 +214,17 @@ def _keep_or_set_aside(setup: Setup) -> None:
                 changed = ", ".join(_differences(before, setup.made_from)) or "settings"
                 moved = set_aside(setup.folder)
                 say(f"train     starts anew ({changed} changed); the earlier training is kept in {moved}")
+            elif _is_longer(setup):
+                moved = set_aside(setup.folder)
+                say(f"train     starts anew for fewer steps; the longer training is kept in {moved}")
         setup.checkpoints.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(setup.made_from, indent=1) + "\n")
+
+
+def _is_longer(setup: Setup) -> bool:
+    """Whether there are checkpoints beyond the steps asked for, and none at them."""
+    steps, saved = setup.recipe.train.steps, checkpoint.steps_saved(setup.checkpoints)
+    return bool(saved) and saved[-1] > steps and steps not in saved
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

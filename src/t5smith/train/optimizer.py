@@ -63,10 +63,13 @@ def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformatio
         return jax.vmap(rule.update)(updates, state, params)
 
     def labels(parameters: Parameters) -> Any:
-        return jax.tree.map(lambda stacked: "stacked" if stacked else "single", is_stacked(parameters))
+        # Encoder and decoder are stacks of their own: they may differ in height.
+        return jax.tree_util.tree_map_with_path(
+            lambda path, stacked: path[0].name if stacked else "single", is_stacked(parameters)
+        )
 
     mapped = optax.GradientTransformation(init, update)
-    return optax.partition({"stacked": mapped, "single": rule}, labels)
+    return optax.partition({"encoder": mapped, "decoder": mapped, "single": rule}, labels)
 
 
 def is_decayed(parameters: Parameters) -> Any:

@@ -13,6 +13,7 @@ import optax
 
 from t5smith.artefact import fingerprint, read_manifest
 from t5smith.corpus.store import TokenStore
+from t5smith.errors import T5smithError
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches
 from t5smith.recipe import Recipe, plain
@@ -39,24 +40,37 @@ class Setup:
     made_from: dict[str, Any]
 
     @classmethod
-    def create(cls, recipe: Recipe) -> Setup:
+    def create(cls, recipe: Recipe, *, check_hashes: bool = False) -> Setup:
         """Open the run's vocabulary and store and check that the settings fit them.
+
+        Args:
+          recipe: the run.
+          check_hashes: read the whole store to compare it with its hashes; without, sizes are compared.
 
         Raises:
           T5smithError: an artefact is missing or damaged, or settings do not go together.
         """
         run = recipe.folder
         store_manifest = read_manifest(run / "store", "store", check_hashes=False)
+        vocab_files = read_manifest(run / "vocab", "vocab").files
+        if store_manifest.made_from["vocab"] != vocab_files["tokenizer.json"]["sha256"]:
+            raise T5smithError(
+                "the store was made with another vocabulary", where=run / "store", fix="run `t5smith prepare`"
+            )
         vocabulary = Vocabulary.load(run / "vocab")
+        store = TokenStore.open(run / "store", check_hashes=check_hashes)
+        objective = Objective.create(recipe.objective, vocabulary)
+        # Too little held-out text would else be found only when training is over.
+        store.valid.window_count(objective.lengths.window)
         train = recipe.train
         schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
         return cls(
             recipe=recipe,
             folder=run / "train",
-            store=TokenStore.open(run / "store"),
+            store=store,
             vocabulary=vocabulary,
             config=ModelConfig.create(recipe.model, vocabulary.size),
-            objective=Objective.create(recipe.objective, vocabulary),
+            objective=objective,
             schedule=schedule,
             optimizer=create_optimizer(train.optimizer, schedule),
             made_from={"store": store_manifest.key, **trajectory(recipe)},
@@ -80,7 +94,11 @@ class Setup:
     def batches(self) -> TrainingBatches:
         """The training batches, by step."""
         return TrainingBatches(
-            self.store.train, self.objective, self.recipe.train.batch_size, self.recipe.seed
+            self.store.train,
+            self.objective,
+            self.recipe.train.batch_size,
+            self.recipe.seed,
+            self.recipe.objective.shift_windows,
         )
 
     def fresh_state(self) -> TrainState:

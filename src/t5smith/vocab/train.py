@@ -24,6 +24,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from t5smith import artefact
 from t5smith.corpus.sources import inputs, resolve, split_documents
 from t5smith.errors import T5smithError
+from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, count, progress, say, warn
 from t5smith.recipe import SENTINELS, Recipe, VocabSettings
 from t5smith.vocab.vocabulary import EOS, PAD, SPACE, UNK, Vocabulary
@@ -46,6 +47,7 @@ _CONTROL_PIECE = re.compile(f"{SPACE}?(?:{_CONTROL_WORD.pattern})")
 Scored = tuple[str, float]
 
 
+@in_run_folder
 def vocab(recipe: Recipe) -> Path:
     """Train the vocabulary of a recipe; the folder it is in. Nothing is done if it is there already.
 
@@ -109,7 +111,7 @@ class Sample:
                 self.bytes += size
                 while self.bytes > recipe.vocab.sample_bytes and len(heap) > 1:
                     self.bytes -= len(heapq.heappop(heap)[2].encode())
-        if not self.documents:
+        if not any(chunk.strip() for _, _, chunk in heap):
             fix = "name files with text, or lower corpus.held_out_fraction"
             raise T5smithError("the text to train on is empty", where="corpus.train", fix=fix)
         self.chunks = [chunk for _, _, chunk in sorted(heap, key=lambda entry: entry[1])]

@@ -80,15 +80,17 @@ class Vocabulary:
         """
         file = Path(path)
         if file.is_dir():
+            # A run folder has its tokenizer one floor down.
+            file = next((f for f in (file, file / "vocab") if (f / "tokenizer.json").is_file()), file)
             file = file / "tokenizer.json"
         try:
             data = lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
             return cls(data.decode("utf-8"), file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             expected = "a folder with a tokenizer.json, or that file"
             raise T5smithError("there is no tokenizer here", where=file, expected=expected) from None
-        except PermissionError:
-            raise T5smithError("no permission to read", where=file) from None
+        except OSError as error:
+            raise T5smithError(f"cannot be read ({error.strerror})", where=file) from None
         except (lzma.LZMAError, UnicodeDecodeError) as error:
             raise T5smithError(f"damaged file ({error})", where=file, expected="a tokenizer.json") from None
 

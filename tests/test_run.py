@@ -1,0 +1,147 @@
+"""The whole job: what is finished is not redone, what is touched is, and what the person gets to see."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from t5smith.cli import main
+from t5smith.errors import T5smithError
+from t5smith.presets import dump
+from t5smith.report.terminal import show
+from t5smith.run import run
+from tiny import tiny_recipe
+
+STAGES = {"vocab": "vocab", "store": "store", "evaluation": "evaluation", "model": "model"}
+
+
+def made(folder):
+    """When each artefact was made."""
+    times = {name: (folder / name / "manifest.json").stat().st_mtime_ns for name in STAGES}
+    steps = sorted((folder / "train" / "checkpoints").glob("step-*"))
+    return times | {"train": (steps[-1] / "manifest.json").stat().st_mtime_ns}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    recipe = tiny_recipe(tmp_path_factory.mktemp("whole") / "run")
+    return recipe, run(recipe)
+
+
+def test_the_summary_has_what_the_person_asked_for(done):
+    recipe, summary = done
+    assert summary["vocab"]["asked"] == summary["vocab"]["pieces"] == 300
+    assert abs(summary["train"]["first_loss"] - summary["train"]["ln_vocab"]) < 1
+    assert summary["evaluation"]["unigram_nll"] > 0
+    assert len(summary["evaluation"]["examples"]) == recipe.evaluate.examples
+    assert (recipe.folder / "report.html").is_file()
+    assert (recipe.folder / "recipe.toml").read_text(encoding="utf-8") == dump(recipe)
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_summary_fits_on_the_screen(done, width):
+    console = Console(width=width, record=True, force_terminal=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        show(done[1], console)
+        text = console.export_text()
+    assert all(len(line) <= width for line in text.splitlines())
+    for word in ("vocabulary", "first loss", "ln V", "held-out NLL", "unigram baseline", "report"):
+        assert word in text
+
+
+def test_the_report_is_one_page_of_this_run(done):
+    page = (done[0].folder / "report.html").read_text(encoding="utf-8")
+    nll = done[1]["evaluation"]["text"]["nll"]
+    assert f"{nll:.2f}" in page
+    assert done[1]["evaluation"]["examples"][0]["truth"][0] in page
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
+
+
+def test_settings_redo_exactly_the_stages_they_touch(done):
+    """One after the other on one folder, each change on top of the last."""
+    recipe, _ = done
+    before = made(recipe.folder)
+    changes = [
+        ({}, set()),
+        ({"train.log_every": 5, "train.keep_checkpoints": 1}, set()),
+        ({"language": "no"}, {"model"}),
+        ({"evaluate.masks_per_window": 1}, {"evaluation", "model"}),
+        ({"train.steps": 8}, {"train", "evaluation", "model"}),
+        ({"train.batch_size": 5}, {"train", "evaluation", "model"}),
+        ({"prepare.document_separator": "none"}, {"store", "train", "evaluation", "model"}),
+        ({"vocab.size": 280}, {"vocab", "store", "train", "evaluation", "model"}),
+    ]
+    for change, touched in changes:
+        recipe = recipe.replace(**change)
+        run(recipe)
+        after = made(recipe.folder)
+        assert {name for name in after if after[name] != before[name]} == touched, change
+        before = after
+
+
+@pytest.mark.parametrize("stage", ["vocab", "prepare", "train", "evaluate", "export"])
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_in_any_stage_the_same_command_goes_on(tmp_path, stage, kill, done):
+    recipe = tiny_recipe(tmp_path / "run")
+    settings = tmp_path / "recipe.toml"
+    settings.write_text(dump(recipe))
+    # The process stops itself when the stage has begun to write, so no clock is needed.
+    program = f"""
+import os, signal, sys
+from t5smith import artefact
+from t5smith.cli import main
+seal = artefact.seal
+def stop(folder, kind, *rest):
+    if artefact.verb_for(kind) == {stage!r}:
+        os.kill(os.getpid(), {int(kill)})
+    return seal(folder, kind, *rest)
+artefact.seal = stop
+sys.exit(main(["run", sys.argv[1]]))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(settings)], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == (-9 if kill is signal.SIGKILL else 130), process.stderr
+    assert "Traceback" not in process.stderr
+    summary = run(recipe)
+    assert summary["train"]["first_loss"] == done[1]["train"]["first_loss"]
+    assert summary["train"]["last_loss"] == done[1]["train"]["last_loss"]
+    assert summary["evaluation"]["text"] == done[1]["evaluation"]["text"]
+
+
+def test_json_is_the_last_line_of_stdout(tmp_path, capfd):
+    settings = tmp_path / "recipe.toml"
+    settings.write_text(dump(tiny_recipe(tmp_path / "run", **{"train.steps": 3})))
+    assert main(["run", str(settings), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out.splitlines()[-1])["train"]["step"] == 3
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"corpus.train": ("nowhere.txt",)}, "nowhere.txt"),
+        ({"corpus.train": ()}, "corpus.train"),
+        ({"objective.input_length": 2048}, "114 masked spans"),
+    ],
+)
+def test_what_would_stop_a_later_stage_is_found_before_the_first(tmp_path, change, named):
+    folder = tmp_path / "run"
+    with pytest.raises(T5smithError, match=named):
+        run(tiny_recipe(folder, **change))
+    assert not (folder / "vocab").exists()
+
+
+def test_a_run_folder_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(T5smithError, match="a file stands where a folder is needed"):
+        run(tiny_recipe(tmp_path / "taken"))
+    with pytest.raises(T5smithError, match="a file stands where a folder is needed"):
+        run(tiny_recipe(tmp_path / "taken" / "below"))
