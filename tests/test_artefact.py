@@ -150,9 +150,12 @@ def test_kill_9_leaves_the_old_artefact_whole_and_no_half_that_is_trusted(folder
         # Between the two moves nothing stands there; the old one is whole where old ones go.
         assert not folder.exists()
         assert is_old(folder.parent / "previous" / "vocab-1")
-    assert find_current(folder, "vocab", fingerprint(NEW)) is None
-    build(folder, NEW)
+    if moves < 2:
+        assert find_current(folder, "vocab", fingerprint(NEW)) is None
+        build(folder, NEW)
+    # The new one was whole and had only to be moved: that is made up for, not done again.
     assert find_current(folder, "vocab", fingerprint(NEW)) is not None
+    assert read_manifest(folder, "vocab").key == fingerprint(NEW)
 
 
 def alter(file: Path) -> None:
