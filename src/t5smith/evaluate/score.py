@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ RESULTS = "evaluation.json"
 SMOOTHING = 0.1
 EXAMPLE_TOKENS = (12, 32)
 """Examples are held-out sentences of so many tokens: they fit on a line or two."""
+LONGEST_EXAMPLE = 3
+"""Masked words have at most so many tokens, about as many as the spans of training."""
 EXAMPLE_DOCUMENTS, EXAMPLE_STRETCH = 200, 2_000
 """They are looked for in the first documents, and in so many tokens of each."""
 
@@ -137,16 +140,17 @@ def unigram_nll(counts: np.ndarray, is_text: np.ndarray, labels: np.ndarray) -> 
 
 
 def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
-    """Held-out sentences with two short spans masked, and how the model fills them in."""
+    """Held-out sentences with two words masked, and how the model fills them in."""
     vocabulary, rng = model.vocabulary, generator(0, EXAMPLES, 0)
     candidates = list(_sentences(setup))
     chosen: list[dict[str, Any]] = []
-    for index in rng.permutation(len(candidates))[:how_many]:
+    for index in rng.permutation(len(candidates)):
         ids = candidates[index]
-        half = len(ids) // 2
-        first, second = 1 + int(rng.integers(half - 2)), half + 1 + int(rng.integers(len(ids) - half - 2))
-        # Masks begin with a word, so that the example can be read.
-        spans = [_word_span(vocabulary, ids, first, half), _word_span(vocabulary, ids, second, len(ids))]
+        spans = _two_words(vocabulary, ids, rng)
+        if len(chosen) == how_many:
+            break
+        if spans is None:
+            continue
         kept = [ids[: spans[0][0]], ids[spans[0][1] : spans[1][0]], ids[spans[1][1] :]]
         inputs = [
             *kept[0],
@@ -183,9 +187,15 @@ def _sentences(setup: Setup) -> Iterator[list[int]]:
                 yield ids
 
 
-def _word_span(vocabulary: Vocabulary, ids: list[int], start: int, limit: int) -> tuple[int, int]:
-    """Whole words of two tokens or more, the first that begin at or after `start` and end by `limit`."""
-    pieces = vocabulary.pieces(ids)
-    words = [at for at in range(start, limit) if pieces[at].startswith(SPACE)] + [limit]
-    begin = words[0] if words[0] < limit else start
-    return begin, next((at for at in words if at >= begin + 2), limit)
+def _two_words(
+    vocabulary: Vocabulary, ids: list[int], rng: np.random.Generator
+) -> list[tuple[int, int]] | None:
+    """A short word of each half of a sentence, as places in `ids`; None if a half has none to spare.
+
+    The last word is left alone: its full stop would be masked with it.
+    """
+    starts = [at for at, piece in enumerate(vocabulary.pieces(ids)) if piece.startswith(SPACE)]
+    words = list(pairwise(starts))
+    halves = words[1 : len(words) // 2], words[len(words) // 2 + 1 :]
+    short = [[word for word in half if word[1] - word[0] <= LONGEST_EXAMPLE] for half in halves]
+    return [half[rng.integers(len(half))] for half in short] if all(short) else None
