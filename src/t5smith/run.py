@@ -119,7 +119,7 @@ def _report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
         name=recipe.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         recipe=dump(recipe),
-        vocab={**vocab_facts, "got": vocab_facts["pieces"], "rows": train_facts["vocab_size"]},
+        vocab=vocab_facts,
         store=facts["store"],
         train=train_facts,
         evaluation={**evaluation, "total": evaluation["all"]},

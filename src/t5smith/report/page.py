@@ -88,7 +88,7 @@ def _nll_card(evaluation: Facts) -> Html | None:
 
 
 def _size_of(vocab: Facts) -> str | None:
-    got = number(vocab, "got")
+    got = number(vocab, "pieces")
     return None if got is None else f"vocabulary of {got:,.0f} pieces"
 
 
