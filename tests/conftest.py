@@ -8,6 +8,7 @@ is seen to.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples are as many and as different as hypothesis likes, but never judged by the clock.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
