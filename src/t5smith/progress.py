@@ -109,7 +109,7 @@ def progress(title: str, total: int | None = None, unit: str = "", done: int = 0
     columns = (
         SpinnerColumn(finished_text="[green]✓[/]"),
         TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=12),
+        BarColumn(bar_width=8),
         _Count(unit),
         TextColumn(
             "{task.fields[tail]}", style="cyan", markup=False, table_column=Column(no_wrap=True, ratio=1)

@@ -111,3 +111,17 @@ def test_a_split_shorter_than_a_window_is_refused(objective):
     short = Split("train", np.zeros(9, np.uint16), np.array([9]), 0)
     with pytest.raises(T5smithError, match="fewer than one window"):
         TrainingBatches(short, objective, 4, seed=0)
+
+
+def masked(batch, objective):
+    """For each row, how long its inputs' runs of text are: a picture of the mask."""
+    return [
+        tuple(np.flatnonzero(np.isin(row, objective.sentinel_ids)).tolist()) for row in batch["input_ids"]
+    ]
+
+
+def test_every_step_and_every_held_out_window_has_masks_of_its_own(split, objective):
+    batches = TrainingBatches(split, objective, 4, seed=0)
+    assert len({tuple(masked(batches[b], objective)) for b in range(10)}) == 10
+    fixed = evaluation_batches(split, objective, batch_size=4, masks_per_window=4)
+    assert len({tuple(masked(batch, objective)) for batch in fixed}) == len(fixed)

@@ -170,7 +170,7 @@ def _tell(facts: dict[str, Any], name: str) -> None:
     """What the person should know of a split: its size, what was left out, what the vocabulary cannot say."""
     empty = f", {facts['empty_documents']:,} empty documents left out" if facts["empty_documents"] else ""
     say(
-        f"{name:<9} {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
+        f"prepare   {name} split: {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
         f"{facts['bytes_per_token']:.2f} bytes a token, {facts['unknown_rate']:.3%} unknown{empty}"
     )
     if facts["unknown_rate"] > MUCH_UNKNOWN:
