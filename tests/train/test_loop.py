@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -112,6 +114,19 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run_folder, uninterrupted,
     assert same(final(recipe), uninterrupted[1])
     assert "step-00000006 is passed over" in capfd.readouterr().err
     assert rows(recipe) == rows(uninterrupted[0])
+
+
+def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder, uninterrupted):
+    shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
+    setup = Setup.create(tiny_recipe(run_folder))
+    state = checkpoint.read(
+        checkpoint.checkpoint_folder(setup.checkpoints, 4), checkpoint.abstract(setup.abstract_state())
+    )
+    (checkpoint.checkpoint_folder(setup.checkpoints, 6) / "manifest.json").write_text("{")
+    five = dataclasses.replace(state, step=jnp.int32(5))
+    saved = checkpoint.save(setup.checkpoints, five, setup.made_from, {}, keep=1)
+    assert checkpoint.steps_saved(setup.checkpoints) == [5, 6]
+    assert checkpoint.newest(setup.checkpoints, setup.made_from)[0] == saved
 
 
 PROGRAM = """
