@@ -185,3 +185,14 @@ def test_a_broken_folder_is_refused_with_its_place(finished, tmp_path, change, n
     with pytest.raises(T5smithError, match=named) as caught:
         load(broken(finished.folder, tmp_path, change))
     assert caught.value.where
+
+
+def test_figures_of_another_model_do_not_get_into_the_model_card(finished, tmp_path):
+    recipe = finished.replace(
+        run_dir=shutil.copytree(finished.folder, tmp_path / "run"), **{"train.batch_size": 5}
+    )
+    api.train(recipe)
+    with pytest.raises(T5smithError, match="figures are of another model"):
+        api.export(recipe)
+    api.evaluate(recipe)
+    api.export(recipe)
