@@ -20,7 +20,7 @@ def dense(x: Float[Array, "N I"], w: Float[Array, "I O"], dtype: jnp.dtype) -> F
     """`x @ w` with operands in `dtype` and the sum in float32, forward and backward.
 
     Left to itself the backward pass would multiply a float32 gradient by bfloat16 operands in float32,
-    at half the speed.
+    which is slower.
     """
     return cast(Array, _dense(x, w, dtype))
 

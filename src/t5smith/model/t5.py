@@ -120,5 +120,5 @@ def forward(
 
 
 def unroll() -> bool:
-    """Whether scanned layers are written out one by one: on CPU a loop costs a quarter of the speed."""
+    """Whether scanned layers are written out one by one: on CPU a loop is slower."""
     return jax.default_backend() == "cpu"
