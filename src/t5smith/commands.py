@@ -69,7 +69,7 @@ class InspectCommand:
     noise: tuple[str, ...] = ()
     """Parts of the text to mask; none: they are drawn at random. A part is widened to whole tokens."""
     tokenizer: Path | None = None
-    """A tokenizer folder, or a run or model folder with one; none: a small one that comes with t5smith."""
+    """A tokenizer folder, or a run or model folder with one; none: T5's own, which comes along."""
     seed: int = 0
     """Decides the random mask."""
     noise_density: float = 0.15

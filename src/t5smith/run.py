@@ -14,7 +14,6 @@ from t5smith import __version__
 from t5smith.artefact import disk_errors, read_manifest, write_atomically
 from t5smith.corpus.prepare import prepare
 from t5smith.corpus.sources import resolve
-from t5smith.errors import T5smithError
 from t5smith.evaluate.score import evaluate
 from t5smith.inspect.trace import Trace, inspect
 from t5smith.interop.huggingface import export
@@ -54,7 +53,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     """Do every stage that is not done yet, and write `report.html`.
 
     Returns:
-      A summary of the run: see :func:`summary`.
+      What :func:`summary` gives, and `seconds`, the time of this start alone.
 
     Raises:
       T5smithError: what any stage raises.
@@ -79,8 +78,7 @@ def summary(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
     """What a finished run has made, read from its manifests.
 
     Returns:
-      The facts of each stage under `vocab`, `store`, `train`, `evaluation` and `export`, the folders, and
-      `seconds`, the time of this start alone.
+      The facts of each stage under `vocab`, `store`, `train`, `evaluation` and `export`, and the folders.
     """
     folder = recipe.folder
 
@@ -157,16 +155,13 @@ def _trace(recipe: Recipe, examples: list[dict[str, Any]]) -> Trace | None:
     """One held-out text as the model sees it."""
     if not examples:
         return None
-    try:
-        return inspect(
-            examples[0]["text"],
-            tokenizer=recipe.folder / "vocab",
-            seed=recipe.seed,
-            noise_density=recipe.objective.noise_density,
-            mean_noise_span_length=recipe.objective.mean_noise_span_length,
-        )
-    except T5smithError:
-        return None  # a text too short to mask: the report does without
+    return inspect(
+        examples[0]["text"],
+        tokenizer=recipe.folder / "vocab",
+        seed=recipe.seed,
+        noise_density=recipe.objective.noise_density,
+        mean_noise_span_length=recipe.objective.mean_noise_span_length,
+    )
 
 
 def versions() -> dict[str, str]:

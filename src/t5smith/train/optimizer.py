@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from t5smith.model.params import Parameters, is_stacked
@@ -95,8 +94,3 @@ def apply_gradient(
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         updates, state = optimizer.update(cast(Any, gradient), state, cast(Any, parameters))
         return cast(Parameters, optax.apply_updates(cast(Any, parameters), updates)), state
-
-
-def global_norm(tree: Any) -> jax.Array:
-    """Euclidean norm of a whole tree, float32."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))

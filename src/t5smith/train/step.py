@@ -18,7 +18,7 @@ from t5smith.model.config import ModelConfig
 from t5smith.model.loss import LossSums, batch_loss
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID
-from t5smith.train.optimizer import apply_gradient, global_norm
+from t5smith.train.optimizer import apply_gradient
 from t5smith.train.schedule import Schedule
 from t5smith.train.state import TrainState
 
@@ -66,7 +66,7 @@ def create_step(
             nll=sums.nll / sums.tokens,
             z_loss=z_loss * sums.z / sums.tokens,
             accuracy=sums.correct / sums.tokens,
-            gradient_norm=global_norm(gradient),
+            gradient_norm=optax.tree.norm(gradient),
             learning_rate=schedule(state.step),
             target_tokens=sums.tokens,
             tokens=sums.tokens + (input_ids != PAD_ID).sum().astype(jnp.float32),
