@@ -222,3 +222,9 @@ def test_spans_are_the_runs_of_the_mask(words: list[str], seed: int) -> None:
         mask[span.start : span.stop] = True
     assert tuple(mask.tolist()) == trace.mask
     assert len(trace.spans) == trace.lengths.spans
+
+
+def test_the_tokenizer_of_a_run_folder_is_found(finished):
+    from_run = inspect("Alle mennesker er født frie", tokenizer=finished.folder)
+    assert from_run == inspect("Alle mennesker er født frie", tokenizer=finished.folder / "vocab")
+    assert from_run == inspect("Alle mennesker er født frie", tokenizer=finished.folder / "model")

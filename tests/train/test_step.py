@@ -1,0 +1,47 @@
+"""What a step tells is what it did."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5smith.model.config import ModelConfig
+from t5smith.model.loss import batch_loss
+from t5smith.recipe import OptimizerSettings, ScheduleSettings
+from t5smith.train.optimizer import create_optimizer
+from t5smith.train.schedule import create_schedule
+from t5smith.train.state import fresh_state
+from t5smith.train.step import create_step
+
+CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2)
+Z_LOSS = 0.01
+
+
+def test_the_figures_of_a_step_are_those_of_its_batch_and_gradient():
+    schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=4), 0.1, 10)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    state = fresh_state(CONFIG, optimizer, jax.random.key(0))
+    inputs = jax.random.randint(jax.random.key(1), (3, 9), 2, 100).at[1, 6:].set(0)
+    labels = jax.random.randint(jax.random.key(2), (3, 5), 2, 100).at[2, 3:].set(0)
+
+    def loss(parameters):
+        sums = batch_loss(parameters, CONFIG, inputs, labels)
+        return (sums.nll + Z_LOSS * sums.z) / sums.tokens
+
+    expected, gradient = jax.value_and_grad(loss)(state.parameters)
+    norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
+    sums = batch_loss(state.parameters, CONFIG, inputs, labels)
+    step = create_step(CONFIG, optimizer, schedule, dtype=jnp.dtype(jnp.float32), z_loss=Z_LOSS)
+    state, metrics = step(state, inputs, labels)
+
+    assert float(metrics.loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(metrics.nll) == pytest.approx(float(sums.nll / sums.tokens), rel=1e-5)
+    assert float(metrics.nll + metrics.z_loss) == pytest.approx(float(metrics.loss), rel=1e-5)
+    # Of the gradient as it came, before it was clipped.
+    assert float(metrics.gradient_norm) == pytest.approx(norm, rel=1e-4)
+    assert float(metrics.learning_rate) == pytest.approx(0.025)
+    assert float(metrics.target_tokens) == 13
+    assert float(metrics.tokens) == 13 + 24
+    assert int(state.step) == 1
