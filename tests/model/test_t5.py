@@ -129,7 +129,7 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_parts():
     inputs, targets = ids(1, (4, 9)), ids(2, (4, 7))
     whole = batch_loss(p, SMALL, inputs, targets)
     parts = [batch_loss(p, SMALL, inputs[i : i + 2], targets[i : i + 2]) for i in (0, 2)]
-    for name in ("nll", "z", "correct", "tokens"):
+    for name in ("objective", "nll", "z", "correct", "tokens"):
         np.testing.assert_allclose(
             getattr(whole, name), getattr(parts[0], name) + getattr(parts[1], name), rtol=1e-6
         )
@@ -157,7 +157,7 @@ def test_bfloat16_gradients_point_where_float32s_do():
     inputs, targets = ids(1, (4, 16)), ids(2, (4, 8))
 
     def gradient(dtype):
-        tree = jax.grad(lambda q: batch_loss(q, SMALL, inputs, targets, dtype).nll)(p)
+        tree = jax.grad(lambda q: batch_loss(q, SMALL, inputs, targets, dtype).objective)(p)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(tree))
         return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
 

@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.model.attention_core import MASKED, Groups, attend_rows
+from t5smith.model.dropout import Dropout
 from t5smith.model.layers import dense
 from t5smith.model.params import Attention
-
-MASKED = -1e9
-"""Added to the scores of positions that may not be seen; finite, so that a row without any is not NaN."""
 
 
 def relative_position_bucket(
@@ -53,27 +52,18 @@ def position_bias(
     *,
     bidirectional: bool,
     max_distance: int,
-) -> Float[Array, "1 H Q S"]:
+) -> Float[Array, "H Q S"]:
     """The bias added to the scores of every layer of a stack."""
     distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
     bucket = relative_position_bucket(
         distance, bidirectional=bidirectional, num_buckets=table.shape[0], max_distance=max_distance
     )
-    return table[bucket].transpose(2, 0, 1)[None]
+    return table[bucket].transpose(2, 0, 1)
 
 
-def causal(length: int) -> Bool[np.ndarray, "1 1 Q S"]:
+def causal(length: int) -> Bool[np.ndarray, "1 Q S"]:
     """What each decoder position may see: itself and what stands before it."""
-    return np.tril(np.ones((length, length), bool))[None, None]
-
-
-def same_segment(queries: Int[Array, "B Q"], keys: Int[Array, "B S"]) -> Bool[Array, "B 1 Q S"]:
-    """What each position may see in a row of several windows: its own, by their numbers.
-
-    Nothing else is needed to keep windows apart: their positions follow each other, so that distances
-    within one are what they would be if it stood alone.
-    """
-    return (queries[:, :, None] == keys[:, None, :])[:, None]
+    return np.tril(np.ones((length, length), bool))[None]
 
 
 def mask_bias(mask: Bool[Array, ...]) -> Float[Array, ...]:
@@ -93,7 +83,7 @@ def attend(
     bias: Float[Array, "#B #H #Q S"],
     dtype: jnp.dtype,
 ) -> Float[Array, "BQ HK"]:
-    """Weighted mean of the values. No 1/sqrt(K): the initial values of q account for it."""
+    """Weighted mean of the values for the few queries of decoding; whole rows: :func:`attend_rows`."""
     scores = jnp.einsum(
         "bqhk,bshk->bhqs", q.astype(dtype), k.astype(dtype), preferred_element_type=jnp.float32
     )
@@ -108,14 +98,15 @@ def attention(
     x: Float[Array, "BQ D"],
     memory: Float[Array, "BS D"],
     p: Attention,
-    bias: Float[Array, "#B #H #Q S"],
-    *,
-    batch: int,
-    heads: int,
+    bias: Float[Array, "H Q S"],
+    groups: Groups,
     dtype: jnp.dtype,
+    dropout: Dropout | None = None,
 ) -> Float[Array, "BQ D"]:
     """Multi-head attention of `x` to `memory` (to itself: pass it twice)."""
-    q = split_heads(dense(x, p.q, dtype), batch, heads)
-    k = split_heads(dense(memory, p.k, dtype), batch, heads)
-    v = split_heads(dense(memory, p.v, dtype), batch, heads)
-    return dense(attend(q, k, v, bias, dtype), p.o, dtype)
+    B = groups.keys.shape[0]
+    q = dense(x, p.q, dtype).reshape(B, x.shape[0] // B, -1)
+    k = dense(memory, p.k, dtype).reshape(B, memory.shape[0] // B, -1)
+    v = dense(memory, p.v, dtype).reshape(B, memory.shape[0] // B, -1)
+    mixed = attend_rows(q, k, v, bias, groups, dtype, dropout)
+    return dense(mixed.reshape(x.shape[0], -1), p.o, dtype)

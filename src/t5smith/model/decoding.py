@@ -63,7 +63,7 @@ def decode_one(
         bidirectional=False,
         max_distance=config.relative_attention_max_distance,
     )
-    bias = jax.lax.dynamic_slice_in_dim(table, position, 1, axis=2)
+    bias = jax.lax.dynamic_slice_in_dim(table[None], position, 1, axis=2)
     bias += mask_bias(jnp.arange(T) <= position)[None, None, None, :]
 
     def block(x: Array, given: tuple[DecoderLayer, Cache]) -> tuple[Array, tuple[Array, Array]]:

@@ -11,8 +11,10 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from t5smith.model.dropout import Dropout, drop
 from t5smith.model.params import FeedForward
 
 
@@ -39,11 +41,18 @@ def _dense_backward(dtype: jnp.dtype, operands: tuple[Array, Array], g: Array) -
     x, w = operands
     g = g.astype(dtype)
     dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    dw = jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    # XLA's CPU kernels are slow where both operands are contracted over their first axis.
+    x = laid_out(x.T) if jax.default_backend() == "cpu" else x.T
+    dw = jax.lax.dot_general(x, g, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
     return dx, dw
 
 
 _dense.defvjp(_dense_forward, _dense_backward)
+
+
+def laid_out(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The same array, in memory as its axes say, where XLA would rather have a product transpose it."""
+    return cast(Array, with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim)))))
 
 
 def norm(x: Float[Array, "N D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "N D"]:
@@ -51,8 +60,10 @@ def norm(x: Float[Array, "N D"], scale: Float[Array, " D"], epsilon: float) -> F
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon) * scale[None]
 
 
-def feed_forward(x: Float[Array, "N D"], p: FeedForward, dtype: jnp.dtype) -> Float[Array, "N D"]:
+def feed_forward(
+    x: Float[Array, "N D"], p: FeedForward, dtype: jnp.dtype, dropout: Dropout | None = None
+) -> Float[Array, "N D"]:
     """T5 1.1: `(gelu(x wi_0) * (x wi_1)) wo`, gelu in its tanh form (Shazeer 2020). T5 1.0: relu, no gate."""
     h = dense(x, p.wi_0, dtype)
     h = jax.nn.relu(h) if p.wi_1 is None else jax.nn.gelu(h, approximate=True) * dense(x, p.wi_1, dtype)
-    return dense(h, p.wo, dtype)
+    return dense(drop(h, dropout, 0), p.wo, dtype)

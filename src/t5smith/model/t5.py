@@ -6,19 +6,29 @@ are flattened to (B S, D).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t5smith.model.attention import attention, causal, mask_bias, position_bias, same_segment
+from t5smith.model.attention import attention, causal, mask_bias, position_bias
+from t5smith.model.attention_core import Groups
 from t5smith.model.config import ModelConfig
+from t5smith.model.dropout import Dropout, at, drop
 from t5smith.model.layers import dense, feed_forward, norm
 from t5smith.model.params import DecoderLayer, EncoderLayer, Parameters
 
 FLOAT32 = jnp.dtype(jnp.float32)
 PAD_ID = 0
+
+Remat = Literal["none", "dots", "full"]
+_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @jax.tree_util.register_dataclass
@@ -40,6 +50,9 @@ def encode(
     input_ids: Int[Array, "B S"],
     dtype: jnp.dtype = FLOAT32,
     segments: Segments | None = None,
+    *,
+    dropout: Dropout | None = None,
+    remat: Remat = "none",
 ) -> Float[Array, "B S D"]:
     """What the decoder attends to."""
     B, S = input_ids.shape
@@ -50,19 +63,20 @@ def encode(
         bidirectional=True,
         max_distance=config.relative_attention_max_distance,
     )
-    bias += mask_bias(input_ids != PAD_ID)[:, None, None, :]
-    if segments is not None:
-        bias += mask_bias(same_segment(segments.inputs, segments.inputs))
+    groups = _groups(input_ids, None if segments is None else (segments.inputs, segments.inputs))
 
-    def block(x: Array, layer: EncoderLayer) -> tuple[Array, None]:
+    def block(x: Array, given: tuple[EncoderLayer, Dropout | None]) -> tuple[Array, None]:
+        layer, own = given
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
-        x += attention(h, h, layer.self_attention, bias, batch=B, heads=config.num_heads, dtype=dtype)
+        h = attention(h, h, layer.self_attention, bias, groups, dtype, at(own, 0))
+        x += drop(h, own, 1)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        return x + feed_forward(h, layer.feed_forward, dtype), None
+        return x + drop(feed_forward(h, layer.feed_forward, dtype, at(own, 2)), own, 3), None
 
-    x = p.embedding[input_ids.reshape(-1)]
-    x, _ = jax.lax.scan(block, x, p.encoder.layers, unroll=unroll())
-    return norm(x, p.encoder.final_norm, config.layer_norm_epsilon).reshape(B, S, -1)
+    x = drop(p.embedding[input_ids.reshape(-1)], dropout, 0)
+    x = _through(block, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
+    x = norm(x, p.encoder.final_norm, config.layer_norm_epsilon)
+    return drop(x, dropout, 2).reshape(B, S, -1)
 
 
 def decode(
@@ -73,9 +87,12 @@ def decode(
     decoder_input_ids: Int[Array, "B T"],
     dtype: jnp.dtype = FLOAT32,
     segments: Segments | None = None,
+    *,
+    dropout: Dropout | None = None,
+    remat: Remat = "none",
 ) -> Float[Array, "B T D"]:
     """The decoder's output for every target position at once, each seeing only what is before it."""
-    B, T = decoder_input_ids.shape
+    (B, T), S = decoder_input_ids.shape, input_ids.shape[1]
     bias = position_bias(
         p.decoder.relative_attention_bias,
         T,
@@ -84,25 +101,63 @@ def decode(
         max_distance=config.relative_attention_max_distance,
     )
     bias += mask_bias(jnp.asarray(causal(T)))
-    cross_bias = mask_bias(input_ids != PAD_ID)[:, None, None, :]
-    if segments is not None:
-        bias += mask_bias(same_segment(segments.labels, segments.labels))
-        cross_bias += mask_bias(same_segment(segments.labels, segments.inputs))
+    # What comes after padding sees it, as in T5: the loss has no target there.
+    own_groups = _groups(None, None if segments is None else (segments.labels, segments.labels), (B, T))
+    cross_groups = _groups(input_ids, None if segments is None else (segments.labels, segments.inputs))
+    cross_bias = jnp.zeros((config.num_heads, T, S), jnp.float32)
     memory = encoded.reshape(-1, encoded.shape[-1])
 
-    def block(x: Array, layer: DecoderLayer) -> tuple[Array, None]:
+    def block(x: Array, given: tuple[DecoderLayer, Dropout | None]) -> tuple[Array, None]:
+        layer, own = given
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
-        x += attention(h, h, layer.self_attention, bias, batch=B, heads=config.num_heads, dtype=dtype)
+        h = attention(h, h, layer.self_attention, bias, own_groups, dtype, at(own, 0))
+        x += drop(h, own, 1)
         h = norm(x, layer.cross_attention_norm, config.layer_norm_epsilon)
-        x += attention(
-            h, memory, layer.cross_attention, cross_bias, batch=B, heads=config.num_heads, dtype=dtype
-        )
+        h = attention(h, memory, layer.cross_attention, cross_bias, cross_groups, dtype, at(own, 2))
+        x += drop(h, own, 3)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        return x + feed_forward(h, layer.feed_forward, dtype), None
+        return x + drop(feed_forward(h, layer.feed_forward, dtype, at(own, 4)), own, 5), None
 
-    x = p.embedding[decoder_input_ids.reshape(-1)]
-    x, _ = jax.lax.scan(block, x, p.decoder.layers, unroll=unroll())
-    return norm(x, p.decoder.final_norm, config.layer_norm_epsilon).reshape(B, T, -1)
+    x = drop(p.embedding[decoder_input_ids.reshape(-1)], dropout, 3)
+    x = _through(block, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
+    x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
+    return drop(x, dropout, 5).reshape(B, T, -1)
+
+
+def _groups(
+    input_ids: Int[Array, "B S"] | None,
+    segments: tuple[Int[Array, "B Q"], Int[Array, "B S"]] | None,
+    shape: tuple[int, int] = (0, 0),
+) -> Groups:
+    """Who sees whom: the windows of a row are kept apart by their numbers, padded inputs are seen by none.
+
+    Within a row of several windows positions follow each other, so that distances within one are what they
+    would be if it stood alone.
+    """
+    if segments is not None:
+        return Groups(*segments)
+    keys = jnp.ones(shape, jnp.int32) if input_ids is None else (input_ids != PAD_ID).astype(jnp.int32)
+    return Groups(jnp.ones((keys.shape[0], 1), jnp.int32), keys)
+
+
+def _through(
+    block: Callable[[Array, Any], tuple[Array, None]],
+    x: Array,
+    layers: Any,
+    height: int,
+    dropout: Dropout | None,
+    remat: Remat,
+) -> Array:
+    """`x` after all layers of a stack.
+
+    With remat `dots` the backward pass computes anew what is cheap, and keeps the results of products of
+    weights; with `full` it keeps only what goes into each layer.
+    """
+    if remat != "none":
+        # Without the barrier XLA would see that a layer written out is computed twice, and keep it after all.
+        block = jax.checkpoint(block, prevent_cse=unroll(), policy=_POLICIES[remat])
+    own = None if dropout is None else Dropout(jax.random.split(dropout.key, height), dropout.rate)
+    return jax.lax.scan(block, x, (layers, own), unroll=unroll())[0]
 
 
 def logits(
@@ -148,9 +203,33 @@ def forward(
     segments: Segments | None = None,
 ) -> Float[Array, "B T V"]:
     """Logits of every target position."""
-    encoded = encode(p, config, input_ids, dtype, segments)
-    decoded = decode(p, config, encoded, input_ids, decoder_input_ids, dtype, segments)
-    return logits(p, config, decoded, dtype)
+    return logits(p, config, hidden(p, config, input_ids, decoder_input_ids, dtype, segments), dtype)
+
+
+def hidden(
+    p: Parameters,
+    config: ModelConfig,
+    input_ids: Int[Array, "B S"],
+    decoder_input_ids: Int[Array, "B T"],
+    dtype: jnp.dtype = FLOAT32,
+    segments: Segments | None = None,
+    *,
+    dropout: Dropout | None = None,
+    remat: Remat = "none",
+) -> Float[Array, "B T D"]:
+    """What the head makes logits of."""
+    encoded = encode(p, config, input_ids, dtype, segments, dropout=at(dropout, 0), remat=remat)
+    return decode(
+        p,
+        config,
+        encoded,
+        input_ids,
+        decoder_input_ids,
+        dtype,
+        segments,
+        dropout=at(dropout, 1),
+        remat=remat,
+    )
 
 
 def unroll() -> bool:

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from t5smith.model.config import ModelConfig
-from t5smith.model.loss import token_losses
+from t5smith.model.loss import target_losses
 from t5smith.model.params import Parameters
-from t5smith.model.t5 import PAD_ID, forward, mask_padded_rows, shift_right
+from t5smith.model.t5 import PAD_ID
 from t5smith.objective.batches import Batch
 from t5smith.vocab.vocabulary import Vocabulary
 
@@ -87,8 +87,7 @@ def create_scorer(
     def sums(
         parameters: Parameters, input_ids: Int[Array, "B S"], labels: Int[Array, "B T"]
     ) -> Float[Array, "B 3 3"]:
-        scores = forward(parameters, config, input_ids, shift_right(labels), dtype)
-        nll, _, correct = token_losses(mask_padded_rows(scores, config), labels)
+        nll, _, correct = target_losses(parameters, config, input_ids, labels, dtype)
         weight = (labels != PAD_ID).astype(jnp.float32)
         kind = jax.nn.one_hot(jnp.asarray(padded)[labels], 3) * weight[..., None]
         stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])

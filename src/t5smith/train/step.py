@@ -61,8 +61,8 @@ def create_step(
         segments = Segments(batch["input_segments"], batch["label_segments"]) if packed else None
 
         def loss(parameters: Parameters) -> tuple[Array, LossSums]:
-            sums = batch_loss(parameters, config, input_ids, labels, dtype, segments)
-            return (sums.nll + z_loss * sums.z) / sums.tokens, sums
+            sums = batch_loss(parameters, config, input_ids, labels, dtype, segments, z_loss=z_loss)
+            return sums.objective / sums.tokens, sums
 
         (value, sums), gradient = jax.value_and_grad(loss, has_aux=True)(state.parameters)
         parameters, optimizer_state = apply_gradient(optimizer, gradient, state.optimizer, state.parameters)

@@ -1,0 +1,154 @@
+"""The core of attention: `softmax(q k + bias) v` over whole rows, with its own backward pass on CPU.
+
+On CPU one row is worked on at a time, so that its scores are written and read in the cache, and every
+product has the larger matrix where XLA's kernels want it: untransposed. The transposes are of the small
+matrices and laid out before the product (the same products with the large one transposed run at a third
+of the speed). Elsewhere XLA gets the whole of it.
+
+Shapes: B rows, Q query and S key positions, H heads, K d_kv.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from t5smith.model.dropout import Dropout
+from t5smith.model.layers import laid_out
+
+MASKED = -1e9
+"""Added to the scores of positions that may not be seen; finite, so that a row without any is not NaN."""
+
+
+class Groups(NamedTuple):
+    """Which keys a query may see: those of its own number.
+
+    Attributes:
+      queries: one number a row, or one a position. keys: one a position.
+    """
+
+    queries: Int[Array, "*B #Q"]
+    keys: Int[Array, "*B S"]
+
+
+def attend_rows(
+    q: Float[Array, "B Q HK"],
+    k: Float[Array, "B S HK"],
+    v: Float[Array, "B S HK"],
+    bias: Float[Array, "H Q S"],
+    groups: Groups,
+    dtype: jnp.dtype,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B Q HK"]:
+    """Weighted mean of the values. No 1/sqrt(K): the initial values of q account for it."""
+    if jax.default_backend() == "cpu":
+        key = None if dropout is None else jax.random.split(dropout.key, q.shape[0])
+        rate = 0.0 if dropout is None else dropout.rate
+        return cast(Array, _rows(q, k, v, bias, groups, key, dtype, rate))
+    H = bias.shape[0]
+    q, k, v = (x.reshape(*x.shape[:2], H, -1).astype(dtype) for x in (q, k, v))
+    scores = jnp.einsum("bqhk,bshk->bhqs", q, k, preferred_element_type=jnp.float32)
+    seen = groups.queries[:, None, :, None] == groups.keys[:, None, None, :]
+    weights = jax.nn.softmax(scores + bias[None] + jnp.where(seen, 0.0, MASKED), axis=-1)
+    if dropout is not None:
+        weights = dropout(weights)
+    mixed = jnp.einsum("bhqs,bshk->bqhk", weights.astype(dtype), v, preferred_element_type=jnp.float32)
+    return mixed.reshape(*mixed.shape[:2], -1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+def _rows(
+    q: Array, k: Array, v: Array, bias: Array, groups: Groups, keys: Any, dtype: jnp.dtype, rate: float
+) -> Array:
+    return _rows_forward(q, k, v, bias, groups, keys, dtype, rate)[0]
+
+
+def _rows_forward(
+    q: Array, k: Array, v: Array, bias: Array, groups: Groups, keys: Any, dtype: jnp.dtype, rate: float
+) -> tuple[Array, tuple[Any, ...]]:
+    H = bias.shape[0]
+
+    def row(given: Any) -> tuple[Array, Array]:
+        q, k, v, groups, key = given
+        scores = _scores(q, k, bias, groups, dtype)
+        highest = scores.max(axis=-1, keepdims=True)
+        unscaled = jnp.exp(scores - highest)
+        total = unscaled.sum(axis=-1, keepdims=True)
+        kept = unscaled if key is None else unscaled * _kept(key, unscaled, rate)
+        mixed = _product(kept.astype(dtype), _heads(v, H, dtype)) / total
+        # In bfloat16 the weights are kept for the backward pass; in float32 making them again from their
+        # normaliser is as quick as writing and reading them.
+        normaliser = (highest + jnp.log(total))[..., 0]
+        return _joined(mixed), (unscaled / total).astype(dtype) if dtype != jnp.float32 else normaliser
+
+    mixed, saved = jax.lax.map(row, (q, k, v, groups, keys))
+    return mixed, (q, k, v, bias, groups, keys, mixed, saved)
+
+
+def _rows_backward(
+    dtype: jnp.dtype, rate: float, residuals: tuple[Any, ...], gradient: Array
+) -> tuple[Any, ...]:
+    q, k, v, bias, groups, keys, mixed, saved = residuals
+    H = bias.shape[0]
+
+    def row(bias_gradient: Array, given: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+        q, k, v, groups, key, mixed, saved, g = given
+        if dtype != jnp.float32:
+            weights = saved.astype(jnp.float32)
+        else:
+            weights = jnp.exp(_scores(q, k, bias, groups, dtype) - saved[..., None])
+        # The mean of the gradient under the weights, for it is the same with the output for the values.
+        mean = (g * mixed).reshape(g.shape[0], H, -1).sum(axis=-1).T[..., None]
+        kept = weights
+        d_weights = _product(_heads(g, H, dtype), _heads(v, H, dtype, transposed=True))
+        if key is not None:
+            scale = _kept(key, weights, rate)
+            kept, d_weights = weights * scale, d_weights * scale
+        dv = _product(_heads(g, H, dtype, transposed=True), kept.astype(dtype))
+        d_scores = weights * (d_weights - mean)
+        narrow = d_scores.astype(dtype)
+        dq = _product(narrow, _heads(k, H, dtype))
+        dk = _product(_heads(q, H, dtype, transposed=True), narrow)
+        return bias_gradient + d_scores, (_joined(dq), _joined(dk, transposed=True), _joined(dv, True))
+
+    bias_gradient, (dq, dk, dv) = jax.lax.scan(
+        row, jnp.zeros_like(bias), (q, k, v, groups, keys, mixed, saved, gradient)
+    )
+    return dq, dk, dv, bias_gradient, None, None
+
+
+_rows.defvjp(_rows_forward, _rows_backward)
+
+
+def _scores(q: Array, k: Array, bias: Array, groups: Groups, dtype: jnp.dtype) -> Array:
+    """One row's, (H, Q, S)."""
+    H = bias.shape[0]
+    seen = groups.queries[:, None] == groups.keys[None, :]
+    masked = jnp.where(seen, jnp.float32(0), jnp.float32(MASKED))[None]
+    return _product(_heads(q, H, dtype), _heads(k, H, dtype, transposed=True)) + (bias + masked)
+
+
+def _kept(key: Array, weights: Array, rate: float) -> Array:
+    """1 / (1 - rate) where a weight is kept and 0 where not; the same in both passes."""
+    return jax.random.bernoulli(key, 1 - rate, weights.shape).astype(jnp.float32) / (1 - rate)
+
+
+def _product(a: Array, b: Array) -> Array:
+    """One product a head, summed in float32."""
+    return jax.lax.dot_general(a, b, (((2,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32)
+
+
+def _heads(x: Array, heads: int, dtype: jnp.dtype, transposed: bool = False) -> Array:
+    """(S, HK) as (H, S, K), or as (H, K, S); laid out so, for the product that comes next."""
+    parted = x.astype(dtype).reshape(x.shape[0], heads, -1)
+    return laid_out(parted.transpose((1, 2, 0) if transposed else (1, 0, 2)))
+
+
+def _joined(x: Array, transposed: bool = False) -> Array:
+    """(H, S, K), or (H, K, S), as (S, HK)."""
+    together = x.transpose((2, 0, 1) if transposed else (1, 0, 2))
+    return together.reshape(together.shape[0], -1)

@@ -1,0 +1,120 @@
+"""Attention row by row, with a backward pass of its own, is plain attention and its gradients."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5smith.model.attention_core import MASKED, Groups, attend_rows
+from t5smith.model.dropout import Dropout
+
+B, Q, S, H, K = 3, 5, 7, 2, 4
+FLOAT32, BFLOAT16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
+
+
+def given(seed=0):
+    keys = jax.random.split(jax.random.key(seed), 5)
+    q = jax.random.normal(keys[0], (B, Q, H * K))
+    k, v = (jax.random.normal(key, (B, S, H * K)) for key in keys[1:3])
+    bias = jax.random.normal(keys[3], (H, Q, S))
+    cotangent = jax.random.normal(keys[4], (B, Q, H * K))
+    return q, k, v, bias, cotangent
+
+
+GROUPS = {
+    "all": Groups(jnp.ones((B, 1), jnp.int32), jnp.ones((B, S), jnp.int32)),
+    "padding": Groups(
+        jnp.ones((B, 1), jnp.int32), (jnp.arange(S)[None] < jnp.array([[7], [4], [1]])).astype(jnp.int32)
+    ),
+    "segments": Groups(
+        jnp.array([[1, 1, 2, 2, 0], [1, 2, 3, 3, 3], [1, 1, 1, 1, 1]]),
+        jnp.array([[1, 2, 2, 2, 0, 0, 0], [1, 1, 1, 2, 3, 3, 3], [1, 1, 1, 1, 1, 1, 0]]),
+    ),
+}
+
+
+def reference(q, k, v, bias, groups):
+    """The definition, head by head and row by row, gradients by JAX."""
+    rows = []
+    for b in range(B):
+        heads = []
+        seen = groups.queries[b][:, None] == groups.keys[b][None, :]
+        for h in range(H):
+            part = slice(h * K, (h + 1) * K)
+            scores = q[b, :, part] @ k[b, :, part].T + bias[h] + jnp.where(seen, 0.0, MASKED)
+            heads.append(jax.nn.softmax(scores, axis=-1) @ v[b, :, part])
+        rows.append(jnp.concatenate(heads, axis=-1))
+    return jnp.stack(rows)
+
+
+def both(function):
+    """The function's value and its gradients to q, k, v and bias."""
+    q, k, v, bias, cotangent = given()
+    value, back = jax.vjp(function, q, k, v, bias)
+    return [value, *back(cotangent)]
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_value_and_gradients_are_those_of_the_definition(groups, backend, monkeypatch):
+    # What other devices compute is a program of its own, which this one can run.
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], FLOAT32))
+    wanted = both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
+    for ours, theirs in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_bfloat16_is_near(groups):
+    got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], BFLOAT16))
+    wanted = both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.05 * float(jnp.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
+def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
+    # The value is linear in v whatever falls, so its gradient to v says which weights were kept.
+    q, k, v, bias, cotangent = given()
+    dropout = Dropout(jax.random.key(3), 0.4)
+
+    def of_values(v):
+        return attend_rows(q, k, v, bias, GROUPS["padding"], dtype, dropout)
+
+    value, back = jax.vjp(of_values, v)
+    (gradient,) = back(cotangent)
+    np.testing.assert_allclose(
+        float((gradient * v).sum()), float((value * cotangent).sum()), rtol=1e-4 if dtype == FLOAT32 else 0.1
+    )
+
+    def scalar(q, k, bias):
+        return (attend_rows(q, k, v, bias, GROUPS["padding"], FLOAT32, dropout) * cotangent).sum()
+
+    for position, argument in enumerate((q, k, bias)):
+        direction = jax.random.normal(jax.random.key(9), argument.shape)
+        arguments = [q, k, bias]
+
+        def along(t, position=position, argument=argument, direction=direction, arguments=arguments):
+            return scalar(
+                *(argument + t * direction if i == position else a for i, a in enumerate(arguments))
+            )
+
+        slope = (along(1e-2) - along(-1e-2)) / 2e-2
+        exact = jax.grad(scalar, argnums=position)(q, k, bias)
+        assert float((exact * direction).sum()) == pytest.approx(float(slope), rel=2e-2)
+
+
+def test_dropout_keeps_the_mean():
+    q, k, v, bias, _ = given()
+    many = [
+        attend_rows(q, k, v, bias, GROUPS["all"], FLOAT32, Dropout(jax.random.key(i), 0.25))
+        for i in range(400)
+    ]
+    exact = attend_rows(q, k, v, bias, GROUPS["all"], FLOAT32)
+    mean = jnp.stack(many).mean(axis=0)
+    assert float((mean * exact).sum() / jnp.square(exact).sum()) == pytest.approx(1.0, abs=0.05)
+    assert float(jnp.abs(many[0] - many[1]).max()) > 0.1
