@@ -5,13 +5,11 @@ from t5smith.errors import T5smithError
 from t5smith.recipe import (
     CorpusSettings,
     ModelSettings,
-    OptimizerSettings,
     Recipe,
-    ScheduleSettings,
-    TrainSettings,
     VocabSettings,
     plain,
 )
+from t5smith.training_settings import OptimizerSettings, ScheduleSettings, TrainSettings
 
 
 def test_an_error_is_one_line_with_what_where_expected_and_fix():

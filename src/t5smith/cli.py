@@ -38,6 +38,16 @@ if TYPE_CHECKING:
 
 
 TUNABLES = "GLIBC_TUNABLES"
+MALLOC = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {
+        "hugetlb": 1,
+        # One arena, which keeps what it has: a step's memory is not handed back and fetched anew each time.
+        "arena_max": 1,
+        "mmap_threshold": 1 << 36,
+        "trim_threshold": 1 << 36,
+    }.items()
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,13 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _with_huge_pages(args: list[str]) -> None:
-    """Start over with huge pages for malloc: on CPU XLA spends a seventh of a step on page faults else.
+    """Start over with huge pages for malloc, which are kept: else XLA on CPU spends much on page faults.
 
     The C library reads the setting only when a process starts. Whoever has set it keeps theirs.
     """
-    trains = bool(args) and args[0] in ("run", "train") and not {"-h", "--help"} & set(args)
+    trains = args[:1] in (["run"], ["train"]) or args[:2] == ["bench", "train"]
+    trains = trains and not {"-h", "--help"} & set(args)
     if sys.platform == "linux" and trains and TUNABLES not in os.environ:
-        os.execve(sys.executable, sys.orig_argv, os.environ | {TUNABLES: "glibc.malloc.hugetlb=1"})
+        os.execve(sys.executable, sys.orig_argv, os.environ | {TUNABLES: MALLOC})
 
 
 def _dispatch(args: list[str]) -> int:

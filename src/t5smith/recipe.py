@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from t5smith.errors import T5smithError
 from t5smith.settings import Folder, Fraction, NonNegative, Positive, Settings, Strings
+from t5smith.training_settings import TrainSettings
 
 SENTINELS = 100
 """T5 has one hundred sentinels, `<extra_id_0>` to `<extra_id_99>`."""
@@ -149,87 +150,6 @@ class ModelSettings(Settings):
                 f"{self.relative_attention_max_distance} cannot be used",
                 where="model.relative_attention_max_distance",
                 expected=f"over {near}, which is half of relative_attention_num_buckets",
-            )
-        return self
-
-
-class OptimizerSettings(Settings):
-    """The update rule."""
-
-    section: ClassVar[str] = "train.optimizer"
-
-    name: Literal["adafactor", "adamw", "adamwscale"] = "adafactor"
-    """adafactor is T5's own; adamwscale is AdamW times each matrix's RMS, as nanoT5 found best."""
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak of the schedule. Left out: 0.01 for adafactor, 0.001 for adamw, 0.02 for adamwscale."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled; times the learning rate. Norm scales and position biases are never decayed."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """adamw and adamwscale only."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    """adamw and adamwscale only."""
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """adamw and adamwscale only."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Gradients are scaled down to this global norm; "none" leaves them as they are."""
-
-    @field_validator("clip_norm", mode="before")
-    @classmethod
-    def _none_by_name(cls, value: object) -> object:
-        """TOML has no null, and here leaving the key out means the default."""
-        return None if value == "none" else value
-
-
-class ScheduleSettings(Settings):
-    """The learning rate over the steps, as a share of its peak."""
-
-    section: ClassVar[str] = "train.schedule"
-
-    name: Literal["inverse_sqrt", "linear", "cosine", "constant"] = "inverse_sqrt"
-    """How the rate falls after its rise; inverse_sqrt is T5's own."""
-    warmup_steps: NonNegative = 0
-    """Steps of linear rise from zero to the peak."""
-    plateau_steps: Positive = 10_000
-    """inverse_sqrt only: the peak is held to this step, then falls as 1/sqrt(step). T5: 10,000."""
-    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """linear and cosine: the share of the peak that is left at the last step."""
-
-
-class TrainSettings(Settings):
-    """How the model is trained."""
-
-    section: ClassVar[str] = "train"
-
-    steps: Positive = 65_536
-    """Updates of the parameters. The schedules end here."""
-    batch_size: Positive = 128
-    """Rows a step, over all devices. A row is a window, or as many as an objective packs into one."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """What products are computed in. Parameters, their updates and all sums stay float32."""
-    z_loss: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the squared log-partition function in the loss (T5X: 1e-4)."""
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    checkpoint_every: Positive = 1_000
-    """Steps between checkpoints: the most that a stopped run has to do again."""
-    keep_checkpoints: Positive = 2
-    """The newest so many checkpoints are kept; older ones are deleted."""
-    log_every: Positive = 10
-    """The metrics file has a line a step; it is written to disk every so many."""
-    prefetch_batches: Positive = 2
-    """Batches made ahead while the device works."""
-    prefetch_workers: NonNegative = 0
-    """Processes that make batches; 0: threads of this one, which is enough for most devices."""
-    evaluate_every: NonNegative = 0
-    """Measure the held-out NLL every so many steps; 0: only after training."""
-
-    @model_validator(mode="after")
-    def _warm_before_the_end(self) -> Self:
-        if self.schedule.warmup_steps >= self.steps:
-            raise T5smithError(
-                f"{self.schedule.warmup_steps} cannot be used",
-                where="train.schedule.warmup_steps",
-                expected=f"fewer than train.steps, which is {self.steps}",
             )
         return self
 

@@ -10,16 +10,16 @@ import pytest
 
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init, is_stacked
-from t5smith.recipe import OptimizerSettings, ScheduleSettings
 from t5smith.train.optimizer import (
     apply_gradient,
     create_optimizer,
-    direction,
+    directions,
     init_optimizer,
     is_decayed,
     peak_learning_rate,
 )
 from t5smith.train.schedule import create_schedule
+from t5smith.training_settings import OptimizerSettings, ScheduleSettings
 
 # 128 is where Adafactor begins to factor.
 CONFIG = ModelConfig(
@@ -49,50 +49,88 @@ def apart(tree):
     return [list(leaf) if stacked else leaf for leaf, stacked in zip(leaves, flags, strict=True)]
 
 
+def matrices_apart(tree):
+    """The same shape as `apart`: whether a leaf is a matrix of a layer."""
+    leaves, flags = jax.tree.leaves(tree), jax.tree.leaves(is_stacked(tree))
+    return [
+        [leaf.ndim == 3] * leaf.shape[0] if stacked else False
+        for leaf, stacked in zip(leaves, flags, strict=True)
+    ]
+
+
+def muon(tree):
+    """optax's own Muon on separate matrices, scaled as Liu et al. do, and AdamW for the rest."""
+    labels = jax.tree.map(lambda matrix: "muon" if matrix else "adamw", matrices_apart(tree))
+    return optax.partition(
+        {
+            "muon": optax.contrib.muon(LEARNING_RATE, consistent_rms=0.2, weight_decay=0.0),
+            "adamw": optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
+        },
+        labels,
+    )
+
+
 REFERENCE = {
-    "adafactor": lambda: optax.adafactor(LEARNING_RATE),
-    "adamw": lambda: optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
+    "adafactor": lambda _: optax.adafactor(LEARNING_RATE),
+    "adamw": lambda _: optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
+    "muon": muon,
 }
+
+
+def five_steps(name, **settings):
+    """Parameters and gradients before, and parameters after, five steps on layers of unequal scale."""
+    settings = OptimizerSettings(name=name, learning_rate=LEARNING_RATE, clip_norm=None, **settings)
+    schedule = create_schedule(ScheduleSettings(name="constant"), LEARNING_RATE, 10)
+    optimizer = create_optimizer(settings, schedule)
+    before = uneven(init(CONFIG, jax.random.key(0)))
+    gradients = [uneven(before, seed=step + 1) for step in range(5)]
+    after, state = before, init_optimizer(optimizer, before)
+    for gradient in gradients:
+        after, state, _ = apply_gradient(optimizer, gradient, state, after)
+    return before, gradients, after
 
 
 @pytest.mark.parametrize("name", sorted(REFERENCE))
 def test_five_steps_equal_optax_on_layers_one_by_one(name):
-    settings = OptimizerSettings(name=name, learning_rate=LEARNING_RATE, clip_norm=None)
-    schedule = create_schedule(ScheduleSettings(name="constant"), LEARNING_RATE, 10)
-    optimizer, reference = create_optimizer(settings, schedule), REFERENCE[name]()
-    ours = uneven(init(CONFIG, jax.random.key(0)))
-    theirs = apart(ours)
+    before, gradients, after = five_steps(name)
+    reference, theirs = REFERENCE[name](before), apart(before)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        state, their_state = init_optimizer(optimizer, ours), reference.init(theirs)
-        for step in range(5):
-            gradient = uneven(ours, seed=step + 1)
-            ours, state = apply_gradient(optimizer, gradient, state, ours)
-            updates, their_state = reference.update(apart(gradient), their_state, theirs)
+        state = reference.init(theirs)
+        for gradient in gradients:
+            updates, state = reference.update(apart(gradient), state, theirs)
             theirs = optax.apply_updates(theirs, updates)
-    for a, b in zip(jax.tree.leaves(apart(ours)), jax.tree.leaves(theirs), strict=True):
+    for a, b in zip(jax.tree.leaves(apart(after)), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(b).max()))
 
 
-def test_adamwscale_is_adamw_times_the_rms_of_each_layer():
-    p = uneven(init(CONFIG, jax.random.key(0)))
-    gradient = uneven(p, seed=1)
-    settings = OptimizerSettings(
-        name="adamwscale", learning_rate=LEARNING_RATE, clip_norm=None, beta1=0.9, beta2=0.99
+def test_five_steps_of_adamwscale_equal_a_computation_in_float64():
+    beta1, beta2, epsilon, decay = 0.9, 0.99, 1e-8, 0.1
+    before, gradients, after = five_steps(
+        "adamwscale", beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=decay
     )
-    optimizer = create_optimizer(
-        settings, create_schedule(ScheduleSettings(name="constant"), LEARNING_RATE, 10)
+    decayed = jax.tree.map(
+        lambda leaf, flag, stacked: [flag] * leaf.shape[0] if stacked else flag,
+        before,
+        is_decayed(before),
+        is_stacked(before),
     )
-    new, _ = apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p)
-    for before, after, g in zip(*(jax.tree.leaves(apart(tree)) for tree in (p, new, gradient)), strict=True):
-        w, g = np.asarray(before, np.float64), np.asarray(g, np.float64)
-        # The first step of Adam, bias corrected, is the sign of the gradient but for epsilon.
-        expected = w - LEARNING_RATE * max(np.sqrt((w**2).mean()), 1e-3) * g / (np.abs(g) + 1e-8)
-        np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+    for position, (start, end, flag) in enumerate(
+        zip(*(jax.tree.leaves(tree) for tree in (apart(before), apart(after), decayed)), strict=True)
+    ):
+        w = np.asarray(start, np.float64)
+        m, v = np.zeros_like(w), np.zeros_like(w)
+        for step, gradient in enumerate(gradients, 1):
+            g = np.asarray(jax.tree.leaves(apart(gradient))[position], np.float64)
+            m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+            adam = (m / (1 - beta1**step)) / (np.sqrt(v / (1 - beta2**step)) + epsilon)
+            w = w - LEARNING_RATE * (max(np.sqrt((w**2).mean()), 1e-3) * adam + flag * decay * w)
+        np.testing.assert_allclose(end, w, rtol=1e-6, atol=1e-6 * np.abs(w).max())
 
 
 def test_treating_the_stack_as_one_array_would_be_wrong():
     """What the mapping over layers is for: the plain rule gives another update to the same stack."""
-    p, rule = uneven(init(CONFIG, jax.random.key(0))), direction(OptimizerSettings(name="adafactor"))
+    p = uneven(init(CONFIG, jax.random.key(0)))
+    rule, _ = directions(OptimizerSettings(name="adafactor"))
     stack = p.encoder.layers.feed_forward.wi_0
     gradient = uneven(p, seed=1).encoder.layers.feed_forward.wi_0
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -107,7 +145,7 @@ def test_gradients_are_clipped_over_the_whole_tree():
     schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)
     settings = OptimizerSettings(name="adamw", learning_rate=1.0, clip_norm=1.0, epsilon=1e3)
     optimizer = create_optimizer(settings, schedule)
-    new, _ = apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p)
+    new, _, _ = apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p)
     # With an epsilon this large the step is the clipped gradient over it.
     moved = sum(
         float(((a - b) ** 2).sum()) for a, b in zip(jax.tree.leaves(p), jax.tree.leaves(new), strict=True)

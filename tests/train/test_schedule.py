@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from t5smith.errors import T5smithError
-from t5smith.recipe import ScheduleSettings
 from t5smith.train.schedule import create_schedule
+from t5smith.training_settings import ScheduleSettings
 
 
 def rate(step, steps=1000, peak=0.01, **settings):
@@ -36,6 +36,14 @@ def test_the_fall_ends_at_its_final_fraction(name):
     assert rate(1000, **settings) == pytest.approx(0.001)
     quarter = {"linear": 1 - 0.9 / 4, "cosine": 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2}[name]
     assert rate(325, **settings) == pytest.approx(0.01 * quarter)
+
+
+def test_warm_up_stable_decay_stays_and_then_falls_as_one_minus_the_root():
+    settings = {"name": "wsd", "warmup_steps": 100, "decay_fraction": 0.2, "final_fraction": 0.1}
+    assert rate(49, **settings) == pytest.approx(0.005)
+    assert rate(100, **settings) == rate(500, **settings) == rate(819, **settings) == pytest.approx(0.01)
+    assert rate(865, **settings) == pytest.approx(0.01 * (1 - 0.9 / 2), rel=1e-5)
+    assert rate(1000, **settings) == pytest.approx(0.001, rel=1e-4)
 
 
 def test_constant_stays():

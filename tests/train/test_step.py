@@ -10,11 +10,11 @@ import pytest
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import batch_loss, token_losses
 from t5smith.model.t5 import forward, mask_padded_rows, shift_right
-from t5smith.recipe import OptimizerSettings, ScheduleSettings
 from t5smith.train.optimizer import create_optimizer
 from t5smith.train.schedule import create_schedule
 from t5smith.train.state import fresh_state
-from t5smith.train.step import create_step
+from t5smith.train.step import StepSettings, create_step
+from t5smith.training_settings import OptimizerSettings, ScheduleSettings
 
 CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2)
 Z_LOSS = 0.01
@@ -36,7 +36,7 @@ def test_the_figures_of_a_step_are_those_of_its_batch_and_gradient():
     expected, gradient = jax.value_and_grad(loss)(state.parameters)
     norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
     sums = batch_loss(state.parameters, CONFIG, inputs, labels)
-    step = create_step(CONFIG, optimizer, schedule, dtype=jnp.dtype(jnp.float32), z_loss=Z_LOSS)
+    step = create_step(CONFIG, optimizer, schedule, StepSettings(jnp.dtype(jnp.float32), z_loss=Z_LOSS))
     state, metrics = step(state, {"input_ids": inputs, "labels": labels})
 
     assert float(metrics.loss) == pytest.approx(float(expected), rel=1e-5)

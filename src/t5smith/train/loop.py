@@ -81,9 +81,7 @@ class _Loop:
         self.batches = setup.batches()
         self.metrics = MetricsFile(setup.folder / STEPS, start)
         self.held_out = MetricsFile(setup.folder / HELD_OUT, start)
-        self.step = create_step(
-            setup.config, setup.optimizer, setup.schedule, dtype=setup.dtype, z_loss=self.settings.z_loss
-        )
+        self.step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
         self.score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
         self.fixed = (
             evaluation_batches(

@@ -10,7 +10,10 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from t5smith.errors import T5smithError
-from t5smith.recipe import ScheduleSettings
+from t5smith.training_settings import ScheduleSettings
+
+FALLING = ("linear", "cosine", "wsd")
+"""The schedules that need to know the last step."""
 
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 
@@ -24,13 +27,16 @@ def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Sche
     - inverse_sqrt: `peak * sqrt(plateau_steps / max(step, plateau_steps))`, T5's rule, whose
       1/sqrt(max(step, 10,000)) is a plateau of 0.01 and not a ramp;
     - linear, cosine: down to `final_fraction * peak` at `steps`;
+    - wsd: the peak, and over the last `decay_fraction` of the steps down to `final_fraction * peak` as
+      1 - sqrt (Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations",
+      2024);
     - constant.
 
     Raises:
       T5smithError: the warm-up leaves no steps for the fall.
     """
     warmup = settings.warmup_steps
-    falls = settings.name in ("linear", "cosine")
+    falls = settings.name in FALLING
     if falls and warmup >= steps:
         raise T5smithError(
             f"{warmup} of {steps} steps are warm-up",
@@ -57,6 +63,13 @@ def _after_warmup(settings: ScheduleSettings, span: int) -> Callable[[Array], Ar
             fall = optax.linear_schedule(1.0, settings.final_fraction, span)
         case "cosine":
             fall = optax.cosine_decay_schedule(1.0, span, alpha=settings.final_fraction)
+        case "wsd":
+            share = settings.decay_fraction
+            return lambda done: (
+                1
+                - (1 - settings.final_fraction)
+                * jnp.sqrt(jnp.clip(done / span - (1 - share), 0.0, share) / share)
+            )
         case "constant":
             return lambda done: jnp.ones_like(done)
 

@@ -17,9 +17,12 @@ from t5smith.errors import T5smithError
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.recipe import Recipe, plain
+from t5smith.train.decided import with_decisions, with_steps
 from t5smith.train.optimizer import create_optimizer, peak_learning_rate
-from t5smith.train.schedule import Schedule, create_schedule
+from t5smith.train.schedule import FALLING, Schedule, create_schedule
 from t5smith.train.state import TrainState, fresh_state
+from t5smith.train.step import StepSettings
+from t5smith.training_settings import LENGTHS
 from t5smith.vocab.vocabulary import Vocabulary
 
 DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
@@ -48,8 +51,10 @@ class Setup:
           check_hashes: read the whole store to compare it with its hashes; without, sizes are compared.
 
         Raises:
-          T5smithError: an artefact is missing or damaged, or settings do not go together.
+          T5smithError: an artefact is missing or damaged, settings do not go together, or something is
+            left to the machine and was not decided yet.
         """
+        recipe = with_decisions(recipe)
         run = recipe.folder
         store_manifest = read_manifest(run / "store", "store", check_hashes=False)
         vocab_files = read_manifest(run / "vocab", "vocab").files
@@ -62,6 +67,8 @@ class Setup:
         objective = Objective.create(recipe.objective, vocabulary)
         # Too little held-out text would else be found only when training is over.
         store.valid.window_count(objective.window)
+        if not recipe.train.in_steps:
+            recipe = with_steps(recipe, _batches(recipe, store, objective))
         train = recipe.train
         schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
         return cls(
@@ -95,20 +102,30 @@ class Setup:
         """What products are computed in."""
         return DTYPES[self.recipe.train.precision]
 
-    def batches(self) -> TrainingBatches:
-        """The training batches, by step."""
-        return TrainingBatches(
-            self.store.train,
-            self.objective,
-            self.recipe.train.batch_size,
-            self.recipe.seed,
-            self.recipe.objective.shift_windows,
-            corpus_weights(self.recipe.corpus, self.store.train),
+    @property
+    def step_settings(self) -> StepSettings:
+        """What is fixed when the step is compiled."""
+        train = self.recipe.train
+        return StepSettings(
+            dtype=self.dtype,
+            z_loss=train.z_loss,
+            label_smoothing=train.label_smoothing,
+            dropout_rate=train.dropout_rate,
+            seed=self.recipe.seed,
+            remat=train.remat,
+            accumulation=train.gradient_accumulation,
+            explosion_factor=train.explosion_factor,
+            average_decay=train.average_decay,
         )
+
+    def batches(self) -> TrainingBatches:
+        """The training batches, by number."""
+        return _batches(self.recipe, self.store, self.objective)
 
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
-        return fresh_state(self.config, self.optimizer, jax.random.key(self.recipe.seed))
+        averaged = self.recipe.train.average_decay is not None
+        return fresh_state(self.config, self.optimizer, jax.random.key(self.recipe.seed), averaged=averaged)
 
     def abstract_state(self) -> TrainState:
         """Its shapes alone."""
@@ -119,26 +136,43 @@ class Setup:
         return float(np.log(self.config.real_vocab_size))
 
 
+def _batches(recipe: Recipe, store: TokenStore, objective: Objective) -> TrainingBatches:
+    return TrainingBatches(
+        store.train,
+        objective,
+        recipe.train.rows,
+        recipe.seed,
+        recipe.objective.shift_windows,
+        corpus_weights(recipe.corpus, store.train),
+    )
+
+
+INDIFFERENT = {
+    "checkpoint_every",
+    "keep_checkpoints",
+    "keep_every",
+    "keep_best",
+    "log_every",
+    "loggers",
+    "evaluate_every",
+    "prefetch_batches",
+    "prefetch_workers",
+    # These two change when numbers are rounded, not what they are.
+    "gradient_accumulation",
+    "remat",
+}
+"""Settings of training that do not decide what the parameters become."""
+
+
 def trajectory(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what the parameters become.
 
     How often to log, measure or save does not. The number of steps does only where the learning rate
     falls towards the last step: else a longer run goes on from a shorter one's checkpoint.
     """
-    train = recipe.train.model_dump(
-        mode="json",
-        exclude={
-            "steps",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "log_every",
-            "evaluate_every",
-            "prefetch_batches",
-            "prefetch_workers",
-        },
-    )
+    train = recipe.train.model_dump(mode="json", exclude=INDIFFERENT | {"steps", *LENGTHS})
     train["optimizer"]["learning_rate"] = peak_learning_rate(recipe.train.optimizer)
-    if recipe.train.schedule.name in ("linear", "cosine"):
+    if recipe.train.schedule.name in FALLING:
         train["steps"] = recipe.train.steps
     return {
         "seed": recipe.seed,

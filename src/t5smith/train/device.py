@@ -1,0 +1,110 @@
+"""What the device can do: how fast it multiplies, how much it holds, and what it does slowly."""
+
+from __future__ import annotations
+
+import functools
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+PEAK_TFLOPS = {
+    "NVIDIA A100": 312.0,
+    "NVIDIA H100 PCIe": 756.0,
+    "NVIDIA H100": 989.0,
+    "NVIDIA H200": 989.0,
+    "NVIDIA L4": 121.0,
+    "NVIDIA L40S": 362.0,
+    "TPU v3": 61.5,
+    "TPU v4": 275.0,
+    "TPU v5 lite": 197.0,
+    "TPU v5": 459.0,
+    "TPU v6 lite": 918.0,
+}
+"""Dense bfloat16 products, 10^12 operations a second: NVIDIA's data sheets, Google Cloud's TPU pages.
+
+By the beginning of the device's name, the longest that fits. A TPU v3 counts a core, which is what JAX
+calls a device; the others a chip.
+"""
+
+
+def peak_tflops(dtype: jnp.dtype) -> float:
+    """How fast one device multiplies, in 10^12 operations a second.
+
+    From the data sheets where the device is known and operands are bfloat16; else as measured, see
+    :func:`measured_tflops`.
+    """
+    kind = jax.devices()[0].device_kind
+    known = [name for name in PEAK_TFLOPS if kind.startswith(name)]
+    if known and dtype == jnp.bfloat16:
+        return PEAK_TFLOPS[max(known, key=len)]
+    return measured_tflops(dtype)
+
+
+@functools.cache
+def measured_tflops(dtype: jnp.dtype, size: int | None = None, repeats: int = 7) -> float:
+    """The median speed of square products with float32 sums, in 10^12 operations a second.
+
+    Args:
+      dtype: of the operands.
+      size: rows and columns of both; left out: 2048 on CPU, else 8192.
+      repeats: how many are timed.
+    """
+    size = size or (2048 if jax.default_backend() == "cpu" else 8192)
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
+    jax.block_until_ready(product(a, a))
+    seconds: list[float] = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        seconds.append(time.perf_counter() - begun)
+    return 2 * size**3 / statistics.median(seconds) / 1e12
+
+
+def memory_limit() -> int | None:
+    """Bytes this process may still take on the device, what it holds now included; None if unknown."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
+
+
+def memory_in_use() -> tuple[int, int] | None:
+    """Bytes now, and the most so far; on CPU of the process. None where the device does not tell."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        stats = device.memory_stats() or {}
+        if "bytes_in_use" not in stats:
+            return None
+        return stats["bytes_in_use"], stats.get("peak_bytes_in_use", stats["bytes_in_use"])
+    # Linux counts kilobytes, macOS bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return peak, peak
+    return pages * resource.getpagesize(), peak
+
+
+def multiplies_bfloat16_fast() -> bool:
+    """Whether bfloat16 is worth it here. NVIDIA's cards have units for it from compute capability 8.0 on."""
+    device = jax.devices()[0]
+    capability = getattr(device, "compute_capability", None)
+    if device.platform == "gpu" and capability is not None:
+        return float(capability) >= 8.0
+    if device.platform == "cpu":
+        try:
+            return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return True  # not known to be slow
+    return True
