@@ -161,11 +161,12 @@ def report(study: Study, folder: Path) -> None:
         cells = [f"{rate:g}: {study.trial(optimizer, schedule, rate)['nll']:.4f}" for rate in rates]
         print(f"| {optimizer}, {schedule} | {' | '.join(cells)} |")
     print("\n| optimizer, schedule | rate | NLL |\n|---|---|---|")
-    for optimizer, schedule in SWEEP:
+    for optimizer, _ in SWEEP:
         row = study.best(optimizer, "wsd")
         print(f"| {optimizer}, wsd | {row['rate']:g} | {row['nll']:.4f} |")
     print(
-        f"\n| finalist | rate | NLL of {len(SEEDS)} seeds, {STEPS} steps | in {round(SHORT * STEPS)} steps |\n|---|---|---|---|"
+        f"\n| finalist | rate | NLL of {len(SEEDS)} seeds, {STEPS} steps | in {round(SHORT * STEPS)} steps |"
+        "\n|---|---|---|---|"
     )
     for optimizer, schedule in study.finalists():
         rate = study.best(optimizer, schedule)["rate"]

@@ -42,8 +42,9 @@ def same(a, b):
 
 
 def rows(recipe):
+    measured = {"seconds", "tokens_per_second", "mfu", "memory_bytes", "peak_memory_bytes"}
     return [
-        {name: value for name, value in row.items() if name != "seconds"}
+        {name: value for name, value in row.items() if name not in measured}
         for row in read_rows(recipe.folder / "train" / "metrics.jsonl")
     ]
 
@@ -124,7 +125,7 @@ def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder,
     )
     (checkpoint.checkpoint_folder(setup.checkpoints, 6) / "manifest.json").write_text("{")
     five = dataclasses.replace(state, step=jnp.int32(5))
-    saved = checkpoint.save(setup.checkpoints, five, setup.made_from, {}, keep=1)
+    saved = checkpoint.save(setup.checkpoints, five, setup.made_from, {}, checkpoint.Keep(1))
     assert checkpoint.steps_saved(setup.checkpoints) == [5, 6]
     assert checkpoint.newest(setup.checkpoints, setup.made_from)[0] == saved
 
@@ -174,7 +175,10 @@ def test_killed_at_once_it_loses_only_the_steps_since_the_last_checkpoint(run_fo
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 128 + signal.SIGUSR1)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code):
     process = start(run_folder, tmp_path / "recipe.toml")
     wait_for_step(process, run_folder, 3)
@@ -185,14 +189,6 @@ def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code):
     assert "Traceback" not in err
     last = read_rows(run_folder / "train" / "metrics.jsonl")[-1]["step"]
     assert checkpoint.steps_saved(run_folder / "train" / "checkpoints")[-1] == last
-
-
-def test_a_loss_that_is_no_number_stops_with_one_line(run_folder):
-    recipe = tiny_recipe(
-        run_folder, **{"train.optimizer.name": "adamw", "train.optimizer.learning_rate": 1e30}
-    )
-    with pytest.raises(T5smithError, match=r"the (loss|gradient norm) is (nan|inf) at step \d+"):
-        train(recipe)
 
 
 def test_fewer_steps_start_anew_and_keep_the_longer_training(run_folder, uninterrupted, capfd):

@@ -7,7 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("key",), meta_fields=("rate",))
@@ -16,10 +16,10 @@ class Dropout:
     """Where dropout's randomness comes from. Each place in the network takes a key of its own by `at`.
 
     Attributes:
-      key: decides which values fall. rate: the share that does, 0 < rate < 1.
+      key: decides which values fall; on the way to a stack of layers one for each. rate: the share that does, 0 < rate < 1.
     """
 
-    key: PRNGKeyArray
+    key: Key[Array, "*layers"]
     rate: float
 
     def at(self, place: int) -> Dropout:

@@ -154,10 +154,10 @@ def _through(
     weights; with `full` it keeps only what goes into each layer.
     """
     if remat != "none":
-        # Without the barrier XLA would see that a layer written out is computed twice, and keep it after all.
-        block = jax.checkpoint(block, prevent_cse=unroll(), policy=_POLICIES[remat])
+        block = jax.checkpoint(block, prevent_cse=False, policy=_POLICIES[remat])
     own = None if dropout is None else Dropout(jax.random.split(dropout.key, height), dropout.rate)
-    return jax.lax.scan(block, x, (layers, own), unroll=unroll())[0]
+    # Written out one by one, XLA would see that layers are computed twice, and keep their results after all.
+    return jax.lax.scan(block, x, (layers, own), unroll=unroll() and remat == "none")[0]
 
 
 def logits(

@@ -11,7 +11,8 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,43 @@ def steps_saved(folder: Path) -> list[int]:
     return sorted(int(name[len(PREFIX) :]) for name in names if name[len(PREFIX) :].isdecimal())
 
 
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the newest so many, those at multiples of `every` steps, and the best."""
+
+    newest: int
+    every: int = 0
+
+    def outdated(self, saved: Sequence[int], step: int, best: int | None = None) -> list[int]:
+        """Those of the steps saved that may go once the one of `step` is written."""
+        # One of a higher number is damaged, or it would have been gone on from: it is not newer.
+        older = sorted(number for number in saved if number <= step)
+        kept = {*older[-self.newest :], best}
+        return [
+            number for number in older if number not in kept and not (self.every and number % self.every == 0)
+        ]
+
+
 def save(
-    folder: Path, state: TrainState, made_from: Mapping[str, Any], facts: Mapping[str, Any], keep: int
+    folder: Path,
+    state: TrainState,
+    made_from: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    keep: Keep,
+    *,
+    best: int | None = None,
+    copied: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write the state, then delete all but the newest `keep` checkpoints.
+    """Write the state, then delete the checkpoints that need not be kept.
+
+    Args:
+      folder: of all checkpoints.
+      state: what to write.
+      made_from: the settings that decide it.
+      facts: what else is known then.
+      keep: which older ones stay.
+      best: the step of the lowest held-out loss, to be kept too.
+      copied: called once the state is off the device and may be used up.
 
     Raises:
       T5smithError: the disk is full or refuses to be written to. Older checkpoints stay whole.
@@ -55,8 +89,8 @@ def save(
     ):
         _reserve(work, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         checkpointer.save((work / ARRAYS).absolute(), state)
-    # One of a higher number is damaged, or it would have been gone on from: it is not newer.
-    for old in [saved for saved in steps_saved(folder) if saved <= step][:-keep]:
+        copied()
+    for old in keep.outdated(steps_saved(folder), step, best):
         shutil.rmtree(checkpoint_folder(folder, old))
     return target
 

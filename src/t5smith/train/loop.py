@@ -1,88 +1,113 @@
-"""The training loop: get a batch, step, write down, measure, save."""
+"""The training loop: get a batch, step, write down, measure, save; and go back when it goes wrong."""
 
 from __future__ import annotations
 
-import json
-import signal
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 
-from t5smith.artefact import disk_errors, set_aside, write_atomically
 from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
+from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import evaluation_batches, prefetched
-from t5smith.progress import count, progress, say
+from t5smith.progress import count, progress, say, warn
 from t5smith.recipe import Recipe
 from t5smith.train import checkpoint
+from t5smith.train.device import memory_in_use, peak_tflops
+from t5smith.train.folder import keep_or_set_aside
 from t5smith.train.heldout import create_scorer, token_classes, total
-from t5smith.train.metrics import HELD_OUT, STEPS, MetricsFile
+from t5smith.train.loggers import create_loggers
+from t5smith.train.metrics import HELD_OUT, STEPS, MetricsFile, up_to
+from t5smith.train.passed import EVENTS, PassedOver
+from t5smith.train.saver import Saver
 from t5smith.train.setup import Setup
+from t5smith.train.signals import Stopped, collected
+from t5smith.train.start import (
+    CompiledStep,
+    compiled_step,
+    decide,
+    out_of_memory,
+    say_what_comes,
+    trial_seconds,
+)
 from t5smith.train.state import TrainState
-from t5smith.train.step import StepMetrics, create_step
+from t5smith.train.step import StepMetrics
 
-SETTINGS = "settings.json"
+MOST_ROLLBACKS = 3
+"""So many times training goes back to the same checkpoint before it gives up."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the person asked for it
-    """Training was asked to stop by a signal and saved its state first."""
+class _Diverged(Exception):  # noqa: N818 - caught by the loop itself
+    """So many updates in a row could not be followed that something before them must have gone wrong."""
 
-    def __init__(self, number: int, step: int) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} after step {step}; its checkpoint is saved"
-        )
-        self.exit_code = 128 + number
+    def __init__(self, batch: int) -> None:
+        super().__init__(batch)
+        self.batch = batch
 
 
 @in_run_folder
 def train(recipe: Recipe) -> Path:
-    """Train to `recipe.train.steps` from the newest checkpoint there is, or from the start.
+    """Train to the recipe's last step from the newest checkpoint there is, or from the start.
 
     Returns:
       The folder of the last checkpoint.
 
     Raises:
-      T5smithError: the vocabulary or store is missing, settings do not go together, the disk is full,
-        or the loss is no longer a number.
-      Stopped: a SIGINT or SIGTERM came; the state was saved.
+      T5smithError: the vocabulary or store is missing, settings do not go together, the step does not fit
+        into memory, the last checkpoint does not fit on the disk, or the gradients stay unusable.
+      Stopped: a SIGINT, SIGTERM or SIGUSR1 came; the state was saved.
     """
+    decide(recipe)
     setup = Setup.create(recipe, check_hashes=True)
-    steps = recipe.train.steps
-    _keep_or_set_aside(setup)
+    steps = setup.recipe.train.steps
+    keep_or_set_aside(setup)
     found = checkpoint.newest(setup.checkpoints, setup.made_from, up_to=steps)
     if found and found[1].facts["step"] == steps:
         say(f"train     already done: {found[0]}")
         return found[0]
-
+    facts = found[1].facts if found else {"step": 0}
     if found:
-        say(f"train     going on after step {found[1].facts['step']:,}")
-        state = checkpoint.read(found[0], checkpoint.abstract(setup.abstract_state()))
-    else:
-        state = jax.jit(setup.fresh_state)()
-    parameters = parameter_count(state.parameters)
-    say(f"train     {count(parameters)} parameters, {steps:,} steps of {recipe.train.batch_size} rows")
-    say(f"train     {setup.objective.shape_in_words()}")
-    return _Loop(setup, int(state.step)).run(state)
+        say(f"train     going on after step {facts['step']:,}")
+    step = compiled_step(setup)
+    say_what_comes(setup, step, trial_seconds(setup, step), facts["step"])
+    return _Loop(setup, step, facts).run(_restored(setup, found[0] if found else None))
+
+
+def _restored(setup: Setup, folder: Path | None) -> TrainState:
+    """A checkpoint's state, or that before the first step."""
+    if folder is None:
+        return jax.jit(setup.fresh_state)()
+    return checkpoint.read(folder, checkpoint.abstract(setup.abstract_state()))
 
 
 class _Loop:
-    """The pieces one call of :func:`train` holds open."""
+    """The pieces one call of :func:`train` holds open.
 
-    def __init__(self, setup: Setup, start: int) -> None:
-        self.setup, self.settings, self.start = setup, setup.recipe.train, start
+    `done` counts updates, `batch` is the number of the next batch: both of the newest step whose figures are
+    known. While the device works on one step, those of the one before are read.
+    """
+
+    def __init__(self, setup: Setup, step: CompiledStep, facts: dict[str, Any]) -> None:
+        self.setup, self.settings, self.step = setup, setup.recipe.train, step
         self.batches = setup.batches()
-        self.metrics = MetricsFile(setup.folder / STEPS, start)
-        self.held_out = MetricsFile(setup.folder / HELD_OUT, start)
-        self.step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
+        self.steps = MetricsFile(setup.folder / STEPS, up_to(facts["step"]))
+        self.held_out = MetricsFile(setup.folder / HELD_OUT, up_to(facts["step"]))
+        self._go_on_from(facts)
+        self.events = MetricsFile(setup.folder / EVENTS, lambda row: row["batch"] < self.batch)
+        keep = checkpoint.Keep(self.settings.keep_checkpoints, self.settings.keep_every)
+        self.saver = Saver(setup.checkpoints, setup.made_from, keep)
+        self.saved = facts["step"]
+        self.returned_to, self.returns = -1, 0
         self.score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
+        shape = setup.objective.input_length, setup.objective.target_length
+        flops = step_flops(setup.config, setup.recipe.train.rows, *shape)
+        self.share_of_peak = flops / (peak_tflops(setup.dtype) * 1e12 * jax.device_count())
         self.fixed = (
             evaluation_batches(
                 setup.store.valid,
@@ -95,98 +120,201 @@ class _Loop:
             else []
         )
 
+    def _go_on_from(self, facts: dict[str, Any]) -> None:
+        self.done = int(facts["step"])
+        self.passed = PassedOver.of(facts)
+        self.batch = self.done + len(self.passed)
+        self.in_a_row = int(facts.get("left_out_in_a_row", 0))
+
     def run(self, state: TrainState) -> Path:
         """Train to the last step; see :func:`train`."""
-        total = self.settings.steps
-        saved = Path()
-        waiting: StepMetrics | None = None
         self.clock = time.monotonic()
-        with (
-            self.metrics,
-            self.held_out,
-            _signals() as stop,
-            progress("train", total, "steps", done=self.start) as self.bar,
-        ):
-            upcoming = prefetched(
-                self.batches,
-                self.start,
-                total,
-                ahead=self.settings.prefetch_batches,
-                workers=self.settings.prefetch_workers,
-            )
-            for b, batch in enumerate(upcoming, self.start):
-                state, metrics = self.step(state, batch)
+        with ExitStack() as open_:
+            for file in (self.steps, self.held_out, self.events):
+                open_.enter_context(file)
+            open_.callback(self.saver.close)
+            stop = open_.enter_context(collected())
+            bar = progress("train", self.settings.steps, "steps", done=self.done)
+            self.bar = open_.enter_context(bar)
+            self.loggers = create_loggers(self.setup.recipe, self.setup.folder, self.done)
+            for logger in self.loggers:
+                open_.callback(logger.close)
+            while self.done < self.settings.steps:
+                try:
+                    state = self._stretch(state, stop)
+                except _Diverged as diverged:
+                    del state
+                    state = self.go_back(diverged.batch)
+            saved = self.saver.finish()
+        if self.saver.failed:
+            warn(f"{self.saver.failed} checkpoints on the way could not be written")
+        return saved or checkpoint.checkpoint_folder(self.setup.checkpoints, self.done)
+
+    def _stretch(self, state: TrainState, stop: list[int]) -> TrainState:
+        """As many steps as there are updates left; fewer of them are updates if some are left out."""
+        first, left = self.batch, self.settings.steps - self.done
+        upcoming = prefetched(
+            self.batches,
+            first,
+            first + left,
+            ahead=self.settings.prefetch_batches,
+            workers=self.settings.prefetch_workers,
+        )
+        waiting: StepMetrics | None = None
+        for batch in upcoming:
+            with out_of_memory(self.step.rows, self.step.memory):
+                state, metrics = self.step.run(state, batch)
                 # The device has its next step before we ask for the figures of the last one.
                 if waiting is not None:
-                    self.record(b, waiting)
-                waiting = metrics
-                done = b + 1
-                measuring = bool(self.fixed) and (done % self.settings.evaluate_every == 0 or done == total)
-                saving = done % self.settings.checkpoint_every == 0 or done == total
-                stopping = stop[0] if stop else None
-                if measuring or saving or stopping:
-                    self.record(done, waiting)
-                    waiting = None
-                if measuring:
-                    self.measure(done, state)
-                if saving or stopping:
-                    saved = self.save(state)
+                    self.record(waiting)
+            waiting = metrics
+            due = self._due(self.done + 1)
+            stopping = stop[0] if stop else None
+            if any(due) or stopping:
+                applied = self.record(waiting)
+                waiting = None
+                if applied:
+                    self._do(state, *due)
                 if stopping:
-                    raise Stopped(stopping, done)
-        return saved
+                    self.stop(state, stopping)
+        if waiting is not None:
+            self.record(waiting)
+        return state
 
-    def record(self, step: int, metrics: StepMetrics) -> None:
-        """Write down one step's figures; they are those of the parameters before its update."""
-        values = {field.name: float(np.asarray(getattr(metrics, field.name))) for field in fields(metrics)}
+    def _due(self, done: int) -> tuple[bool, bool]:
+        """Whether to measure and whether to save after so many updates."""
+        last = done == self.settings.steps
+        measuring = bool(self.fixed) and (last or done % self.settings.evaluate_every == 0)
+        return measuring, last or done % self.settings.checkpoint_every == 0
+
+    def _do(self, state: TrainState, measuring: bool, saving: bool) -> None:
+        best = measuring and self.measure(state) and self.settings.keep_best
+        if best:
+            self.saver.settle()
+            self.saver.best = self.done
+        if saving or best:
+            self.save(state)
+
+    def record(self, metrics: StepMetrics) -> bool:
+        """Write down one step's figures, which are those of the parameters before its update.
+
+        Returns:
+          Whether the update was made.
+
+        Raises:
+          _Diverged: it was not, nor were those before it.
+        """
+        fetched = jax.device_get({field.name: getattr(metrics, field.name) for field in fields(metrics)})
+        values = {name: float(value) for name, value in fetched.items()}
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
+        batch, self.batch = self.batch, self.batch + 1
+        if not values.pop("applied"):
+            self.leave_out(batch, values)
+            return False
+        self.in_a_row = 0
+        self.done += 1
         rate = values["tokens"] / seconds
-        for name in ("loss", "gradient_norm"):
-            if not np.isfinite(values[name]):
-                self.metrics.flush()
-                raise T5smithError(
-                    f"the {name.replace('_', ' ')} is {values[name]} at step {step}",
-                    where="train",
-                    fix="train anew with a lower learning rate or a longer warm-up; what was trained is kept",
-                )
-        self.metrics.write({"step": step, **values, "seconds": round(seconds, 6)})
+        row = {"step": self.done, **values, "seconds": round(seconds, 6)}
+        row |= {"tokens_per_second": round(rate, 1), "mfu": round(self.share_of_peak / seconds, 4)}
+        if (memory := memory_in_use()) is not None:
+            row |= {"memory_bytes": memory[0], "peak_memory_bytes": memory[1]}
+        self.steps.write(row)
         self.bar.advance(
             1,
             rate=f"{count(rate)} tokens/s",
             loss=f"{values['nll']:.3f}",
             lr=f"{values['learning_rate']:.2g}",
         )
-        if step % self.settings.log_every == 0:
-            self.metrics.flush()
+        if self.done % self.settings.log_every == 0:
+            self.steps.flush()
+            self.tell({f"train/{name}": value for name, value in row.items() if name != "step"})
+        return True
 
-    def measure(self, step: int, state: TrainState) -> None:
-        """The held-out loss, one fixed mask a window."""
-        score = total(self.score(state.parameters, self.fixed))
-        self.held_out.write({"step": step, "text": score.text.per_token(), "all": score.total.per_token()})
-        self.held_out.flush()
-        nll = score.text.per_token()["nll"]
-        self.bar.advance(0, **({"held-out": f"{nll:.3f}"} if nll is not None else {}))
-        self.clock = time.monotonic()
-
-    def save(self, state: TrainState) -> Path:
-        """Write a checkpoint that also says what training has cost so far."""
-        self.metrics.flush()
-        folder = checkpoint.save(
-            self.setup.checkpoints,
-            state,
-            self.setup.made_from,
-            self.facts(state),
-            self.settings.keep_checkpoints,
+    def leave_out(self, batch: int, values: dict[str, float]) -> None:
+        """Note that a batch's update was not made; its figures may not be numbers."""
+        self.in_a_row += 1
+        self.passed.add(batch)
+        told = {
+            name: values[name] if np.isfinite(values[name]) else None for name in ("loss", "gradient_norm")
+        }
+        self.events.write({"event": "left out", "step": self.done, "batch": batch, **told})
+        self.events.flush()
+        warn(
+            f"the update by batch {batch:,} is left out after step {self.done:,}: loss {values['loss']:.3g}, "
+            f"gradient norm {values['gradient_norm']:.3g}"
         )
+        self.bar.advance(0, **{"left out": str(len(self.passed))})
+        if self.in_a_row >= self.settings.rollback_after:
+            raise _Diverged(batch)
+
+    def go_back(self, batch: int) -> TrainState:
+        """The state of the last good checkpoint; the batches from there to this one are passed over.
+
+        Raises:
+          T5smithError: that did not help before.
+        """
+        self.saver.settle()
+        found = checkpoint.newest(self.setup.checkpoints, self.setup.made_from, up_to=self.done)
+        facts = found[1].facts if found else {"step": 0}
+        self.returns = self.returns + 1 if facts["step"] == self.returned_to else 1
+        self.returned_to = facts["step"]
+        if self.returns > MOST_ROLLBACKS:
+            raise T5smithError(
+                f"gradients stay unusable after step {facts['step']:,}, whichever batches are passed over",
+                where="train",
+                fix="train anew with a lower learning rate or a longer warm-up; what was trained is kept",
+            )
+        self._go_on_from(facts)
+        warn(f"going back to step {self.done:,} and past the batches from {self.batch:,} to {batch:,}")
+        for file in (self.steps, self.held_out):
+            file.cut_back(up_to(self.done))
+        self.passed.add(self.batch, batch)
+        self.events.write({"event": "gone back", "step": self.done, "batch": batch, "from_batch": self.batch})
+        self.events.flush()
+        self.batch, self.in_a_row = batch + 1, 0
+        self.bar.advance(self.done - self.bar.done)
+        return _restored(self.setup, found[0] if found else None)
+
+    def measure(self, state: TrainState) -> bool:
+        """The held-out loss, one fixed mask a window; whether it is the lowest so far."""
+        score = total(self.score(state.result, self.fixed))
+        text = score.text.per_token()
+        before = [row["text"]["nll"] for row in self.held_out.rows]
+        self.held_out.write({"step": self.done, "text": text, "all": score.total.per_token()})
+        self.held_out.flush()
+        nll = text["nll"]
+        if nll is not None:
+            self.bar.advance(0, **{"held-out": f"{nll:.3f}"})
+            self.tell({"heldout/nll": nll, "heldout/accuracy": text["accuracy"]})
         self.clock = time.monotonic()
-        return folder
+        return nll is not None and all(earlier is None or nll < earlier for earlier in before)
+
+    def tell(self, values: dict[str, float]) -> None:
+        """Let the loggers know."""
+        for logger in self.loggers:
+            logger.log(self.done, values)
+
+    def save(self, state: TrainState) -> None:
+        """Begin to write a checkpoint that also says what training has cost so far."""
+        self.steps.flush()
+        self.saver.save(state, self.facts(state))
+        self.saved = self.done
+        self.clock = time.monotonic()
+
+    def stop(self, state: TrainState, number: int) -> None:
+        """Save, unless that was just done, and leave."""
+        if self.saved != self.done:
+            self.save(state)
+        self.saver.finish()
+        raise Stopped(number, self.done)
 
     def facts(self, state: TrainState) -> dict[str, Any]:
-        """Totals over the run, restarts included."""
-        rows = self.metrics.rows
+        """Totals over the run, restarts included, and what going on needs besides the state."""
+        rows = self.steps.rows
         seconds = sum(row["seconds"] for row in rows)
         tokens = sum(row["tokens"] for row in rows)
-        # The first steps of every start hold the compilation: the median step tells the speed.
+        # The first steps of every start are slow: the median step tells the speed.
         typical = float(np.median([row["seconds"] / row["tokens"] for row in rows]))
         return {
             "parameters": parameter_count(state.parameters),
@@ -198,66 +326,7 @@ class _Loop:
             "tokens": int(tokens),
             "seconds": round(seconds, 3),
             "tokens_per_second": round(1 / typical, 1),
+            "passed_over": self.passed.plain(),
+            "left_out_in_a_row": self.in_a_row,
             "device": jax.devices()[0].device_kind,
         }
-
-
-def _keep_or_set_aside(setup: Setup) -> None:
-    """Start a fresh training folder if what decides the parameters has changed; the old one is kept."""
-    path = setup.folder / SETTINGS
-    with disk_errors(setup.folder):
-        if path.is_file():
-            try:
-                before = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                before = {}
-            if before != setup.made_from:
-                changed = ", ".join(_differences(before, setup.made_from)) or "settings"
-                moved = set_aside(setup.folder)
-                say(f"train     starts anew ({changed} changed); the earlier training is kept in {moved}")
-            elif _is_longer(setup):
-                moved = set_aside(setup.folder)
-                say(f"train     starts anew for fewer steps; the longer training is kept in {moved}")
-        setup.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(setup.made_from, indent=1) + "\n")
-
-
-def _is_longer(setup: Setup) -> bool:
-    """Whether there are checkpoints beyond the steps asked for, and none at them."""
-    steps, saved = setup.recipe.train.steps, checkpoint.steps_saved(setup.checkpoints)
-    return bool(saved) and saved[-1] > steps and steps not in saved
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of what differs between two nested mappings."""
-    names: list[str] = []
-    for name in sorted({*before, *now}):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            names += _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            names.append(f"{prefix}{name}")
-    return names
-
-
-@contextmanager
-def _signals() -> Generator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying in the middle of a step; a second one is obeyed at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        say(f"{signal.Signals(number).name}: finishing the step and saving; once more stops at once")
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals are somebody else's business
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
