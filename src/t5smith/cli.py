@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import importlib
 import json
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from t5smith.evaluate.generate import Completion
 
 
+PROGRAMS = 4 << 30
+"""Bytes of compiled programs that are kept; the longest unused go first."""
 TUNABLES = "GLIBC_TUNABLES"
 MALLOC = ":".join(
     f"glibc.malloc.{name}={value}"
@@ -53,6 +57,7 @@ MALLOC = ":".join(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. 0: done; 2: the user's mistake; 130 or 143: stopped."""
     if argv is None:
+        _remember_programs()
         _with_huge_pages(sys.argv[1:])
     args = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -93,6 +98,24 @@ def _with_huge_pages(args: list[str]) -> None:
     trains = trains and not {"-h", "--help"} & set(args)
     if sys.platform == "linux" and trains and TUNABLES not in os.environ:
         os.execve(sys.executable, sys.orig_argv, os.environ | {TUNABLES: MALLOC})
+
+
+def _remember_programs() -> None:
+    """Let JAX keep what it compiles, for the next start with the same shapes. Whoever says where has it there.
+
+    A program made for one processor may not run on another, and home folders are shared: each has its own.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with contextlib.suppress(OSError):
+        cpuinfo = Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+        known = "".join({line for line in lines if line.startswith("flags")}) + platform.platform()
+        folder = base / "t5smith" / f"programs-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(PROGRAMS))
 
 
 def _dispatch(args: list[str]) -> int:

@@ -32,7 +32,7 @@ a look inside
   generate   fill in the masked spans of a text
   inspect    what the model is given, of a text or a run, and what it makes of it
   recipes    the recipes that come with t5smith
-  bench      how fast this machine makes batches
+  bench      how fast this machine makes batches and trains
 
 RECIPE is one of them or a .toml file. Begin with: t5smith run norwegian-tiny
 t5smith VERB --help lists every setting; t5smith --version says which t5smith this is."""
@@ -168,10 +168,38 @@ class BenchInputCommand:
 
 
 @dataclass(frozen=True)
+class BenchTrainCommand:
+    """How fast a T5 1.1 is trained on this device: whole steps on random tokens, without padding."""
+
+    size: str = "t5-v1.1-small"
+    """t5-v1.1-small, t5-v1.1-base, t5-v1.1-large or t5-v1.1-xl."""
+    batch: int = 8
+    """Rows of a batch."""
+    precision: str = "bfloat16"
+    """What products are computed in: float32 or bfloat16."""
+    input_length: int = 512
+    """Encoder positions."""
+    target_length: int = 114
+    """Decoder positions."""
+    optimizer: str = "adamw"
+    """adafactor, adamw, adamwscale or muon."""
+    remat: str = "none"
+    """What the backward pass computes anew: none, dots or full."""
+    gradient_accumulation: int = 1
+    """Parts a batch is worked on in."""
+    steps: int = 1
+    """How many steps are timed at once."""
+    repeats: int = 7
+    """How many times; the median counts."""
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
 class BenchPart:
     """A part of `t5smith bench`: its flags, and the function behind it."""
 
-    command: type[BenchCorruptCommand] | type[BenchInputCommand]
+    command: type[BenchCorruptCommand] | type[BenchInputCommand] | type[BenchTrainCommand]
     module: str
     function: str
 
@@ -179,6 +207,7 @@ class BenchPart:
 BENCH_PARTS = {
     "corrupt": BenchPart(BenchCorruptCommand, "t5smith.bench.corrupt", "bench_corrupt"),
     "input": BenchPart(BenchInputCommand, "t5smith.bench.inputs", "bench_input"),
+    "train": BenchPart(BenchTrainCommand, "t5smith.bench.training", "bench_train"),
 }
 
 

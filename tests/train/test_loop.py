@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from t5smith.errors import T5smithError
 from t5smith.presets import dump
 from t5smith.train import checkpoint
 from t5smith.train.loop import train
-from t5smith.train.metrics import read_rows
+from t5smith.train.metrics import MetricsFile, read_rows, up_to
 from t5smith.train.setup import Setup
 from t5smith.vocab.train import vocab
 from tiny import tiny_recipe
@@ -130,6 +131,23 @@ def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder,
     assert checkpoint.newest(setup.checkpoints, setup.made_from)[0] == saved
 
 
+def test_every_so_many_and_the_best_are_kept(run_folder):
+    changes = {
+        "train.steps": 9,
+        "train.keep_checkpoints": 1,
+        "train.keep_every": 4,
+        "train.evaluate_every": 3,
+    }
+    recipe = tiny_recipe(run_folder, **changes, **{"train.keep_best": True})
+    train(recipe)
+    held_out = [
+        json.loads(line) for line in (run_folder / "train" / "heldout.jsonl").read_text().splitlines()
+    ]
+    best = min(held_out, key=lambda row: row["text"]["nll"])["step"]
+    assert checkpoint.steps_saved(run_folder / "train" / "checkpoints") == sorted({4, 8, 9, best})
+    assert checkpoint.Keep(2, 5).outdated([3, 5, 6, 8, 9, 12], 9, best=3) == [6]
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -233,24 +251,39 @@ def test_two_at_work_in_one_folder_are_refused(run_folder, tmp_path):
 FULL_DISK = """
 import resource, sys
 from t5smith.cli import main
+from t5smith.train import loop
 code = main(["prepare", sys.argv[1]])
 # As if the disk were full: no file may grow past this, so arrays and the manifest do not fit.
-resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, unlimited[1]))
+record = loop._Loop.record
+
+def with_room_again(self, metrics):
+    if self.done + 1 == int(sys.argv[2]):
+        self.saver.settle()
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    return record(self, metrics)
+
+loop._Loop.record = with_room_again
 sys.exit(main(["train", sys.argv[1]]))
 """
 
 
-def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_whole(run_folder, tmp_path):
-    train(tiny_recipe(run_folder, **{"train.steps": 3}))
-    settings = tmp_path / "recipe.toml"
-    settings.write_text(dump(tiny_recipe(run_folder)))
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(settings)],
+def on_a_full_disk(recipe, settings, room_again_at):
+    """Train in a process whose disk is full up to a step."""
+    settings.write_text(dump(recipe))
+    return subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(settings), str(room_again_at)],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"},  # its files would not fit either
     )
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_whole(run_folder, tmp_path):
+    train(tiny_recipe(run_folder, **{"train.steps": 3}))
+    done = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 100)
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
     assert len(errors) == 1
@@ -260,6 +293,41 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_wh
     assert all(read_manifest(path, "checkpoint") for path in checkpoints.iterdir())
     # With room again it goes on from there.
     assert train(tiny_recipe(run_folder)).name == "step-00000006"
+
+
+def test_a_disk_that_is_full_for_a_while_is_survived(run_folder, tmp_path, uninterrupted):
+    done = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 5)
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stderr.split())
+    assert "warning: the checkpoint of step 2 is not written" in told
+    assert "2 checkpoints on the way could not be written" in told
+    recipe = tiny_recipe(run_folder)
+    assert checkpoint.steps_saved(run_folder / "train" / "checkpoints") == [6]
+    assert same(final(recipe), uninterrupted[1])
+    assert rows(recipe) == rows(uninterrupted[0])
+
+
+def test_figures_wait_for_a_disk_without_room(tmp_path, monkeypatch, capfd):
+    file = MetricsFile(tmp_path / "metrics.jsonl", up_to(0))
+    file.write({"step": 1})
+    file.flush()
+
+    def full(self, *arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        for step in (2, 3):
+            file.write({"step": step})
+            file.flush()
+        with pytest.raises(T5smithError, match="the disk is full"):
+            file.flush(must=True)
+    assert capfd.readouterr().err.count("figures are kept for later") == 1
+    # What a failed try left behind is written over.
+    with (tmp_path / "metrics.jsonl").open("a") as half:
+        half.write('{"st')
+    file.flush()
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1}, {"step": 2}, {"step": 3}]
 
 
 def test_without_a_store_it_says_what_to_run(tmp_path):

@@ -16,7 +16,8 @@ class Dropout:
     """Where dropout's randomness comes from. Each place in the network takes a key of its own by `at`.
 
     Attributes:
-      key: decides which values fall; on the way to a stack of layers one for each. rate: the share that does, 0 < rate < 1.
+      key: decides which values fall; on the way to a stack of layers one for each.
+      rate: the share that does, 0 < rate < 1.
     """
 
     key: Key[Array, "*layers"]

@@ -51,7 +51,9 @@ class Service:
             self._library: Any = importlib.import_module(name)
         except ImportError:
             raise T5smithError(
-                f"{name} is not installed", where="train.loggers", fix=f"pip install {name}, or leave it out"
+                f"{name} is not installed",
+                where="train.loggers",
+                fix=f"install it with `pip install {name}`, or leave it out",
             ) from None
         options: dict[str, Any] = {"project": PROJECT, "name": recipe.name, "config": plain(recipe)}
         if name == "wandb":
