@@ -101,7 +101,7 @@ def _with_huge_pages(args: list[str]) -> None:
 
 
 def _remember_programs() -> None:
-    """Let JAX keep what it compiles, for the next start with the same shapes. Whoever says where has it there.
+    """Let JAX keep what it compiles for the next start with the same shapes. Whoever says where has it there.
 
     A program made for one processor may not run on another, and home folders are shared: each has its own.
     """

@@ -114,6 +114,9 @@ def _report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
             "the model predicts held-out text no better than word frequencies do; train it longer"
         )
     train_facts = dict(facts["train"])
+    if passed := sum(last - first + 1 for first, last in train_facts.pop("passed_over", ())):
+        warnings.append(f"training passed over {passed:,} batches whose gradients could not be followed")
+    train_facts.pop("left_out_in_a_row", None)
     train_facts["steps"] = train_facts.pop("step")
     return Report(
         name=recipe.name,

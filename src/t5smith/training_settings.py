@@ -23,9 +23,10 @@ class OptimizerSettings(Settings):
 
     section: ClassVar[str] = "train.optimizer"
 
-    name: Literal["adafactor", "adamw", "adamwscale", "muon"] = "adafactor"
+    name: Literal["adafactor", "adamw", "adamwscale", "muon", "muonscale"] = "adafactor"
     """adafactor is T5's own; adamwscale is AdamW times each matrix's RMS, as nanoT5 found best; muon makes
-    the updates of the layers' matrices orthogonal and leaves the rest to AdamW."""
+    the updates of the layers' matrices orthogonal and leaves the rest to AdamW; muonscale is both: all its
+    updates are in proportion to the RMS of what they change."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak of the schedule. Left out: 0.01 for adafactor, 0.001 for adamw and muon, 0.02 for adamwscale."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

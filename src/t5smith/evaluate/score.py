@@ -81,7 +81,7 @@ def evaluate(recipe: Recipe) -> Path:
         return folder
 
     state = checkpoint.read(source, checkpoint.abstract(setup.abstract_state()))
-    model = Model(state.parameters, setup.config, setup.vocabulary)
+    model = Model(state.result, setup.config, setup.vocabulary)
     batches = evaluation_batches(
         setup.store.valid,
         setup.objective,

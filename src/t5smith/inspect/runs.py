@@ -69,7 +69,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
         )
     path, manifest = found
     state = checkpoint.read(path, checkpoint.abstract(setup.abstract_state()))
-    model = Model(state.parameters, setup.config, setup.vocabulary)
+    model = Model(state.result, setup.config, setup.vocabulary)
     return model, f"{folder}, step {manifest.facts['step']:,}"
 
 

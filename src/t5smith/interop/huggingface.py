@@ -66,7 +66,7 @@ def export(recipe: Recipe) -> Path:
     with building(folder, "model", made_from, facts) as work:
         write_model(
             work,
-            Model(state.parameters, setup.config, setup.vocabulary),
+            Model(state.result, setup.config, setup.vocabulary),
             model_max_length=max(task.alone[0] for task in setup.objective.tasks),
         )
         trained_facts = read_manifest(source, "checkpoint").facts

@@ -20,7 +20,13 @@ from t5smith.model.params import Parameters, is_stacked
 from t5smith.train.schedule import Schedule
 from t5smith.training_settings import OptimizerSettings
 
-DEFAULT_LEARNING_RATE = {"adafactor": 0.01, "adamw": 1e-3, "adamwscale": 0.02, "muon": 1e-3}
+DEFAULT_LEARNING_RATE = {
+    "adafactor": 0.01,
+    "adamw": 1e-3,
+    "adamwscale": 0.02,
+    "muon": 1e-3,
+    "muonscale": 0.02,
+}
 """T5's; the usual one for AdamW at these sizes, and for Muon scaled to AdamW's steps; nanoT5's."""
 
 MIN_SCALE = 1e-3
@@ -62,6 +68,9 @@ def directions(
             rule = optax.chain(adam, optax.scale_by_param_block_rms(MIN_SCALE))
         case "muon":
             return optax.chain(_muon(), _scale_to_rms(MUON_RMS)), adam
+        case "muonscale":
+            own_scale = optax.scale_by_param_block_rms(MIN_SCALE)
+            return optax.chain(_muon(), _scale_to_rms(1.0), own_scale), optax.chain(adam, own_scale)
     return rule, rule
 
 
