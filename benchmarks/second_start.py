@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/second_start.py [SIZE] [PRECISION]
 
-Two processes, one after the other, with an empty folder for compiled programs, as the command line sets one up.
+Two processes, one after the other, with an empty folder for compiled programs, as the command line has one.
 Tracing, lowering and compiling (or finding the program) are timed together; the last line is a JSON object.
 """
 

@@ -65,4 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # After the environment above is set: these import JAX.
+import jax  # noqa: E402
+
 from runs import finished, prepared, run_folder  # noqa: E402, F401
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """Let go of compiled programs once there are many: Linux allows a process 65,530 mappings."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()

@@ -37,9 +37,10 @@ def test_flops_are_those_xla_counts():
         512, 500, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_decoder_layers=3, num_heads=4
     )
     p = init(config, jax.random.key(0))
-    ids = jnp.ones((2, 48), jnp.int32)
+    # One row, for XLA counts what is done in a loop over rows once.
+    ids = jnp.ones((1, 48), jnp.int32)
     compiled = jax.jit(lambda p, a, b: forward(p, config, a, b)).lower(p, ids, ids[:, :16]).compile()
-    counted = forward_flops(config, 2, 48, 16)
+    counted = forward_flops(config, 1, 48, 16)
     # XLA also counts norms, softmax and gelu, one operation an element.
     assert counted < compiled.cost_analysis()["flops"] < 1.1 * counted
 

@@ -303,8 +303,8 @@ class _Loop:
         self.clock = time.monotonic()
 
     def stop(self, state: TrainState, number: int) -> None:
-        """Save, unless that was just done, and leave."""
-        if self.saved != self.done:
+        """Save, unless that was just done or there is nothing yet, and leave."""
+        if self.done and self.saved != self.done:
             self.save(state)
         self.saver.finish()
         raise Stopped(number, self.done)

@@ -14,9 +14,8 @@ class Stopped(Exception):  # noqa: N818 - not an error: the person asked for it
     """Training was asked to stop by a signal and saved its state first."""
 
     def __init__(self, number: int, step: int) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} after step {step}; its checkpoint is saved"
-        )
+        kept = "its checkpoint is saved" if step else "there is nothing to save yet"
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; {kept}")
         self.exit_code = 128 + number
 
 
