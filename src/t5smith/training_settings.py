@@ -23,12 +23,13 @@ class OptimizerSettings(Settings):
 
     section: ClassVar[str] = "train.optimizer"
 
-    name: Literal["adafactor", "adamw", "adamwscale", "muon", "muonscale"] = "adafactor"
+    name: Literal["adafactor", "adamw", "adamwscale", "muon", "muon_adafactor"] = "adafactor"
     """adafactor is T5's own; adamwscale is AdamW times each matrix's RMS, as nanoT5 found best; muon makes
-    the updates of the layers' matrices orthogonal and leaves the rest to AdamW; muonscale is both: all its
-    updates are in proportion to the RMS of what they change."""
+    the updates of the layers' matrices orthogonal and leaves the rest to AdamW; muon_adafactor leaves it to
+    Adafactor, and all its updates are in proportion to the RMS of what they change."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak of the schedule. Left out: 0.01 for adafactor, 0.001 for adamw and muon, 0.02 for adamwscale."""
+    """Peak of the schedule. Left out: 0.01 for adafactor and muon_adafactor, 0.001 for adamw and muon, 0.02 for
+    adamwscale."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled; times the learning rate. Norm scales and position biases are never decayed."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -46,11 +47,12 @@ class ScheduleSettings(Settings):
 
     section: ClassVar[str] = "train.schedule"
 
-    name: Literal["inverse_sqrt", "linear", "cosine", "wsd", "constant"] = "inverse_sqrt"
+    name: Literal["inverse_sqrt", "linear", "cosine", "wsd", "constant"] = "wsd"
     """How the rate falls after its rise. inverse_sqrt is T5's own; wsd (warm-up, stable, decay) stays at the
     peak and falls only at the end."""
-    warmup_steps: NonNegative = 0
-    """Steps of linear rise from zero to the peak."""
+    warmup_steps: Annotated[NonNegative | None, OrNone] = None
+    """Steps of linear rise from zero to the peak. Left out: none for inverse_sqrt, as in T5; else a twentieth
+    of all steps, but at most 2,000."""
     plateau_steps: Positive = 10_000
     """inverse_sqrt only: the peak is held to this step, then falls as 1/sqrt(step). T5: 10,000."""
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
@@ -138,7 +140,7 @@ class TrainSettings(Settings):
             raise T5smithError(
                 "the length of training is given twice", where=" and ".join(given), fix="drop one"
             )
-        if self.in_steps and self.schedule.warmup_steps >= self.steps:
+        if self.in_steps and (self.schedule.warmup_steps or 0) >= self.steps:
             raise T5smithError(
                 f"{self.schedule.warmup_steps} cannot be used",
                 where="train.schedule.warmup_steps",

@@ -70,22 +70,22 @@ def muon(tree):
     )
 
 
-def muonscale(tree):
-    """The same with updates of RMS 1, times the RMS of each separate parameter."""
-    labels = jax.tree.map(lambda matrix: "muon" if matrix else "adamw", matrices_apart(tree))
+def muon_adafactor(tree):
+    """optax's own Muon times the RMS of each separate matrix, and Adafactor for the rest."""
+    labels = jax.tree.map(lambda matrix: "muon" if matrix else "adafactor", matrices_apart(tree))
+    muon = optax.contrib.muon(LEARNING_RATE, consistent_rms=0.15, weight_decay=0.0)
     rules = {
-        "muon": optax.contrib.muon(1.0, consistent_rms=1.0, weight_decay=0.0),
-        "adamw": optax.adamw(1.0, 0.9, 0.98, 1e-8, weight_decay=0.0),
+        "muon": optax.chain(muon, optax.scale_by_param_block_rms(1e-3)),
+        "adafactor": optax.adafactor(LEARNING_RATE),
     }
-    own_scale = optax.scale_by_param_block_rms(1e-3)
-    return optax.chain(optax.partition(rules, labels), own_scale, optax.scale(LEARNING_RATE))
+    return optax.partition(rules, labels)
 
 
 REFERENCE = {
     "adafactor": lambda _: optax.adafactor(LEARNING_RATE),
     "adamw": lambda _: optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
     "muon": muon,
-    "muonscale": muonscale,
+    "muon_adafactor": muon_adafactor,
 }
 
 

@@ -46,8 +46,16 @@ def test_warm_up_stable_decay_stays_and_then_falls_as_one_minus_the_root():
     assert rate(1000, **settings) == pytest.approx(0.001, rel=1e-4)
 
 
+def test_without_a_warm_up_given_it_suits_the_schedule_and_the_length():
+    assert rate(0, name="inverse_sqrt") == pytest.approx(0.01)
+    for name in ("wsd", "cosine", "constant"):
+        assert rate(0, 1000, name=name) == pytest.approx(0.01 / 50)
+        assert rate(1999, 10**6, name=name) == pytest.approx(0.01, rel=1e-4)
+        assert rate(0, 10, name=name) == pytest.approx(0.01)
+
+
 def test_constant_stays():
-    assert rate(1, name="constant") == rate(10**6, name="constant") == pytest.approx(0.01)
+    assert rate(50, name="constant") == rate(10**6, name="constant") == pytest.approx(0.01)
 
 
 def test_a_warm_up_that_leaves_no_steps_is_refused():

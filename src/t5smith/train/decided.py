@@ -82,7 +82,9 @@ def tokens_per_batch(batches: TrainingBatches) -> float:
 
 def provisional(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with some rows a step, and steps enough for its warm-up: to try things out."""
-    return _changed(recipe, {"batch_size": rows, "steps": recipe.train.schedule.warmup_steps + 1_000_000})
+    return _changed(
+        recipe, {"batch_size": rows, "steps": (recipe.train.schedule.warmup_steps or 0) + 1_000_000}
+    )
 
 
 def _changed(recipe: Recipe, values: dict[str, int]) -> Recipe:

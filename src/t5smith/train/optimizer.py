@@ -25,9 +25,9 @@ DEFAULT_LEARNING_RATE = {
     "adamw": 1e-3,
     "adamwscale": 0.02,
     "muon": 1e-3,
-    "muonscale": 0.02,
+    "muon_adafactor": 0.01,
 }
-"""T5's; the usual one for AdamW at these sizes, and for Muon scaled to AdamW's steps; nanoT5's."""
+"""T5's, for Muon with Adafactor too; the usual one for AdamW and for Muon scaled to AdamW's steps; nanoT5's."""
 
 MIN_SCALE = 1e-3
 """A parameter's RMS counts as at least this much, so that one at zero can move (Shazeer & Stern 2018)."""
@@ -35,6 +35,9 @@ MIN_SCALE = 1e-3
 MUON_MOMENTUM = 0.95
 MUON_RMS = 0.2
 """RMS of Muon's updates before the learning rate: about that of AdamW's (Liu et al. 2025, section 2.2)."""
+MUON_SHARE = 0.15
+"""With Adafactor: RMS of Muon's updates in shares of that of Adafactor's. Orthogonal updates are as long in
+every direction, so shorter ones do; see docs/optimizers.md."""
 
 
 def peak_learning_rate(settings: OptimizerSettings) -> float:
@@ -59,19 +62,23 @@ def directions(
     adam = optax.scale_by_adam(settings.beta1, settings.beta2, settings.epsilon)
     match settings.name:
         case "adafactor":
-            # T5's: no momentum, second moments decaying as 1 - t^-0.8, updates clipped at RMS 1.
-            rule = optax.adafactor(learning_rate=None, multiply_by_parameter_scale=True)
-            rule = optax.chain(rule, optax.scale(-1.0))
+            rule = _adafactor()
         case "adamw":
             rule = adam
         case "adamwscale":
             rule = optax.chain(adam, optax.scale_by_param_block_rms(MIN_SCALE))
         case "muon":
             return optax.chain(_muon(), _scale_to_rms(MUON_RMS)), adam
-        case "muonscale":
+        case "muon_adafactor":
             own_scale = optax.scale_by_param_block_rms(MIN_SCALE)
-            return optax.chain(_muon(), _scale_to_rms(1.0), own_scale), optax.chain(adam, own_scale)
+            return optax.chain(_muon(), _scale_to_rms(MUON_SHARE), own_scale), _adafactor()
     return rule, rule
+
+
+def _adafactor() -> optax.GradientTransformation:
+    """T5's: no momentum, second moments decaying as 1 - t^-0.8, updates clipped at RMS 1, times the RMS."""
+    rule = optax.adafactor(learning_rate=None, multiply_by_parameter_scale=True)
+    return optax.chain(rule, optax.scale(-1.0))
 
 
 def _muon() -> optax.GradientTransformation:

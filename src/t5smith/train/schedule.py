@@ -35,7 +35,7 @@ def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Sche
     Raises:
       T5smithError: the warm-up leaves no steps for the fall.
     """
-    warmup = settings.warmup_steps
+    warmup = warmup_steps(settings, steps)
     falls = settings.name in FALLING
     if falls and warmup >= steps:
         raise T5smithError(
@@ -52,6 +52,13 @@ def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Sche
         return peak * rise * fraction
 
     return schedule
+
+
+def warmup_steps(settings: ScheduleSettings, steps: int) -> int:
+    """The steps of warm-up asked for, or what suits the schedule and the length of training."""
+    if settings.warmup_steps is not None:
+        return settings.warmup_steps
+    return 0 if settings.name == "inverse_sqrt" else min(2_000, steps // 20)
 
 
 def _after_warmup(settings: ScheduleSettings, span: int) -> Callable[[Array], Array]:

@@ -19,7 +19,7 @@ from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.recipe import Recipe, plain
 from t5smith.train.decided import with_decisions, with_steps
 from t5smith.train.optimizer import create_optimizer, peak_learning_rate
-from t5smith.train.schedule import FALLING, Schedule, create_schedule
+from t5smith.train.schedule import FALLING, Schedule, create_schedule, warmup_steps
 from t5smith.train.state import TrainState, fresh_state
 from t5smith.train.step import StepSettings
 from t5smith.training_settings import LENGTHS
@@ -172,6 +172,7 @@ def trajectory(recipe: Recipe) -> dict[str, Any]:
     """
     train = recipe.train.model_dump(mode="json", exclude=INDIFFERENT | {"steps", *LENGTHS})
     train["optimizer"]["learning_rate"] = peak_learning_rate(recipe.train.optimizer)
+    train["schedule"]["warmup_steps"] = warmup_steps(recipe.train.schedule, recipe.train.steps)
     if recipe.train.schedule.name in FALLING:
         train["steps"] = recipe.train.steps
     return {

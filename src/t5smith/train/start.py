@@ -132,7 +132,7 @@ def largest_batch(tried: Callable[[int], Setup], parts: int) -> int:
 
 
 def say_what_comes(setup: Setup, step: CompiledStep, seconds: float, done: int) -> None:
-    """One line: parameters, memory, disk, time; and a warning where the precision does not suit."""
+    """What is trained, time, memory and disk; and a warning where the precision does not suit."""
     train = setup.recipe.train
     device = jax.devices()[0]
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(setup.abstract_state()))
@@ -140,14 +140,14 @@ def say_what_comes(setup: Setup, step: CompiledStep, seconds: float, done: int) 
     kept += train.steps // train.keep_every if train.keep_every else 0
     limit = memory_limit()
     of = f" of {count(limit)}B" if limit else ""
-    steps = f"{train.steps:,} steps of {train.rows} rows"
+    parameters = count(parameter_count(setup.abstract_state().parameters))
     left = duration(seconds * (train.steps - done))
+    say(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} rows")
+    say(f"train     {setup.objective.shape_in_words()}")
     say(
-        f"train     {count(parameter_count(setup.abstract_state().parameters))} parameters; {steps}, "
-        f"about {left} on {device.device_kind}; memory {count(step.memory)}B{of}; "
+        f"train     about {left} on {device.device_kind}, memory {count(step.memory)}B{of}, "
         f"disk {count(kept * state)}B"
     )
-    say(f"train     {setup.objective.shape_in_words()}")
     if train.precision == "bfloat16" and not multiplies_bfloat16_fast():
         warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be quicker")
 
