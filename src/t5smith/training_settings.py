@@ -23,13 +23,13 @@ class OptimizerSettings(Settings):
 
     section: ClassVar[str] = "train.optimizer"
 
-    name: Literal["adafactor", "adamw", "adamwscale", "muon", "muon_adafactor"] = "adafactor"
+    name: Literal["adafactor", "adamw", "adamwscale", "muon", "muon_adafactor"] = "muon_adafactor"
     """adafactor is T5's own; adamwscale is AdamW times each matrix's RMS, as nanoT5 found best; muon makes
     the updates of the layers' matrices orthogonal and leaves the rest to AdamW; muon_adafactor leaves it to
     Adafactor, and all its updates are in proportion to the RMS of what they change."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak of the schedule. Left out: 0.01 for adafactor and muon_adafactor, 0.001 for adamw and muon, 0.02 for
-    adamwscale."""
+    """Peak of the schedule. Left out: 0.01 for adafactor and muon_adafactor, 0.02 for adamwscale, 0.001 for
+    adamw and muon."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled; times the learning rate. Norm scales and position biases are never decayed."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -27,7 +27,7 @@ DEFAULT_LEARNING_RATE = {
     "muon": 1e-3,
     "muon_adafactor": 0.01,
 }
-"""T5's, for Muon with Adafactor too; the usual one for AdamW and for Muon scaled to AdamW's steps; nanoT5's."""
+"""T5's, also with Muon; the usual one for AdamW, and for Muon scaled to AdamW's steps; nanoT5's."""
 
 MIN_SCALE = 1e-3
 """A parameter's RMS counts as at least this much, so that one at zero can move (Shazeer & Stern 2018)."""
