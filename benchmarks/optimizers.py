@@ -191,7 +191,7 @@ def draw(study: Study, file: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
     pairs = sorted({(row["optimizer"], row["schedule"]) for row in study.done})
     for optimizer, schedule in pairs:
         row = study.best(optimizer, schedule)
@@ -201,7 +201,7 @@ def draw(study: Study, file: Path) -> None:
     low = min(row["nll"] for row in study.done)
     axes.set_ylim(low - 0.1, low + 2.0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(file, dpi=130)
 
 
