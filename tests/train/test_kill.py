@@ -62,7 +62,7 @@ def test_fifty_kills_lose_nothing_but_the_steps_since_the_last_checkpoint(run_fo
     assert 0 in moments
     assert sum(moment > 0 for moment in moments) > KILLS // 10
     assert reached > 0
-    whole = {"train.steps": reached + 10}
+    whole = {"train.steps": reached + 10, "train.checkpoint_every": 1_000}
     ended, uninterrupted = state_of(recipe.replace(**whole)), state_of(reference.replace(**whole))
     for ours, theirs in zip(ended, uninterrupted, strict=True):
         np.testing.assert_array_equal(ours, theirs)
