@@ -5,7 +5,8 @@
 Four stages: a learning rate for each optimizer, with the same number of tries; the warm-up-stable-decay
 schedule at the best of them; three seeds of the finalists; and the finalists in 60 % of the steps. All runs
 have the same model, batches, steps and warm-up. Each is a line of FOLDER/results.jsonl with its curve, and is
-not done again; `--report` prints the tables and draws FOLDER/curves.png.
+not done again; at the end the tables are printed and FOLDER/curves.png is drawn. Without arguments the tables
+are those of the trials kept beside this script.
 
 It needs a corpus that does not come with t5smith (`--corpus`, JSON lines or plain text) and some hours.
 """
@@ -43,6 +44,7 @@ SWEEP = {
 WSD_RATE = {"muon_adafactor": 0.04}
 """Where not the best of the sweep: this one was tried first, at Adafactor's best."""
 SEEDS = (0, 1, 2)
+KEPT = Path(__file__).parent
 
 
 def recipe(folder: Path, corpus: Path) -> Recipe:
@@ -70,8 +72,8 @@ def recipe(folder: Path, corpus: Path) -> Recipe:
 class Study:
     """The trials done so far, and the means to do more."""
 
-    def __init__(self, folder: Path, corpus: Path) -> None:
-        self.file = folder / "results.jsonl"
+    def __init__(self, folder: Path, corpus: Path, file: Path) -> None:
+        self.file = file
         self.done = (
             [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
         )
@@ -159,8 +161,8 @@ def trained(base: Recipe, what: dict[str, Any]) -> dict[str, Any]:
     return {"nll": curve[-1][1], "seconds": round(seconds, 1), "curve": curve}
 
 
-def report(study: Study, folder: Path) -> None:
-    """The tables of docs/optimizers.md, and the curves."""
+def report(study: Study) -> None:
+    """The tables of docs/optimizers.md."""
     print(f"| optimizer, schedule | {' | '.join(['rate: NLL'] * 4)} |\n|---|---|---|---|---|")
     for (optimizer, schedule), rates in SWEEP.items():
         cells = [f"{rate:g}: {study.trial(optimizer, schedule, rate)['nll']:.4f}" for rate in rates]
@@ -181,7 +183,6 @@ def report(study: Study, folder: Path) -> None:
             each = ", ".join(f"{value:.3f}" for value in values)
             cells.append(f"{statistics.mean(values):.4f} ({each})")
         print(f"| {optimizer}, {schedule} | {rate:g} | {' | '.join(cells)} |")
-    draw(study, folder / "curves.png")
 
 
 def draw(study: Study, file: Path) -> None:
@@ -207,18 +208,21 @@ def draw(study: Study, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--report", action="store_true")
+    parser.add_argument("folder", type=Path, nargs="?", help="where trials are kept")
+    parser.add_argument("--corpus", type=Path, help="text to train on")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    study = Study(arguments.folder, arguments.corpus)
-    if arguments.report:
-        report(study, arguments.folder)
+    if arguments.folder is None:
+        report(Study(KEPT, Path(), KEPT / "optimizers.results.jsonl"))
         return
+    if arguments.corpus is None:
+        parser.error("--corpus is needed to train")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    study = Study(arguments.folder, arguments.corpus, arguments.folder / "results.jsonl")
     api.vocab(study.base)
     api.prepare(study.base)
     study.run()
+    report(study)
+    draw(study, arguments.folder / "curves.png")
 
 
 if __name__ == "__main__":

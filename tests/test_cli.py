@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from t5smith import __version__
+from t5smith import __version__, cli
 from t5smith.cli import OTHER_VERBS, OVERVIEW, RECIPE_VERBS, RecipeCommand, main
 from t5smith.commands import BENCH_PARTS
 from t5smith.flags import names
@@ -267,3 +267,25 @@ def test_text_that_is_no_text_on_stdin_is_refused():
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, input=b"a\xff\n", capture_output=True, env=environment)
     assert (done.returncode, done.stderr) == (2, b"t5smith: error: stdin: not UTF-8 text\n")
+
+
+def test_programs_are_remembered_where_caches_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)
+    cli._remember_programs()
+    folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    assert folder.is_dir()
+    assert folder.parent == tmp_path / "caches" / "t5smith"
+    assert int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"]) == cli.PROGRAMS
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
+    cli._remember_programs()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
+
+
+def test_where_caches_cannot_go_nothing_is_remembered(tmp_path, monkeypatch):
+    (tmp_path / "caches").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    cli._remember_programs()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ

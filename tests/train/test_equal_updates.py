@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,12 +76,15 @@ def test_remat_gives_the_same_losses(plain, remat):
 def test_a_mean_of_means_would_not():
     """What the sum over tokens is for: the parts of these batches have different numbers of targets."""
     (batch,) = batches(1)
-    counts = (batch["labels"] != 0).reshape(4, -1).sum(axis=1)
-    assert len(set(counts.tolist())) > 1
+    parts = [{name: rows[start : start + 2] for name, rows in batch.items()} for start in range(0, 8, 2)]
+    of_parts = [trained(given=[part])[0][0]["loss"] for part in parts]
+    whole = trained(given=[batch])[0][0]["loss"]
+    assert abs(np.mean(of_parts) - whole) > 1e-3
+    tokens = [(part["labels"] != 0).sum() for part in parts]
+    assert np.average(of_parts, weights=tokens) == pytest.approx(whole, abs=1e-5)
 
 
 def test_remat_full_takes_less_memory_than_none():
-    # On CPU layers are unrolled, so only what is kept between the passes differs.
     config = ModelConfig(
         128, 100, d_model=64, d_kv=16, d_ff=256, num_layers=6, num_decoder_layers=1, num_heads=4
     )
@@ -130,13 +135,34 @@ def test_the_average_follows_the_parameters():
     assert trained(steps=1)[1].result is not None
 
 
-def test_an_exploding_gradient_is_left_out_once_the_usual_is_known():
-    quiet = batches(1) * (FOLLOWED_STEPS + 1)
-    metrics, state = trained(given=quiet, explosion_factor=1.0001)
-    # The norms differ from the running mean by more than that, as soon as it is looked at.
-    assert [told["applied"] for told in metrics[:FOLLOWED_STEPS]] == [1.0] * FOLLOWED_STEPS
-    usual = float(state.usual_norm)
-    last = metrics[-1]
-    assert last["applied"] == float(last["norm"] <= 1.0001 * usual)
-    _, free = trained(given=quiet, explosion_factor=1000.0)
-    assert int(free.step) == FOLLOWED_STEPS + 1
+@pytest.mark.parametrize(
+    ("steps", "usual", "applied"),
+    [(FOLLOWED_STEPS, 1e-6, False), (FOLLOWED_STEPS - 1, 1e-6, True), (FOLLOWED_STEPS, 1e6, True)],
+)
+def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual, applied):
+    schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
+    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    state = fresh_state(CONFIG, rule, jax.random.key(0))
+    state = dataclasses.replace(state, step=jnp.int32(steps), usual_norm=jnp.float32(usual))
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]
+    step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, explosion_factor=10.0))
+    after, told = step(state, batches(1)[0])
+    left = [np.asarray(leaf) for leaf in jax.tree.leaves((after.parameters, after.optimizer))]
+    unchanged = all((x == y).all() for x, y in zip(before, left, strict=True))
+    assert bool(told.applied) is applied
+    assert unchanged is not applied
+    # What was left out does not become usual.
+    assert (float(after.usual_norm) == np.float32(usual)) is not applied
+
+
+def test_the_loss_told_is_what_was_minimised():
+    (batch,) = batches(1)
+    plain, smooth = (trained(given=[batch], label_smoothing=share)[0][0]["loss"] for share in (0.0, 0.3))
+    # At the start the model knows nothing: nearly all the difference is in how sure it happens to be.
+    assert plain != smooth
+    metrics, _ = trained(given=[batch] * 40, label_smoothing=0.3)
+    # With 99 ids the smoothed target's own entropy is a floor that the loss cannot go below.
+    off = 0.3 / 100
+    floor = -((0.7 + off) * np.log(0.7 + off) + 99 * off * np.log(off))
+    assert metrics[-1]["loss"] > floor
+    assert trained(given=[batch] * 40)[0][-1]["loss"] < floor

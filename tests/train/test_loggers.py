@@ -7,6 +7,7 @@ import importlib.util
 import pytest
 
 from t5smith.errors import T5smithError
+from t5smith.train import loggers
 from t5smith.train.loop import train
 from t5smith.train.metrics import read_rows
 from tiny import tiny_recipe
@@ -57,3 +58,27 @@ def test_a_service_that_is_not_installed_is_named(run_folder, name):
 def test_without_loggers_nothing_is_written(run_folder):
     train(tiny_recipe(run_folder, **{"train.loggers": ()}))
     assert not (run_folder / "train" / "tensorboard").exists()
+
+
+def test_one_that_fails_is_left_out_and_training_goes_on(run_folder, monkeypatch, capfd):
+    told = []
+
+    def log(self, step, values):
+        told.append(step)
+        if step == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loggers.TensorBoard, "log", log)
+    train(tiny_recipe(run_folder, **{"train.log_every": 2}))
+    assert told == [2, 4]
+    assert [row["step"] for row in read_rows(run_folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert "tensorboard fails ([Errno 28] No space left on device)" in capfd.readouterr().err
+
+
+def test_one_that_fails_at_the_end_is_said(run_folder, monkeypatch, capfd):
+    def close(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loggers.TensorBoard, "close", close)
+    train(tiny_recipe(run_folder))
+    assert "tensorboard fails at the end" in capfd.readouterr().err

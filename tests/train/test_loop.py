@@ -21,7 +21,7 @@ import pytest
 from t5smith.artefact import read_manifest
 from t5smith.errors import T5smithError
 from t5smith.presets import dump
-from t5smith.train import checkpoint
+from t5smith.train import checkpoint, loop
 from t5smith.train.loop import train
 from t5smith.train.metrics import MetricsFile, read_rows, up_to
 from t5smith.train.setup import Setup
@@ -145,6 +145,25 @@ def test_every_so_many_and_the_best_are_kept(run_folder):
     ]
     best = min(held_out, key=lambda row: row["text"]["nll"])["step"]
     assert checkpoint.steps_saved(run_folder / "train" / "checkpoints") == sorted({4, 8, 9, best})
+
+
+def test_the_best_of_before_a_restart_is_kept(run_folder, monkeypatch):
+    changes = {"train.keep_checkpoints": 1, "train.evaluate_every": 1, "train.keep_best": True}
+    nll = iter([5.0, 3.0, 4.0, 4.5, 4.5, 2.0])
+
+    def measure(self, state):
+        text = {"nll": next(nll)}
+        self.held_out.write({"step": self.done, "text": text, "all": text})
+
+    monkeypatch.setattr(loop._Loop, "measure", measure)
+    saved = []
+    for steps in (3, 5, 6):
+        train(tiny_recipe(run_folder, **changes, **{"train.steps": steps}))
+        saved.append(checkpoint.steps_saved(run_folder / "train" / "checkpoints"))
+    assert saved == [[2, 3], [2, 5], [6]]
+
+
+def test_which_ones_may_go():
     assert checkpoint.Keep(2, 5).outdated([3, 5, 6, 8, 9, 12], 9, best=3) == [6]
 
 
@@ -300,7 +319,7 @@ def test_a_disk_that_is_full_for_a_while_is_survived(run_folder, tmp_path, unint
     assert done.returncode == 0, done.stderr
     told = " ".join(done.stderr.split())
     assert "warning: the checkpoint of step 2 is not written" in told
-    assert "2 checkpoints on the way could not be written" in told
+    assert "checkpoints that could not be written on the way: 2" in told
     recipe = tiny_recipe(run_folder)
     assert checkpoint.steps_saved(run_folder / "train" / "checkpoints") == [6]
     assert same(final(recipe), uninterrupted[1])

@@ -153,3 +153,18 @@ def test_packed_rows_are_counted_without_their_padding(run_folder):
     batches = Setup.create(recipe).batches()
     assert isinstance(batches, TrainingBatches)
     assert decided.tokens_per_batch(batches) == 4 * (32 + 8)
+
+
+def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch):
+    recipe = tiny_recipe(run_folder, **{"train.batch_size": "auto"})
+
+    def tried(rows):
+        return Setup.create(decided.provisional(recipe, rows))
+
+    three, four = (start.compiled_step(tried(rows)).memory for rows in (3, 4))
+    assert four > three
+    monkeypatch.setattr(start, "memory_limit", lambda: round(three / start.MARGIN))
+    assert start.largest_batch(tried, 1) == 3
+    monkeypatch.setattr(start, "memory_limit", lambda: 1)
+    with pytest.raises(T5smithError, match=r"train\.batch_size"):
+        start.largest_batch(tried, 1)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from t5smith.model.attention_core import MASKED, Groups, attend_rows
+from t5smith.model.attention_core import Groups, attend_rows
 from t5smith.model.dropout import Dropout
 from t5smith.model.layers import dense
 from t5smith.model.params import Attention
@@ -66,32 +65,9 @@ def causal(length: int) -> Bool[np.ndarray, "1 Q S"]:
     return np.tril(np.ones((length, length), bool))[None]
 
 
-def mask_bias(mask: Bool[Array, ...]) -> Float[Array, ...]:
-    """0 where a position may be seen, a large negative number where not."""
-    return jnp.where(mask, jnp.float32(0), jnp.float32(MASKED))
-
-
 def split_heads(x: Float[Array, "BS HK"], batch: int, heads: int) -> Float[Array, "B S H K"]:
     """Undo the flattening of tokens, and part the heads."""
     return x.reshape(batch, x.shape[0] // batch, heads, x.shape[1] // heads)
-
-
-def attend(
-    q: Float[Array, "B Q H K"],
-    k: Float[Array, "B S H K"],
-    v: Float[Array, "B S H K"],
-    bias: Float[Array, "#B #H #Q S"],
-    dtype: jnp.dtype,
-) -> Float[Array, "BQ HK"]:
-    """Weighted mean of the values for the few queries of decoding; whole rows: :func:`attend_rows`."""
-    scores = jnp.einsum(
-        "bqhk,bshk->bhqs", q.astype(dtype), k.astype(dtype), preferred_element_type=jnp.float32
-    )
-    weights = jax.nn.softmax(scores + bias, axis=-1)
-    mixed = jnp.einsum(
-        "bhqs,bshk->bqhk", weights.astype(dtype), v.astype(dtype), preferred_element_type=jnp.float32
-    )
-    return mixed.reshape(q.shape[0] * q.shape[1], -1)
 
 
 def attention(

@@ -2,8 +2,7 @@
 
 On CPU one row is worked on at a time, so that its scores are written and read in the cache, and every
 product has the larger matrix where XLA's kernels want it: untransposed. The transposes are of the small
-matrices and laid out before the product (the same products with the large one transposed run at a third
-of the speed). Elsewhere XLA gets the whole of it.
+matrices and laid out before the product. Elsewhere XLA gets the whole of it.
 
 Shapes: B rows, Q query and S key positions, H heads, K d_kv.
 """
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from t5smith.model.dropout import Dropout
+from t5smith.model.dropout import Dropout, drop
 from t5smith.model.layers import laid_out
 
 MASKED = -1e9
@@ -49,15 +48,33 @@ def attend_rows(
         key = None if dropout is None else jax.random.split(dropout.key, q.shape[0])
         rate = 0.0 if dropout is None else dropout.rate
         return cast(Array, _rows(q, k, v, bias, groups, key, dtype, rate))
-    H = bias.shape[0]
-    q, k, v = (x.reshape(*x.shape[:2], H, -1).astype(dtype) for x in (q, k, v))
-    scores = jnp.einsum("bqhk,bshk->bhqs", q, k, preferred_element_type=jnp.float32)
+    heads = [x.reshape(*x.shape[:2], bias.shape[0], -1) for x in (q, k, v)]
     seen = groups.queries[:, None, :, None] == groups.keys[:, None, None, :]
-    weights = jax.nn.softmax(scores + bias[None] + jnp.where(seen, 0.0, MASKED), axis=-1)
-    if dropout is not None:
-        weights = dropout(weights)
-    mixed = jnp.einsum("bhqs,bshk->bqhk", weights.astype(dtype), v, preferred_element_type=jnp.float32)
-    return mixed.reshape(*mixed.shape[:2], -1)
+    return attend(heads[0], heads[1], heads[2], bias[None] + mask_bias(seen), dtype, dropout).reshape(q.shape)
+
+
+def attend(
+    q: Float[Array, "B Q H K"],
+    k: Float[Array, "B S H K"],
+    v: Float[Array, "B S H K"],
+    bias: Float[Array, "#B #H #Q S"],
+    dtype: jnp.dtype,
+    dropout: Dropout | None = None,
+) -> Float[Array, "BQ HK"]:
+    """The same, all rows at once, with what may not be seen in the bias: decoding has few queries a row."""
+    scores = jnp.einsum(
+        "bqhk,bshk->bhqs", q.astype(dtype), k.astype(dtype), preferred_element_type=jnp.float32
+    )
+    weights = drop(jax.nn.softmax(scores + bias, axis=-1), dropout, 0)
+    mixed = jnp.einsum(
+        "bhqs,bshk->bqhk", weights.astype(dtype), v.astype(dtype), preferred_element_type=jnp.float32
+    )
+    return mixed.reshape(q.shape[0] * q.shape[1], -1)
+
+
+def mask_bias(mask: Bool[Array, ...]) -> Float[Array, ...]:
+    """0 where a position may be seen, a large negative number where not."""
+    return jnp.where(mask, jnp.float32(0), jnp.float32(MASKED))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6, 7))
@@ -80,8 +97,8 @@ def _rows_forward(
         total = unscaled.sum(axis=-1, keepdims=True)
         kept = unscaled if key is None else unscaled * _kept(key, unscaled, rate)
         mixed = _product(kept.astype(dtype), _heads(v, H, dtype)) / total
-        # In bfloat16 the weights are kept for the backward pass; in float32 making them again from their
-        # normaliser is as quick as writing and reading them.
+        # In bfloat16 the weights are kept for the backward pass; in float32 they are made again from their
+        # normaliser, which saves the memory.
         normaliser = (highest + jnp.log(total))[..., 0]
         return _joined(mixed), (unscaled / total).astype(dtype) if dtype != jnp.float32 else normaliser
 
@@ -128,8 +145,9 @@ def _scores(q: Array, k: Array, bias: Array, groups: Groups, dtype: jnp.dtype) -
     """One row's, (H, Q, S)."""
     H = bias.shape[0]
     seen = groups.queries[:, None] == groups.keys[None, :]
-    masked = jnp.where(seen, jnp.float32(0), jnp.float32(MASKED))[None]
-    return _product(_heads(q, H, dtype), _heads(k, H, dtype, transposed=True)) + (bias + masked)
+    return _product(_heads(q, H, dtype), _heads(k, H, dtype, transposed=True)) + (
+        bias + mask_bias(seen)[None]
+    )
 
 
 def _kept(key: Array, weights: Array, rate: float) -> Array:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t5smith.model.attention import attend, mask_bias, position_bias, split_heads
+from t5smith.model.attention import position_bias, split_heads
+from t5smith.model.attention_core import attend, mask_bias
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import dense, feed_forward, norm
 from t5smith.model.params import DecoderLayer, Parameters

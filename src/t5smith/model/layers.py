@@ -38,16 +38,20 @@ def _dense_forward(x: Array, w: Array, dtype: jnp.dtype) -> tuple[Array, tuple[A
 
 
 def _dense_backward(dtype: jnp.dtype, operands: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, w = operands
-    g = g.astype(dtype)
-    dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    # XLA's CPU kernels are slow where both operands are contracted over their first axis.
-    x = laid_out(x.T) if jax.default_backend() == "cpu" else x.T
-    dw = jax.lax.dot_general(x, g, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-    return dx, dw
+    return dense_gradients(*operands, g.astype(dtype))
 
 
 _dense.defvjp(_dense_forward, _dense_backward)
+
+
+def dense_gradients(
+    x: Float[Array, "N I"], w: Float[Array, "I O"], g: Float[Array, "N O"]
+) -> tuple[Float[Array, "N I"], Float[Array, "I O"]]:
+    """The gradients of `x @ w` to `x` and to `w`, given that of the product; all of one precision."""
+    dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    # XLA's CPU kernels are slow where both operands are contracted over their first axis.
+    across = laid_out(x.T) if jax.default_backend() == "cpu" else x.T
+    return dx, jnp.matmul(across, g, preferred_element_type=jnp.float32)
 
 
 def laid_out(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

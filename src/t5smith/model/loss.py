@@ -23,9 +23,18 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout
-from t5smith.model.layers import laid_out
+from t5smith.model.layers import dense_gradients
 from t5smith.model.params import Parameters
-from t5smith.model.t5 import FLOAT32, PAD_ID, Remat, Segments, hidden, shift_right
+from t5smith.model.t5 import (
+    FLOAT32,
+    PAD_ID,
+    Remat,
+    Segments,
+    head,
+    hidden,
+    mask_padded_rows,
+    shift_right,
+)
 
 CHUNK_BYTES = {"cpu": 64 << 20}
 """The float32 logits that are held at once: what pays depends on caches; elsewhere 1 GiB."""
@@ -83,9 +92,9 @@ def batch_loss(
     decoded = hidden(
         p, config, input_ids, shift_right(labels, segments), dtype, segments, dropout=dropout, remat=remat
     )
-    x, w = _head(p, config, decoded)
+    x, w = head(p, config, decoded)
     weight = (labels != PAD_ID).astype(jnp.float32)
-    how = _How(dtype, config.real_vocab_size, z_loss, label_smoothing)
+    how = _How(dtype, config, z_loss, label_smoothing)
     objective, (nll, log_z, correct) = cast(Any, _summed(x, w, labels, weight, how))
     return LossSums(
         objective=objective,
@@ -105,9 +114,9 @@ def target_losses(
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "B T"]]:
     """For every target, padding included: what :func:`token_losses` gives."""
     decoded = hidden(p, config, input_ids, shift_right(labels), dtype)
-    x, w = _head(p, config, decoded)
+    x, w = head(p, config, decoded)
     weight = jnp.ones(labels.shape, jnp.float32)
-    return _forward(x, w, labels, weight, _How(dtype, config.real_vocab_size), gradients=False)[1]
+    return _forward(x, w, labels, weight, _How(dtype, config), gradients=False)[1]
 
 
 def token_losses(
@@ -125,16 +134,9 @@ class _How:
     """What is fixed when the loss is compiled."""
 
     dtype: jnp.dtype
-    real_vocab_size: int
+    config: ModelConfig
     z_loss: float = 0.0
     label_smoothing: float = 0.0
-
-
-def _head(p: Parameters, config: ModelConfig, decoded: Array) -> tuple[Array, Array]:
-    """What is multiplied with what to give the logits; see :func:`t5smith.model.t5.logits`."""
-    if p.head is None:
-        return decoded * config.d_model**-0.5, p.embedding.T
-    return decoded, p.head
 
 
 _Terms = tuple[Array, Array, Array]
@@ -173,34 +175,29 @@ def _forward(
 ) -> tuple[Array, _Terms, Array, Array]:
     """Objective, terms of each token, and the objective's gradients (empty unless asked for)."""
     B, T, D = x.shape
-    V = w.shape[1]
+    V, real = w.shape[1], how.config.real_vocab_size
     chunks = _chunks(B, T, V)
     narrow = w.astype(how.dtype)
 
     def chunk(dw: Array, given: tuple[Array, Array, Array]) -> tuple[Array, tuple[Any, ...]]:
         x, labels, weight = given
         x = x.astype(how.dtype)
-        scores = jnp.matmul(x, narrow, preferred_element_type=jnp.float32)
-        real = jnp.arange(V)[None] < how.real_vocab_size
-        if how.real_vocab_size < V:
-            scores = jnp.where(real, scores, jnp.finfo(jnp.float32).min)
+        scores = mask_padded_rows(jnp.matmul(x, narrow, preferred_element_type=jnp.float32), how.config)
         nll, log_z, correct = token_losses(scores, labels)
         value = nll + how.z_loss * jnp.square(log_z)
         if how.label_smoothing:
-            mean = jnp.where(real, scores, 0.0).sum(axis=-1) / how.real_vocab_size
+            mean = scores[:, :real].mean(axis=-1)
             value += how.label_smoothing * (log_z - mean - nll)
         terms = ((value * weight).sum(), nll, log_z, correct)
         if not gradients:
             return dw, (*terms, jnp.zeros((0,)))
         target = jnp.where(jnp.arange(V)[None] == labels[:, None], 1.0 - how.label_smoothing, 0.0)
         if how.label_smoothing:
-            target += jnp.where(real, how.label_smoothing / how.real_vocab_size, 0.0)
+            target += jnp.where(jnp.arange(V)[None] < real, how.label_smoothing / real, 0.0)
         slope = 1.0 + 2.0 * how.z_loss * log_z
         g = (jnp.exp(scores - log_z[:, None]) * slope[:, None] - target) * weight[:, None]
-        g = g.astype(how.dtype)
-        dx = jax.lax.dot_general(g, narrow, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-        across = laid_out(x.T) if jax.default_backend() == "cpu" else x.T
-        dw += jnp.matmul(across, g, preferred_element_type=jnp.float32)
+        dx, more = dense_gradients(x, narrow, g.astype(how.dtype))
+        dw += more
         return dw, (*terms, dx)
 
     dw = jnp.zeros((D, V) if gradients else (0,), jnp.float32)

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t5smith.model.attention import attention, causal, mask_bias, position_bias
-from t5smith.model.attention_core import Groups
+from t5smith.model.attention import attention, causal, position_bias
+from t5smith.model.attention_core import Groups, mask_bias
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout, at, drop
 from t5smith.model.layers import dense, feed_forward, norm
@@ -164,13 +164,18 @@ def logits(
     p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"], dtype: jnp.dtype = FLOAT32
 ) -> Float[Array, "*B V"]:
     """Scores of the next token, float32. Rows that only round the vocabulary up are left as they come."""
-    flat = decoded.reshape(-1, config.d_model)
+    x, w = head(p, config, decoded)
+    return dense(x.reshape(-1, config.d_model), w, dtype).reshape(*decoded.shape[:-1], -1)
+
+
+def head(
+    p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"]
+) -> tuple[Float[Array, "*B D"], Float[Array, "D V"]]:
+    """What is multiplied with what to give the logits."""
     if p.head is None:
         # T5 1.0: the embedding has unit variance, so a product with it has variance D.
-        out = dense(flat * config.d_model**-0.5, p.embedding.T, dtype)
-    else:
-        out = dense(flat, p.head, dtype)
-    return out.reshape(*decoded.shape[:-1], -1)
+        return decoded * config.d_model**-0.5, p.embedding.T
+    return decoded, p.head
 
 
 def mask_padded_rows(scores: Float[Array, "*B V"], config: ModelConfig) -> Float[Array, "*B V"]:

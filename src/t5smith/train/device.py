@@ -18,6 +18,7 @@ PEAK_TFLOPS = {
     "NVIDIA H100": 989.0,
     "NVIDIA H200": 989.0,
     "NVIDIA L4": 121.0,
+    "NVIDIA L40": 181.0,
     "NVIDIA L40S": 362.0,
     "TPU v3": 61.5,
     "TPU v4": 275.0,
@@ -104,7 +105,8 @@ def multiplies_bfloat16_fast() -> bool:
         return float(capability) >= 8.0
     if device.platform == "cpu":
         try:
-            return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+            words = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+            return not {"avx512_bf16", "bf16"}.isdisjoint(words)  # x86, Arm
         except OSError:
             return True  # not known to be slow
     return True

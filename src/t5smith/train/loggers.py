@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from t5smith.errors import T5smithError
+from t5smith.progress import warn
 from t5smith.recipe import Recipe, plain
 
 PROJECT = "t5smith"
@@ -71,27 +72,45 @@ class Service:
         self._library.finish()
 
 
-Logger = TensorBoard | Service
+class Loggers:
+    """The loggers a recipe asks for. One that fails is said and left out; training does not depend on it."""
 
+    def __init__(self, recipe: Recipe, folder: Path, resume_at: int) -> None:
+        """Open them.
 
-def create_loggers(recipe: Recipe, folder: Path, resume_at: int) -> Sequence[Logger]:
-    """The loggers a recipe asks for.
+        Args:
+          recipe: names them, and is told to them.
+          folder: of the training.
+          resume_at: the step after which training goes on; 0 if it begins.
 
-    Args:
-      recipe: names them, and is told to them.
-      folder: of the training.
-      resume_at: the step after which training goes on; 0 if it begins.
+        Raises:
+          T5smithError: one is not installed.
+        """
+        self._open: dict[str, TensorBoard | Service] = {}
+        for name in recipe.train.loggers:
+            self._open[name] = (
+                TensorBoard(folder / "tensorboard", resume_at)
+                if name == "tensorboard"
+                else Service(name, recipe, folder, resume_at)
+            )
 
-    Raises:
-      T5smithError: one is not installed.
-    """
-    made: list[Logger] = []
-    for name in recipe.train.loggers:
-        if name == "tensorboard":
-            made.append(TensorBoard(folder / "tensorboard", resume_at))
-        else:
-            made.append(Service(name, recipe, folder, resume_at))
-    return made
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Tell them the figures of a step."""
+        for name, logger in list(self._open.items()):
+            try:
+                logger.log(step, values)
+            # A full disk, a lost network, whatever a service thinks of: none is worth a run.
+            except Exception as error:
+                warn(f"{name} fails ({error}); training goes on without it, metrics.jsonl has everything")
+                del self._open[name]
+
+    def close(self) -> None:
+        """Let them hand over what they were told."""
+        for name, logger in self._open.items():
+            try:
+                logger.close()
+            except Exception as error:
+                warn(f"{name} fails at the end ({error}); metrics.jsonl has everything")
 
 
 def _run_id(folder: Path, *, anew: bool) -> str:

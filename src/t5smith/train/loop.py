@@ -22,7 +22,7 @@ from t5smith.train import checkpoint
 from t5smith.train.device import memory_in_use, peak_tflops
 from t5smith.train.folder import keep_or_set_aside
 from t5smith.train.heldout import create_scorer, token_classes, total
-from t5smith.train.loggers import create_loggers
+from t5smith.train.loggers import Loggers
 from t5smith.train.metrics import HELD_OUT, STEPS, MetricsFile, up_to
 from t5smith.train.passed import EVENTS, PassedOver
 from t5smith.train.saver import Saver
@@ -136,9 +136,8 @@ class _Loop:
             stop = open_.enter_context(collected())
             bar = progress("train", self.settings.steps, "steps", done=self.done)
             self.bar = open_.enter_context(bar)
-            self.loggers = create_loggers(self.setup.recipe, self.setup.folder, self.done)
-            for logger in self.loggers:
-                open_.callback(logger.close)
+            self.loggers = Loggers(self.setup.recipe, self.setup.folder, self.done)
+            open_.callback(self.loggers.close)
             while self.done < self.settings.steps:
                 try:
                     state = self._stretch(state, stop)
@@ -147,7 +146,7 @@ class _Loop:
                     state = self.go_back(diverged.batch)
             saved = self.saver.finish()
         if self.saver.failed:
-            warn(f"{self.saver.failed} checkpoints on the way could not be written")
+            warn(f"checkpoints that could not be written on the way: {self.saver.failed}")
         return saved or checkpoint.checkpoint_folder(self.setup.checkpoints, self.done)
 
     def _stretch(self, state: TrainState, stop: list[int]) -> TrainState:
@@ -188,12 +187,17 @@ class _Loop:
         return measuring, last or done % self.settings.checkpoint_every == 0
 
     def _do(self, state: TrainState, measuring: bool, saving: bool) -> None:
-        best = measuring and self.measure(state) and self.settings.keep_best
-        if best:
-            self.saver.settle()
-            self.saver.best = self.done
-        if saving or best:
+        if measuring:
+            self.measure(state)
+        if saving or self.best() == self.done:
             self.save(state)
+
+    def best(self) -> int | None:
+        """The step of the lowest held-out NLL so far, if its checkpoint is to be kept."""
+        measured = [
+            (row["text"]["nll"], row["step"]) for row in self.held_out.rows if row["text"]["nll"] is not None
+        ]
+        return min(measured)[1] if measured and self.settings.keep_best else None
 
     def record(self, metrics: StepMetrics) -> bool:
         """Write down one step's figures, which are those of the parameters before its update.
@@ -276,11 +280,10 @@ class _Loop:
         self.bar.advance(self.done - self.bar.done)
         return _restored(self.setup, found[0] if found else None)
 
-    def measure(self, state: TrainState) -> bool:
-        """The held-out loss, one fixed mask a window; whether it is the lowest so far."""
+    def measure(self, state: TrainState) -> None:
+        """The held-out loss, one fixed mask a window."""
         score = total(self.score(state.result, self.fixed))
         text = score.text.per_token()
-        before = [row["text"]["nll"] for row in self.held_out.rows]
         self.held_out.write({"step": self.done, "text": text, "all": score.total.per_token()})
         self.held_out.flush()
         nll = text["nll"]
@@ -288,17 +291,15 @@ class _Loop:
             self.bar.advance(0, **{"held-out": f"{nll:.3f}"})
             self.tell({"heldout/nll": nll, "heldout/accuracy": text["accuracy"]})
         self.clock = time.monotonic()
-        return nll is not None and all(earlier is None or nll < earlier for earlier in before)
 
     def tell(self, values: dict[str, float]) -> None:
         """Let the loggers know."""
-        for logger in self.loggers:
-            logger.log(self.done, values)
+        self.loggers.log(self.done, values)
 
     def save(self, state: TrainState) -> None:
         """Begin to write a checkpoint that also says what training has cost so far."""
         self.steps.flush()
-        self.saver.save(state, self.facts(state))
+        self.saver.save(state, self.facts(state), self.best())
         self.saved = self.done
         self.clock = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: the state is copied, and a thread does the rest."""
+"""Checkpoints written while training goes on, by a thread: JAX leaves alone what the thread still reads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from t5smith.errors import T5smithError
 from t5smith.progress import warn
@@ -33,20 +30,22 @@ class Saver:
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any], keep: checkpoint.Keep) -> None:
         self.folder, self.made_from, self.keep = folder, made_from, keep
-        self.best: int | None = None
         self.failed = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: _Write | None = None
 
-    def save(self, state: TrainState, facts: Mapping[str, Any]) -> None:
-        """Begin to write a state; returns when it may be used up. Waits for the one before."""
+    def save(self, state: TrainState, facts: Mapping[str, Any], best: int | None = None) -> None:
+        """Begin to write a state; returns when it may be used up. Waits for the one before.
+
+        Args:
+          state: what to write.
+          facts: what else is known then.
+          best: the step whose checkpoint is kept besides those of the rule.
+        """
         self._finish(must=False)
         step = int(state.step)
-        if jax.default_backend() == "cpu":
-            # Here the device's memory is ours, and what reads it later would see the next steps' numbers.
-            state = jax.tree.map(jnp.copy, state)
         copied = threading.Event()
-        result = self._pool.submit(self._write, state, dict(facts), copied.set)
+        result = self._pool.submit(self._write, state, dict(facts), best, copied.set)
         result.add_done_callback(lambda _: copied.set())
         self._writing = _Write(step, result)
         copied.wait()
@@ -67,10 +66,10 @@ class Saver:
         """Wait for the thread to end."""
         self._pool.shutdown(wait=True)
 
-    def _write(self, state: TrainState, facts: dict[str, Any], copied: Callable[[], None]) -> Path:
-        return checkpoint.save(
-            self.folder, state, self.made_from, facts, self.keep, best=self.best, copied=copied
-        )
+    def _write(
+        self, state: TrainState, facts: dict[str, Any], best: int | None, copied: Callable[[], None]
+    ) -> Path:
+        return checkpoint.save(self.folder, state, self.made_from, facts, self.keep, best=best, copied=copied)
 
     def _finish(self, *, must: bool) -> Path | None:
         if self._writing is None:

@@ -121,9 +121,10 @@ def largest_batch(tried: Callable[[int], Setup], parts: int) -> int:
             return limit + 1
 
     if (one := needs(unit)) > limit:
-        if needs(parts) > limit:
-            raise too_large(parts, None, limit)
-        return parts
+        for rows in range(unit - parts, 0, -parts):
+            if needs(rows) <= limit:
+                return rows
+        raise too_large(parts, None, limit)
     a_unit = max(needs(2 * unit) - one, 1)
     units = min(1 + (limit - one) // a_unit, max(MOST_ROWS // unit, 1))
     while units > 1 and needs(units * unit) > limit:

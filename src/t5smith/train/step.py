@@ -33,7 +33,7 @@ FOLLOWS = 0.01
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepMetrics:
-    """What a step tells. `loss` is what was minimised: nll plus the weighted z-loss, both per token.
+    """What a step tells. `loss` is what was minimised: nll, smoothed if asked, plus the weighted z-loss.
 
     Attributes:
       loss, nll, z_loss, accuracy: per target token.
@@ -132,7 +132,7 @@ def create_step(
         )
         inputs = (batch["input_ids"] != PAD_ID).sum().astype(jnp.float32)
         metrics = StepMetrics(
-            loss=(sums.nll + settings.z_loss * sums.z) / sums.tokens,
+            loss=sums.objective / sums.tokens,
             nll=sums.nll / sums.tokens,
             z_loss=settings.z_loss * sums.z / sums.tokens,
             accuracy=sums.correct / sums.tokens,
