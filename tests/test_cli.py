@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from t5smith import __version__, cli
-from t5smith.cli import OTHER_VERBS, OVERVIEW, RECIPE_VERBS, RecipeCommand, main
-from t5smith.commands import BENCH_PARTS
+from t5smith.cli import OTHER_VERBS, OVERVIEW, RECIPE_VERBS, main
+from t5smith.commands import BENCH_PARTS, RecipeCommand
 from t5smith.flags import names
 from t5smith.presets import presets
 from t5smith.recipe import Recipe

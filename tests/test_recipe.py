@@ -26,8 +26,9 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
         (lambda: VocabSettings(size=9.0), "vocab.size: 9.0 cannot be used; expected a whole number"),
         (lambda: VocabSettings(size=True), "vocab.size: True cannot be used; expected a whole number"),
         (
-            lambda: CorpusSettings(format="csv"),
-            "corpus.format: 'csv' cannot be used; expected 'auto', 'text' or 'jsonl'",
+            lambda: CorpusSettings(format="doc"),
+            "corpus.format: 'doc' cannot be used; expected 'auto', 'text', 'jsonl', "
+            "'csv', 'parquet', 'arrow' or 'warc'",
         ),
         (lambda: CorpusSettings(train="a"), "corpus.train: 'a' cannot be used; expected a list of texts"),
         (lambda: CorpusSettings(train=["a", 1]), "corpus.train.1: 1 cannot be used; expected text"),

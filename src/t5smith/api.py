@@ -11,6 +11,7 @@ from pathlib import Path
 
 from t5smith.bench.corrupt import bench_corrupt
 from t5smith.bench.inputs import bench_input
+from t5smith.bench.preparing import bench_prepare
 from t5smith.bench.training import bench_train
 from t5smith.corpus.prepare import prepare
 from t5smith.errors import T5smithError
@@ -36,6 +37,7 @@ __all__ = [
     "T5smithError",
     "bench_corrupt",
     "bench_input",
+    "bench_prepare",
     "bench_train",
     "evaluate",
     "export",

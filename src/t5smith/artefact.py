@@ -161,13 +161,13 @@ def building(folder: Path, kind: str, made_from: Mapping[str, Any], facts: dict[
         try:
             yield work
             seal(work, kind, made_from, facts)
-            _swap_in(work, folder)
+            swap_in(work, folder)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
 
 
-def _swap_in(work: Path, folder: Path) -> None:
+def swap_in(work: Path, folder: Path) -> None:
     """Set aside what stands at `folder` and put `work` there; if that fails, all is as before."""
     before = set_aside(folder)
     try:
@@ -179,11 +179,18 @@ def _swap_in(work: Path, folder: Path) -> None:
     fsync(folder.parent)
 
 
-def seal(folder: Path, kind: str, made_from: Mapping[str, Any], facts: Mapping[str, Any]) -> Manifest:
-    """Hash every file, flush all to disk, and write the manifest as the last thing."""
+def seal(
+    folder: Path,
+    kind: str,
+    made_from: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    known: Mapping[str, dict[str, Any]] | None = None,
+) -> Manifest:
+    """Hash every file whose entry is not known, flush all to disk, and write the manifest last."""
     files: dict[str, dict[str, Any]] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        name = path.relative_to(folder).as_posix()
+        files[name] = (known or {}).get(name) or {"bytes": path.stat().st_size, "sha256": file_hash(path)}
         fsync(path)
     manifest = Manifest(kind, fingerprint(made_from), dict(made_from), dict(facts), files)
     write_atomically(folder / MANIFEST, json.dumps(vars(manifest), indent=1, ensure_ascii=False) + "\n")

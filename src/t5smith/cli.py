@@ -28,7 +28,6 @@ from t5smith.commands import (
     RECIPE_VERBS,
     GenerateCommand,
     InspectCommand,
-    RecipeCommand,
     RecipesCommand,
 )
 from t5smith.errors import T5smithError
@@ -144,13 +143,14 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
     recipe = load(args[0] if named else None)
     spec = RECIPE_VERBS[verb]
     command = parse(
-        RecipeCommand,
+        spec.command,
         args[1:] if named else args,
         prog=f"t5smith {verb} {args[0] if named else '[RECIPE]'}",
         description=f"{spec.help} RECIPE is a preset or a .toml file; the defaults below are its settings.",
-        default=RecipeCommand(recipe),
+        default=spec.command(recipe),
     )
-    result = _function(spec.module, verb)(command.recipe)
+    recipe, more = command.asked
+    result = _function(spec.module, verb)(recipe, **more)
     if isinstance(result, Path):
         _print_folder(result, spec.kind, command.json)
     elif command.json:

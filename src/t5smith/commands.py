@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -45,6 +45,27 @@ class RecipeCommand:
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     json: Json = False
     """Make the last line on stdout one JSON object."""
+
+    @property
+    def asked(self) -> tuple[Recipe, dict[str, Any]]:
+        """The recipe, and what else the function takes."""
+        return self.recipe, {}
+
+
+@dataclass(frozen=True)
+class PrepareCommand(RecipeCommand):
+    """What `prepare` takes."""
+
+    strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Stop at the first record that cannot be read: --corpus.strict."""
+    verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Make nothing: read the whole store that is there and say whether it is as it was written."""
+
+    @property
+    def asked(self) -> tuple[Recipe, dict[str, Any]]:
+        """The recipe, and what else the function takes."""
+        recipe = self.recipe.replace(**{"corpus.strict": True}) if self.strict else self.recipe
+        return recipe, {"verify": True} if self.verify else {}
 
 
 @dataclass(frozen=True)
@@ -168,6 +189,22 @@ class BenchInputCommand:
 
 
 @dataclass(frozen=True)
+class BenchPrepareCommand:
+    """How fast text becomes a token store, beside the tokenizers library alone."""
+
+    input: tuple[str, ...] = ()
+    """Files, folders or globs; left out: the bundled text, repeated to 50 MB."""
+    tokenizer: Path | None = None
+    """Folder with a tokenizer.json; left out: 8,000 pieces are trained on the text."""
+    tasks: int = 0
+    """Tasks of prepare; 0: one for each core."""
+    repeats: int = 3
+    """How many times each; the medians count."""
+    json: Json = False
+    """Make the last line on stdout one JSON object."""
+
+
+@dataclass(frozen=True)
 class BenchTrainCommand:
     """How fast a T5 1.1 is trained on this device: whole steps on random tokens, without padding."""
 
@@ -199,7 +236,7 @@ class BenchTrainCommand:
 class BenchPart:
     """A part of `t5smith bench`: its flags, and the function behind it."""
 
-    command: type[BenchCorruptCommand] | type[BenchInputCommand] | type[BenchTrainCommand]
+    command: type[BenchCorruptCommand | BenchInputCommand | BenchPrepareCommand | BenchTrainCommand]
     module: str
     function: str
 
@@ -207,6 +244,7 @@ class BenchPart:
 BENCH_PARTS = {
     "corrupt": BenchPart(BenchCorruptCommand, "t5smith.bench.corrupt", "bench_corrupt"),
     "input": BenchPart(BenchInputCommand, "t5smith.bench.inputs", "bench_input"),
+    "prepare": BenchPart(BenchPrepareCommand, "t5smith.bench.preparing", "bench_prepare"),
     "train": BenchPart(BenchTrainCommand, "t5smith.bench.training", "bench_train"),
 }
 
@@ -218,12 +256,15 @@ class RecipeVerb:
     help: str
     module: str
     kind: str | None = None
+    command: type[RecipeCommand] = RecipeCommand
 
 
 RECIPE_VERBS = {
     "run": RecipeVerb("Do the whole job; what is finished and unchanged is not done again.", "t5smith.run"),
     "vocab": RecipeVerb("Train a tokenizer on the recipe's text.", "t5smith.vocab.train", "vocab"),
-    "prepare": RecipeVerb("Turn the recipe's text into a token store.", "t5smith.corpus.prepare", "store"),
+    "prepare": RecipeVerb(
+        "Turn the recipe's text into a token store.", "t5smith.corpus.prepare", "store", PrepareCommand
+    ),
     "train": RecipeVerb("Train the model on the token store.", "t5smith.train.loop", "checkpoint"),
     "evaluate": RecipeVerb(
         "Measure the trained model on held-out text.", "t5smith.evaluate.score", "evaluation"

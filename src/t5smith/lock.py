@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from t5smith.artefact import disk_errors
 from t5smith.errors import T5smithError
@@ -16,11 +16,12 @@ from t5smith.recipe import Recipe
 
 LOCK = ".lock"
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _held: set[Path] = set()
 
 
-def in_run_folder(stage: Callable[[Recipe], T]) -> Callable[[Recipe], T]:
+def in_run_folder(stage: Callable[Concatenate[Recipe, P], T]) -> Callable[Concatenate[Recipe, P], T]:
     """Make a stage the only one at work in its run folder, which is made if it is not there.
 
     Raises:
@@ -28,9 +29,9 @@ def in_run_folder(stage: Callable[[Recipe], T]) -> Callable[[Recipe], T]:
     """
 
     @functools.wraps(stage)
-    def alone(recipe: Recipe) -> T:
+    def alone(recipe: Recipe, *args: P.args, **kwargs: P.kwargs) -> T:
         with locked(recipe.folder):
-            return stage(recipe)
+            return stage(recipe, *args, **kwargs)
 
     return alone
 

@@ -38,12 +38,17 @@ class CorpusSettings(Settings):
     """Held-out text. Without it, held_out_fraction of the documents in `train` are held out."""
     held_out_fraction: Fraction = 0.01
     """Share of documents held out, chosen by a hash of their text; unused when `valid` is given."""
-    format: Literal["auto", "text", "jsonl"] = "auto"
-    """auto goes by the file name: .jsonl, .json and .ndjson are JSON lines, all else plain text."""
+    format: Literal["auto", "text", "jsonl", "csv", "parquet", "arrow", "warc"] = "auto"
+    """auto goes by the file name: .jsonl .json .ndjson, .csv .tsv, .parquet, .arrow, .warc .wet; all else is
+    plain text. Compressed files (.gz, .xz, .zst, .bz2) go by what stands before that."""
     document: Literal["block", "file", "line"] = "block"
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
-    text_field: str = "text"
-    """The field of a JSON line that holds the text."""
+    text_field: str = ""
+    """The field or column with the text. Left out: `text` or another usual name, or the only one of text."""
+    longest_document: Positive = 100_000_000
+    """Documents of more bytes are left out, and counted."""
+    strict: bool = False
+    """Stop at the first record that cannot be read, instead of leaving it out and counting it."""
 
 
 class VocabSettings(Settings):
@@ -68,6 +73,16 @@ class PrepareSettings(Settings):
 
     document_separator: Literal["eos", "none"] = "eos"
     """`</s>` after each document, or nothing as in T5's and mT5's own data."""
+    executor: Literal["local", "slurm", "ray"] = "local"
+    """Where the work is done: in processes on this machine, by a Slurm cluster, by Ray."""
+    tasks: NonNegative = 0
+    """Parts that the work is dealt out in; the store does not depend on it. 0: one for each core here."""
+    workers: NonNegative = 0
+    """Tasks at work at a time. 0: as many as there are cores here, or as the cluster gives."""
+    memory_gb: Positive = 2
+    """slurm, ray: memory that is asked for each task."""
+    slurm: Strings = ()
+    """slurm: options of sbatch, as partition=normal time=24:00:00 account=mine."""
 
 
 class ObjectiveSettings(Settings):

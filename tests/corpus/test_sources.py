@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +29,12 @@ from t5smith.corpus.sources import (
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
 
-SQUEEZE = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+SQUEEZE = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": zstandard.ZstdCompressor().compress,
+}
 
 
 def read(path: Path, **settings: object) -> list[tuple[str, int]]:
@@ -102,12 +108,17 @@ def test_json_lines(tmp_path: Path) -> None:
         ("a.txt", b"god\ndag bl\xe5\n", ":2", "invalid UTF-8: byte 0xe5 at position 7 of the line"),
         ("a.txt", "\ufeffhei".encode("utf-16-le"), ":1", "invalid UTF-8: byte 0xff at position 1"),
         ("a.jsonl", b'{"text": "\xff"}', ":1", "invalid UTF-8"),
-        ("a.jsonl", '{"text": "a"}\n{"text": "b"', ":2", "not JSON"),
+        ("a.jsonl", '\n{"text": "b"', ":2", "not JSON"),
         ("a.jsonl", "[" * 100_000, ":1", "not JSON"),
         ("a.jsonl", "\n[1]\n", ":2", "not a JSON object"),
-        ("a.jsonl", '{"body": "a"}', ":1", "no field 'text'. Set corpus.text_field"),
-        ("a.jsonl", '{"text": null}', ":1", "the field 'text' is NoneType, not text"),
-        ("a.jsonl", '{"text": ["a"]}', ":1", "the field 'text' is list, not text"),
+        (
+            "a.jsonl",
+            '{"a": "a", "b": "b"}',
+            ":1",
+            "2 fields hold text, and none is called 'text'. Set corpus.",
+        ),
+        ("a.jsonl", '{"text": null, "id": "a"}', ":1", "the field 'text' is not text"),
+        ("a.jsonl", '{"id": ["a"]}', ":1", "no field holds text"),
         ("a.jsonl", r'{"text": "\ud83d"}', ":1", "half of a surrogate pair"),
         ("a.txt.gz", gzip.compress(b"hei\n" * 9, mtime=0)[:-9], ":", "cut short or damaged"),
         ("a.txt.xz", lzma.compress(os.urandom(9_000).hex("\n").encode())[:-99], ":", "cut short or damaged"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from t5smith.artefact import building
 from t5smith.corpus.prepare import prepare
-from t5smith.corpus.store import Split, TokenStore, id_dtype
+from t5smith.corpus.store import Shards, Split, TokenStore, id_dtype
 from t5smith.errors import T5smithError
 from t5smith.recipe import Recipe
 from t5smith.vocab.train import build
@@ -86,28 +87,51 @@ def test_a_large_vocabulary_is_stored_in_four_bytes(recipe: MakeRecipe) -> None:
         Vocabulary(build(pieces).to_str()).save(work)
     tokens = TokenStore.open(prepare(settings)).train.tokens
     assert tokens.dtype == np.uint32
-    assert tokens.max() > 70_000
+    assert max(tokens.tolist()) > 70_000
 
 
 def test_tokens_are_mapped_and_cannot_be_written(recipe: MakeRecipe) -> None:
     store = TokenStore.open(prepare(recipe()))
-    assert isinstance(store.train.tokens, np.memmap)
-    for array in (store.train.tokens, store.valid.ends):
-        with pytest.raises(ValueError, match="read-only"):
-            array[0] = 1
+    assert isinstance(store.valid.ends, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        store.valid.ends[0] = 1
+    with pytest.raises(TypeError):
+        store.train.tokens[0] = 1
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6), length=st.integers(1, 20), data=st.data())
+def test_shards_are_one_row(
+    sizes: list[int], length: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    flat = np.arange(100, 100 + sum(sizes), dtype="<u2")
+    files = []
+    for number, (size, end) in enumerate(zip(sizes, np.cumsum(sizes), strict=True)):
+        flat[end - size : end].tofile(folder / str(number))
+        files.append((str(folder / str(number)), size))
+    shards = pickle.loads(pickle.dumps(Shards(files, np.dtype("<u2"))))
+    assert (len(shards), shards.tolist(), np.asarray(shards).tolist()) == (len(flat), *[flat.tolist()] * 2)
+    start, stop = (data.draw(st.integers(-3, len(flat) + 3)) for _ in range(2))
+    assert shards[start:stop].tolist() == flat[start:stop].tolist()
+    whole = Split("train", flat, np.array([len(flat)]), 0)
+    sharded = Split("train", shards, np.array([len(flat)]), 0)
+    if length <= len(flat):
+        starts = np.array(data.draw(st.lists(st.integers(0, len(flat) - length))), np.int64)
+        assert sharded.windows_at(starts, length).tolist() == whole.windows_at(starts, length).tolist()
+    assert sharded.counts(200).tolist() == whole.counts(200).tolist()
 
 
 def test_a_damaged_store_is_refused(recipe: MakeRecipe) -> None:
     folder = prepare(recipe())
-    ids = folder / "train.ids.bin"
+    ids = folder / "train" / "00000-00000.bin"
     data = bytearray(ids.read_bytes())
     data[3] ^= 1
     ids.write_bytes(data)
-    with pytest.raises(T5smithError, match=r"train.ids.bin: not the file that was written"):
+    with pytest.raises(T5smithError, match=r"00000-00000.bin: not the file that was written"):
         TokenStore.open(folder)
     TokenStore.open(folder, check_hashes=False)
     ids.write_bytes(data[:-2])
-    with pytest.raises(T5smithError, match=r"train.ids.bin: not the file that was written"):
+    with pytest.raises(T5smithError, match=r"00000-00000.bin: not the file that was written"):
         TokenStore.open(folder, check_hashes=False)
 
 

@@ -131,9 +131,9 @@ def test_batches_made_by_processes_are_the_same(prepared):
 def test_a_split_on_disk_goes_to_another_process_by_name(prepared):
     one = TokenStore.open(prepared / "store").train
     sent = pickle.dumps(one)
-    assert len(sent) < one.tokens.nbytes / 2 + one.ends.nbytes + 1_000
+    assert len(sent) < 2 * len(one.tokens) / 2
     again = pickle.loads(sent)
-    assert isinstance(again.tokens, np.memmap)
+    assert isinstance(again.ends, np.memmap)
     np.testing.assert_array_equal(again.tokens, one.tokens)
     np.testing.assert_array_equal(again.ends, one.ends)
     assert again.corpora == one.corpora

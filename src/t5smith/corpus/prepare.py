@@ -1,203 +1,263 @@
-"""From text and a vocabulary to the token store: the ids of every document in a row, and their counts."""
+"""From text and a vocabulary to the token store: the ids of every document in a row, and their counts.
+
+The text is read block by block (:mod:`t5smith.corpus.plan`) by tasks that write a shard for each. What is
+finished stays, however a run ends, and is not done again.
+"""
 
 from __future__ import annotations
 
 import io
+import json
+import os
+import shutil
 import time
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from t5smith import artefact
-from t5smith.corpus.files import corpora, resolve
-from t5smith.corpus.sources import Document, inputs, labelled_documents
-from t5smith.corpus.store import id_dtype
+from t5smith.corpus.faults import Faults
+from t5smith.corpus.plan import Plan, Unit
+from t5smith.corpus.shards import COUNTS, SPLITS, Folders
+from t5smith.corpus.sources import inputs
+from t5smith.corpus.store import check
+from t5smith.corpus.tasks import Progress, Task
 from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
-from t5smith.progress import count, progress, say, warn
-from t5smith.recipe import Recipe
+from t5smith.progress import Bar, count, progress, say, warn
+from t5smith.recipe import Recipe, plain
 from t5smith.vocab.vocabulary import Vocabulary
 
-BATCH_CHARACTERS = 1 << 20
-"""Text tokenised at once: enough to keep all cores busy, little enough to hold."""
-BATCH_DOCUMENTS = 4_096
+FORMAT = 2
+"""Raised when the same text and settings would give another store than before."""
 MUCH_UNKNOWN = 0.001
 """A share of `<unk>` above this is worth a warning."""
-
-
-@dataclass
-class Writer:
-    """One split as it grows, with its counts."""
-
-    name: str
-    file: IO[bytes]
-    vocabulary: Vocabulary
-    separator: tuple[int, ...]
-    ends: array[int] = field(default_factory=lambda: array("q"))
-    tokens: int = 0
-    text_bytes: int = 0
-    unknown: int = 0
-    empty: int = 0
-    corpora: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
-
-    def add(self, corpus: str, documents: list[Document]) -> None:
-        """Tokenise documents and write their ids; one that has none is counted and left out."""
-        before = len(self.ends), self.tokens, self.text_bytes
-        self._add(documents)
-        counts = self.corpora.setdefault(corpus, {"documents": 0, "tokens": 0, "text_bytes": 0})
-        after = len(self.ends), self.tokens, self.text_bytes
-        for name, old, new in zip(counts, before, after, strict=True):
-            counts[name] += new - old
-
-    def _add(self, documents: list[Document]) -> None:
-        dtype = id_dtype(self.vocabulary.size)
-        for document, ids in zip(
-            documents, self.vocabulary.encode_batch([d.text for d in documents]), strict=True
-        ):
-            if not ids:
-                self.empty += 1
-                continue
-            row = np.array((*ids, *self.separator), dtype)
-            self.file.write(row.tobytes())
-            self.tokens += len(row)
-            self.ends.append(self.tokens)
-            self.text_bytes += document.bytes
-            self.unknown += int(np.count_nonzero(row == self.vocabulary.unk_id))
-
-    def facts(self) -> dict[str, Any]:
-        """The counts, for the manifest."""
-        documents = len(self.ends)
-        separators = documents * len(self.separator)
-        text_tokens = self.tokens - separators
-        return {
-            "documents": documents,
-            "tokens": self.tokens,
-            "separators": separators,
-            "text_bytes": self.text_bytes,
-            "unknown": self.unknown,
-            "unknown_rate": self.unknown / text_tokens,
-            "empty_documents": self.empty,
-            "bytes_per_token": self.text_bytes / text_tokens,
-            **({} if "" in self.corpora else {"corpora": self.corpora}),
-        }
+LITTLE = 4 << 20
+"""Files of fewer bytes in all are not worth starting processes for."""
 
 
 @in_run_folder
-def prepare(recipe: Recipe) -> Path:
+def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     """Tokenise a recipe's text; the folder of the store. Nothing is done if it is there already.
 
+    Args:
+      recipe: names the text and the run folder, in which there must be a vocabulary.
+      verify: make nothing, but read the whole store that is there and check it.
+
     Raises:
-      T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk.
+      T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
+        `verify`: no store, or one that is not as it was written.
     """
     folder = recipe.folder / "store"
+    if verify:
+        check(folder)
+        return folder
+    folders = Folders.of(folder)
     vocab_folder = recipe.folder / "vocab"
     vocab_files = artefact.read_manifest(vocab_folder, "vocab").files
     made_from = {
+        "format": FORMAT,
         "vocab": vocab_files["tokenizer.json"]["sha256"],
         "corpus": inputs(recipe.corpus),
-        "prepare": recipe.prepare.model_dump(),
+        "prepare": {"document_separator": recipe.prepare.document_separator},
     }
-    if found := artefact.find_current(folder, "store", artefact.fingerprint(made_from)):
+    key = artefact.fingerprint(made_from)
+    if found := artefact.find_current(folder, "store", key):
+        shutil.rmtree(folders.notes, ignore_errors=True)
         say(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
     vocabulary = Vocabulary.load(vocab_folder)
-    facts: dict[str, Any] = {"vocab_size": vocabulary.size}
-    with artefact.building(folder, "store", made_from, facts) as work:
-        for writer in _write(recipe, vocabulary, work):
-            with (work / f"{writer.name}.ends.npy").open("wb") as file:
-                file.write(_npy(writer.ends))
-            facts[writer.name] = writer.facts()
-            _tell(facts[writer.name], writer.name)
+    with artefact.disk_errors(folder):
+        plan = _plan(recipe, folders, key, vocab_folder)
+        _run(recipe, folders, plan)
+        _finish(recipe, folders, plan, vocabulary, made_from)
+        artefact.swap_in(folders.store, folder)
+        shutil.rmtree(folders.notes)
     return folder
 
 
-def _write(recipe: Recipe, vocabulary: Vocabulary, work: Path) -> list[Writer]:
-    separator = (vocabulary.eos_id,) if recipe.prepare.document_separator == "eos" else ()
-    files = resolve(recipe.corpus.train, "corpus.train")
-    if recipe.corpus.valid:
-        files = files + resolve(recipe.corpus.valid, "corpus.valid")
-    size = sum(path.stat().st_size for path in files)
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress("prepare", size, "bytes"))
-        writers = {
-            name: Writer(
-                name, stack.enter_context((work / f"{name}.ids.bin").open("wb")), vocabulary, separator
-            )
-            for name in ("train", "valid")
-        }
-        start = time.monotonic()
-        for name, corpus, batch in batches(labelled_documents(recipe.corpus, bar.advance), corpus_of(recipe)):
-            writers[name].add(corpus, batch)
-            text_bytes = sum(writer.text_bytes for writer in writers.values())
-            bar.advance(
-                0,
-                documents=count(sum(len(writer.ends) for writer in writers.values())),
-                tokens=count(sum(writer.tokens for writer in writers.values())),
-                rate=f"{text_bytes / 1e6 / (time.monotonic() - start):.1f} MB/s",
-            )
-    for name, writer in writers.items():
-        if not writer.tokens:
-            raise _empty(recipe, name, writer.empty)
-    for name in corpora(recipe.corpus.train, "corpus.train"):
-        if not writers["train"].corpora.get(name, {}).get("tokens"):
-            raise T5smithError(f"the corpus {name!r} has no text to train on", where="corpus.train")
-    return list(writers.values())
+def _plan(recipe: Recipe, folders: Folders, key: str, vocab: Path) -> Plan:
+    """The plan of a run that was begun, or a new one in empty folders."""
+    job = folders.notes / "job.json"
+    if job.is_file() and json.loads(job.read_text(encoding="utf-8"))["key"] == key:
+        shutil.rmtree(folders.notes / "failures", ignore_errors=True)
+        shutil.rmtree(folders.notes / "progress", ignore_errors=True)
+        folders.make()
+        plan = Plan.read(folders.notes / "plan.json")
+    else:
+        shutil.rmtree(folders.store, ignore_errors=True)
+        shutil.rmtree(folders.notes, ignore_errors=True)
+        plan = Plan.create(recipe.corpus)
+        folders.make()
+        artefact.write_atomically(folders.notes / "plan.json", plan.to_json())
+    tree = {
+        "key": key,
+        "recipe": plain(recipe),
+        "vocab": str(vocab.absolute()),
+        "store": str(folders.store.absolute()),
+    }
+    artefact.write_atomically(job, json.dumps(tree, ensure_ascii=False))
+    return plan
 
 
-def _empty(recipe: Recipe, name: str, skipped: int) -> T5smithError:
-    if name == "valid" and not recipe.corpus.valid:
-        return T5smithError(
-            "no document fell to the held-out split",
-            where="corpus.held_out_fraction",
-            fix="raise it, name files in corpus.valid, or make documents smaller (corpus.document)",
+def _run(recipe: Recipe, folders: Folders, plan: Plan) -> None:
+    settings = recipe.prepare
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    size = sum(unit.bytes for unit in plan.units)
+    tasks = settings.tasks or (cores if size >= LITTLE or settings.executor != "local" else 1)
+    with progress("prepare", _to_read(plan, tasks), "bytes") as bar:
+        show = _Show(folders, bar)
+        if settings.executor == "local" and (tasks == 1 or size < LITTLE):
+            for rank in range(tasks):
+                Task.load(folders.notes, tasks, rank, lambda told, rank=rank: show.of(rank, told)).run()
+            return
+        from t5smith.corpus.executors import run_tasks
+
+        run_tasks(recipe, folders.notes.absolute(), tasks, min(tasks, settings.workers or cores), show.look)
+        show.look()
+
+
+def _to_read(plan: Plan, tasks: int) -> int:
+    """Bytes that all tasks read together; some files are read by several."""
+    return sum(
+        work.unit.bytes // (work.unit.blocks or 1) for rank in range(tasks) for work in plan.work(tasks, rank)
+    )
+
+
+@dataclass
+class _Show:
+    """The progress of all tasks in one bar."""
+
+    folders: Folders
+    bar: Bar
+    start: float = field(default_factory=time.monotonic)
+    tasks: dict[str, Progress] = field(default_factory=dict[str, Progress])
+
+    def of(self, rank: int, told: Progress) -> None:
+        """One that works in this process."""
+        self.tasks[f"{rank:05d}"] = told
+        self._show()
+
+    def look(self) -> None:
+        """Those that work elsewhere, by what they wrote."""
+        for file in (self.folders.notes / "progress").iterdir():
+            if file.suffix != ".part":
+                self.tasks[file.name] = Progress(**json.loads(file.read_text()))
+        self._show()
+
+    def _show(self) -> None:
+        every = self.tasks.values()
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        self.bar.advance(
+            sum(task.read for task in every) - self.bar.done,
+            documents=count(sum(task.documents for task in every)),
+            tokens=count(sum(task.tokens for task in every)),
+            rate=f"{sum(task.text_bytes for task in every) / 1e6 / seconds:.1f} MB/s",
         )
-    what = f"the {name} split has no text" + (f" ({skipped:,} empty documents)" if skipped else "")
-    return T5smithError(what, where=f"corpus.{name}", fix="name files with text in them")
 
 
-def corpus_of(recipe: Recipe) -> dict[str, str]:
-    """The name of the corpus that each file is of."""
-    both = (recipe.corpus.train, "corpus.train"), (recipe.corpus.valid, "corpus.valid")
+def _finish(
+    recipe: Recipe, folders: Folders, plan: Plan, vocabulary: Vocabulary, made_from: Mapping[str, Any]
+) -> None:
+    """From shards to a store: what is known of them all, where documents end, the manifest."""
+    for leftover in folders.store.rglob("*.part"):
+        leftover.unlink()
+    faults = Faults()
+    totals = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
+    by_corpus: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
+    shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+    known: dict[str, dict[str, Any]] = {}
+    for unit, name in _shards(folders, plan):
+        note = json.loads(folders.note(name).read_text(encoding="utf-8"))
+        faults.merge(note["faults"])
+        for split in SPLITS:
+            own = note[split]
+            if not unit.split or unit.split == split:
+                corpus = by_corpus[split].setdefault(unit.corpus, dict.fromkeys(COUNTS[:3], 0))
+                for what in corpus:
+                    corpus[what] += own[what]
+            for what in COUNTS:
+                totals[split][what] += own[what]
+            if own["tokens"]:
+                shards[split].append((f"{name}.bin", own["tokens"]))
+                known[f"{split}/{name}.bin"] = {"bytes": own["bytes"], "sha256": own["sha256"]}
+    _refuse_empty(recipe, totals, by_corpus["train"])
+    separator = recipe.prepare.document_separator == "eos"
+    facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts()}
+    for split in SPLITS:
+        _write_ends(folders, split, totals[split]["documents"], shards[split])
+        facts[split] = _facts(totals[split], by_corpus[split], separator)
+        _tell(facts[split], split)
+    faults.tell()
+    table = json.dumps(shards, ensure_ascii=False, separators=(",", ":"))
+    artefact.write_atomically(folders.store / "shards.json", table)
+    artefact.seal(folders.store, "store", made_from, facts, known)
+
+
+def _shards(folders: Folders, plan: Plan) -> Iterator[tuple[Unit, str]]:
+    for unit in plan.units:
+        blocks = unit.blocks if unit.blocks is not None else int(folders.end(unit.number).read_text())
+        for block in range(blocks):
+            yield unit, unit.shard(block)
+
+
+def _write_ends(folders: Folders, split: str, documents: int, shards: list[tuple[str, int]]) -> None:
+    """int64 (documents,): where each document ends, as one file of numpy's."""
+    # Made in memory: numpy's own writer does not say why a disk refused.
+    header = io.BytesIO()
+    described = {"descr": "<i8", "fortran_order": False, "shape": (documents,)}
+    np.lib.format.write_array_header_1_0(header, described)
+    tokens = 0
+    with (folders.store / f"{split}.ends.npy").open("wb") as file:
+        file.write(header.getvalue())
+        for name, size in shards:
+            lengths = np.frombuffer(
+                folders.lengths(split, name.removesuffix(".bin")).read_bytes(), np.dtype(np.uint32)
+            )
+            file.write((np.cumsum(lengths, dtype=np.int64) + tokens).astype("<i8").tobytes())
+            tokens += size
+
+
+def _facts(
+    totals: Mapping[str, int], by_corpus: Mapping[str, Mapping[str, int]], separator: bool
+) -> dict[str, Any]:
+    """The counts of a split, for the manifest."""
+    separators = totals["documents"] if separator else 0
+    text_tokens = totals["tokens"] - separators
     return {
-        str(file): name
-        for patterns, field in both
-        if patterns
-        for name, files in corpora(patterns, field).items()
-        for file in files
+        "documents": totals["documents"],
+        "tokens": totals["tokens"],
+        "separators": separators,
+        "text_bytes": totals["text_bytes"],
+        "unknown": totals["unknown"],
+        "unknown_rate": totals["unknown"] / text_tokens,
+        "empty_documents": totals["empty"],
+        "bytes_per_token": totals["text_bytes"] / text_tokens,
+        **({} if "" in by_corpus else {"corpora": {name: dict(own) for name, own in by_corpus.items()}}),
     }
 
 
-def batches(
-    labelled: Iterable[tuple[str, Document]], corpus_of: Mapping[str, str]
-) -> Iterator[tuple[str, str, list[Document]]]:
-    """Documents of one split and corpus, in order, gathered until there is enough text for all cores."""
-    held: dict[str, list[Document]] = {}
-    held_characters: dict[str, int] = {}
-    current = ""
-    for name, document in labelled:
-        corpus = corpus_of[document.file]
-        if corpus != current:
-            # Corpora lie one after the other in the store.
-            yield from ((split, current, documents) for split, documents in held.items())
-            held, held_characters, current = {}, {}, corpus
-        held.setdefault(name, []).append(document)
-        held_characters[name] = held_characters.get(name, 0) + len(document.text)
-        if held_characters[name] >= BATCH_CHARACTERS or len(held[name]) >= BATCH_DOCUMENTS:
-            yield name, corpus, held.pop(name)
-            del held_characters[name]
-    yield from ((split, current, documents) for split, documents in held.items())
-
-
-def _npy(ends: array[int]) -> bytes:
-    """The file's bytes, made in memory: numpy's own writer does not say why a disk refused."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.frombuffer(ends, np.int64))
-    return buffer.getvalue()
+def _refuse_empty(
+    recipe: Recipe, totals: Mapping[str, Mapping[str, int]], train: Mapping[str, Mapping[str, int]]
+) -> None:
+    for name in SPLITS:
+        if totals[name]["tokens"]:
+            continue
+        if name == "valid" and not recipe.corpus.valid:
+            raise T5smithError(
+                "no document fell to the held-out split",
+                where="corpus.held_out_fraction",
+                fix="raise it, name files in corpus.valid, or make documents smaller (corpus.document)",
+            )
+        skipped = totals[name]["empty"]
+        what = f"the {name} split has no text" + (f" ({skipped:,} empty documents)" if skipped else "")
+        raise T5smithError(what, where=f"corpus.{name}", fix="name files with text in them")
+    for name, counts in train.items():
+        if not counts["tokens"]:
+            raise T5smithError(f"the corpus {name!r} has no text to train on", where="corpus.train")
 
 
 def _tell(facts: dict[str, Any], name: str) -> None:

@@ -1,27 +1,23 @@
-"""From names in a recipe to documents, one after another, without holding a file in memory.
+"""From the files of a recipe to documents, one after another, without holding a file in memory.
 
-A source is a file, a folder, a glob or `bundled:PATTERN`; a file is plain text or JSON lines, as it is or
-compressed with gzip, xz or bzip2. Whatever cannot be read is refused with its file and line.
+A file is plain text, JSON lines, a table (CSV, Parquet, Arrow) or a web archive, and may be compressed with
+gzip, xz, zstd or bzip2. What cannot be read is counted with its file and line, or refused.
 """
 
 from __future__ import annotations
 
-import bz2
-import contextlib
-import gzip
 import hashlib
-import io
-import json
-import lzma
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 from t5smith.artefact import file_hash
+from t5smith.corpus import tables
+from t5smith.corpus.document import WHOLE, Document, Part
+from t5smith.corpus.faults import Faults, FileFaults
 from t5smith.corpus.files import corpora, resolve
-from t5smith.errors import T5smithError
+from t5smith.corpus.lines import Lines, Placed, json_lines, text_blocks, text_file, text_lines
+from t5smith.corpus.opening import compression, opened, reading
 from t5smith.recipe import CorpusSettings, Recipe
 
 HASHED_BYTES = 64 << 20
@@ -29,169 +25,110 @@ HASHED_BYTES = 64 << 20
 TOLD_BYTES = 1 << 16
 """Progress is told about as often as this many bytes were read."""
 
-_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".xz": lzma.LZMAFile,
-    ".bz2": bz2.BZ2File,
+_FORMATS = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".warc": "warc",
+    ".wet": "warc",
 }
-_JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
-_BOM = b"\xef\xbb\xbf"
 
 SplitName = Literal["train", "valid"]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One document: its text and where it begins."""
+def format_of(corpus: CorpusSettings, name: str) -> str:
+    """How a file is read: `text`, `jsonl`, `csv`, `parquet`, `arrow` or `warc`."""
+    if corpus.format != "auto":
+        return corpus.format
+    name = name.lower()
+    name = name.removesuffix(compression(name))
+    return next((kind for ending, kind in _FORMATS.items() if name.endswith(ending)), "text")
 
-    text: str
-    file: str
-    line: int
 
-    @property
-    def bytes(self) -> int:
-        """Length of the text in UTF-8."""
-        return len(self.text.encode())
+def splits_anywhere(corpus: CorpusSettings, name: str) -> bool:
+    """Whether reading may begin at any byte: the file is plain, and lines show where a document begins."""
+    kind = format_of(corpus, name)
+    return not compression(name) and (kind == "jsonl" or (kind == "text" and corpus.document != "file"))
 
 
 def documents(
-    corpus: CorpusSettings, files: Iterable[Path], on_bytes: Callable[[int], Any] | None = None
+    corpus: CorpusSettings,
+    files: Iterable[Path],
+    on_bytes: Callable[[int], Any] | None = None,
+    faults: Faults | None = None,
 ) -> Iterator[Document]:
     """The documents of files, in order.
 
     Args:
-      corpus: says what a document is and which field of a JSON line holds it.
+      corpus: says what a document is and which field holds it.
       files: as `resolve` gives them.
       on_bytes: told how many more bytes of the files were read, as they lie on disk, for progress.
+      faults: where records that cannot be used are counted.
 
     Raises:
-      T5smithError: with `file:line`: not there, not readable, not UTF-8, a damaged archive, broken JSON,
-        a field that is missing or not text.
+      T5smithError: with `file:line`: not there, not readable, nothing in it is of use, or, if
+        `corpus.strict`, the first record that is not.
     """
+    faults = faults or Faults(corpus.strict)
     for path in files:
-        with _reading(path) as (raw, stream):
-            lines = _Lines(path, stream)
-            read = 0
-            for document in (_json_documents if _is_json(corpus, path) else _text_documents)(corpus, lines):
-                if on_bytes and (place := raw.tell()) - read >= TOLD_BYTES:
-                    on_bytes(place - read)
-                    read = place
+        for _, document in placed_documents(corpus, str(path), WHOLE, faults, on_bytes):
+            if document is not None:
                 yield document
-            if on_bytes:
-                on_bytes(raw.tell() - read)
 
 
-def _is_json(corpus: CorpusSettings, path: Path) -> bool:
-    name = path.name.lower()
-    for ending in _OPENERS:
-        name = name.removesuffix(ending)
-    return corpus.format == "jsonl" or (corpus.format == "auto" and name.endswith(_JSON_ENDINGS))
+def placed_documents(
+    corpus: CorpusSettings,
+    name: str,
+    part: Part,
+    faults: Faults,
+    on_bytes: Callable[[int], Any] | None = None,
+) -> Iterator[Placed]:
+    """The documents of a part of a file, with their places; also places whose documents are not asked for."""
+    own = FileFaults(faults, begins=not part.start and not part.turn)
+    with reading(name) as (raw, stream):
+        read = part.start
+        for placed in _placed(corpus, name, stream, part, own):
+            own.good += placed[1] is not None
+            if on_bytes and (place := raw.tell()) - read >= TOLD_BYTES:
+                on_bytes(place - read)
+                read = place
+            yield placed
+        if on_bytes:
+            on_bytes(max(raw.tell() - read, 0))
+    own.end()
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Generator[tuple[IO[bytes], IO[bytes]]]:
-    """The file as it lies on disk and the text in it; what the system refuses becomes one clear line."""
-    opener = _OPENERS.get(path.suffix.lower())
-    try:
-        with path.open("rb") as raw:
-            yield raw, io.BufferedReader(opener(raw)) if opener else raw
-    except FileNotFoundError:
-        raise T5smithError("there is no such file", where=path) from None
-    except PermissionError:
-        raise T5smithError(
-            "no permission to read", where=path, fix="change its mode, or run as its owner"
-        ) from None
-    except IsADirectoryError:
-        raise T5smithError("this is a folder", where=path, expected="a file") from None
+def _placed(
+    corpus: CorpusSettings, name: str, stream: IO[bytes], part: Part, faults: FileFaults
+) -> Iterator[Placed]:
+    kind = format_of(corpus, name)
+    if kind == "parquet":
+        return tables.parquet_rows(name, stream, corpus, part, faults)
+    if kind == "arrow":
+        return tables.arrow_rows(name, stream, corpus, part, faults)
+    if kind == "warc":
+        return tables.webarchive(name, stream, part, faults)
+    lines = Lines(name, stream, part, faults, corpus.longest_document)
+    if kind == "jsonl":
+        return json_lines(lines, corpus)
+    if kind == "csv":
+        return tables.csv_rows(lines, corpus)
+    return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
 
 
-class _Lines:
-    """The lines of a file as text, without their ends; `number` is that of the line read last, from 1."""
+def file_bytes(file: Path) -> int:
+    """Bytes of a file as it lies on disk.
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
-        self.path, self.stream, self.number = path, stream, 0
-
-    @property
-    def here(self) -> str:
-        return f"{self.path}:{self.number}"
-
-    def __iter__(self) -> Iterator[str]:
-        try:
-            for raw in self.stream:
-                self.number += 1
-                raw = raw.removeprefix(_BOM) if self.number == 1 else raw
-                yield self._decode(raw.rstrip(b"\r\n"))
-        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-            self._damaged(error)
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            self._damaged(error)  # bz2 says so with an OSError that has no number
-
-    def _damaged(self, error: Exception) -> None:
-        fix = "fetch or compress the file again"
-        what = f"the archive is cut short or damaged ({error})"
-        raise T5smithError(what, where=f"{self.path}:{self.number + 1}", fix=fix) from None
-
-    def _decode(self, raw: bytes) -> str:
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            what = f"invalid UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line"
-            fix = "save the text as UTF-8 (`iconv -f latin1 -t utf-8` if it is Latin-1)"
-            raise T5smithError(what, where=self.here, expected="text in UTF-8", fix=fix) from None
-
-
-def _text_documents(corpus: CorpusSettings, lines: _Lines) -> Iterator[Document]:
-    held: list[str] = []
-    first = 1
-    name = str(lines.path)
-    for line in lines:
-        blank = not line or line.isspace()
-        if held and (corpus.document == "line" or (corpus.document == "block" and blank)):
-            yield Document("\n".join(held), name, first)
-            held = []
-        if not held:
-            first = lines.number
-        if not blank or (held and corpus.document == "file"):
-            held.append(line)
-    if held:
-        yield Document("\n".join(held).rstrip("\n"), name, first)
-
-
-def _json_documents(corpus: CorpusSettings, lines: _Lines) -> Iterator[Document]:
-    field = corpus.text_field
-    for line in lines:
-        if not line or line.isspace():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            fix = 'write one JSON object a line, or set corpus.format = "text"'
-            raise T5smithError(
-                f"not JSON ({error})", where=lines.here, expected="a JSON object", fix=fix
-            ) from None
-        if not isinstance(row, dict):
-            raise T5smithError("not a JSON object", where=lines.here, expected=f'{{"{field}": "…"}}')
-        row = cast(dict[str, Any], row)
-        text = row.get(field)
-        if not isinstance(text, str):
-            what = (
-                f"the field {field!r} is {type(text).__name__}, not text"
-                if field in row
-                else f"no field {field!r}"
-            )
-            fields = ", ".join(map(repr, row)) or "none"
-            fix = f"set corpus.text_field to the field with the text; this line has {fields}"
-            raise T5smithError(what, where=lines.here, fix=fix)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            fix = r"mend the \ud800-style escape"
-            raise T5smithError(
-                "half of a surrogate pair", where=lines.here, expected="whole characters", fix=fix
-            ) from None
-        yield Document(text, str(lines.path), lines.number)
+    Raises:
+      T5smithError: it is not there, or may not be read.
+    """
+    with opened(str(file)):
+        return file.stat().st_size
 
 
 def fingerprint_files(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -201,7 +138,7 @@ def fingerprint_files(files: Iterable[Path]) -> list[dict[str, Any]]:
     """
     prints: list[dict[str, Any]] = []
     for path in files:
-        with _reading(path):
+        with opened(str(path)):
             status = path.stat()
             print_: dict[str, Any] = {"name": path.name, "bytes": status.st_size}
             if status.st_size <= HASHED_BYTES:
@@ -225,6 +162,7 @@ def inputs(corpus: CorpusSettings) -> dict[str, Any]:
         "format": corpus.format,
         "document": corpus.document,
         "text_field": corpus.text_field,
+        "longest_document": corpus.longest_document,
     }
     names = {name: len(files) for name, files in corpora(corpus.train, "corpus.train").items() if name}
     if names:
@@ -237,25 +175,33 @@ def inputs(corpus: CorpusSettings) -> dict[str, Any]:
 
 
 def labelled_documents(
-    corpus: CorpusSettings, on_bytes: Callable[[int], Any] | None = None, only: SplitName | None = None
+    corpus: CorpusSettings,
+    on_bytes: Callable[[int], Any] | None = None,
+    only: SplitName | None = None,
+    faults: Faults | None = None,
 ) -> Iterator[tuple[SplitName, Document]]:
     """Every document with its split, each file read once; `only` leaves out files of the other split."""
     if corpus.valid:
         if only != "valid":
-            for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes):
+            for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, faults):
                 yield "train", document
         if only != "train":
-            for document in documents(corpus, resolve(corpus.valid, "corpus.valid"), on_bytes):
+            for document in documents(corpus, resolve(corpus.valid, "corpus.valid"), on_bytes, faults):
                 yield "valid", document
         return
-    for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes):
+    for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, faults):
         yield ("valid" if is_held_out(document.text, corpus.held_out_fraction) else "train"), document
 
 
 def split_documents(
-    recipe: Recipe, split: SplitName, on_bytes: Callable[[int], Any] | None = None
+    recipe: Recipe,
+    split: SplitName,
+    on_bytes: Callable[[int], Any] | None = None,
+    faults: Faults | None = None,
 ) -> Iterator[Document]:
     """The documents of one split: the files given for it, or those the hash puts there."""
     return (
-        document for name, document in labelled_documents(recipe.corpus, on_bytes, split) if name == split
+        document
+        for name, document in labelled_documents(recipe.corpus, on_bytes, split, faults)
+        if name == split
     )

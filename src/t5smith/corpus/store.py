@@ -1,11 +1,13 @@
 """The token store: each split of the text as one long row of ids, read as windows of any length.
 
-The ids lie flat on disk and are mapped, not loaded: however large the store, opening it takes no memory.
+The ids lie flat on disk, in shards, and are mapped, not loaded: however large the store, opening it takes no
+memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from numpy.typing import NDArray
 
 from t5smith.artefact import read_manifest
 from t5smith.errors import T5smithError
+from t5smith.progress import say
 
 _COUNTED_AT_ONCE = 1 << 24
+_AGAIN = "delete it and make it again with `t5smith prepare`"
 
 
 def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
@@ -38,20 +42,74 @@ class Corpus:
         return self.stop - self.start
 
 
+class Shards:
+    """Ids in several files, as one row. Slices and windows are copies.
+
+    Attributes:
+      files: the files and how many ids each has.
+      dtype: of the ids.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, int]], dtype: np.dtype[np.unsignedinteger]) -> None:
+        self.files, self.dtype = tuple(files), dtype
+        self._starts = np.cumsum([0, *(size for _, size in self.files)])
+        # At once: a store that is made anew while this one is read moves away.
+        self._maps = [np.memmap(file, dtype, "r", shape=(size,)) for file, size in self.files]
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: the names of the files, not the text in them."""
+        return Shards, (self.files, self.dtype)
+
+    def __getitem__(self, place: slice) -> NDArray[np.unsignedinteger]:
+        start, stop, _ = place.indices(len(self))
+        first = max(int(np.searchsorted(self._starts, start, "right")) - 1, 0)
+        parts: list[NDArray[np.unsignedinteger]] = [np.empty(0, self.dtype)]
+        while start < stop:
+            begin = int(self._starts[first])
+            end = min(stop, int(self._starts[first + 1]))
+            parts.append(self._maps[first][start - begin : end - begin])
+            start, first = max(start, end), first + 1
+        return np.concatenate(parts)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def tolist(self) -> list[int]:
+        """All ids."""
+        return self[:].tolist()
+
+    def windows_at(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int32]:
+        """(n,) -> int32 (n, length)."""
+        windows = np.empty((len(starts), length), np.int32)
+        first = np.searchsorted(self._starts, starts, "right") - 1
+        within = starts + length <= self._starts[first + 1]
+        for shard in np.unique(first[within]):
+            rows = np.flatnonzero(within & (first == shard))
+            places = (starts[rows] - self._starts[shard])[:, None] + np.arange(length)
+            windows[rows] = self._maps[int(shard)][places]
+        for row in np.flatnonzero(~within):
+            windows[row] = self[int(starts[row]) : int(starts[row]) + length]
+        return windows
+
+
 @dataclass(frozen=True)
 class Split:
     """The training or the held-out part of a store.
 
     Attributes:
       name: `train` or `valid`.
-      tokens: (tokens,), read-only; every id, the `</s>` between documents included.
+      tokens: (tokens,), read-only; every id, the `</s>` between documents included. An array, or a row of
+        shards that knows `len`, slices and `dtype`.
       ends: int64 (documents,); where each document ends in `tokens`, its `</s>` included.
       text_bytes: UTF-8 bytes of the raw text.
       corpora: the corpora it was made of, one after the other; without names there is one.
     """
 
     name: str
-    tokens: NDArray[np.unsignedinteger]
+    tokens: NDArray[np.unsignedinteger] | Shards
     ends: NDArray[np.int64]
     text_bytes: int
     corpora: tuple[Corpus, ...] = ()
@@ -61,11 +119,10 @@ class Split:
             object.__setattr__(self, "corpora", (Corpus(self.name, 0, len(self.tokens)),))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For another process: the name of the file, not the text in it."""
-        rest = (self.name, self.ends, self.text_bytes, self.corpora)
-        if isinstance(self.tokens, np.memmap):
-            return _reopened, (self.tokens.filename, self.tokens.dtype.str, *rest)
-        return Split, (self.name, self.tokens, *rest[1:])
+        """For another process: the name of the file of ends, not what is in it."""
+        file = self.ends.filename if isinstance(self.ends, np.memmap) else None
+        ends = self.ends if file is None else str(file)
+        return _split, (self.name, self.tokens, ends, self.text_bytes, self.corpora)
 
     def window_count(self, length: int) -> int:
         """How many whole windows of `length` tokens there are; what is left over at the end is not used.
@@ -98,6 +155,8 @@ class Split:
                 f"windows of {length} that begin at {starts.min()} to {starts.max()} "
                 f"do not lie within {len(self.tokens)} tokens"
             )
+        if isinstance(self.tokens, Shards):
+            return self.tokens.windows_at(starts, length)
         return self.tokens[starts[:, None] + np.arange(length)].astype(np.int32)
 
     def documents_open(self, starts: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
@@ -149,14 +208,50 @@ class TokenStore:
         """
         facts = read_manifest(folder, "store", check_hashes=check_hashes).facts
         dtype = id_dtype(facts["vocab_size"])
+        table = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
 
         def split(name: str) -> Split:
-            tokens = np.memmap(folder / f"{name}.ids.bin", dtype, "r")
-            ends = np.load(folder / f"{name}.ends.npy")
-            ends.flags.writeable = False
+            shards = [(str(folder / name / file), size) for file, size in table[name]]
+            tokens = Shards(shards, dtype)
+            ends = np.load(folder / f"{name}.ends.npy", "r")
             return Split(name, tokens, ends, facts[name]["text_bytes"], corpora_of(facts[name]))
 
         return cls(folder, split("train"), split("valid"))
+
+
+def _split(name: str, tokens: Any, ends: Any, *rest: Any) -> Split:
+    return Split(name, tokens, np.load(ends, "r") if isinstance(ends, str) else ends, *rest)
+
+
+def check(folder: Path) -> None:
+    """Read every file of a store: hashes, ids within the vocabulary, ends of documents.
+
+    Raises:
+      T5smithError: there is none, or something is not as it was written.
+    """
+    facts = read_manifest(folder, "store").facts
+    store = TokenStore.open(folder, check_hashes=False)
+    for split in (store.train, store.valid):
+        told = facts[split.name]
+        split.counts(facts["vocab_size"])
+        for start in range(0, len(split.ends), _COUNTED_AT_ONCE):
+            # The one before is among them, so that the first must be larger too.
+            ends = split.ends[max(start - 1, 0) : start + _COUNTED_AT_ONCE]
+            if ends[0] <= 0 or np.any(np.diff(ends) <= 0):
+                raise T5smithError("documents do not end one after the other", where=folder, fix=_AGAIN)
+        if (len(split.tokens), len(split.ends), int(split.ends[-1])) != (
+            told["tokens"],
+            told["documents"],
+            told["tokens"],
+        ):
+            raise T5smithError(f"the {split.name} split is not as long as told", where=folder, fix=_AGAIN)
+    shards = [
+        len(split.tokens.files) for split in (store.train, store.valid) if isinstance(split.tokens, Shards)
+    ]
+    say(
+        f"verify    {sum(shards)} shards, {len(store.train.tokens) + len(store.valid.tokens):,} tokens: "
+        f"as they were written"
+    )
 
 
 def corpora_of(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:
@@ -166,7 +261,3 @@ def corpora_of(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:
         begin = found[-1].stop if found else 0
         found.append(Corpus(name, begin, begin + one["tokens"]))
     return tuple(found)
-
-
-def _reopened(file: str, dtype: str, name: str, *rest: Any) -> Split:
-    return Split(name, np.memmap(file, dtype, "r"), *rest)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from t5smith import artefact
 from t5smith.corpus.sources import inputs, resolve, split_documents
@@ -27,7 +27,8 @@ from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, count, progress, say, warn
 from t5smith.recipe import SENTINELS, Recipe, VocabSettings
-from t5smith.vocab.vocabulary import EOS, PAD, SPACE, UNK, Vocabulary
+from t5smith.vocab.normalizers import SPACE, normalizer
+from t5smith.vocab.vocabulary import EOS, PAD, UNK, Vocabulary
 
 METHOD = 1
 """Raised when the same text and settings would give another vocabulary than before."""
@@ -133,15 +134,6 @@ def chunks(text: str) -> Iterator[str]:
         start = end
     if start < len(text):
         yield text[start:]
-
-
-def normalizer() -> normalizers.Normalizer:
-    """NFKC, white space to single spaces, none at the end. `▁` stands for a space, so it becomes one.
-
-    A leading space stays: it tells text after a sentinel that opens a word from text that does not.
-    """
-    spaces = normalizers.Replace(Regex(rf"[\s{SPACE}]+"), " ")
-    return normalizers.Sequence([normalizers.NFKC(), spaces, normalizers.Strip(left=False, right=True)])
 
 
 def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None = None) -> list[Scored]:

@@ -1,0 +1,103 @@
+"""What cannot be read of a corpus: counted, with its places, and refused where it is the rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from t5smith.errors import T5smithError
+from t5smith.progress import say, warn
+
+SHOWN = 10
+"""So many places are kept of all that there are."""
+TOLD = 3
+"""So many are shown."""
+HOPELESS = 20
+"""A file that begins with so many records that cannot be used is not what it was taken for."""
+
+
+@dataclass
+class Faults:
+    """Records that were left out.
+
+    Attributes:
+      strict: refuse the first one instead.
+      counts: how many, by what was wrong.
+      first: the first of them in full.
+    """
+
+    strict: bool = False
+    counts: Counter[str] = field(default_factory=Counter[str])
+    first: list[str] = field(default_factory=list[str])
+
+    def add(self, kind: str, error: T5smithError) -> None:
+        """Count one.
+
+        Args:
+          kind: what was wrong, in a word or two.
+          error: the same in full, with its place.
+
+        Raises:
+          T5smithError: it, if strict.
+        """
+        if self.strict:
+            raise error
+        self.counts[kind] += 1
+        if len(self.first) < SHOWN:
+            self.first.append(str(error))
+
+    def merge(self, facts: Mapping[str, Any]) -> None:
+        """Add those of another part, as :meth:`facts` gives them."""
+        self.counts.update(facts["counts"])
+        self.first = [*self.first, *facts["first"]][:SHOWN]
+
+    def tell(self) -> None:
+        """Warn of them, with some of their places."""
+        if total := self.counts.total():
+            kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.counts.most_common())
+            warn(f"{total:,} records were left out: {kinds}; the first:")
+            for error in self.first[:TOLD]:
+                say(f"  {error}")
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"counts": dict(sorted(self.counts.items())), "first": self.first}
+
+
+@dataclass
+class FileFaults:
+    """The same for one file from its beginning, which is refused if nothing in it can be used.
+
+    Attributes:
+      faults: where they are counted.
+      begins: whether reading begins at the file's beginning.
+    """
+
+    faults: Faults
+    begins: bool = True
+    good: int = 0
+    bad: int = 0
+    why: T5smithError | None = None
+
+    def add(self, kind: str, error: T5smithError) -> None:
+        """Count one.
+
+        Raises:
+          T5smithError: if strict, or if nothing else has come from the file yet.
+        """
+        self.bad += 1
+        self.why = self.why or error
+        if self.begins and not self.good and self.bad >= HOPELESS:
+            raise self.why
+        self.faults.add(kind, error)
+
+    def end(self) -> None:
+        """The file has been read.
+
+        Raises:
+          T5smithError: it gave nothing but faults.
+        """
+        if self.begins and self.why and not self.good:
+            raise self.why

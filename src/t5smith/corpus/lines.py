@@ -1,0 +1,262 @@
+"""Documents of text files and JSON lines: as they are or compressed, whole or from one byte to another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+from t5smith.corpus.columns import text_column
+from t5smith.corpus.document import Document, Part, lines_before
+from t5smith.corpus.faults import FileFaults
+from t5smith.corpus.opening import is_damage
+from t5smith.errors import T5smithError
+from t5smith.recipe import CorpusSettings
+
+_BOM = b"\xef\xbb\xbf"
+
+TOO_LONG = b""
+"""What a line comes as that is longer than a document may be."""
+
+Placed = tuple[int, Document | None]
+"""A place in the file, by which a block is known, and the document that begins there, if it is asked for."""
+
+
+class Lines:
+    """The lines of a file as text, without their ends.
+
+    Attributes:
+      number: of the line read last, counted from where reading began.
+      place: its first byte.
+      damaged: the archive ended before its time, and with it whatever was being read.
+    """
+
+    def __init__(self, name: str, stream: IO[bytes], part: Part, faults: FileFaults, longest: int) -> None:
+        self.name, self.stream, self.part, self.faults, self.longest = name, stream, part, faults, longest
+        self.number = 0
+        self.damaged = False
+        self.place = self.next = part.start
+        self._before: int | None = None
+        if part.start:
+            stream.seek(part.start - 1)
+            self.next += len(stream.readline()) - 1
+            # The line that was cut is not counted here, but among those before.
+            self._after = self.next
+        else:
+            self._after = 0
+
+    @property
+    def here(self) -> str:
+        """The line read last, as `file:line`."""
+        if self._before is None:
+            self._before = lines_before(self.name, self._after) if self._after else 0
+        return f"{self.name}:{self.number + self._before}"
+
+    @property
+    def last(self) -> int:
+        """The last byte read: the same for all who read to the end."""
+        return max(self.next - 1, 0)
+
+    def document(self, text: str, line: int) -> Document:
+        """A document that begins at a line."""
+        return Document(text, self.name, line, self._after)
+
+    def raw(self) -> Iterator[bytes]:
+        """Each line as it stands there, its end included; TOO_LONG for one that is."""
+        read = self.stream.readline
+        limit = self.longest + 1
+        try:
+            while line := read(limit):
+                self.number += 1
+                self.place, self.next = self.next, self.next + len(line)
+                if len(line) == limit and line[-1] != 10:
+                    self._pass_over(read, limit)
+                    yield TOO_LONG
+                    continue
+                yield line.removeprefix(_BOM) if self.number == 1 and not self._after else line
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            self.number += 1
+            self.damaged = True
+            if self.part.wants(self.part.block(self.next)):
+                what = f"the archive is cut short or damaged ({error or type(error).__name__})"
+                fix = "fetch or compress the file again"
+                self.faults.add("damaged archive", T5smithError(what, where=self.here, fix=fix))
+
+    def _pass_over(self, read: Any, limit: int) -> None:
+        while more := read(limit):
+            self.next += len(more)
+            if more[-1] == 10:
+                break
+
+    def decoded(self, raw: bytes) -> str | None:
+        """A line as text without its end, or None if it cannot be used, which is counted."""
+        if raw == TOO_LONG:
+            what = f"a line of {self.next - self.place:,} bytes is longer than a document may be"
+            self.faults.add("too long", _too_long(self, what))
+            return None
+        raw = raw.rstrip(b"\r\n")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            what = f"invalid UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line"
+            fix = "save the text as UTF-8 (`iconv -f latin1 -t utf-8` if it is Latin-1)"
+            self.faults.add(
+                "not UTF-8", T5smithError(what, where=self.here, expected="text in UTF-8", fix=fix)
+            )
+            return None
+
+
+def text_lines(lines: Lines) -> Iterator[Placed]:
+    """A document a line; blank ones are none."""
+    part = lines.part
+    for raw in lines.raw():
+        if part.stop is not None and lines.place >= part.stop:
+            return
+        if not part.wants(part.block(lines.place)):
+            yield lines.place, None
+        elif (text := lines.decoded(raw)) and not text.isspace():
+            yield lines.place, lines.document(text, lines.number)
+    yield lines.last, None
+
+
+def text_file(lines: Lines) -> Iterator[Placed]:
+    """The file as one document."""
+    held: list[str] = []
+    first, size = 1, 0
+    for raw in lines.raw():
+        text = lines.decoded(raw)
+        size += len(raw)
+        if text is None:
+            return
+        if size > lines.longest:
+            lines.faults.add("too long", _too_long(lines))
+            return
+        if held or (text and not text.isspace()):
+            first = first if held else lines.number
+            held.append(text)
+    if held and not lines.damaged:
+        yield 0, lines.document("\n".join(held).rstrip("\n"), first)
+
+
+def text_blocks(lines: Lines) -> Iterator[Placed]:
+    """A document is what stands between blank lines. Its place is that of the blank line before it."""
+    part = lines.part
+    held: list[str] = []
+    place, first, size = part.start, 1, 0
+    # Reading from the middle, what comes before the first blank line is another's.
+    ours = not part.start and part.wants(0)
+    broken = False
+    for raw in lines.raw():
+        if raw.isspace() or (raw[:1] not in _PLAIN and _is_blank(raw)):
+            if held and not broken:
+                yield place, lines.document("\n".join(held), first)
+            held, size, broken = [], 0, False
+            place = lines.place
+            if part.stop is not None and place >= part.stop:
+                return
+            ours = part.wants(part.block(place))
+            if not ours:
+                yield place, None
+        elif ours and not broken:
+            text = lines.decoded(raw)
+            size += len(raw)
+            if text is not None and size > lines.longest:
+                lines.faults.add("too long", _too_long(lines))
+                text = None
+            broken = text is None
+            first = first if held else lines.number
+            held.append(text or "")
+    if held and not broken and not lines.damaged:
+        yield place, lines.document("\n".join(held), first)
+    yield lines.last, None
+
+
+def json_lines(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
+    """A document a line, in the field that is named or found."""
+    part = lines.part
+    field = ""
+    for raw in lines.raw():
+        if part.stop is not None and lines.place >= part.stop:
+            return
+        if not part.wants(part.block(lines.place)):
+            yield lines.place, None
+            continue
+        text = lines.decoded(raw)
+        if not text or text.isspace():
+            continue
+        try:
+            row = _object(text, lines.here)
+            field = field or text_column(
+                list(row), [name for name in row if isinstance(row[name], str)], corpus.text_field, lines.here
+            )
+            document = lines.document(_text_of(row, field, lines.here), lines.number)
+        except _RecordError as fault:
+            lines.faults.add(fault.kind, fault.error)
+        except T5smithError as error:
+            lines.faults.add("no text", error)
+        else:
+            yield lines.place, document
+    yield lines.last, None
+
+
+class _RecordError(Exception):
+    def __init__(self, kind: str, error: T5smithError) -> None:
+        self.kind, self.error = kind, error
+
+
+def _object(line: str, here: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        fix = 'write one JSON object a line, or set corpus.format = "text"'
+        raise _RecordError(
+            "not JSON", T5smithError(f"not JSON ({error})", where=here, expected="a JSON object", fix=fix)
+        ) from None
+    if not isinstance(row, dict):
+        raise _RecordError(
+            "not JSON", T5smithError("not a JSON object", where=here, expected='{"text": "…"}')
+        )
+    return cast(dict[str, Any], row)
+
+
+def _text_of(row: dict[str, Any], field: str, here: str) -> str:
+    text = row.get(field)
+    if not isinstance(text, str):
+        kind = type(text).__name__
+        what = f"the field {field!r} is {kind}, not text" if field in row else f"no field {field!r}"
+        fields = ", ".join(map(repr, row)) or "none"
+        fix = f"set corpus.text_field to the field with the text; this line has {fields}"
+        raise _RecordError("no text", T5smithError(what, where=here, fix=fix))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        error = T5smithError(
+            "half of a surrogate pair",
+            where=here,
+            expected="whole characters",
+            fix=r"mend the \ud800-style escape",
+        )
+        raise _RecordError("not Unicode", error) from None
+    return text
+
+
+_PLAIN = frozenset(bytes([code]) for code in range(0x21, 0x7F))
+
+
+def _is_blank(raw: bytes) -> bool:
+    """Whether a line has nothing but white space, that of other scripts included."""
+    try:
+        return raw.decode("utf-8").isspace()
+    except UnicodeDecodeError:
+        return False
+
+
+def _too_long(lines: Lines, what: str = "a document is longer than it may be") -> T5smithError:
+    return T5smithError(
+        what,
+        where=lines.here,
+        expected=f"at most {lines.longest:,} bytes",
+        fix="raise corpus.longest_document, or make documents smaller (corpus.document)",
+    )

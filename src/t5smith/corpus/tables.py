@@ -1,0 +1,225 @@
+"""Documents of tables, one a row: CSV, Parquet, Arrow."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Generator, Iterator
+from typing import IO, Any
+
+from t5smith.corpus.columns import text_column
+from t5smith.corpus.document import Document, Part
+from t5smith.corpus.faults import FileFaults
+from t5smith.corpus.lines import TOO_LONG, Lines, Placed
+from t5smith.errors import T5smithError
+from t5smith.recipe import CorpusSettings
+
+ROWS = 512
+"""Rows of a Parquet file that are held at once."""
+
+
+def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
+    """Rows below a line of column names; fields are parted by commas, in .tsv files by tabs.
+
+    A field in quotes may have line breaks in it, so a row is known only by reading all before it.
+    """
+    csv.field_size_limit(sys.maxsize)
+    part = lines.part
+    place, line = 0, 1
+
+    def texts() -> Iterator[str]:
+        # What is no UTF-8 is found below, in the row: leaving out a line would tear quotes apart.
+        for raw in lines.raw():
+            yield raw.decode("utf-8", "surrogateescape")
+            if raw == TOO_LONG:
+                lines.decoded(raw)
+
+    delimiter = "\t" if ".tsv" in lines.name.lower() else ","
+    rows = csv.reader(texts(), delimiter=delimiter, strict=False)
+    if (columns := next(rows, None)) is None:
+        return
+    column = columns.index(text_column(columns, columns, corpus.text_field, f"{lines.name}:1"))
+    while True:
+        place, line = lines.next, lines.number + 1
+        here = f"{lines.name}:{line}"
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            lines.faults.add("not CSV", T5smithError(f"not CSV ({error})", where=here))
+            continue
+        if row is None or lines.damaged:
+            break
+        if not part.wants(part.block(place)):
+            yield place, None
+        elif not row:
+            continue
+        elif len(row) != len(columns):
+            what = f"{len(row)} fields"
+            fix = "put fields with the delimiter or line breaks in them in double quotes"
+            error = T5smithError(what, where=here, expected=f"{len(columns)}, as in the first line", fix=fix)
+            lines.faults.add("wrong number of fields", error)
+        elif any("\udc80" <= character <= "\udcff" for character in row[column]):
+            error = T5smithError("invalid UTF-8", where=here, expected="text in UTF-8")
+            lines.faults.add("not UTF-8", error)
+        else:
+            yield place, lines.document(row[column], line)
+    yield lines.last, None
+
+
+def parquet_rows(
+    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, faults: FileFaults
+) -> Iterator[Placed]:
+    """Rows of a Parquet file. A row group belongs to the block in which it begins, by uncompressed bytes."""
+    from pyarrow import parquet
+
+    with _arrow_errors(name):
+        file = parquet.ParquetFile(stream)
+        schema, metadata = file.schema_arrow, file.metadata
+    column = _text_column(schema, corpus, name)
+    place, row = 0, 1
+    for group in range(metadata.num_row_groups):
+        size, rows = metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows
+        if part.stop is not None and place >= part.stop:
+            return
+        if place >= part.start and part.wants(part.block(place)):
+            first = row
+            with _arrow_errors(name):
+                for batch in file.iter_batches(ROWS, [group], [column]):
+                    yield from _texts(batch, column, name, first, place, faults)
+                    first += batch.num_rows
+        else:
+            yield place, None
+        place, row = place + size, row + rows
+
+
+def parquet_bytes(stream: IO[bytes], name: str) -> int:
+    """Uncompressed bytes of a Parquet file, by its own account.
+
+    Raises:
+      T5smithError: it is damaged.
+    """
+    from pyarrow import parquet
+
+    with _arrow_errors(name):
+        metadata = parquet.ParquetFile(stream).metadata
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+
+
+def arrow_rows(
+    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, faults: FileFaults
+) -> Iterator[Placed]:
+    """Rows of an Arrow file, of either kind: with a footer, or the stream that `datasets` saves."""
+    import pyarrow as pa
+
+    with _arrow_errors(name):
+        head = stream.read(6)
+        stream.seek(0)
+        reader: Any = pa.ipc.open_file(stream) if head == b"ARROW1" else pa.ipc.open_stream(stream)
+    column = _text_column(reader.schema, corpus, name)
+    batches = (
+        (reader.get_batch(number) for number in range(reader.num_record_batches))
+        if head == b"ARROW1"
+        else iter(reader)
+    )
+    place, row = 0, 1
+    with _arrow_errors(name):
+        for batch in batches:
+            if part.wants(part.block(place)):
+                yield from _texts(batch, column, name, row, place, faults)
+            else:
+                yield place, None
+            place, row = place + batch.nbytes, row + batch.num_rows
+    yield max(place - 1, 0), None
+
+
+def _text_column(schema: Any, corpus: CorpusSettings, name: str) -> str:
+    texts = [field.name for field in schema if str(field.type) in ("string", "large_string", "string_view")]
+    return text_column(schema.names, texts, corpus.text_field, name)
+
+
+def _texts(
+    batch: Any, column: str, name: str, first: int, place: int, faults: FileFaults
+) -> Iterator[Placed]:
+    for row, value in enumerate(batch.column(column), first):
+        try:
+            text = value.as_py()
+        except UnicodeDecodeError:
+            faults.add(
+                "not UTF-8", T5smithError("invalid UTF-8", where=f"{name}:{row}", expected="text in UTF-8")
+            )
+            continue
+        if text is None:
+            faults.add("no text", T5smithError(f"the field {column!r} is empty", where=f"{name}:{row}"))
+            continue
+        yield place, Document(text, name, row)
+
+
+class _arrow_errors:
+    """What Arrow says of a damaged file, as one line of ours."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        import pyarrow as pa
+
+        if isinstance(error, pa.ArrowException) or (isinstance(error, OSError) and error.errno is None):
+            raise T5smithError(
+                f"damaged, or not what its name says ({error})", where=self.name, fix="fetch the file again"
+            ) from None
+
+
+def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> Generator[Placed]:
+    """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
+
+    Its place is the number of the record times a thousand bytes: archives are compressed record by record.
+    """
+    try:
+        from warcio.archiveiterator import ArchiveIterator
+        from warcio.exceptions import ArchiveLoadFailed
+    except ImportError:
+        raise T5smithError("warcio is not installed", where=name, fix="pip install 't5smith[web]'") from None
+    number = 0
+    try:
+        for record in ArchiveIterator(stream):
+            number += 1
+            place = number * 1000
+            if record.rec_type not in ("conversion", "response"):
+                continue
+            if not part.wants(part.block(place)):
+                yield place, None
+                continue
+            data = record.content_stream().read()
+            kind = record.rec_type == "response" and (record.http_headers.get_header("Content-Type") or "")
+            if kind is not False and "html" not in kind:
+                continue
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError:
+                error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
+                faults.add("not UTF-8", error)
+                continue
+            if kind is not False:
+                text = _page_text(text, name)
+            if text:
+                yield place, Document(text, name, number)
+    except (ArchiveLoadFailed, EOFError) as error:
+        if part.wants(part.block((number + 1) * 1000)):
+            what = f"the archive is cut short or damaged ({error})"
+            faults.add("damaged archive", T5smithError(what, where=f"{name}:{number + 1}"))
+    yield number * 1000, None
+
+
+def _page_text(page: str, name: str) -> str:
+    try:
+        from trafilatura import extract  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise T5smithError(
+            "trafilatura is not installed, which finds the text of pages",
+            where=name,
+            fix="pip install 't5smith[web]', or use WET files, which hold text",
+        ) from None
+    return extract(page, include_comments=False) or ""
