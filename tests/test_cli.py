@@ -108,7 +108,7 @@ def test_recipe_flags_are_the_settings(capsys):
     shown = {flag for option in found for flag in re.findall(r"--([a-z0-9.-]+)", option)}
     assert {name for name in names(RecipeCommand(Recipe())) if not name.startswith("model.tie")} <= shown
     for verb in RECIPE_VERBS:
-        assert options(capsys, verb) == found
+        assert found.items() <= options(capsys, verb).items()
 
 
 def test_a_change_of_the_options_is_seen(capsys):
@@ -117,6 +117,9 @@ def test_a_change_of_the_options_is_seen(capsys):
     for verb in ("run", *WITH_FLAGS[len(RECIPE_VERBS) :]):
         heading = "RECIPE-VERB" if verb == "run" else verb
         lines += [f"{heading} {option}" for option in options(capsys, verb)]
+    shared = options(capsys, "run")
+    for verb in RECIPE_VERBS:
+        lines += [f"{verb} {option}" for option in options(capsys, verb) if option not in shared]
     text = "\n".join(lines) + "\n"
     if "T5SMITH_ACCEPT" in os.environ:
         OPTIONS.write_text(text, encoding="utf-8")

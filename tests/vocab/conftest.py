@@ -4,7 +4,8 @@ import pytest
 
 from t5smith.corpus.sources import documents, resolve
 from t5smith.recipe import CorpusSettings, VocabSettings
-from t5smith.vocab.train import build, chunks, train_pieces
+from t5smith.vocab.sample import chunks
+from t5smith.vocab.train import build, train_pieces
 from t5smith.vocab.vocabulary import Vocabulary
 
 

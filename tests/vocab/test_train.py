@@ -15,12 +15,11 @@ from t5smith.corpus.sources import is_held_out
 from t5smith.errors import T5smithError
 from t5smith.progress import Bar
 from t5smith.recipe import CorpusSettings, Recipe, VocabSettings
+from t5smith.vocab.sample import CHUNK, chunks
 from t5smith.vocab.train import (
-    CHUNK,
     Sample,
     build,
     canonical,
-    chunks,
     normalizer,
     train_pieces,
     vocab,

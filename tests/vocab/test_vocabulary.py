@@ -251,7 +251,6 @@ def without(tree: dict[str, Any], piece: str) -> dict[str, Any]:
         (without(small(["<extra_id_0>"]), "<pad>"), "no <pad>"),
         (small(["<extra_id_0>"], unk_id=None), "no unknown piece"),
         (small(["<extra_id_0>"], unk_id=7), "<extra_id_0> is missing"),
-        (small(["<extra_id_0>"], byte_fallback=True), "Unigram with byte fallback"),
         (small(["<extra_id_0>"], type="BPE"), "type BPE; expected Unigram"),
         (small(["<extra_id_0>"]) | {"pre_tokenizer": None}, "no Metaspace"),
         (small(["<extra_id_0>"]) | {"decoder": {"type": "Nonesuch"}}, "not a usable tokenizer.json"),

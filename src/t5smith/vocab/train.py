@@ -8,33 +8,30 @@ So scores are rounded, such characters share the lowest score, and equal scores 
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import json
-import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from t5smith import artefact
-from t5smith.corpus.sources import inputs, resolve, split_documents
+from t5smith.corpus.sources import inputs, resolve
 from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
-from t5smith.progress import Bar, count, progress, say, warn
+from t5smith.progress import Bar, progress, say, warn
 from t5smith.recipe import SENTINELS, Recipe, VocabSettings
-from t5smith.vocab.normalizers import SPACE, normalizer
+from t5smith.vocab.normalizers import SPACE, normalizer, pre_tokenizer
+from t5smith.vocab.sample import CONTROL_WORD, Sample
 from t5smith.vocab.vocabulary import EOS, PAD, UNK, Vocabulary
 
-METHOD = 1
+METHOD = 2
 """Raised when the same text and settings would give another vocabulary than before."""
 
-CHUNK = 4_096
-"""Longest stretch of text, in characters, that the trainer is given at once."""
 LONGEST_WORD = 256
 """Longer runs without white space are cut for the trainer, whose time and memory grow with them."""
 DECIMALS = 4
@@ -42,8 +39,7 @@ CONTROL = (PAD, EOS, UNK)
 SENTINEL_NAMES = tuple(f"<extra_id_{i}>" for i in reversed(range(SENTINELS)))
 """In the order of their ids: `<extra_id_0>` has the highest."""
 
-_CONTROL_WORD = re.compile(r"</s>|<pad>|<unk>|<extra_id_[0-9]+>")
-_CONTROL_PIECE = re.compile(f"{SPACE}?(?:{_CONTROL_WORD.pattern})")
+_CONTROL_PIECE = re.compile(f"{SPACE}?(?:{CONTROL_WORD.pattern})")
 
 Scored = tuple[str, float]
 
@@ -70,70 +66,25 @@ def vocab(recipe: Recipe) -> Path:
         with progress("vocab", size, "bytes") as bar:
             sample = Sample(recipe, bar)
             pieces = train_pieces(sample.chunks, recipe.vocab, bar)
-            bar.advance(0, stage="done", pieces=f"{len(pieces) + len(CONTROL):,}")
-        vocabulary = Vocabulary(build(pieces, recipe.vocab.control_symbols).to_str())
+            bar.advance(0, stage="done", pieces=f"{len(pieces) + len(CONTROL) + len(fixed(recipe.vocab)):,}")
+        vocabulary = Vocabulary(build(pieces, recipe.vocab.control_symbols, recipe.vocab).to_str())
         vocabulary.save(work)
         facts |= {
             "asked": recipe.vocab.size,
-            "pieces": len(pieces) + len(CONTROL),
+            "pieces": len(pieces) + len(CONTROL) + len(fixed(recipe.vocab)),
             "ids": vocabulary.size,
             "sentinels": len(vocabulary.sentinel_ids),
             "control_symbols": len(set(recipe.vocab.control_symbols)),
             "sample_bytes": sample.bytes,
             "text_bytes": sample.text_bytes,
             "documents": sample.documents,
+            "left_out": sample.faults.facts(),
         }
+        sample.faults.tell()
         if facts["pieces"] < recipe.vocab.size:
             facts["why_smaller"] = why_smaller(facts, sample.chunks)
             warn(f"asked for {recipe.vocab.size:,} pieces, got {facts['pieces']:,}: {facts['why_smaller']}")
     return folder
-
-
-class Sample:
-    """The text to train on: all of it, or a part that fits in the byte budget, drawn evenly.
-
-    Each chunk of a document draws a number; those with the lowest stay. So one pass is enough, every
-    stretch of text has the same chance, and memory is bounded by the budget.
-    """
-
-    def __init__(self, recipe: Recipe, bar: Bar) -> None:
-        self.documents = self.text_bytes = self.bytes = 0
-        draw = random.Random(0)
-        heap: list[tuple[float, int, str]] = []
-        number = 0
-
-        def on_bytes(amount: int) -> None:
-            bar.advance(amount, documents=count(self.documents))
-
-        for document in split_documents(recipe, "train", on_bytes):
-            self.documents += 1
-            for chunk in chunks(document.text):
-                number += 1
-                heapq.heappush(heap, (-draw.random(), number, chunk))
-                self.text_bytes += (size := len(chunk.encode()))
-                self.bytes += size
-                while self.bytes > recipe.vocab.sample_bytes and len(heap) > 1:
-                    self.bytes -= len(heapq.heappop(heap)[2].encode())
-        if not any(chunk.strip() for _, _, chunk in heap):
-            fix = "name files with text, or lower corpus.held_out_fraction"
-            raise T5smithError("the text to train on is empty", where="corpus.train", fix=fix)
-        self.chunks = [chunk for _, _, chunk in sorted(heap, key=lambda entry: entry[1])]
-
-
-def chunks(text: str) -> Iterator[str]:
-    """A document in stretches of at most CHUNK characters, cut at white space if there is any.
-
-    Control words in it are left out: a piece that is called `</s>` could not be told from the real one.
-    """
-    text = _CONTROL_WORD.sub(" ", text)
-    start = 0
-    while len(text) - start > CHUNK:
-        end = max(text.rfind(" ", start, start + CHUNK), text.rfind("\n", start, start + CHUNK))
-        end = start + CHUNK if end <= start else end
-        yield text[start:end]
-        start = end
-    if start < len(text):
-        yield text[start:]
 
 
 def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None = None) -> list[Scored]:
@@ -142,13 +93,16 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     Raises:
       T5smithError: the text has more different characters than pieces asked for, or none at all.
     """
-    text = list(text)
+    text = covered(list(text), settings)
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizer()
+    tokenizer.normalizer = normalizer(settings)
     cut = pre_tokenizers.Split(Regex(rf".{{1,{LONGEST_WORD}}}"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_metaspace("always"), cut])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizer(settings, "always"), cut])
+    size = settings.size - len(fixed(settings))
     trainer = trainers.UnigramTrainer(
-        vocab_size=settings.size,
+        vocab_size=size,
+        # So that a byte's name in a text is never taken for the byte.
+        initial_alphabet=list("<0x123456789ABCDEF>") if settings.byte_fallback else [],
         special_tokens=list(CONTROL),
         unk_token=UNK,
         max_piece_length=settings.max_piece_length,
@@ -160,10 +114,35 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     )
     _train(tokenizer, text + whole_words(text, settings), trainer, settings, bar)
     table: list[Scored] = json.loads(tokenizer.to_str())["model"]["vocab"][len(CONTROL) :]
-    if len(table) + len(CONTROL) > settings.size:
+    if len(table) + len(CONTROL) > size:
         # Every character must be a piece. The library checks that too late and then returns more than asked.
         raise _too_small(settings)
     return canonical(table)
+
+
+def fixed(settings: VocabSettings) -> list[str]:
+    """Pieces that are there whatever the text: bytes and user symbols."""
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)] if settings.byte_fallback else []
+    return [*bytes_, *dict.fromkeys(settings.user_symbols)]
+
+
+def covered(text: list[str], settings: VocabSettings) -> list[str]:
+    """The text without its rarest characters, as far as the coverage asked for allows."""
+    if settings.character_coverage == 1:
+        return text
+    normal = normalizer(settings)
+    counts: Counter[str] = Counter()
+    for stretch in text:
+        counts.update(normal.normalize_str(stretch))
+    room = (1 - settings.character_coverage) * counts.total()
+    rare: set[str] = set()
+    for character, number in sorted(counts.items(), key=lambda entry: (entry[1], entry[0])):
+        if (room := room - number) < 0:
+            break
+        rare.add(character)
+    # What is written in several ways may be rare in one of them: normalised first.
+    table = dict.fromkeys(map(ord, rare - {" "}), " ")
+    return [normal.normalize_str(stretch).translate(table) for stretch in text] if table else text
 
 
 def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
@@ -174,7 +153,7 @@ def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
     letter after it; letters are taken in turn, for any one of them to stay as rare as it is.
     """
     counts = Counter(word for stretch in text for word in stretch.split())
-    normal = normalizer()
+    normal = normalizer(settings)
     words: Counter[str] = Counter()
     for word, number in counts.items():
         for part in normal.normalize_str(word).split():
@@ -241,30 +220,40 @@ def canonical(table: Iterable[Scored]) -> list[Scored]:
     return sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
-def build(pieces: Iterable[Scored], control_symbols: Iterable[str] = ()) -> Tokenizer:
+def build(
+    pieces: Iterable[Scored], control_symbols: Iterable[str] = (), settings: VocabSettings | None = None
+) -> Tokenizer:
     """A tokenizer laid out as T5's: `<pad>`, `</s>`, `<unk>`, the pieces, then the sentinels, highest first.
 
-    Control symbols stand before the sentinels; a piece that is called like one is left out.
+    Bytes and user symbols come before the pieces, control symbols before the sentinels; a piece that is
+    called like one of them is left out.
 
     A sentinel swallows white space before it but none after it, and `▁` is put before a text only where it
     begins. So text with sentinels gets the ids of training: `rød<extra_id_0> og` opens a word at ` og` alone.
     """
+    settings = settings or VocabSettings()
     symbols = tuple(dict.fromkeys(control_symbols))
     named = [(name, 0.0) for name in (*CONTROL, *symbols, *SENTINEL_NAMES)]
-    own = [entry for entry in pieces if entry[0] not in symbols]
-    table = [*named[: len(CONTROL)], *own, *named[len(CONTROL) :]]
-    tokenizer = Tokenizer(models.Unigram(table, unk_id=CONTROL.index(UNK), byte_fallback=False))
-    tokenizer.normalizer = normalizer()
-    tokenizer.pre_tokenizer = _metaspace("first")
-    tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme="first")
+    there = fixed(settings)
+    own = [entry for entry in pieces if entry[0] not in {*symbols, *there}]
+    # Below whatever a byte's name in a text is worth as characters: it is not the byte.
+    lowest = 10 * min((score for _, score in own), default=-1.0)
+    table = [*named[: len(CONTROL)], *((name, lowest) for name in there), *own, *named[len(CONTROL) :]]
+    tokenizer = Tokenizer(
+        models.Unigram(table, unk_id=CONTROL.index(UNK), byte_fallback=settings.byte_fallback)
+    )
+    tokenizer.normalizer = normalizer(settings)
+    tokenizer.pre_tokenizer = pre_tokenizer(settings, "first")
+    spaces = decoders.Metaspace(SPACE, prepend_scheme="first")
+    bytes_ = [decoders.ByteFallback(), decoders.Fuse()] if settings.byte_fallback else []
+    tokenizer.decoder = decoders.Sequence([*bytes_, spaces]) if bytes_ else spaces
+    tokenizer.add_tokens(
+        [AddedToken(name, special=False, normalized=False) for name in dict.fromkeys(settings.user_symbols)]
+    )
     special = [AddedToken(name, special=True, normalized=False) for name in (*CONTROL, *symbols)]
     special += [AddedToken(name, special=True, normalized=False, lstrip=True) for name in SENTINEL_NAMES]
     tokenizer.add_special_tokens(special)
     return tokenizer
-
-
-def _metaspace(prepend_scheme: str) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend_scheme)
 
 
 def why_smaller(facts: dict[str, Any], sample: Iterable[str]) -> str:

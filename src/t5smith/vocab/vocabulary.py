@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from t5smith.errors import T5smithError
-from t5smith.vocab.normalizers import SPACE, normalizer
+from t5smith.vocab.normalizers import BUNDLED, SPACE, works_on_words
 from t5smith.vocab.words import Words
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
-BUNDLED = Path(__file__).parents[1] / "samples" / "t5" / "tokenizer.json.xz"
 
 _SENTINEL = re.compile(rf"{SPACE}?<extra_id_(0|[1-9][0-9]*)>")
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # White space as the tokenizers library sees it: unlike Python's it leaves out four ASCII separators.
 _TYPED_SENTINEL = re.compile(r"[^\S\x1c-\x1f]*<extra_id_(0|[1-9][0-9]*)>")
 _FIRST_WORD = re.compile(r"[\S\x1c-\x1f]*")
@@ -64,7 +64,10 @@ class Vocabulary:
         control.discard(self.unk_id)
         self.is_text: NDArray[np.bool_] = np.ones(self.size, np.bool_)
         self.is_text[list(control)] = False
+        self._bytes = _byte_pieces(tree, self._pieces)
         lengths = [len(piece.replace(SPACE, " ").encode()) for piece in self._pieces]
+        for number in self._bytes:
+            lengths[number] = 1
         self.piece_bytes: NDArray[np.int32] = np.where(self.is_text, lengths, 0).astype(np.int32)
         self.piece_bytes[self.unk_id] = 0
         for array in (self.sentinel_ids, self.is_text, self.piece_bytes):
@@ -114,7 +117,8 @@ class Vocabulary:
 
     def words(self, dtype: np.dtype[np.unsignedinteger]) -> Words:
         """A table for much text, which gives ids as :meth:`encode` does, as bytes."""
-        return Words(self._text, dtype, raw=str(self._text.normalizer) == str(normalizer()))
+        raw = works_on_words(json.dumps(json.loads(self._json).get("normalizer")))
+        return Words(self._text, dtype, raw=raw)
 
     def encode_with_sentinels(self, text: str) -> list[int]:
         """Ids of text in which `<extra_id_i>` marks a gap to fill, as the model saw them in training.
@@ -156,12 +160,19 @@ class Vocabulary:
     def decode(self, ids: Sequence[int] | NDArray[Any], keep_sentinels: bool = True) -> str:
         """The normalised text of ids; pad and eos are dropped, a sentinel is set off by a space before it."""
         parts: list[str] = []
+        held = bytearray()
         for number in ids:
             sentinel = self._numbers.get(int(number))
+            if (byte := self._bytes.get(int(number))) is not None:
+                held.append(byte)
+                continue
+            parts.append(held.decode("utf-8", "replace"))
+            held.clear()
             if self.is_text[int(number)]:
                 parts.append(self._pieces[int(number)].replace(SPACE, " "))
             elif sentinel is not None and keep_sentinels:
                 parts.append(f" <extra_id_{sentinel}>")
+        parts.append(held.decode("utf-8", "replace"))
         return re.sub(r" +(?= <extra_id_)", "", "".join(parts)).removeprefix(" ")
 
     def pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
@@ -207,16 +218,13 @@ def _parse(text: str, source: object) -> dict[str, Any]:
     try:
         tree = json.loads(text)
         model = tree["model"]
-        kind, fallback = model["type"], model.get("byte_fallback", False)
+        kind = model["type"]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise T5smithError(
             f"not a tokenizer.json ({error})", where=source, expected="a tokenizer.json"
         ) from None
-    if kind != "Unigram" or fallback:
-        what = "Unigram with byte fallback" if kind == "Unigram" else str(kind)
-        raise T5smithError(
-            f"a tokenizer of type {what}", where=source, expected="Unigram, no byte fallback, as T5's"
-        )
+    if kind != "Unigram":
+        raise T5smithError(f"a tokenizer of type {kind}", where=source, expected="Unigram, as T5's")
     return tree
 
 
@@ -231,6 +239,15 @@ def _pieces_and_control(tree: dict[str, Any]) -> tuple[list[str], set[int]]:
             control.add(token["id"])
     control |= {number for number, piece in enumerate(pieces) if piece is None}
     return [piece or "" for piece in pieces], control
+
+
+def _byte_pieces(tree: dict[str, Any], pieces: Sequence[str]) -> dict[int, int]:
+    """The byte behind each id that stands for one, if the tokenizer writes unknown characters as bytes."""
+    if not tree["model"].get("byte_fallback"):
+        return {}
+    return {
+        number: int(match[1], 16) for number, piece in enumerate(pieces) if (match := _BYTE.fullmatch(piece))
+    }
 
 
 def _unk_id(tree: dict[str, Any], source: object) -> int:
