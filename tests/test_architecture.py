@@ -31,7 +31,19 @@ STANDS_ON = {
     "commands": set[str](),
     "cli": {"run", "api", "bench", "flags", "commands"},
 }
-READING = {"files", "sources", "lines", "tables", "columns", "document", "faults", "opening"}
+READING = {
+    "files",
+    "sources",
+    "lines",
+    "tables",
+    "columns",
+    "document",
+    "faults",
+    "opening",
+    "places",
+    "hub",
+    "rows",
+}
 MODEL_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "t5smith"} | sys.stdlib_module_names
 NEVER = {"torch", "transformers", "tensorflow", "flax"}
 

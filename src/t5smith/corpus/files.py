@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from t5smith.corpus.hub import PREFIX, hub_files, is_saved, saved_files
+from t5smith.corpus.places import Place, is_url, remote_files
+from t5smith.corpus.rows import count_rows
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings
 
@@ -16,7 +19,7 @@ BUNDLED = "bundled:"
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)")
 
 
-def corpora(patterns: Sequence[str], field: str) -> dict[str, list[Path]]:
+def corpora(patterns: Sequence[str], field: str) -> dict[str, list[Place]]:
     """The files of each named corpus, as `nb=texts/nb nn=texts/nn`; without names there is one, named "".
 
     Several patterns may have the same name. A file whose name has such a beginning is written `./nb=…`.
@@ -35,12 +38,12 @@ def corpora(patterns: Sequence[str], field: str) -> dict[str, list[Path]]:
             fix="name every corpus as in nb=texts/nb, or none",
         )
     files = {name: _resolve(own, field) for name, own in by_name.items()}
-    owner: dict[Path, str] = {}
+    owner: dict[str, str] = {}
     for name, own in files.items():
         for file in own:
-            if owner.setdefault(file.resolve(), name) != name:
+            if owner.setdefault(_identity(file), name) != name:
                 raise T5smithError(
-                    f"{file} is in two corpora, {owner[file.resolve()]} and {name}", where=field
+                    f"{file} is in two corpora, {owner[_identity(file)]} and {name}", where=field
                 )
     return files or {"": _resolve((), field)}
 
@@ -82,16 +85,17 @@ def _name_and_pattern(pattern: str) -> tuple[str, str]:
     return (named[1], named[2]) if named else ("", pattern)
 
 
-def resolve(patterns: Sequence[str], field: str) -> list[Path]:
+def resolve(patterns: Sequence[str], field: str) -> list[Place]:
     """The files of all corpora that patterns name, one corpus after the other; see :func:`corpora`."""
     return [file for files in corpora(patterns, field).values() for file in files]
 
 
-def _resolve(patterns: Sequence[str], field: str) -> list[Path]:
+def _resolve(patterns: Sequence[str], field: str) -> list[Place]:
     """The files that names stand for: sorted within a folder or glob, hidden ones left out, none twice.
 
     Args:
-      patterns: files, folders (searched to the bottom), globs (`**` too), `bundled:PATTERN`.
+      patterns: files, folders (searched to the bottom), globs (`**` too), `bundled:PATTERN`, URLs,
+        data sets as `hf:NAME:CONFIG:SPLIT`.
       field: the recipe's field, for messages.
 
     Raises:
@@ -100,14 +104,26 @@ def _resolve(patterns: Sequence[str], field: str) -> list[Path]:
     if not patterns:
         fix = "name a file, a folder, a glob, or `bundled:norwegian`"
         raise T5smithError("no text is named", where=field, expected="at least one file or folder", fix=fix)
-    found: dict[Path, Path] = {}
+    found: dict[str, Place] = {}
     for pattern in patterns:
-        files = sorted(_matching(pattern, field))
+        files = list(_places(pattern, field))
         if not files:
             raise T5smithError(f"no file in {pattern!r}", where=field, expected="at least one file with text")
         for file in files:
-            found.setdefault(file.resolve(), file)
+            found.setdefault(_identity(file), file)
     return list(found.values())
+
+
+def _identity(file: Place) -> str:
+    return str(file.resolve() if isinstance(file, Path) else file)
+
+
+def _places(pattern: str, field: str) -> Sequence[Place]:
+    if pattern.startswith(PREFIX) and not is_url(pattern):
+        return hub_files(pattern, field, count_rows)
+    if is_url(pattern):
+        return list(remote_files(pattern, field))
+    return sorted(_matching(pattern, field))
 
 
 def _matching(pattern: str, field: str) -> Iterator[Path]:
@@ -126,6 +142,9 @@ def _matching(pattern: str, field: str) -> Iterator[Path]:
         fix = "check the spelling; a relative name starts from the folder you are in"
         raise T5smithError(f"there is no file or folder {pattern!r}", where=field, fix=fix)
     for match in matches:
+        if match.is_dir() and is_saved(match):
+            yield from saved_files(match, "train", field)
+            continue
         for file in _below(match) if match.is_dir() else [match]:
             if not bundled or ".txt" in file.suffixes:
                 yield file

@@ -16,6 +16,7 @@ from pathlib import Path
 from t5smith.corpus.document import Part
 from t5smith.corpus.files import corpora
 from t5smith.corpus.opening import is_remote, opened
+from t5smith.corpus.places import without_rows
 from t5smith.corpus.sources import file_bytes, format_of, splits_anywhere
 from t5smith.corpus.tables import parquet_bytes
 from t5smith.recipe import CorpusSettings
@@ -135,7 +136,8 @@ def _units(
     of = ("", "")
     number = 0
     for split, name, file, size in sizes:
-        large = size > block_bytes
+        # Some rows of a file are counted from its beginning: one task reads them.
+        large = size > block_bytes and without_rows(file)[1] is None
         if held and (large or (split, name) != of or held_bytes + size > block_bytes):
             yield Unit(number, of[1], of[0], tuple(held), held_bytes, 1)
             number, held, held_bytes = number + 1, [], 0

@@ -7,8 +7,8 @@ gzip, xz, zstd or bzip2. What cannot be read is counted with its file and line, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any, Literal
 
 from t5smith.artefact import file_hash
@@ -18,6 +18,7 @@ from t5smith.corpus.faults import Faults, FileFaults
 from t5smith.corpus.files import corpora, resolve
 from t5smith.corpus.lines import Lines, Placed, json_lines, text_blocks, text_file, text_lines
 from t5smith.corpus.opening import compression, opened, reading
+from t5smith.corpus.places import Place, Remote, Rows, without_rows
 from t5smith.recipe import CorpusSettings, Recipe
 
 HASHED_BYTES = 64 << 20
@@ -58,7 +59,7 @@ def splits_anywhere(corpus: CorpusSettings, name: str) -> bool:
 
 def documents(
     corpus: CorpusSettings,
-    files: Iterable[Path],
+    files: Iterable[Place],
     on_bytes: Callable[[int], Any] | None = None,
     faults: Faults | None = None,
 ) -> Iterator[Document]:
@@ -89,6 +90,16 @@ def placed_documents(
     on_bytes: Callable[[int], Any] | None = None,
 ) -> Iterator[Placed]:
     """The documents of a part of a file, with their places; also places whose documents are not asked for."""
+    name, rows = without_rows(name)
+    if rows is not None:
+        assert part == WHOLE
+        every = (
+            placed
+            for placed in placed_documents(corpus, name, WHOLE, faults, on_bytes)
+            if placed[1] is not None
+        )
+        yield from itertools.islice(every, *rows)
+        return
     own = FileFaults(faults, begins=not part.start and not part.turn)
     with reading(name) as (raw, stream):
         read = part.start
@@ -121,28 +132,39 @@ def _placed(
     return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
 
 
-def file_bytes(file: Path) -> int:
-    """Bytes of a file as it lies on disk.
+def file_bytes(file: Place) -> int:
+    """Bytes of a file as it lies there.
 
     Raises:
       T5smithError: it is not there, or may not be read.
     """
+    if isinstance(file, Rows):
+        return file_bytes(file.file)
+    if isinstance(file, Remote):
+        return file.bytes
     with opened(str(file)):
         return file.stat().st_size
 
 
-def fingerprint_files(files: Iterable[Path]) -> list[dict[str, Any]]:
+def fingerprint_files(files: Iterable[Place]) -> list[dict[str, Any]]:
     """What tells that the text is the same as before: each file's name and size, and its content's hash.
 
     Files too large to read twice are known by the time they were changed instead.
     """
     prints: list[dict[str, Any]] = []
-    for path in files:
-        with opened(str(path)):
-            status = path.stat()
-            print_: dict[str, Any] = {"name": path.name, "bytes": status.st_size}
+    for place in files:
+        rows: dict[str, Any] = {}
+        if isinstance(place, Rows):
+            rows = {"rows": [place.start, place.stop]}
+            place = place.file
+        if isinstance(place, Remote):
+            prints.append({"name": place.url, "bytes": place.bytes, "stamp": place.stamp, **rows})
+            continue
+        with opened(str(place)):
+            status = place.stat()
+            print_: dict[str, Any] = {"name": place.name, "bytes": status.st_size, **rows}
             if status.st_size <= HASHED_BYTES:
-                print_["sha256"] = file_hash(path)
+                print_["sha256"] = file_hash(place)
             else:
                 print_["changed_ns"] = status.st_mtime_ns
             prints.append(print_)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from t5smith.corpus.faults import Faults
 from t5smith.corpus.files import corpora
+from t5smith.corpus.places import without_rows
 from t5smith.corpus.sources import file_bytes, split_documents
 from t5smith.errors import T5smithError
 from t5smith.progress import Bar, count
@@ -62,7 +63,9 @@ def _weights(recipe: Recipe) -> dict[str, float]:
     found = corpora(recipe.corpus.train, "corpus.train")
     sizes = {name: max(sum(map(file_bytes, files)), 1) for name, files in found.items()}
     power = 1 / recipe.vocab.temperature - 1
-    return {str(file): sizes[name] ** power for name, files in found.items() for file in files}
+    return {
+        without_rows(str(file))[0]: sizes[name] ** power for name, files in found.items() for file in files
+    }
 
 
 def _symbols(settings: VocabSettings) -> re.Pattern[str]:

@@ -20,7 +20,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from t5smith import artefact
-from t5smith.corpus.sources import inputs, resolve
+from t5smith.corpus.sources import file_bytes, inputs, resolve
 from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, progress, say, warn
@@ -62,7 +62,7 @@ def vocab(recipe: Recipe) -> Path:
         return folder
     facts: dict[str, Any] = {}
     with artefact.building(folder, "vocab", made_from, facts) as work:
-        size = sum(path.stat().st_size for path in resolve(recipe.corpus.train, "corpus.train"))
+        size = sum(file_bytes(file) for file in resolve(recipe.corpus.train, "corpus.train"))
         with progress("vocab", size, "bytes") as bar:
             sample = Sample(recipe, bar)
             pieces = train_pieces(sample.chunks, recipe.vocab, bar)

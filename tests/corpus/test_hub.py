@@ -1,0 +1,163 @@
+"""Data sets in the Hub's layout, saved ones, and files behind URLs, all of them local."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from t5smith.corpus.files import corpora, resolve
+from t5smith.corpus.hub import Asked, parsed
+from t5smith.corpus.prepare import prepare
+from t5smith.corpus.sources import documents, fingerprint_files, inputs
+from t5smith.corpus.store import TokenStore
+from t5smith.errors import T5smithError
+from t5smith.recipe import CorpusSettings, Recipe
+from t5smith.vocab.train import vocab
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+def rows(name: str, count: int) -> list[str]:
+    return [f"{name} nummer {i} er en tekst" for i in range(count)]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """A data set with two configurations, as oscar has them, in folders as the Hub's."""
+    folder = tmp_path / "oscar"
+    for config in ("unshuffled_deduplicated_no", "unshuffled_deduplicated_nn"):
+        (folder / config).mkdir(parents=True)
+        for part in range(2):
+            table = pa.table({"id": range(30), "text": rows(f"{config}{part}", 30)})
+            parquet.write_table(
+                table, folder / config / f"train-{part:05d}-of-00002.parquet", row_group_size=8
+            )
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n"
+        + "".join(
+            f"- config_name: {config}\n  data_files:\n  - split: train\n    path: {config}/train-*\n"
+            for config in ("unshuffled_deduplicated_no", "unshuffled_deduplicated_nn")
+        )
+        + "---\n"
+    )
+    return folder
+
+
+def read(*patterns: str) -> list[str]:
+    return [document.text for document in documents(CorpusSettings(), resolve(patterns, "corpus.train"))]
+
+
+def test_names_of_data_sets() -> None:
+    assert parsed("hf:oscar-corpus/OSCAR-2301:no:train", "f") == Asked(
+        "oscar-corpus/OSCAR-2301", "no", "train", "", ""
+    )
+    assert parsed("hf:oscar:unshuffled_deduplicated_no:train[:100]", "f") == Asked(
+        "oscar", "unshuffled_deduplicated_no", "train", "", "100"
+    )
+    assert parsed("hf:a/b", "f") == Asked("a/b", "", "train", "", "")
+    assert parsed("hf:a/b:test[10%:20%]", "f") == Asked("a/b", "", "test", "10%", "20%")
+    for wrong in ("hf:", "hf:a::b", "hf:a:b:c:d", "hf:a:b:train[1]"):
+        with pytest.raises(T5smithError, match=r"^f: "):
+            parsed(wrong, "f")
+
+
+@pytest.mark.parametrize(
+    ("slice_", "first", "last"),
+    [("", 0, 60), ("[:35]", 0, 35), ("[10:]", 10, 60), ("[25:32]", 25, 32), ("[50%:75%]", 30, 45)],
+)
+def test_a_data_set_by_configuration_split_and_rows(hub: Path, slice_: str, first: int, last: int) -> None:
+    whole = [text for part in range(2) for text in rows(f"unshuffled_deduplicated_no{part}", 30)]
+    assert read(f"hf:{hub}:unshuffled_deduplicated_no:train{slice_}") == whole[first:last]
+
+
+def test_what_a_data_set_has_not_is_named(hub: Path, tmp_path: Path) -> None:
+    with pytest.raises(T5smithError, match="has no split 'test'; expected one of train"):
+        read(f"hf:{hub}:unshuffled_deduplicated_no:test")
+    with pytest.raises(T5smithError, match="unshuffled_deduplicated_no"):
+        read(f"hf:{hub}:klingon:train")
+    with pytest.raises(T5smithError, match="there is no data set"):
+        read(f"hf:{tmp_path}/gone:x:train")
+
+
+def test_json_lines_in_the_hubs_layout(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for split, name in (("train", "a"), ("test", "b")):
+        lines = "".join(json.dumps({"content": text}) + "\n" for text in rows(name, 5))
+        (folder / f"{split}.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    assert read(f"hf:{folder}") == rows("a", 5)
+    assert read(f"hf:{folder}:test") == rows("b", 5)
+    assert read(f"hf:{folder}:train[:2]") == rows("a", 2)
+
+
+def test_saved_data_sets(tmp_path: Path) -> None:
+    import datasets
+
+    one = datasets.Dataset.from_dict({"text": rows("a", 50)})
+    one.save_to_disk(str(tmp_path / "one"), num_shards=3)
+    both = datasets.DatasetDict({"train": one, "test": datasets.Dataset.from_dict({"text": rows("b", 4)})})
+    both.save_to_disk(str(tmp_path / "both"))
+    assert read(str(tmp_path / "one")) == read(f"hf:{tmp_path}/one") == rows("a", 50)
+    assert read(f"hf:{tmp_path}/one:train[20:40]") == rows("a", 50)[20:40]
+    assert read(f"hf:{tmp_path}/both:test") == rows("b", 4)
+    with pytest.raises(T5smithError, match="has no split 'valid'; expected one of train, test"):
+        read(f"hf:{tmp_path}/both:valid")
+    (tmp_path / "one" / "state.json").write_text("{")
+    with pytest.raises(T5smithError, match="a saved data set that is damaged"):
+        read(str(tmp_path / "one"))
+
+
+def test_files_behind_urls() -> None:
+    system = fsspec.filesystem("memory")
+    for name, lines in (("a/x.jsonl", rows("x", 3)), ("a/b/y.jsonl", rows("y", 2)), ("a/.z", ["no"])):
+        system.pipe(f"/texts/{name}", "".join(json.dumps({"text": line}) + "\n" for line in lines).encode())
+    assert read("memory://texts/a/x.jsonl") == rows("x", 3)
+    assert read("memory://texts/a") == [*rows("y", 2), *rows("x", 3)]
+    assert read("memory://texts/a/*.jsonl") == rows("x", 3)
+    (file,) = resolve(["memory://texts/a/x.jsonl"], "f")
+    before = fingerprint_files([file])
+    assert before == fingerprint_files(resolve(["memory://texts/a/x.jsonl"], "f"))
+    system.pipe("/texts/a/x.jsonl", b'{"text": "ny"}\n')
+    assert fingerprint_files(resolve(["memory://texts/a/x.jsonl"], "f")) != before
+    with pytest.raises(T5smithError, match=r"there is no file or folder 'memory://texts/gone\.txt'"):
+        read("memory://texts/gone.txt")
+    with pytest.raises(T5smithError, match="'nope://a' cannot be opened"):
+        read("nope://a")
+
+
+def test_a_run_on_data_sets_with_names_and_weights(hub: Path, tmp_path: Path) -> None:
+    recipe = Recipe.model_validate(
+        {
+            "run_dir": tmp_path / "run",
+            "corpus": {
+                "train": (
+                    f"nb=hf:{hub}:unshuffled_deduplicated_no:train[:50]",
+                    f"nn=hf:{hub}:unshuffled_deduplicated_nn:train",
+                ),
+                "held_out_fraction": 0.2,
+            },
+            "vocab": {"size": 60},
+        }
+    )
+    assert [len(files) for files in corpora(recipe.corpus.train, "f").values()] == [2, 2]
+    vocab(recipe)
+    store = TokenStore.open(prepare(recipe))
+    assert len(store.train.ends) + len(store.valid.ends) == 110
+    assert [corpus.name for corpus in store.train.corpora] == ["nb", "nn"]
+    more = recipe.replace(
+        **{"corpus.train": (recipe.corpus.train[0].replace("50", "49"), recipe.corpus.train[1])}
+    )
+    assert inputs(more.corpus) != inputs(recipe.corpus)
