@@ -22,7 +22,7 @@ demo: install ## train a tiny Norwegian T5, from text to a Hugging Face folder
 test: .venv/.installed-test ## all tests but the slow ones
 	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
 
-test-all: .venv/.installed-test ## all tests
+test-all: .venv/.installed-test .venv4/.installed ## all tests
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: .venv/.installed-test ## format, lint, types, and what the documents point to
@@ -40,7 +40,7 @@ lock: .venv/.installed ## resolve pyproject.toml anew into requirements/*.txt
 	$(BIN)/python tools/lock.py
 
 clean: ## remove the environment and every cache; runs/ stays
-	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv4 .cache .pytest_cache .ruff_cache .hypothesis build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The locked versions first, then t5smith itself, built with what the lock brought along.
@@ -55,4 +55,10 @@ clean: ## remove the environment and every cache; runs/ stays
 
 .venv/.installed-test: .venv/.installed requirements/test.lock.txt
 	$(PIP) -r requirements/test.lock.txt
+	@touch $@
+
+# transformers 4.57 beside 5, for one test.
+.venv4/.installed: requirements/transformers4.txt
+	$(PYTHON) -m venv .venv4
+	.venv4/bin/python -m pip --disable-pip-version-check install -q -r requirements/transformers4.txt
 	@touch $@

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t5smith.artefact import read_manifest
+from t5smith.artefact import read_manifest, seal
 from t5smith.corpus.prepare import prepare
 from t5smith.corpus.sources import split_documents
 from t5smith.corpus.store import TokenStore
@@ -170,3 +170,40 @@ def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, tmp_path: Path, s
     with little_room(size), pytest.raises(T5smithError, match=message):
         prepare(settings)
     assert not (settings.folder / "store").exists()
+
+
+def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = recipe()
+    with pytest.raises(T5smithError, match="there is no finished store here"):
+        prepare(settings, verify=True)
+    folder = prepare(settings)
+    made = (folder / "manifest.json").stat().st_mtime_ns
+    assert prepare(settings.replace(**{"prepare.document_separator": "none"}), verify=True) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == made
+    assert "2 shards, 178 tokens: as they were written" in capfd.readouterr().err
+    shard = folder / "train" / "00000-00000.bin"
+    data = bytearray(shard.read_bytes())
+    data[7] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(T5smithError, match=r"00000-00000\.bin: not the file that was written"):
+        prepare(settings, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ends: ends[::-1], "documents do not end one after the other"),
+        (lambda ends: ends[:-1], "the train split is not as long as told"),
+    ],
+)
+def test_ends_that_are_no_ends_are_found(
+    recipe: MakeRecipe, change: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    """As a bug of ours might write them, under a manifest that says so."""
+    folder = prepare(recipe())
+    old = read_manifest(folder, "store")
+    np.save(folder / "train.ends.npy", change(np.load(folder / "train.ends.npy")))
+    (folder / "manifest.json").unlink()
+    seal(folder, "store", old.made_from, old.facts)
+    with pytest.raises(T5smithError, match=message):
+        prepare(recipe(), verify=True)

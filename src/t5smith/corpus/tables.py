@@ -11,6 +11,7 @@ from t5smith.corpus.columns import text_column
 from t5smith.corpus.document import Document, Part
 from t5smith.corpus.faults import FileFaults
 from t5smith.corpus.lines import TOO_LONG, Lines, Placed
+from t5smith.corpus.opening import is_damage
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings
 
@@ -206,7 +207,9 @@ def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> 
                 text = _page_text(text, name)
             if text:
                 yield place, Document(text, name, number)
-    except (ArchiveLoadFailed, EOFError) as error:
+    except Exception as error:
+        if not (isinstance(error, ArchiveLoadFailed) or is_damage(error)):
+            raise
         if part.wants(part.block((number + 1) * 1000)):
             what = f"the archive is cut short or damaged ({error})"
             faults.add("damaged archive", T5smithError(what, where=f"{name}:{number + 1}"))
