@@ -1,13 +1,12 @@
-"""Text to training windows: t5smith, a `datasets.map` pipeline, datatrove, the tokenizers library alone.
+"""Text to training windows: t5smith, a `datasets.map` pipeline, the tokenizers library alone.
 
     .venv/bin/python benchmarks/prepare_vs_datasets.py law-nb.jsonl.xz --tokenizer runs/NAME/vocab
 
 Needs text of your own, in JSON lines with a field `text`; docs/corpora.md names the corpus that its
 figures are of. All take turns, each whole in a process of its own but for the bare library, whose texts
-are in memory already. All have the same tokenizer and all cores, but datatrove, which cannot divide a
-file. The pipeline with `datasets` tokenises in batches, then concatenates the ids and cuts them into
-windows of 568, as the Flax script for T5 does; its cache is empty at each turn. Without arguments: the
-figures that are kept with it.
+are in memory already. All have the same tokenizer and all cores. The pipeline with `datasets` tokenises
+in batches, then concatenates the ids and cuts them into windows of 568, as the Flax script for T5 does;
+its cache is empty at each turn. Without arguments: the figures that are kept with it.
 """
 
 from __future__ import annotations
@@ -45,21 +44,6 @@ def group(examples):
     return {"input_ids": [joined[i : i + 568] for i in range(0, length, 568)]}
 data = data.map(group, batched=True, num_proc=int(cores), remove_columns=data.column_names)
 print(len(data))
-"""
-DATATROVE = """
-import sys
-from pathlib import Path
-from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.readers import JsonlReader
-from datatrove.pipeline.tokens import DocumentTokenizer
-if __name__ == "__main__":
-    file, tokenizer, out, cores = sys.argv[1:]
-    LocalPipelineExecutor([
-        JsonlReader(str(Path(file).parent), glob_pattern=Path(file).name, compression="xz"),
-        DocumentTokenizer(
-            out + "/out", tokenizer_name_or_path=tokenizer + "/tokenizer.json", shuffle_documents=False
-        ),
-    ], tasks=1, workers=1, logging_dir=out + "/logs").run()
 """
 
 
@@ -108,7 +92,6 @@ def main() -> None:
             for name, command in {
                 "t5smith": ["-m", "t5smith.cli", "prepare", str(folder / "bench.toml")],
                 "datasets": ["-c", DATASETS, file, tokenizer, str(folder / "cache"), cores],
-                "datatrove": ["-c", DATATROVE, file, tokenizer, str(folder / "trove"), cores],
             }.items():
                 took, most = watched([sys.executable, *command], {"HF_HOME": str(folder / "home")})
                 seconds.setdefault(name, []).append(took)

@@ -15,11 +15,13 @@ from t5smith.corpus.sources import is_held_out
 from t5smith.errors import T5smithError
 from t5smith.progress import Bar
 from t5smith.recipe import CorpusSettings, Recipe, VocabSettings
+from t5smith.vocab import train
 from t5smith.vocab.sample import CHUNK, chunks
 from t5smith.vocab.train import (
     Sample,
     build,
     canonical,
+    in_proportion,
     normalizer,
     train_pieces,
     vocab,
@@ -270,3 +272,17 @@ def test_the_normaliser_leaves_single_spaces_and_nfkc(text: str) -> None:
 
 def test_case_is_kept_and_compatibility_forms_are_not() -> None:
     assert normalizer().normalize_str("  Blå\u00a0ﬁsk\r\n og\u3000ＢÅＴ²\t") == " Blå fisk og BÅT2"
+
+
+def test_much_text_is_brought_down_to_its_proportions(monkeypatch):
+    text = ["det er en dag " * 300 + " ".join(f"ord{i}" for i in range(1_000))] * 3
+    text[1] += " ☃ zebra"
+    assert in_proportion(text) is text
+    monkeypatch.setattr(train, "TRAINED_ON", sum(map(len, text)) // 10)
+    less = in_proportion(text)
+    assert less == in_proportion(text)
+    words = " ".join(less).split()
+    assert set("".join(words)) == set("".join(text)) - {" "}
+    assert sum(map(len, less)) < sum(map(len, text)) / 8
+    assert words.count("det") == pytest.approx(90, abs=1)
+    assert 200 < len({word for word in words if word.startswith("ord")}) < 400

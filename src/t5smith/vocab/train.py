@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import re
 import threading
 from collections import Counter
@@ -32,6 +33,8 @@ from t5smith.vocab.vocabulary import EOS, PAD, UNK, Vocabulary
 METHOD = 2
 """Raised when the same text and settings would give another vocabulary than before."""
 
+TRAINED_ON = 20_000_000
+"""Characters of text whose word frequencies the trainer is given at most, see :func:`in_proportion`."""
 LONGEST_WORD = 256
 """Longer runs without white space are cut for the trainer, whose time and memory grow with them."""
 DECIMALS = 4
@@ -93,7 +96,7 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     Raises:
       T5smithError: the text has more different characters than pieces asked for, or none at all.
     """
-    text = covered(list(text), settings)
+    text = in_proportion(covered(list(text), settings))
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizer(settings)
     cut = pre_tokenizers.Split(Regex(rf".{{1,{LONGEST_WORD}}}"), "isolated")
@@ -143,6 +146,31 @@ def covered(text: list[str], settings: VocabSettings) -> list[str]:
     # What is written in several ways may be rare in one of them: normalised first.
     table = dict.fromkeys(map(ord, rare - {" "}), " ")
     return [normal.normalize_str(stretch).translate(table) for stretch in text] if table else text
+
+
+def in_proportion(text: list[str]) -> list[str]:
+    """The text if it is short; else its words, each as often as it would be in TRAINED_ON characters.
+
+    The trainer's candidates begin, as far as we can tell, with a score by the number of *different*
+    words they are in, single characters with one by *all* words. The more text, the more the latter
+    weigh, until the pieces of the most frequent words, such as `▁er`, lose to their characters in the
+    first round and are gone. So frequencies are brought down; a word that would come 0.3 times comes
+    with that chance.
+    """
+    total = sum(map(len, text))
+    if total <= TRAINED_ON:
+        return text
+    counts = Counter(word for stretch in text for word in stretch.split())
+    share = TRAINED_ON / total
+    draw = random.Random(0)
+    often = {word: int(counts[word] * share + draw.random()) for word in sorted(counts)}
+    seen = {character for word, number in often.items() if number for character in word}
+    for word in often:
+        if not seen.issuperset(word):
+            # Every character is to be a piece, however rare.
+            often[word] = 1
+            seen.update(word)
+    return [" ".join([word] * number) for word, number in often.items() if number]
 
 
 def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
