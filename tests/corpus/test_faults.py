@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from t5smith.artefact import read_manifest
+from t5smith.corpus.document import Part
 from t5smith.corpus.faults import HOPELESS, Faults
 from t5smith.corpus.prepare import prepare
-from t5smith.corpus.sources import documents
+from t5smith.corpus.sources import documents, placed_documents
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
 from t5smith.vocab.train import vocab
@@ -227,3 +228,15 @@ def test_what_is_left_out_is_in_the_manifest_and_told(
     assert told.count("15 records were left out: 15 not JSON") == 2
     with pytest.raises(T5smithError, match=r"007\.jsonl:6: not JSON"):
         prepare(recipe.replace(**{"corpus.strict": True, "prepare.document_separator": "none"}))
+
+
+@pytest.mark.parametrize("document", ["block", "line"])
+def test_a_part_within_a_long_line_is_not_read_to_its_end(tmp_path: Path, document: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("en\n\n" + "x" * 30_000_000 + "\n\nto")
+    told: list[int] = []
+    corpus = CorpusSettings.model_validate({"document": document})
+    part = Part(1_000_000, 5_000_000, 6_000_000)
+    placed = list(placed_documents(corpus, str(path), part, Faults(), told.append))
+    assert not any(found for _, found in placed)
+    assert sum(told) < 3_000_000

@@ -15,6 +15,8 @@ from t5smith.recipe import CorpusSettings
 
 _BOM = b"\xef\xbb\xbf"
 
+_SKIPPED = 1 << 20
+"""Bytes of a line that are passed over at a time."""
 TOO_LONG = b""
 """What a line comes as that is longer than a document may be."""
 
@@ -39,7 +41,12 @@ class Lines:
         self._before: int | None = None
         if part.start:
             stream.seek(part.start - 1)
-            self.next += len(stream.readline()) - 1
+            self.next -= 1
+            # The rest of a line that began before. If it goes on beyond the part, nothing begins here.
+            while more := stream.readline(_SKIPPED):
+                self.next += len(more)
+                if more[-1] == 10 or (part.stop is not None and self.next >= part.stop):
+                    break
             # The line that was cut is not counted here, but among those before.
             self._after = self.next
         else:
@@ -63,6 +70,8 @@ class Lines:
 
     def raw(self) -> Iterator[bytes]:
         """Each line as it stands there, its end included; TOO_LONG for one that is."""
+        if self.part.start and self.part.stop is not None and self.next >= self.part.stop:
+            return  # a line that began before goes on through all of the part
         read = self.stream.readline
         limit = self.longest + 1
         try:
@@ -149,6 +158,8 @@ def text_blocks(lines: Lines) -> Iterator[Placed]:
     ours = not part.start and part.wants(0)
     broken = False
     for raw in lines.raw():
+        if not ours and part.stop is not None and lines.place >= part.stop:
+            return
         if raw.isspace() or (raw[:1] not in _PLAIN and _is_blank(raw)):
             if held and not broken:
                 yield place, lines.document("\n".join(held), first)

@@ -152,7 +152,8 @@ class _Show:
         every = self.tasks.values()
         seconds = max(time.monotonic() - self.start, 1e-9)
         self.bar.advance(
-            sum(task.read for task in every) - self.bar.done,
+            # Tasks read a little past the ends of their blocks.
+            min(sum(task.read for task in every), self.bar.total or 0) - self.bar.done,
             documents=count(sum(task.documents for task in every)),
             tokens=count(sum(task.tokens for task in every)),
             rate=f"{sum(task.text_bytes for task in every) / 1e6 / seconds:.1f} MB/s",
