@@ -141,6 +141,7 @@ def _text_column(schema: Any, corpus: CorpusSettings, name: str) -> str:
 def _texts(
     batch: Any, column: str, name: str, first: int, place: int, faults: FileFaults
 ) -> Iterator[Placed]:
+    _validate(batch)
     for row, value in enumerate(batch.column(column), first):
         try:
             text = value.as_py()
@@ -153,6 +154,22 @@ def _texts(
             faults.add("no text", T5smithError(f"the field {column!r} is empty", where=f"{name}:{row}"))
             continue
         yield place, Document(text, name, row)
+
+
+def _validate(batch: Any) -> None:
+    """Refuse offsets that point out of the buffers: following them ends the process."""
+    import pyarrow as pa
+
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        # That is found again below, in its row; the offsets are checked without what stands between them.
+        for values in batch.columns:
+            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                as_bytes = pa.large_binary() if pa.types.is_large_string(values.type) else pa.binary()
+                values.view(as_bytes).validate(full=True)
 
 
 class _arrow_errors:
