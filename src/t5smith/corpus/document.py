@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from t5smith.corpus.opening import opened
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -37,7 +39,7 @@ class Document:
 def lines_before(file: str, offset: int) -> int:
     """How many line ends there are in the first `offset` bytes of a plain file."""
     found, left = 0, offset
-    with open(file, "rb") as stream:
+    with opened(file) as stream:
         while left and (data := stream.read(min(left, 1 << 20))):
             found += data.count(b"\n")
             left -= len(data)

@@ -262,8 +262,8 @@ def _queued(job: str) -> bool:
 
 def _refuse_incomplete(notes: Path, executor: PipelineExecutor, error: BaseException | None) -> None:
     """Say why a task is not done, if one is not."""
-    for file in sorted((notes / "failures").iterdir()):
-        raise failure(notes, int(file.stem), 2, file)
+    if failed := sorted((notes / "failures").iterdir()):
+        raise failure(notes, int(failed[0].stem), 2, failed[0])
     if error is not None:
         raise error
     if left := executor.get_incomplete_ranks():

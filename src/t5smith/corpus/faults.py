@@ -48,6 +48,16 @@ class Faults:
         if len(self.first) < SHOWN:
             self.first.append(str(error))
 
+    def refuse(self) -> None:
+        """Stand by what `strict` says, where they were counted before it was asked for.
+
+        Raises:
+          T5smithError: there are any.
+        """
+        if self.strict and self.counts:
+            what = f"{self.counts.total():,} records were left out, the first of them: {self.first[0]}"
+            raise T5smithError(what, where="corpus.strict")
+
     def merge(self, facts: Mapping[str, Any]) -> None:
         """Add those of another part, as :meth:`facts` gives them."""
         self.counts.update(facts["counts"])
@@ -73,10 +83,12 @@ class FileFaults:
     Attributes:
       faults: where they are counted.
       begins: whether reading begins at the file's beginning.
+      whole: whether all of it is read here.
     """
 
     faults: Faults
     begins: bool = True
+    whole: bool = True
     good: int = 0
     bad: int = 0
     why: T5smithError | None = None
@@ -99,5 +111,5 @@ class FileFaults:
         Raises:
           T5smithError: it gave nothing but faults.
         """
-        if self.begins and self.why and not self.good:
+        if self.whole and self.why and not self.good:
             raise self.why

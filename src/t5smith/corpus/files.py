@@ -10,7 +10,6 @@ from pathlib import Path
 
 from t5smith.corpus.hub import PREFIX, hub_files, is_saved, saved_files
 from t5smith.corpus.places import Place, is_url, remote_files
-from t5smith.corpus.rows import count_rows
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings
 
@@ -120,7 +119,7 @@ def _identity(file: Place) -> str:
 
 def _places(pattern: str, field: str) -> Sequence[Place]:
     if pattern.startswith(PREFIX) and not is_url(pattern):
-        return hub_files(pattern, field, count_rows)
+        return hub_files(pattern, field)
     if is_url(pattern):
         return list(remote_files(pattern, field))
     return sorted(_matching(pattern, field))

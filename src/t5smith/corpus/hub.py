@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from t5smith.corpus.places import Remote, Rows, is_url, remote_files
+from t5smith.corpus.rows import count_rows
 from t5smith.errors import T5smithError
 
 PREFIX = "hf:"
@@ -62,13 +63,12 @@ def parsed(pattern: str, field: str) -> Asked:
     return Asked(parts[0], config, last["split"], last["start"] or "", last["stop"] or "")
 
 
-def hub_files(pattern: str, field: str, count: Callable[[Path | Remote], int]) -> list[Path | Remote | Rows]:
+def hub_files(pattern: str, field: str) -> list[Path | Remote | Rows]:
     """The files of a data set, in order.
 
     Args:
       pattern: see :func:`parsed`.
       field: the recipe's field, for messages.
-      count: tells how many rows a file has, for slices.
 
     Raises:
       T5smithError: there is no such data set, configuration or split.
@@ -80,7 +80,7 @@ def hub_files(pattern: str, field: str, count: Callable[[Path | Remote], int]) -
         files = _found(asked, pattern, field)
     if not asked.start and not asked.stop:
         return list(files)
-    return _sliced(files, asked, count)
+    return _sliced(files, asked)
 
 
 def _found(asked: Asked, pattern: str, field: str) -> list[Path | Remote]:
@@ -146,9 +146,7 @@ def saved_files(folder: Path, split: str, field: str) -> list[Path]:
         raise T5smithError(f"a saved data set that is damaged ({error})", where=folder) from None
 
 
-def _sliced(
-    files: Sequence[Path | Remote], asked: Asked, count: Callable[[Path | Remote], int]
-) -> list[Path | Remote | Rows]:
+def _sliced(files: Sequence[Path | Remote], asked: Asked) -> list[Path | Remote | Rows]:
     """The rows that were asked for, file by file; files are counted only as far as is needed."""
     counts: list[int] = []
     percent = "%" in asked.start + asked.stop
@@ -156,7 +154,7 @@ def _sliced(
     for file in files:
         if last is not None and sum(counts) >= last:
             break
-        counts.append(count(file))
+        counts.append(count_rows(file))
     total = sum(counts)
 
     def row(bound: str, default: int) -> int:

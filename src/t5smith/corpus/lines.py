@@ -93,6 +93,18 @@ class Lines:
                 fix = "fetch or compress the file again"
                 self.faults.add("damaged archive", T5smithError(what, where=self.here, fix=fix))
 
+    def wanted(self) -> Iterator[bytes | None]:
+        """Lines that begin in the blocks asked for, and None where a block begins, before its first line."""
+        block, ours = -1, False
+        for raw in self.raw():
+            if self.part.stop is not None and self.place >= self.part.stop:
+                return
+            if block != (block := self.part.block(self.place)):
+                ours = self.part.wants(block)
+                yield None
+            if ours:
+                yield raw
+
     def _pass_over(self, read: Any, limit: int) -> None:
         while more := read(limit):
             self.next += len(more)
@@ -119,11 +131,8 @@ class Lines:
 
 def text_lines(lines: Lines) -> Iterator[Placed]:
     """A document a line; blank ones are none."""
-    part = lines.part
-    for raw in lines.raw():
-        if part.stop is not None and lines.place >= part.stop:
-            return
-        if not part.wants(part.block(lines.place)):
+    for raw in lines.wanted():
+        if raw is None:
             yield lines.place, None
         elif (text := lines.decoded(raw)) and not text.isspace():
             yield lines.place, lines.document(text, lines.number)
@@ -168,8 +177,7 @@ def text_blocks(lines: Lines) -> Iterator[Placed]:
             if part.stop is not None and place >= part.stop:
                 return
             ours = part.wants(part.block(place))
-            if not ours:
-                yield place, None
+            yield place, None
         elif ours and not broken:
             text = lines.decoded(raw)
             size += len(raw)
@@ -186,12 +194,9 @@ def text_blocks(lines: Lines) -> Iterator[Placed]:
 
 def json_lines(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
     """A document a line, in the field that is named or found."""
-    part = lines.part
     field = ""
-    for raw in lines.raw():
-        if part.stop is not None and lines.place >= part.stop:
-            return
-        if not part.wants(part.block(lines.place)):
+    for raw in lines.wanted():
+        if raw is None:
             yield lines.place, None
             continue
         text = lines.decoded(raw)

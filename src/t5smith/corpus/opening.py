@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 
 import zstandard
 
+from t5smith.corpus.places import is_url
 from t5smith.errors import T5smithError
 
 COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2")
@@ -32,11 +33,6 @@ _BUFFER = 1 << 18
 def compression(name: str) -> str:
     """The ending that says how a file is compressed, or nothing."""
     return next((ending for ending in COMPRESSIONS if name.lower().endswith(ending)), "")
-
-
-def is_remote(name: str) -> bool:
-    """Whether a name is a URL, which fsspec opens, and not a path."""
-    return "://" in name
 
 
 @contextlib.contextmanager
@@ -59,11 +55,12 @@ def opened(name: str) -> Generator[IO[bytes]]:
       T5smithError: it is not there, or may not be read.
     """
     try:
-        if is_remote(name):
+        if is_url(name):
             import fsspec
 
-            with cast("contextlib.AbstractContextManager[IO[bytes]]", fsspec.open(name, "rb")) as raw:
-                yield raw
+            with cast("contextlib.AbstractContextManager[io.RawIOBase]", fsspec.open(name, "rb")) as raw:
+                # Its own files read no line of a limited length.
+                yield io.BufferedReader(raw, _BUFFER)
         else:
             with open(name, "rb", buffering=_BUFFER) as raw:
                 yield raw

@@ -20,7 +20,7 @@ class Remote:
 
     Attributes:
       url: its whole name.
-      bytes: its size.
+      bytes: its size; 0 where that is not told.
       stamp: tells whether it is the same as before.
     """
 
@@ -83,7 +83,9 @@ def remote_files(pattern: str, field: str) -> Iterator[Remote]:
                 continue
             info = system.info(name)
             if info["type"] == "file":
-                yield Remote(system.unstrip_protocol(name), int(info["size"]), _stamp(system, name, info))
+                yield Remote(
+                    system.unstrip_protocol(name), int(info.get("size") or 0), _stamp(system, name, info)
+                )
     except FileNotFoundError:
         raise T5smithError(f"there is no file or folder {pattern!r}", where=field) from None
     except (ImportError, ValueError) as error:

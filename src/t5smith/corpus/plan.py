@@ -15,8 +15,8 @@ from pathlib import Path
 
 from t5smith.corpus.document import Part
 from t5smith.corpus.files import corpora
-from t5smith.corpus.opening import is_remote, opened
-from t5smith.corpus.places import without_rows
+from t5smith.corpus.opening import opened
+from t5smith.corpus.places import is_url, without_rows
 from t5smith.corpus.sources import file_bytes, format_of, splits_anywhere
 from t5smith.corpus.tables import parquet_bytes
 from t5smith.recipe import CorpusSettings
@@ -156,7 +156,7 @@ def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> i
     if splits_anywhere(corpus, file):
         return -(-size // block_bytes)
     if format_of(corpus, file) == "parquet":
-        if is_remote(file):
+        if is_url(file):
             return 1  # its own account of its bytes is at its end: not worth a visit to every file
         with opened(file) as stream:
             return max(-(-parquet_bytes(stream, file) // block_bytes), 1)

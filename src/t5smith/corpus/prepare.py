@@ -67,6 +67,9 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     key = artefact.fingerprint(made_from)
     if found := artefact.find_current(folder, "store", key):
         shutil.rmtree(folders.notes, ignore_errors=True)
+        told = Faults(recipe.corpus.strict)
+        told.merge(found.facts["left_out"])
+        told.refuse()
         say(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
     vocabulary = Vocabulary.load(vocab_folder)
@@ -166,7 +169,7 @@ def _finish(
     """From shards to a store: what is known of them all, where documents end, the manifest."""
     for leftover in folders.store.rglob("*.part"):
         leftover.unlink()
-    faults = Faults()
+    faults = Faults(recipe.corpus.strict)
     totals = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
     by_corpus: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
     shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
@@ -185,6 +188,8 @@ def _finish(
             if own["tokens"]:
                 shards[split].append((f"{name}.bin", own["tokens"]))
                 known[f"{split}/{name}.bin"] = {"bytes": own["bytes"], "sha256": own["sha256"]}
+    faults.refuse()
+    faults.tell()
     _refuse_empty(recipe, totals, by_corpus["train"])
     separator = recipe.prepare.document_separator == "eos"
     facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts()}
@@ -192,7 +197,6 @@ def _finish(
         _write_ends(folders, split, totals[split]["documents"], shards[split])
         facts[split] = _facts(totals[split], by_corpus[split], separator)
         _tell(facts[split], split)
-    faults.tell()
     table = json.dumps(shards, ensure_ascii=False, separators=(",", ":"))
     artefact.write_atomically(folders.store / "shards.json", table)
     artefact.seal(folders.store, "store", made_from, facts, known)

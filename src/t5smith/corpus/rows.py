@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
-from t5smith.corpus.opening import is_damage, opened, reading
+from t5smith.corpus.opening import compression, is_damage, opened, reading
 from t5smith.corpus.places import Remote
+from t5smith.corpus.tables import arrow_row_count, parquet_row_count
 from t5smith.errors import T5smithError
 
 
 def count_rows(file: Path | Remote) -> int:
-    """Rows of a Parquet or Arrow file by its own account; of others the lines that are not blank.
+    """Rows of a Parquet or Arrow file, lines of a JSON lines file that are not blank, rows of a CSV file.
 
     Raises:
-      T5smithError: it cannot be read.
+      T5smithError: it cannot be read, or is plain text, which has no rows.
     """
     name = str(file)
-    if name.endswith(".parquet"):
-        from pyarrow import parquet
-
-        with opened(name) as stream:
-            return parquet.ParquetFile(stream).metadata.num_rows
-    if name.endswith(".arrow"):
-        import pyarrow as pa
-
-        with opened(name) as stream:
-            return sum(batch.num_rows for batch in pa.ipc.open_stream(stream))
+    ending = Path(name.lower().removesuffix(compression(name))).suffix
     try:
-        with reading(name) as (_, lines):
-            rows = sum(1 for line in lines if not line.isspace())
+        if ending == ".parquet":
+            with opened(name) as stream:
+                return parquet_row_count(stream, name)
+        if ending == ".arrow":
+            with opened(name) as stream:
+                return arrow_row_count(stream, name)
+        if ending in (".jsonl", ".json", ".ndjson"):
+            with reading(name) as (_, lines):
+                return sum(1 for line in lines if not line.isspace())
+        if ending in (".csv", ".tsv"):
+            with reading(name) as (_, lines):
+                rows = csv.reader(io.TextIOWrapper(lines, "utf-8", "replace", newline=""))
+                return max(sum(1 for row in rows if row) - 1, 0)
     except Exception as error:
-        if not is_damage(error):
+        if not (is_damage(error) or isinstance(error, csv.Error)):
             raise
-        raise T5smithError(f"the archive is cut short or damaged ({error})", where=name) from None
-    return rows - (".csv" in name or ".tsv" in name)
+        what = f"its rows cannot be counted ({error})"
+        raise T5smithError(what, where=name, fix="fetch the file again, or take all of it") from None
+    raise T5smithError(
+        "plain text has no rows to count",
+        where=name,
+        expected="Parquet, Arrow, JSON lines or CSV where some rows are asked for",
+        fix="take all of it",
+    )

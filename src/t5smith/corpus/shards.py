@@ -58,11 +58,8 @@ class Folders:
 
     def make(self) -> None:
         """Make those that are not there."""
-        for folder in (*(self.store / split for split in SPLITS), *map(self._within, _NOTES)):
+        for folder in (*(self.store / split for split in SPLITS), *(self.notes / name for name in _NOTES)):
             folder.mkdir(parents=True, exist_ok=True)
-
-    def _within(self, name: str) -> Path:
-        return self.notes / name
 
 
 _NOTES = ("lengths", "shards", "ends", "progress", "failures", "logs")

@@ -19,6 +19,7 @@ from t5smith.corpus.files import corpora, resolve
 from t5smith.corpus.lines import Lines, Placed, json_lines, text_blocks, text_file, text_lines
 from t5smith.corpus.opening import compression, opened, reading
 from t5smith.corpus.places import Place, Remote, Rows, without_rows
+from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
 
 HASHED_BYTES = 64 << 20
@@ -100,10 +101,20 @@ def placed_documents(
         )
         yield from itertools.islice(every, *rows)
         return
-    own = FileFaults(faults, begins=not part.start and not part.turn)
+    begins = not part.start and not part.turn
+    own = FileFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1)
     with reading(name) as (raw, stream):
         read = part.start
         for placed in _placed(corpus, name, stream, part, own):
+            if placed[1] is not None and placed[1].bytes > corpus.longest_document:
+                error = T5smithError(
+                    f"a document of {placed[1].bytes:,} bytes is longer than it may be",
+                    where=placed[1].place,
+                    expected=f"at most {corpus.longest_document:,} bytes",
+                    fix="raise corpus.longest_document",
+                )
+                own.add("too long", error)
+                continue
             own.good += placed[1] is not None
             if on_bytes and (place := raw.tell()) - read >= TOLD_BYTES:
                 on_bytes(place - read)

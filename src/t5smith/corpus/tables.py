@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Generator, Iterator
 from typing import IO, Any
 
@@ -24,7 +23,8 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
 
     A field in quotes may have line breaks in it, so a row is known only by reading all before it.
     """
-    csv.field_size_limit(sys.maxsize)
+    # A quote that is never closed would take in the rest of the file.
+    csv.field_size_limit(corpus.longest_document)
     part = lines.part
     place, line = 0, 1
 
@@ -32,7 +32,7 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
         # What is no UTF-8 is found below, in the row: leaving out a line would tear quotes apart.
         for raw in lines.raw():
             yield raw.decode("utf-8", "surrogateescape")
-            if raw == TOO_LONG:
+            if raw == TOO_LONG and part.wants(part.block(place)):
                 lines.decoded(raw)
 
     delimiter = "\t" if ".tsv" in lines.name.lower() else ","
@@ -43,16 +43,18 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
     while True:
         place, line = lines.next, lines.number + 1
         here = f"{lines.name}:{line}"
+        ours = part.wants(part.block(place))
+        yield place, None
         try:
             row = next(rows, None)
         except csv.Error as error:
-            lines.faults.add("not CSV", T5smithError(f"not CSV ({error})", where=here))
+            if ours:
+                fix = "close the quotes, or raise corpus.longest_document"
+                lines.faults.add("not CSV", T5smithError(f"not CSV ({error})", where=here, fix=fix))
             continue
         if row is None or lines.damaged:
             break
-        if not part.wants(part.block(place)):
-            yield place, None
-        elif not row:
+        if not ours or not row:
             continue
         elif len(row) != len(columns):
             what = f"{len(row)} fields"
@@ -82,14 +84,13 @@ def parquet_rows(
         size, rows = metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows
         if part.stop is not None and place >= part.stop:
             return
+        yield place, None
         if place >= part.start and part.wants(part.block(place)):
             first = row
             with _arrow_errors(name):
                 for batch in file.iter_batches(ROWS, [group], [column]):
                     yield from _texts(batch, column, name, first, place, faults)
                     first += batch.num_rows
-        else:
-            yield place, None
         place, row = place + size, row + rows
 
 
@@ -106,29 +107,54 @@ def parquet_bytes(stream: IO[bytes], name: str) -> int:
     return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
+def parquet_row_count(stream: IO[bytes], name: str) -> int:
+    """How many rows a Parquet file has, by its own account.
+
+    Raises:
+      T5smithError: it is damaged.
+    """
+    from pyarrow import parquet
+
+    with _arrow_errors(name):
+        return parquet.ParquetFile(stream).metadata.num_rows
+
+
+def arrow_row_count(stream: IO[bytes], name: str) -> int:
+    """How many rows an Arrow file of either kind has.
+
+    Raises:
+      T5smithError: it is damaged.
+    """
+    with _arrow_errors(name):
+        return sum(batch.num_rows for batch in _arrow_batches(stream)[1])
+
+
+def _arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
+    """The schema and the batches of an Arrow file, of either kind."""
+    import pyarrow as pa
+
+    head = stream.read(6)
+    stream.seek(0)
+    if head == b"ARROW1":
+        reader: Any = pa.ipc.open_file(stream)
+        return reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
+    reader = pa.ipc.open_stream(stream)
+    return reader.schema, iter(reader)
+
+
 def arrow_rows(
     name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, faults: FileFaults
 ) -> Iterator[Placed]:
     """Rows of an Arrow file, of either kind: with a footer, or the stream that `datasets` saves."""
-    import pyarrow as pa
-
     with _arrow_errors(name):
-        head = stream.read(6)
-        stream.seek(0)
-        reader: Any = pa.ipc.open_file(stream) if head == b"ARROW1" else pa.ipc.open_stream(stream)
-    column = _text_column(reader.schema, corpus, name)
-    batches = (
-        (reader.get_batch(number) for number in range(reader.num_record_batches))
-        if head == b"ARROW1"
-        else iter(reader)
-    )
+        schema, batches = _arrow_batches(stream)
+    column = _text_column(schema, corpus, name)
     place, row = 0, 1
     with _arrow_errors(name):
         for batch in batches:
+            yield place, None
             if part.wants(part.block(place)):
                 yield from _texts(batch, column, name, row, place, faults)
-            else:
-                yield place, None
             place, row = place + batch.nbytes, row + batch.num_rows
     yield max(place - 1, 0), None
 
@@ -207,8 +233,8 @@ def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> 
             place = number * 1000
             if record.rec_type not in ("conversion", "response"):
                 continue
+            yield place, None
             if not part.wants(part.block(place)):
-                yield place, None
                 continue
             data = record.content_stream().read()
             kind = record.rec_type == "response" and (record.http_headers.get_header("Content-Type") or "")

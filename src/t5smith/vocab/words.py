@@ -87,6 +87,11 @@ class Words:
             end = max(
                 text.rfind(" ", start + 1, start + STRETCH), text.rfind("\n", start + 1, start + STRETCH)
             )
+            # Before the white space, all of it: some normalisers make one sign of a run.
+            while end > start and text[end - 1].isspace():
+                end -= 1
+            if end <= start:
+                end = -1
             if end < 0:
                 ends = (text.find(space, start + STRETCH, start + LONGEST_WORD) for space in " \n")
                 end = min((place for place in ends if place >= 0), default=-1)
