@@ -240,3 +240,55 @@ def test_a_part_within_a_long_line_is_not_read_to_its_end(tmp_path: Path, docume
     placed = list(placed_documents(corpus, str(path), part, Faults(), told.append))
     assert not any(found for _, found in placed)
     assert sum(told) < 3_000_000
+
+
+def test_a_quote_that_is_never_closed_does_not_take_the_file_along(tmp_path: Path) -> None:
+    rows = [f"{i},dag {i}" for i in range(200)]
+    rows[20] = '20,"dag'
+    texts, faults = read(write(tmp_path / "a.csv", "id,text\n" + "\n".join(rows)), longest_document=300)
+    assert texts[:20] == [f"dag {i}" for i in range(20)]
+    assert texts[-1] == "dag 199"
+    assert faults.counts["not CSV"] >= 1
+    assert "a.csv:22: not CSV (field larger than field limit (300)). Close the quotes" in faults.first[0]
+
+
+def test_documents_of_tables_may_be_too_long(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"text": ["en", "å" * 60, "to"]}), tmp_path / "a.parquet")
+    texts, faults = read(tmp_path / "a.parquet", longest_document=100)
+    assert (texts, faults.counts) == (["en", "to"], {"too long": 1})
+    assert "a.parquet:2: a document of 120 bytes is longer than it may be" in faults.first[0]
+
+
+def test_strict_sees_what_an_earlier_run_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", "\n".join([*GOOD, "{"]))
+    recipe = Recipe.model_validate(
+        {
+            "run_dir": tmp_path / "run",
+            "corpus": {"train": (str(tmp_path / "a.jsonl"),), "held_out_fraction": 0.3},
+            "vocab": {"size": 30},
+        }
+    )
+    vocab(recipe)
+    prepare(recipe)
+    with pytest.raises(
+        T5smithError, match=r"1 records were left out, the first of them: .*a\.jsonl:31: not JSON"
+    ):
+        prepare(recipe.replace(**{"corpus.strict": True}))
+
+
+def test_what_is_left_out_is_told_even_if_nothing_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a.jsonl", "\n".join(GOOD))
+    write(tmp_path / "v.jsonl", '{"text": ""}\n{"text": 3}\n')
+    recipe = Recipe.model_validate(
+        {
+            "run_dir": tmp_path / "run",
+            "corpus": {"train": (str(tmp_path / "a.jsonl"),), "valid": (str(tmp_path / "v.jsonl"),)},
+            "vocab": {"size": 30},
+        }
+    )
+    vocab(recipe)
+    with pytest.raises(T5smithError, match="the valid split has no text"):
+        prepare(recipe)
+    assert "v.jsonl:2: the field 'text' is int" in capfd.readouterr().err

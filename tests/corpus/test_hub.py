@@ -5,16 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from t5smith.corpus import plan
+from t5smith.corpus.faults import Faults
 from t5smith.corpus.files import corpora, resolve
 from t5smith.corpus.hub import Asked, parsed
+from t5smith.corpus.plan import Plan
 from t5smith.corpus.prepare import prepare
-from t5smith.corpus.sources import documents, fingerprint_files, inputs
+from t5smith.corpus.sources import documents, fingerprint_files, inputs, placed_documents
 from t5smith.corpus.store import TokenStore
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
@@ -161,3 +165,66 @@ def test_a_run_on_data_sets_with_names_and_weights(hub: Path, tmp_path: Path) ->
         **{"corpus.train": (recipe.corpus.train[0].replace("50", "49"), recipe.corpus.train[1])}
     )
     assert inputs(more.corpus) != inputs(recipe.corpus)
+
+
+class Blobs(fsspec.spec.AbstractFileSystem):
+    """A place as object stores are: files are fetched by ranges of bytes, through fsspec's own buffer."""
+
+    protocol = "blobs"
+    blobs: ClassVar[dict[str, bytes]] = {}
+
+    def info(self, path: str, **_: object) -> dict[str, object]:
+        path = self._strip_protocol(path)
+        if path not in self.blobs:
+            raise FileNotFoundError(path)
+        return {
+            "name": path,
+            "size": len(self.blobs[path]),
+            "type": "file",
+            "ETag": str(hash(self.blobs[path])),
+        }
+
+    def _open(self, path: str, mode: str = "rb", **more: object) -> object:
+        more.pop("autocommit", None)
+        return Blob(self, path, mode, **more)
+
+
+class Blob(fsspec.spec.AbstractBufferedFile):
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return Blobs.blobs[self.path][start:end]
+
+
+def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("blobs", Blobs, clobber=True)
+    lines = [json.dumps({"text": line}) for line in rows("x", 400)]
+    lines[390] = "{"
+    data = "\n".join(lines).encode()
+    Blobs.blobs = {"a.jsonl": data, "b.jsonl.gz": gzip.compress(data)}
+    expected = [text for i, text in enumerate(rows("x", 400)) if i != 390]
+    for name in Blobs.blobs:
+        assert read(f"blobs://{name}") == expected
+    # From the middle, and with the line of what is wrong there.
+    monkeypatch.setattr(plan, "SMALLEST", 1_000)
+    monkeypatch.setattr(plan, "LARGEST", 1_000)
+    corpus = CorpusSettings(train=("blobs://a.jsonl",))
+    faults = Faults()
+    found = [
+        document.text
+        for work in Plan.create(corpus).work(1, 0)
+        for _, document in placed_documents(corpus, work.unit.files[0], work.part, faults)
+        if document is not None
+    ]
+    assert found == expected
+    assert "blobs://a.jsonl:391: not JSON" in faults.first[0]
+
+
+def test_rows_of_csv_and_none_of_plain_text(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.csv").write_text('id,text\n1,"en\nto"\n2,tre\n3,fire\n')
+    assert read(f"hf:{folder}:train[1:3]") == ["tre", "fire"]
+    (folder / "train.csv").unlink()
+    (folder / "train.txt").write_text("en\nto\n")
+    assert read(f"hf:{folder}:train") == ["en\nto"]
+    with pytest.raises(T5smithError, match="plain text has no rows to count"):
+        read(f"hf:{folder}:train[:1]")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from t5smith.corpus import plan as module
+from t5smith.corpus import prepare as prepare_module
 from t5smith.corpus.document import WHOLE, Part
 from t5smith.corpus.faults import Faults
 from t5smith.corpus.plan import Plan
@@ -228,3 +229,39 @@ def test_small_files_are_gathered(tmp_path: Path) -> None:
 def _saved(folder: Path, plan: Plan) -> Path:
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     return folder / "plan.json"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt.xz", "a.csv.gz"])
+def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Else a block that is read again after a kill would count it twice."""
+    monkeypatch.setattr(module, "SMALLEST", 300)
+    monkeypatch.setattr(module, "LARGEST", 300)
+    lines: list[bytes] = []
+    for i in range(400):
+        good = b'{"text": "dag %d"}' % (i * 7919) if "jsonl" in name else b"dag %d, %d" % (i, i * 7919)
+        lines += [good, b"\xff bad"] if i % 3 else [good]
+    between = b"\n\n" if "txt" in name else b"\n"
+    data = between.join([b"id,text", *lines] if "csv" in name else lines)
+    file = tmp_path / name
+    file.write_bytes(SQUEEZE["." + name.rpartition(".")[2]](data) if name != "a.jsonl" else data)
+    notes: list[dict[str, str]] = []
+    for tasks in (1, 5):
+        recipe = Recipe.model_validate(
+            {
+                "run_dir": tmp_path / f"run{tasks}",
+                "corpus": {"train": (str(file),), "held_out_fraction": 0.2},
+                "vocab": {"size": 40},
+                "prepare": {"tasks": tasks},
+            }
+        )
+        vocab(recipe)
+        monkeypatch.setattr(prepare_module.shutil, "rmtree", lambda *_, **__: None)
+        folder = prepare(recipe).with_name("store.notes")
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "SMALLEST", 300)
+        monkeypatch.setattr(module, "LARGEST", 300)
+        notes.append({note.name: note.read_text() for note in (folder / "shards").glob("*.json")})
+    assert notes[0] == notes[1]
+    assert sum(sum(json.loads(note)["faults"]["counts"].values()) for note in notes[0].values()) == 266
