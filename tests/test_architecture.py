@@ -10,7 +10,17 @@ import pytest
 SRC = Path(__file__).resolve().parent.parent / "src" / "t5smith"
 MAX_LINES = 350
 
-BASE = {"errors", "artefact", "lock", "progress", "settings", "training_settings", "recipe", "presets"}
+BASE = {
+    "errors",
+    "artefact",
+    "lock",
+    "progress",
+    "settings",
+    "training_settings",
+    "cleaning_settings",
+    "recipe",
+    "presets",
+}
 # What each package may build on, besides the base and what those build on in turn.
 STANDS_ON = {
     # Reading text comes before vocab, which trains on it; the rest of corpus comes after.
@@ -43,6 +53,9 @@ READING = {
     "places",
     "hub",
     "rows",
+    "cleaning",
+    "filters",
+    "wording",
 }
 MODEL_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "t5smith"} | sys.stdlib_module_names
 NEVER = {"torch", "transformers", "tensorflow", "flax"}

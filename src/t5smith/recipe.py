@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from t5smith.cleaning_settings import CleaningSettings
 from t5smith.errors import T5smithError
 from t5smith.settings import Folder, Fraction, NonNegative, Positive, Settings, Strings
 from t5smith.training_settings import TrainSettings
@@ -231,6 +232,7 @@ class Recipe(Settings):
     license: str = ""
     """Licence identifier for the model card, such as `apache-2.0`."""
     corpus: CorpusSettings = CorpusSettings()
+    cleaning: CleaningSettings = CleaningSettings()
     vocab: VocabSettings = VocabSettings()
     prepare: PrepareSettings = PrepareSettings()
     objective: ObjectiveSettings = ObjectiveSettings()

@@ -16,8 +16,8 @@ import pytest
 
 from t5smith.corpus import executors
 from t5smith.corpus import prepare as module
+from t5smith.corpus.folders import Folders
 from t5smith.corpus.prepare import prepare
-from t5smith.corpus.shards import Folders
 from t5smith.errors import T5smithError
 from t5smith.presets import dump
 from t5smith.recipe import Recipe

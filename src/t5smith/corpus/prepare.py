@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 
 from t5smith import artefact
+from t5smith.corpus.cleaning import Tally, cleaning_inputs
+from t5smith.corpus.duplicates import without_duplicates
 from t5smith.corpus.faults import Faults
+from t5smith.corpus.folders import SPLITS, Folders
 from t5smith.corpus.plan import Plan, Unit
-from t5smith.corpus.shards import COUNTS, SPLITS, Folders
+from t5smith.corpus.shards import COUNTS
 from t5smith.corpus.sources import inputs
 from t5smith.corpus.store import check
 from t5smith.corpus.tasks import Progress, Task
@@ -35,6 +38,8 @@ FORMAT = 2
 """Raised when the same text and settings would give another store than before."""
 MUCH_UNKNOWN = 0.001
 """A share of `<unk>` above this is worth a warning."""
+REASONS = 3
+"""So many reasons for dropping documents are told of each step."""
 LITTLE = 4 << 20
 """Files of fewer bytes in all are not worth starting processes for."""
 
@@ -63,6 +68,7 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
         "vocab": vocab_files["tokenizer.json"]["sha256"],
         "corpus": inputs(recipe.corpus),
         "prepare": {"document_separator": recipe.prepare.document_separator},
+        **cleaning_inputs(recipe),
     }
     key = artefact.fingerprint(made_from)
     if found := artefact.find_current(folder, "store", key):
@@ -76,6 +82,8 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     with artefact.disk_errors(folder):
         plan = _plan(recipe, folders, key, vocab_folder)
         _run(recipe, folders, plan)
+        if recipe.cleaning.duplicate_steps:
+            without_duplicates(recipe, folders, list(_shards(folders, plan)), vocabulary)
         _finish(recipe, folders, plan, vocabulary, made_from)
         artefact.swap_in(folders.store, folder)
         shutil.rmtree(folders.notes)
@@ -85,16 +93,17 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
 def _plan(recipe: Recipe, folders: Folders, key: str, vocab: Path) -> Plan:
     """The plan of a run that was begun, or a new one in empty folders."""
     job = folders.notes / "job.json"
+    draft = Folders(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
     if job.is_file() and json.loads(job.read_text(encoding="utf-8"))["key"] == key:
         shutil.rmtree(folders.notes / "failures", ignore_errors=True)
         shutil.rmtree(folders.notes / "progress", ignore_errors=True)
-        folders.make()
+        draft.make()
         plan = Plan.read(folders.notes / "plan.json")
     else:
         shutil.rmtree(folders.store, ignore_errors=True)
         shutil.rmtree(folders.notes, ignore_errors=True)
         plan = Plan.create(recipe.corpus)
-        folders.make()
+        draft.make()
         artefact.write_atomically(folders.notes / "plan.json", plan.to_json())
     tree = {
         "key": key,
@@ -170,6 +179,7 @@ def _finish(
     for leftover in folders.store.rglob("*.part"):
         leftover.unlink()
     faults = Faults(recipe.corpus.strict)
+    tallies = {step: Tally(step) for step in recipe.cleaning.steps}
     totals = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
     by_corpus: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
     shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
@@ -177,6 +187,8 @@ def _finish(
     for unit, name in _shards(folders, plan):
         note = json.loads(folders.note(name).read_text(encoding="utf-8"))
         faults.merge(note["faults"])
+        for one in note["cleaning"]:
+            tallies[one["step"]].merge(one)
         for split in SPLITS:
             own = note[split]
             if not unit.split or unit.split == split:
@@ -190,9 +202,13 @@ def _finish(
                 known[f"{split}/{name}.bin"] = {"bytes": own["bytes"], "sha256": own["sha256"]}
     faults.refuse()
     faults.tell()
+    cleaning = [tally.told() for tally in tallies.values()]
+    _tell_cleaning(cleaning)
     _refuse_empty(recipe, totals, by_corpus["train"])
     separator = recipe.prepare.document_separator == "eos"
     facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts()}
+    if cleaning:
+        facts["cleaning"] = cleaning
     for split in SPLITS:
         _write_ends(folders, split, totals[split]["documents"], shards[split])
         facts[split] = _facts(totals[split], by_corpus[split], separator)
@@ -259,10 +275,24 @@ def _refuse_empty(
             )
         skipped = totals[name]["empty"]
         what = f"the {name} split has no text" + (f" ({skipped:,} empty documents)" if skipped else "")
-        raise T5smithError(what, where=f"corpus.{name}", fix="name files with text in them")
+        fix = "name files with text in them" + ", or clean less (cleaning.steps)" * bool(
+            recipe.cleaning.steps
+        )
+        raise T5smithError(what, where=f"corpus.{name}", fix=fix)
     for name, counts in train.items():
         if not counts["tokens"]:
             raise T5smithError(f"the corpus {name!r} has no text to train on", where="corpus.train")
+
+
+def _tell_cleaning(cleaning: list[dict[str, Any]]) -> None:
+    """A line for each step: how many documents it dropped and changed, and the commonest reasons."""
+    for one in cleaning:
+        number = sum(one["dropped"].values())
+        reasons = ", ".join(f"{reason} {times:,}" for reason, times in list(one["dropped"].items())[:REASONS])
+        more = ", …" * (len(one["dropped"]) > REASONS)
+        changed = f", changed {one['changed']:,}" if one["changed"] else ""
+        why = f" ({reasons}{more})" if len(one["dropped"]) > 1 else ""
+        say(f"prepare   {one['step']}: dropped {number:,} of {one['in']:,} documents{why}{changed}")
 
 
 def _tell(facts: dict[str, Any], name: str) -> None:

@@ -4,65 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from t5smith.corpus.cleaning import Tally
 from t5smith.corpus.document import Document
 from t5smith.corpus.faults import Faults
+from t5smith.corpus.folders import SPLITS, Folders, temporary
+from t5smith.corpus.records import Records
 from t5smith.corpus.sources import is_held_out
 from t5smith.corpus.store import id_dtype
 from t5smith.vocab.vocabulary import Vocabulary
 
 FLUSHED_BYTES = 1 << 22
 """Ids are held until there are about so many bytes of them."""
-SPLITS = ("train", "valid")
 COUNTS: tuple[str, ...] = ("documents", "tokens", "text_bytes", "unknown", "empty")
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where `prepare` works: the store that grows, and what is known of its shards until it is whole."""
-
-    store: Path
-    notes: Path
-
-    @classmethod
-    def of(cls, folder: Path) -> Folders:
-        """Those beside a store's folder."""
-        return cls(folder.with_name(f"{folder.name}.unfinished"), folder.with_name(f"{folder.name}.notes"))
-
-    def ids(self, split: str, shard: str) -> Path:
-        """The ids of a shard."""
-        return self.store / split / f"{shard}.bin"
-
-    def lengths(self, split: str, shard: str) -> Path:
-        """uint32: the tokens of each of its documents."""
-        return self.notes / "lengths" / f"{split}-{shard}.bin"
-
-    def note(self, shard: str) -> Path:
-        """What there is to say of a finished shard."""
-        return self.notes / "shards" / f"{shard}.json"
-
-    def end(self, unit: int) -> Path:
-        """How many blocks a unit has, once that is known."""
-        return self.notes / "ends" / f"{unit:05d}"
-
-    def progress(self, task: int) -> Path:
-        """How far a task is."""
-        return self.notes / "progress" / f"{task:05d}"
-
-    def make(self) -> None:
-        """Make those that are not there."""
-        for folder in (*(self.store / split for split in SPLITS), *(self.notes / name for name in _NOTES)):
-            folder.mkdir(parents=True, exist_ok=True)
-
-
-_NOTES = ("lengths", "shards", "ends", "progress", "failures", "logs")
 
 
 @dataclass
@@ -89,24 +49,31 @@ class Shard:
     """Writes one shard; it is there when `close` has returned, and not before."""
 
     def __init__(
-        self, folders: Folders, name: str, vocabulary: Vocabulary, separator: tuple[int, ...]
+        self,
+        folders: Folders,
+        name: str,
+        vocabulary: Vocabulary,
+        separator: tuple[int, ...],
+        records: Records | None = None,
     ) -> None:
-        self.folders, self.name = folders, name
+        self.folders, self.name, self.records = folders, name, records
         self.dtype = id_dtype(vocabulary.size)
         self.unk_id = vocabulary.unk_id
         self.separator = np.array(separator, self.dtype).tobytes()
-        self.halves = {split: Half(self._temporary(folders.ids(split, name)).open("wb")) for split in SPLITS}
+        self.halves = {split: Half(temporary(folders.ids(split, name)).open("wb")) for split in SPLITS}
 
-    def add(self, document: Document, split: str, fraction: float, ids: bytes) -> None:
+    def add(self, document: Document, text: str, split: str, fraction: float, ids: bytes) -> None:
         """Add a document.
 
         Args:
           document: its raw text decides where it belongs, if `split` is nothing.
+          text: what is left of it after cleaning.
           split: `train` or `valid`, or nothing.
           fraction: share of documents that are held out.
-          ids: of its text.
+          ids: of the text.
         """
-        half = self.halves[split or ("valid" if is_held_out(document.text, fraction) else "train")]
+        split = split or ("valid" if is_held_out(document.text, fraction) else "train")
+        half = self.halves[split]
         counts = half.counts
         if not ids:
             counts["empty"] += 1
@@ -114,41 +81,44 @@ class Shard:
         half.held += (ids, self.separator)
         length = (len(ids) + len(self.separator)) // self.dtype.itemsize
         half.lengths.append(length)
+        size = len(text.encode())
         counts["documents"] += 1
         counts["tokens"] += length
-        counts["text_bytes"] += document.bytes
+        counts["text_bytes"] += size
+        if self.records is not None:
+            self.records.add(document, text, split == "valid", length, size)
         half.held_bytes += len(ids)
         if half.held_bytes >= FLUSHED_BYTES:
             half.flush(self.unk_id, self.dtype)
 
-    def close(self, faults: Faults) -> dict[str, Any]:
+    def close(self, faults: Faults, tallies: Iterable[Tally] = ()) -> dict[str, Any]:
         """Finish it; the counts of both splits."""
-        note: dict[str, Any] = {"faults": faults.facts()}
+        note: dict[str, Any] = {
+            "faults": faults.facts(),
+            "cleaning": [tally.facts() for tally in tallies],
+        }
+        if self.records is not None:
+            self.records.write(self.folders.records(self.name), self.folders.signatures(self.name))
         for split, half in self.halves.items():
             half.flush(self.unk_id, self.dtype)
             half.file.close()
             target = self.folders.ids(split, self.name)
             if half.counts["tokens"]:
                 lengths = self.folders.lengths(split, self.name)
-                self._temporary(lengths).write_bytes(half.lengths.tobytes())
-                self._temporary(lengths).replace(lengths)
-                self._temporary(target).replace(target)
+                temporary(lengths).write_bytes(half.lengths.tobytes())
+                temporary(lengths).replace(lengths)
+                temporary(target).replace(target)
             else:
-                self._temporary(target).unlink()
+                temporary(target).unlink()
             size = half.counts["tokens"] * self.dtype.itemsize
             note[split] = {**half.counts, "bytes": size, "sha256": half.digest.hexdigest()}
         file = self.folders.note(self.name)
-        self._temporary(file).write_text(json.dumps(note, ensure_ascii=False), encoding="utf-8")
-        self._temporary(file).replace(file)
+        temporary(file).write_text(json.dumps(note, ensure_ascii=False), encoding="utf-8")
+        temporary(file).replace(file)
         return note
 
     def abandon(self) -> None:
         """Leave nothing behind."""
         for split, half in self.halves.items():
             half.file.close()
-            self._temporary(self.folders.ids(split, self.name)).unlink(missing_ok=True)
-
-    @staticmethod
-    def _temporary(path: Path) -> Path:
-        # By process: one that was thought dead may still be at work on the same shard.
-        return path.with_name(f"{path.name}.{os.getpid()}.part")
+            temporary(self.folders.ids(split, self.name)).unlink(missing_ok=True)

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from t5smith.corpus.cleaning import Cleaner
 from t5smith.corpus.document import Document
 from t5smith.corpus.faults import Faults
+from t5smith.corpus.folders import SPLITS, Folders
 from t5smith.corpus.plan import Plan, Work
-from t5smith.corpus.shards import SPLITS, Folders, Shard
+from t5smith.corpus.records import Records, Signatures, signatures
+from t5smith.corpus.shards import Shard
 from t5smith.corpus.sources import placed_documents
 from t5smith.corpus.store import id_dtype
 from t5smith.recipe import Recipe
@@ -45,6 +48,8 @@ class Task:
     """Everything one task needs, made from what lies in the folders.
 
     Attributes:
+      cleaner: the steps that texts go through.
+      signatures: what near duplicates are found by; nothing: they are not looked for.
       told: called every now and then with the progress.
     """
 
@@ -54,6 +59,8 @@ class Task:
     vocabulary: Vocabulary
     tasks: int
     rank: int
+    cleaner: Cleaner
+    signatures: Signatures | None
     told: Callable[[Progress], None]
     progress: Progress = field(default_factory=Progress)
     _last: float = 0.0
@@ -62,15 +69,18 @@ class Task:
     def load(cls, notes: Path, tasks: int, rank: int, told: Callable[[Progress], None] | None = None) -> Task:
         """The task of a number, from the job that lies in a folder of notes."""
         job = json.loads((notes / "job.json").read_text(encoding="utf-8"))
-        folders = Folders(Path(job["store"]), notes)
+        recipe = Recipe.model_validate(job["recipe"])
+        folders = Folders(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
         file = folders.progress(rank)
         return cls(
             folders,
-            Recipe.model_validate(job["recipe"]),
+            recipe,
             Plan.read(notes / "plan.json"),
             Vocabulary.load(Path(job["vocab"])),
             tasks,
             rank,
+            Cleaner(recipe),
+            signatures(recipe, notes),
             told or (lambda progress: _write(file, progress)),
         )
 
@@ -90,7 +100,7 @@ class Task:
         unit, part = work.unit, work.part
         done = frozenset(
             int(note.stem.partition("-")[2])
-            for note in (self.folders.notes / "shards").glob(f"{unit.number:05d}-*.json")
+            for note in self.folders.note("").parent.glob(f"{unit.number:05d}-*.json")
         )
         blocks = unit.blocks
         if blocks is None and self.folders.end(unit.number).is_file():
@@ -110,8 +120,8 @@ class Task:
                     block = part.block(place)
                     if block != blocks.current:
                         blocks.go_to(block)
-                    if document is not None:
-                        blocks.add(document, words.encode(document.text))
+                    if document is not None and (text := blocks.cleaned(document)) is not None:
+                        blocks.add(document, text, words.encode(text))
             blocks.end()
         except BaseException:
             blocks.abandon()
@@ -131,15 +141,20 @@ class _Blocks:
     def __init__(self, task: Task, work: Work, done: frozenset[int]) -> None:
         self.task, self.work, self.done = task, work, done
         self.faults = Faults(task.recipe.corpus.strict)
+        self.tallies = task.cleaner.tallies()
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
         self.current = work.part.block(work.part.start)
         self.shard = self._open()
 
-    def add(self, document: Document, ids: bytes) -> None:
+    def cleaned(self, document: Document) -> str | None:
+        """The text of a document after cleaning; nothing: it is dropped."""
+        return self.task.cleaner.clean(document, self.tallies)
+
+    def add(self, document: Document, text: str, ids: bytes) -> None:
         """Add a document to the current block."""
         if self.shard is not None:
             fraction = self.task.recipe.corpus.held_out_fraction
-            self.shard.add(document, self.work.unit.split, fraction, ids)
+            self.shard.add(document, text, self.work.unit.split, fraction, ids)
 
     def go_to(self, block: int) -> None:
         """Finish the current block and those between."""
@@ -172,13 +187,16 @@ class _Blocks:
         if not part.wants(self.current) or self.current in self.done:
             return None
         task = self.task
-        return Shard(task.folders, self.work.unit.shard(self.current), task.vocabulary, self.separator)
+        unit = self.work.unit
+        records = Records(unit.files, task.signatures) if task.folders.draft else None
+        return Shard(task.folders, unit.shard(self.current), task.vocabulary, self.separator, records)
 
     def _close(self) -> None:
         if self.shard is None:
             return
-        note = self.shard.close(self.faults)
+        note = self.shard.close(self.faults, self.tallies)
         self.shard = None
+        self.tallies = self.task.cleaner.tallies()
         self.faults.counts.clear()
         self.faults.first.clear()
         progress = self.task.progress

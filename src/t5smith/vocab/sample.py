@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Iterator
 
+from t5smith.corpus.cleaning import Cleaner
 from t5smith.corpus.faults import Faults
 from t5smith.corpus.files import corpora
 from t5smith.corpus.places import without_rows
@@ -26,6 +27,9 @@ class Sample:
 
     Each chunk of a document draws a number; those with the lowest stay. So one pass is enough, every
     stretch of text of a corpus has the same chance, and memory is bounded by the budget.
+
+    Chunks are of text after the recipe's steps of cleaning. Those take long, so a document of which nothing
+    would stay is left as it is: its chunks draw before they are cleaned.
     """
 
     def __init__(self, recipe: Recipe, bar: Bar) -> None:
@@ -40,21 +44,32 @@ class Sample:
             bar.advance(amount, documents=count(self.documents))
 
         self.faults = Faults(recipe.corpus.strict)
+        cleaner = Cleaner(recipe)
+        tallies = cleaner.tallies()
+        full = False
         for document in split_documents(recipe, "train", on_bytes, self.faults):
             self.documents += 1
             weight = weights[document.file]
-            for chunk in chunks(document.text, symbols):
+            found = list(chunks(document.text, symbols))
+            # The smallest of these are a sample in which a chunk of weight 2 is drawn twice as readily
+            # (Efraimidis and Spirakis, 2006).
+            drawn = [math.log1p(-draw.random()) / weight for _ in found]
+            if cleaner.names and not (full and max(drawn, default=-math.inf) < heap[0][0]):
+                text = cleaner.clean(document, tallies) or ""
+                found = list(chunks(text, symbols))
+                drawn += [math.log1p(-draw.random()) / weight for _ in found[len(drawn) :]]
+            for key, chunk in zip(drawn, found, strict=False):
                 number += 1
-                # The smallest of these are a sample in which a chunk of weight 2 is drawn twice as readily
-                # (Efraimidis and Spirakis, 2006).
-                heapq.heappush(heap, (math.log1p(-draw.random()) / weight, number, chunk))
+                heapq.heappush(heap, (key, number, chunk))
                 self.text_bytes += (size := len(chunk.encode()))
                 self.bytes += size
                 while self.bytes > recipe.vocab.sample_bytes and len(heap) > 1:
+                    full = True
                     self.bytes -= len(heapq.heappop(heap)[2].encode())
         if not any(chunk.strip() for _, _, chunk in heap):
             fix = "name files with text, or lower corpus.held_out_fraction"
             raise T5smithError("the text to train on is empty", where="corpus.train", fix=fix)
+        self.dropped = sum(tally.dropped.total() for tally in tallies)
         self.chunks = [chunk for _, _, chunk in sorted(heap, key=lambda entry: entry[1])]
 
 

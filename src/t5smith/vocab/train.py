@@ -21,6 +21,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from t5smith import artefact
+from t5smith.corpus.cleaning import cleaning_inputs
 from t5smith.corpus.sources import file_bytes, inputs, resolve
 from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
@@ -60,6 +61,7 @@ def vocab(recipe: Recipe) -> Path:
     corpus = inputs(recipe.corpus)
     corpus.pop("valid", None)
     made_from = {"method": METHOD, "vocab": recipe.vocab.model_dump(), "corpus": corpus}
+    made_from |= cleaning_inputs(recipe, duplicates=False)
     if found := artefact.find_current(folder, "vocab", artefact.fingerprint(made_from)):
         say(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
@@ -81,6 +83,7 @@ def vocab(recipe: Recipe) -> Path:
             "sample_bytes": sample.bytes,
             "text_bytes": sample.text_bytes,
             "documents": sample.documents,
+            "dropped": sample.dropped,
             "left_out": sample.faults.facts(),
         }
         sample.faults.tell()
