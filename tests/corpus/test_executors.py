@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -39,10 +40,13 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """A recipe on 400 kB of JSON lines, with its vocabulary; processes are started however little that is."""
     monkeypatch.setattr(module, "LITTLE", 0)
     draw = random.Random(0)
-    words = [f"ord{i}" for i in range(500)]
+    words = ["".join(letters) for letters in itertools.product("bdfgk", "aeiou", "lmnr", "aeiou")]
+    text = ""
     with (tmp_path / "text.jsonl").open("w") as file:
-        for _ in range(1_000):
-            file.write(json.dumps({"text": " ".join(draw.choices(words, k=60))}) + "\n")
+        for number in range(1_000):
+            # Every tenth text is there twice.
+            text = text if number % 10 == 9 else " ".join(draw.choices(words, k=60))
+            file.write(json.dumps({"text": text}) + "\n")
     made = Recipe.model_validate(
         {
             "run_dir": tmp_path / "run",
@@ -127,7 +131,11 @@ def test_completed_tasks_are_not_done_again(recipe: Recipe, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_thirty_kills_leave_the_store_as_it_would_have_been(recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [(), ("length", "exact_duplicates", "near_duplicates")])
+def test_thirty_kills_leave_the_store_as_it_would_have_been(
+    recipe: Recipe, tmp_path: Path, steps: tuple[str, ...]
+) -> None:
+    recipe = recipe.replace(**{"cleaning.steps": steps, "cleaning.length.min_characters": 400})
     reference = sibling(recipe, "reference")
     for made in (recipe, reference):
         (tmp_path / f"{made.folder.name}.toml").write_text(dump(made))
@@ -146,7 +154,7 @@ def test_thirty_kills_leave_the_store_as_it_would_have_been(recipe: Recipe, tmp_
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.wait()
-        progress.append(len(list((recipe.folder / "store.notes" / "shards").glob("*.json"))))
+        progress.append(len(list((recipe.folder / "store.notes").glob("**/shards/*.json"))))
         if (recipe.folder / "store").exists():
             shutil.rmtree(recipe.folder / "store")
     assert max(progress) > 0

@@ -1,0 +1,238 @@
+"""Documents that are there twice or nearly: which go, which stay, whatever ends the run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t5smith.artefact import read_manifest
+from t5smith.corpus import duplicates, plan, records
+from t5smith.corpus.folders import Folders
+from t5smith.corpus.prepare import prepare
+from t5smith.corpus.sources import is_held_out
+from t5smith.corpus.store import TokenStore, check
+from t5smith.corpus.wording import UnicodeWords
+from t5smith.recipe import Recipe
+from t5smith.vocab.train import vocab
+from t5smith.vocab.vocabulary import Vocabulary
+
+MakeRecipe = Callable[..., Recipe]
+# Numbers count as equal when runs of words are compared.
+WORDS = ["".join(letters) for letters in itertools.product("bdfgk", "aeiou", "lmnrst", "ae")]
+
+
+def story(seed: int, length: int = 80) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=length))
+
+
+def nearly(text: str, seed: int) -> str:
+    """With one word of eighty changed."""
+    words = text.split()
+    words[random.Random(seed).randrange(len(words))] = "annet"
+    return " ".join(words)
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRecipe:
+    """A recipe on texts in JSON lines, in many blocks."""
+    monkeypatch.setattr(plan, "SMALLEST", 5_000)
+    monkeypatch.setattr(plan, "LARGEST", 5_000)
+
+    def made(texts: list[str], *steps: str, **corpus: Any) -> Recipe:
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / "text.jsonl").write_text(lines)
+        tree = {
+            "run_dir": tmp_path / "run",
+            "corpus": {"train": (str(tmp_path / "text.jsonl"),), "held_out_fraction": 0.2, **corpus},
+            "vocab": {"size": 420},
+            "cleaning": {"steps": steps},
+        }
+        recipe = Recipe.model_validate(tree)
+        vocab(recipe.replace(**{"cleaning.steps": ()}))
+        return recipe
+
+    return made
+
+
+def kept(recipe: Recipe) -> dict[str, list[str]]:
+    """The texts of the store, by split."""
+    store = TokenStore.open(prepare(recipe))
+    vocabulary = Vocabulary.load(recipe.folder / "vocab")
+    found: dict[str, list[str]] = {}
+    for split in (store.train, store.valid):
+        ids = split.tokens.tolist()
+        starts = [0, *split.ends.tolist()]
+        found[split.name] = [vocabulary.decode(ids[a:b]) for a, b in itertools.pairwise(starts)]
+    check(recipe.folder / "store")
+    return found
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_of_equal_texts_the_first_stays(make: MakeRecipe) -> None:
+    draw = random.Random(0)
+    texts = [story(draw.randrange(60)) for _ in range(200)]
+    recipe = make(texts, "exact_duplicates")
+    found = kept(recipe)
+    first = list(dict.fromkeys(texts))
+    held_out = {text: is_held_out(text, 0.2) for text in first}
+    assert found["train"] == [text for text in first if not held_out[text]]
+    assert found["valid"] == [text for text in first if held_out[text]]
+    (told,) = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
+    assert (told["in"], told["dropped"]) == (200, {"a duplicate": 200 - len(first)})
+    assert len({one["text"] for one in told["examples"]}) == 10
+    for one in told["examples"]:
+        line = int(one["place"].rpartition(":")[2]) - 1
+        assert texts[line].startswith(one["text"])
+        assert texts[line] in texts[:line]
+
+
+def test_nearly_equal_texts_are_one(make: MakeRecipe) -> None:
+    texts = [story(i) for i in range(60)]
+    copies = [nearly(texts[i], i) for i in range(0, 60, 3)]
+    again = [nearly(copies[i], -1) for i in range(0, 20, 2)]
+    recipe = make([*texts, *copies, *again, "for kort"], "near_duplicates")
+    found = kept(recipe)
+    everything = [*found["train"], *found["valid"]]
+    assert len(everything) == 61
+    assert "for kort" in everything
+    for i, text in enumerate(texts):
+        group = {
+            text,
+            *(copy for copy in copies + again if set(copy.split()) - {"annet"} <= set(text.split())),
+        }
+        (one,) = group & set(everything)
+        held_out = [
+            member for member in [text, *copies, *again] if member in group and is_held_out(member, 0.2)
+        ]
+        # The first, but a held-out one before all.
+        assert one == (held_out[0] if held_out else text), i
+
+
+def test_held_out_files_are_not_trained_on(make: MakeRecipe, tmp_path: Path) -> None:
+    valid = tmp_path / "valid.jsonl"
+    valid.write_text("".join(json.dumps({"text": story(i)}) + "\n" for i in range(5)))
+    texts = [story(i) for i in range(3, 30)] + [nearly(story(0), 1)]
+    found = kept(make(texts, "exact_duplicates", "near_duplicates", valid=(str(valid),)))
+    assert found["valid"] == [story(i) for i in range(5)]
+    assert found["train"] == [story(i) for i in range(5, 30)]
+
+
+def test_both_steps_count_what_is_theirs(make: MakeRecipe) -> None:
+    texts = [story(1), story(1), nearly(story(1), 3), *(story(i) for i in range(2, 20))]
+    recipe = make(texts, "exact_duplicates", "near_duplicates")
+    prepare(recipe)
+    exact, near = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
+    assert (exact["in"], exact["dropped"]) == (len(texts), {"a duplicate": 1})
+    assert (near["in"], near["dropped"]) == (len(texts) - 1, {"nearly a duplicate": 1})
+
+
+def test_the_store_does_not_depend_on_tasks_or_memory(
+    make: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [story(i % 40) if i % 3 else nearly(story(i % 40), i) for i in range(150)]
+    recipe = make(texts, "exact_duplicates", "near_duplicates")
+    one = prepare(recipe.replace(**{"prepare.tasks": 1}))
+    found = files(one)
+    one.rename(one.with_name("one"))
+    monkeypatch.setattr(duplicates, "AT_ONCE", 7)
+    assert files(prepare(recipe.replace(**{"prepare.tasks": 5}))) == found
+
+
+@pytest.mark.parametrize("moment", [0, 1, 5, 11])
+@pytest.mark.parametrize("where", ["_write", "_rewrite"])
+def test_it_goes_on_after_any_shard(
+    make: MakeRecipe, monkeypatch: pytest.MonkeyPatch, moment: int, where: str
+) -> None:
+    texts = [story(i % 40) if i % 3 else nearly(story(i % 40), i) for i in range(150)]
+    recipe = make(texts, "exact_duplicates", "near_duplicates")
+    whole = prepare(recipe)
+    found = files(whole)
+    whole.rename(whole.with_name("whole"))
+    done = getattr(duplicates, where)
+    calls: list[int] = []
+
+    def ended(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) > moment:
+            raise KeyboardInterrupt
+        done(*args)
+
+    monkeypatch.setattr(duplicates, where, ended)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(recipe)
+    assert Folders.of(recipe.folder / "store").notes.exists()
+    monkeypatch.setattr(duplicates, where, done)
+    assert files(prepare(recipe)) == found
+    assert not Folders.of(recipe.folder / "store").notes.exists()
+
+
+def test_what_is_found_is_what_datatrove_finds(
+    make: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own pipeline on the same texts: the same groups, so as many documents are dropped."""
+    from datatrove.data import Document
+    from datatrove.pipeline.dedup.minhash import (
+        MinhashConfig,
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupSignature,
+    )
+    from datatrove.utils.hashes import xxhash
+
+    # xxhash 4 takes no text, which this version of datatrove gives it.
+    hash_of_bytes = xxhash.xxhash64
+    monkeypatch.setattr(xxhash, "xxhash64", lambda text: hash_of_bytes(text.encode()))
+    draw = random.Random(5)
+    texts: list[str] = []
+    for i in range(120):
+        text = story(i, 40)
+        texts.append(text)
+        for _ in range(draw.choice([0, 0, 1, 3])):
+            for _ in range(draw.randrange(8)):
+                text = nearly(text, draw.randrange(1 << 30))
+            texts.append(text)
+    config = MinhashConfig(n_grams=3, num_buckets=9, hashes_per_bucket=3, seed=7)
+    words: Any = UnicodeWords("")
+    MinhashDedupSignature(str(tmp_path / "sig"), config, words).run(
+        (Document(text, str(i)) for i, text in enumerate(texts))
+    )
+    for bucket in range(9):
+        MinhashDedupBuckets(str(tmp_path / "sig"), str(tmp_path / "dups"), config=config).run(None, bucket, 9)
+    MinhashDedupCluster(str(tmp_path / "dups"), str(tmp_path / "gone"), config).run()
+    theirs = sum(path.stat().st_size // 4 for path in (tmp_path / "gone").glob("*.remove"))
+    monkeypatch.undo()
+    monkeypatch.setattr(plan, "SMALLEST", 5_000)
+    monkeypatch.setattr(plan, "LARGEST", 5_000)
+    own = {"n_grams": 3, "num_buckets": 9, "hashes_per_bucket": 3, "seed": 7}
+    settings = {f"cleaning.near_duplicates.{name}": value for name, value in own.items()}
+    recipe = make(texts, "near_duplicates").replace(**settings)
+    prepare(recipe)
+    (told,) = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
+    assert told["dropped"] == {"nearly a duplicate": theirs}
+    assert 30 < theirs < len(texts) - 121
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_long_documents_are_signed_in_parts(words: int, at_once: int) -> None:
+    settings = Recipe().cleaning.near_duplicates
+    signed = records.Signatures(settings, UnicodeWords(""), Path())
+    text = story(words, words) if words else ""
+    with pytest.MonkeyPatch.context() as patch:
+        whole = signed.of(text)
+        patch.setattr(records, "RUNS_AT_ONCE", at_once)
+        assert (signed.of(text) == whole).all()
+    assert whole.shape == (14, 2)
+    assert whole.any() == (words >= 5)
