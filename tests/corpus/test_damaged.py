@@ -7,6 +7,7 @@ import json
 import lzma
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
@@ -110,6 +111,15 @@ def test_tables(tmp_path: Path) -> None:
     assert f"{tmp_path}/a.csv:11: 3 fields; expected 2" in faults.first[0]
     latin = write(tmp_path / "b.csv", "id,text\n1,a\n2,bl\u00e5\n".encode("latin-1"))
     assert read(latin)[1].counts == {"not UTF-8": 1}
+    # Offsets of texts that lie beyond the data, which Arrow follows if it is let.
+    offsets = np.array([0, 2, 1 << 30, 9], np.int32)
+    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"en to tre")]
+    beyond = pa.record_batch({"text": pa.Array.from_buffers(pa.utf8(), 3, buffers)})
+    with pa.ipc.new_file(str(tmp_path / "c.arrow"), beyond.schema) as writer:
+        writer.write_batch(pa.record_batch({"text": ["hei"]}))
+        writer.write_batch(beyond)
+    with pytest.raises(T5smithError, match=r"c\.arrow: damaged.*Offset invariant failure"):
+        read(tmp_path / "c.arrow")
     parquet.write_table(pa.table({"text": ["en", None, "to"], "n": [1, 2, 3]}), tmp_path / "a.parquet")
     texts, faults = read(tmp_path / "a.parquet")
     assert (texts, faults.counts) == (["en", "to"], {"no text": 1})

@@ -218,9 +218,36 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     assert "blobs://a.jsonl:391: not JSON" in faults.first[0]
 
 
+def test_some_rows_of_a_large_file_are_one_block(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SMALLEST", 200)
+    monkeypatch.setattr(plan, "LARGEST", 200)
+    corpus = CorpusSettings(train=(f"hf:{hub}:unshuffled_deduplicated_no:train[:45]",))
+    units = Plan.create(corpus).units
+    # The first file is read whole, in blocks; of the second some rows, by one task.
+    assert [unit.blocks for unit in units if "#rows" in unit.files[0]] == [1]
+    assert max(unit.blocks or 0 for unit in units) > 1
+    faults = Faults()
+    found = [
+        document.text
+        for work in Plan.create(corpus).work(3, 0)
+        + Plan.create(corpus).work(3, 1)
+        + Plan.create(corpus).work(3, 2)
+        for file in work.unit.files
+        for _, document in placed_documents(corpus, file, work.part, faults)
+        if document is not None
+    ]
+    expected = [*rows("unshuffled_deduplicated_no0", 30), *rows("unshuffled_deduplicated_no1", 15)]
+    assert sorted(found) == sorted(expected)
+
+
 def test_rows_of_csv_and_none_of_plain_text(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
+    # Blank lines are no rows, and a row may go over several lines.
+    (folder / "train.csv").write_text('id,text\n\n1,"en\n\nto"\n\n2,tre\n3,fire\n')
+    assert read(f"hf:{folder}:train[34%:]") == ["tre", "fire"]
     (folder / "train.csv").write_text('id,text\n1,"en\nto"\n2,tre\n3,fire\n')
     assert read(f"hf:{folder}:train[1:3]") == ["tre", "fire"]
     (folder / "train.csv").unlink()

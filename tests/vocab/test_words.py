@@ -57,6 +57,22 @@ def test_many_words_begin_the_table_anew(vocabulary: Vocabulary, monkeypatch: py
             assert long not in words._table
 
 
+SPACED = st.text(st.sampled_from("ab \t\n\xa0\u3000"), min_size=10, max_size=40)
+
+
+@settings(max_examples=300)
+@given(text=SPACED)
+def test_parts_end_before_all_white_space(t5: Vocabulary, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STRETCH", 8)
+        for by_words in (True, False):
+            words = t5.words(U4)
+            words._encode = words._by_words if by_words else words._whole
+            if any(len(part) > 8 for part in text.split()):
+                continue
+            assert ids(words, text) == t5.encode(text)
+
+
 def test_a_long_text_is_taken_in_parts(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = " ".join(f"ord{i}" for i in range(200)) + "\n" + "x" * 90 + " slutt"
     expected = vocabulary.encode(whole)
