@@ -213,6 +213,7 @@ def test_settings_that_cannot_be(cleaning: dict[str, Any], message: str) -> None
         ("bad_words", {"bad_words": ("file:empty.txt",)}, "empty.txt has no words in it"),
         ("bad_words", {"bad_words": ("file:binary.txt",)}, "binary.txt cannot be read"),
         ("fineweb", {"words": "language", "language": "xq"}, "datatrove has no words for 'xq'"),
+        ("fineweb", {"words": "language", "language": "ko"}, "a package is missing .*kiwipiepy"),
         ("language", {"model": "none.bin"}, "there is no file none.bin"),
         ("language", {"model": "binary.txt"}, "not a fastText model"),
     ],
@@ -230,6 +231,13 @@ def test_what_a_step_needs_and_does_not_have(
     tree = {"language": language, "cleaning": {"steps": (steps,), **settings}}
     with pytest.raises(T5smithError, match=message):
         Cleaner(Recipe.model_validate(tree))
+
+
+def test_words_by_the_language() -> None:
+    pytest.importorskip("spacy")
+    words = word_tokenizer("language", "nb")
+    assert words.word_tokenize("Det er bl.a. dag.") == ["Det", "er", "bl.a.", "dag", "."]
+    assert judged(cleaner("gopher_quality", "c4", "fineweb", words="language"), PROSE) == (PROSE, {})
 
 
 def test_spaces_are_asked_for_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:

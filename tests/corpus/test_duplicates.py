@@ -148,6 +148,7 @@ def test_the_store_does_not_depend_on_tasks_or_memory(
     found = files(one)
     one.rename(one.with_name("one"))
     monkeypatch.setattr(duplicates, "AT_ONCE", 7)
+    monkeypatch.setattr(records, "CHUNK", 3)
     assert files(prepare(recipe.replace(**{"prepare.tasks": 5}))) == found
 
 

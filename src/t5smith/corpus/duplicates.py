@@ -23,13 +23,13 @@ from t5smith.corpus.document import Document
 from t5smith.corpus.folders import SPLITS, Folders, temporary
 from t5smith.corpus.places import without_rows
 from t5smith.corpus.plan import Unit
-from t5smith.corpus.records import RECORD
+from t5smith.corpus.records import RECORD, read_signatures
 from t5smith.corpus.store import id_dtype
 from t5smith.progress import Bar, progress
 from t5smith.recipe import Recipe
 from t5smith.vocab.vocabulary import Vocabulary
 
-AT_ONCE = 1 << 23
+AT_ONCE = 1 << 22
 """Documents whose hashes are sorted at once, about."""
 SHOWN_TOKENS = 80
 """Of a dropped document, so many tokens are shown."""
@@ -48,17 +48,19 @@ class Draft:
     Attributes:
       shards: their names and units, in the order of the text.
       starts: int64 (shards + 1,); the number of each one's first document.
+      buckets: of their signatures.
     """
 
     folders: Folders
     shards: Sequence[tuple[Unit, str]]
     starts: NDArray[np.int64]
+    buckets: int
 
     @classmethod
-    def of(cls, folders: Folders, shards: Sequence[tuple[Unit, str]]) -> Draft:
+    def of(cls, folders: Folders, shards: Sequence[tuple[Unit, str]], buckets: int) -> Draft:
         """Those that are there."""
         sizes = [folders.records(name).stat().st_size // RECORD.itemsize for _, name in shards]
-        return cls(folders, shards, np.cumsum([0, *sizes]))
+        return cls(folders, shards, np.cumsum([0, *sizes]), buckets)
 
     def records(self, number: int) -> NDArray[np.void]:
         """The records of a shard."""
@@ -72,13 +74,9 @@ class Draft:
         """
         for number, (_, name) in enumerate(self.shards):
             records = self.records(number)
-            size = len(records)
             keys: NDArray[np.uint64] = records["key"]
             if bucket is not None:
-                offset = bucket * size * 2 * 8
-                keys = np.fromfile(self.folders.signatures(name), np.uint64, size * 2, offset=offset).reshape(
-                    size, 2
-                )
+                keys = read_signatures(self.folders.signatures(name), len(records), self.buckets, bucket)
             rank = np.arange(self.starts[number], self.starts[number + 1])
             yield keys, rank + np.where(records["valid"], 0, TRAIN)
 
@@ -226,11 +224,10 @@ def without_duplicates(
     Raises:
       OSError: as when the disk is full.
     """
-    draft = Draft.of(Folders(folders.store, folders.notes, draft=True), shards)
+    buckets = recipe.cleaning.near_duplicates.num_buckets
+    draft = Draft.of(Folders(folders.store, folders.notes, draft=True), shards, buckets)
     steps = recipe.cleaning.duplicate_steps
-    rounds = ("exact_duplicates" in steps) + (
-        "near_duplicates" in steps
-    ) * recipe.cleaning.near_duplicates.num_buckets
+    rounds = ("exact_duplicates" in steps) + ("near_duplicates" in steps) * buckets
     with progress("compare", rounds + len(shards), "parts") as bar:
         found = find(draft, recipe, bar)
         drop(draft, found, folders, vocabulary, bar)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t5smith.corpus.document import Document
-from t5smith.corpus.folders import temporary
+from t5smith.corpus.folders import Folders, temporary
 from t5smith.corpus.places import without_rows
 from t5smith.recipe import Recipe
 
@@ -36,17 +36,23 @@ RECORD = np.dtype(
     ]
 )
 """A document of a shard: a hash of its text, whether it is held out, its length, where it stands."""
+CHUNK = 1 << 14
+"""So many documents are held before they are written."""
 RUNS_AT_ONCE = 4096
 """Runs of words hashed at once, each in `num_buckets * hashes_per_bucket` ways."""
 
 
 class Records:
-    """The records of one shard."""
+    """The records of one shard; they are there when `close` has returned."""
 
-    def __init__(self, files: Iterable[str], signatures: Signatures | None) -> None:
+    def __init__(
+        self, folders: Folders, shard: str, files: Iterable[str], signatures: Signatures | None
+    ) -> None:
         """Of documents of these files; without signatures texts alone are hashed."""
         self._files = {without_rows(name)[0]: number for number, name in enumerate(files)}
         self._signatures = signatures
+        self._targets = [folders.records(shard), folders.signatures(shard)][: 2 if signatures else 1]
+        self._out = [temporary(target).open("wb") for target in self._targets]
         self._rows: list[tuple[Any, ...]] = []
         self._signed: list[NDArray[np.uint64]] = []
 
@@ -58,14 +64,38 @@ class Records:
         )
         if self._signatures is not None:
             self._signed.append(self._signatures.of(text))
+        if len(self._rows) == CHUNK:
+            self._flush()
 
-    def write(self, records: Path, signatures: Path) -> None:
-        """Write both files: (documents,) of RECORD, and uint64 (buckets, documents, 2)."""
-        _write(records, np.array(self._rows, RECORD))
-        if self._signatures is not None:
-            shape = (0, self._signatures.buckets, 2)
-            signed = np.stack(self._signed) if self._signed else np.zeros(shape, np.uint64)
-            _write(signatures, np.ascontiguousarray(signed.transpose(1, 0, 2)))
+    def close(self) -> None:
+        """Finish both files: (documents,) of RECORD, and what :func:`read_signatures` reads."""
+        self._flush()
+        self.abandon()
+        for target in self._targets:
+            temporary(target).replace(target)
+
+    def abandon(self) -> None:
+        """Leave the files as they are."""
+        for out in self._out:
+            out.close()
+
+    def _flush(self) -> None:
+        self._out[0].write(np.array(self._rows, RECORD).tobytes())
+        if self._signed:
+            self._out[1].write(np.stack(self._signed, 1).tobytes())
+        self._rows, self._signed = [], []
+
+
+def read_signatures(path: Path, documents: int, buckets: int, bucket: int) -> NDArray[np.uint64]:
+    """The hashes of one bucket, (documents, 2); for each CHUNK of documents they lie bucket by bucket."""
+    found = np.empty((documents, 2), np.uint64)
+    size = found.itemsize * 2
+    with path.open("rb") as file:
+        for start in range(0, documents, CHUNK):
+            rows = min(CHUNK, documents - start)
+            file.seek((start * buckets + rows * bucket) * size)
+            found[start : start + rows] = np.fromfile(file, np.uint64, rows * 2).reshape(rows, 2)
+    return found
 
 
 class Signatures:
@@ -124,8 +154,3 @@ def _key(data: bytes) -> tuple[int, int]:
     digest = hashlib.blake2b(data, digest_size=16).digest()
     # All zeros stands for none.
     return int.from_bytes(digest[:8], "little") | 1, int.from_bytes(digest[8:], "little")
-
-
-def _write(path: Path, array: NDArray[Any]) -> None:
-    array.tofile(temporary(path))
-    temporary(path).replace(path)

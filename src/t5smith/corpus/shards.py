@@ -98,7 +98,7 @@ class Shard:
             "cleaning": [tally.facts() for tally in tallies],
         }
         if self.records is not None:
-            self.records.write(self.folders.records(self.name), self.folders.signatures(self.name))
+            self.records.close()
         for split, half in self.halves.items():
             half.flush(self.unk_id, self.dtype)
             half.file.close()
@@ -119,6 +119,8 @@ class Shard:
 
     def abandon(self) -> None:
         """Leave nothing behind."""
+        if self.records is not None:
+            self.records.abandon()
         for split, half in self.halves.items():
             half.file.close()
             temporary(self.folders.ids(split, self.name)).unlink(missing_ok=True)

@@ -188,8 +188,9 @@ class _Blocks:
             return None
         task = self.task
         unit = self.work.unit
-        records = Records(unit.files, task.signatures) if task.folders.draft else None
-        return Shard(task.folders, unit.shard(self.current), task.vocabulary, self.separator, records)
+        name = unit.shard(self.current)
+        records = Records(task.folders, name, unit.files, task.signatures) if task.folders.draft else None
+        return Shard(task.folders, name, task.vocabulary, self.separator, records)
 
     def _close(self) -> None:
         if self.shard is None:
