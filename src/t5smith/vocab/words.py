@@ -87,14 +87,14 @@ class Words:
             end = max(
                 text.rfind(" ", start + 1, start + STRETCH), text.rfind("\n", start + 1, start + STRETCH)
             )
-            # Before the white space, all of it: some normalisers make one sign of a run.
-            while end > start and text[end - 1].isspace():
-                end -= 1
-            if end <= start:
-                end = -1
             if end < 0:
                 ends = (text.find(space, start + STRETCH, start + LONGEST_WORD) for space in " \n")
                 end = min((place for place in ends if place >= 0), default=-1)
+            # Before the white space, all of it: some normalisers make one sign of a run.
+            trimmed = end
+            while trimmed > start and text[trimmed - 1].isspace():
+                trimmed -= 1
+            end = trimmed if trimmed > start else end
             if end < 0:
                 end = min(start + LONGEST_WORD, len(text))
                 self.cut += end < len(text)
