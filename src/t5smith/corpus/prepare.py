@@ -20,6 +20,7 @@ import numpy as np
 
 from t5smith import artefact
 from t5smith.corpus.faults import Faults
+from t5smith.corpus.figures import write_figures
 from t5smith.corpus.plan import Plan, Unit
 from t5smith.corpus.shards import COUNTS, SPLITS, Folders
 from t5smith.corpus.sources import inputs
@@ -30,8 +31,9 @@ from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, count, progress, say, warn
 from t5smith.recipe import Recipe, plain
 from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.vocab.words import LONGEST_WORD
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same text and settings would give another store than before."""
 MUCH_UNKNOWN = 0.001
 """A share of `<unk>` above this is worth a warning."""
@@ -174,9 +176,11 @@ def _finish(
     by_corpus: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
     shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
     known: dict[str, dict[str, Any]] = {}
+    cut = 0
     for unit, name in _shards(folders, plan):
         note = json.loads(folders.note(name).read_text(encoding="utf-8"))
         faults.merge(note["faults"])
+        cut += note["cut"]
         for split in SPLITS:
             own = note[split]
             if not unit.split or unit.split == split:
@@ -192,13 +196,18 @@ def _finish(
     faults.tell()
     _refuse_empty(recipe, totals, by_corpus["train"])
     separator = recipe.prepare.document_separator == "eos"
-    facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts()}
+    facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts(), "cut_stretches": cut}
+    if cut:
+        warn(
+            f"{cut:,} stretches of {LONGEST_WORD:,} characters without white space were cut before tokenising"
+        )
     for split in SPLITS:
         _write_ends(folders, split, totals[split]["documents"], shards[split])
         facts[split] = _facts(totals[split], by_corpus[split], separator)
         _tell(facts[split], split)
     table = json.dumps(shards, ensure_ascii=False, separators=(",", ":"))
     artefact.write_atomically(folders.store / "shards.json", table)
+    write_figures(folders, plan, vocabulary, shards, facts)
     artefact.seal(folders.store, "store", made_from, facts, known)
 
 

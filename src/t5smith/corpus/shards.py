@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t5smith.corpus.document import Document
 from t5smith.corpus.faults import Faults
@@ -44,6 +45,10 @@ class Folders:
         """uint32: the tokens of each of its documents."""
         return self.notes / "lengths" / f"{split}-{shard}.bin"
 
+    def pieces(self, split: str, shard: str) -> Path:
+        """int64 (vocabulary,): how often each id stands in it."""
+        return self.notes / "pieces" / f"{split}-{shard}.bin"
+
     def note(self, shard: str) -> Path:
         """What there is to say of a finished shard."""
         return self.notes / "shards" / f"{shard}.json"
@@ -62,7 +67,7 @@ class Folders:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-_NOTES = ("lengths", "shards", "ends", "progress", "failures", "logs")
+_NOTES = ("lengths", "pieces", "shards", "ends", "progress", "failures", "logs")
 
 
 @dataclass
@@ -70,16 +75,17 @@ class Half:
     """What falls to one split of a shard."""
 
     file: IO[bytes]
+    pieces: NDArray[np.int64]
     held: list[bytes] = field(default_factory=list[bytes])
     held_bytes: int = 0
     lengths: array[int] = field(default_factory=lambda: array("I"))
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     digest: Any = field(default_factory=hashlib.sha256)
 
-    def flush(self, unk_id: int, dtype: np.dtype[np.unsignedinteger]) -> None:
+    def flush(self, dtype: np.dtype[np.unsignedinteger]) -> None:
         """Write what is held."""
         data = b"".join(self.held)
-        self.counts["unknown"] += int(np.count_nonzero(np.frombuffer(data, dtype) == unk_id))
+        self.pieces += np.bincount(np.frombuffer(data, dtype), minlength=len(self.pieces))
         self.digest.update(data)
         self.file.write(data)
         self.held, self.held_bytes = [], 0
@@ -95,7 +101,12 @@ class Shard:
         self.dtype = id_dtype(vocabulary.size)
         self.unk_id = vocabulary.unk_id
         self.separator = np.array(separator, self.dtype).tobytes()
-        self.halves = {split: Half(self._temporary(folders.ids(split, name)).open("wb")) for split in SPLITS}
+        self.halves = {
+            split: Half(
+                self._temporary(folders.ids(split, name)).open("wb"), np.zeros(vocabulary.size, np.int64)
+            )
+            for split in SPLITS
+        }
 
     def add(self, document: Document, split: str, fraction: float, ids: bytes) -> None:
         """Add a document.
@@ -119,19 +130,23 @@ class Shard:
         counts["text_bytes"] += document.bytes
         half.held_bytes += len(ids)
         if half.held_bytes >= FLUSHED_BYTES:
-            half.flush(self.unk_id, self.dtype)
+            half.flush(self.dtype)
 
-    def close(self, faults: Faults) -> dict[str, Any]:
-        """Finish it; the counts of both splits."""
-        note: dict[str, Any] = {"faults": faults.facts()}
+    def close(self, faults: Faults, cut: int) -> dict[str, Any]:
+        """Finish it; the counts of both splits. `cut` stretches of its text were too long for a tokenizer."""
+        note: dict[str, Any] = {"faults": faults.facts(), "cut": cut}
         for split, half in self.halves.items():
-            half.flush(self.unk_id, self.dtype)
+            half.flush(self.dtype)
+            half.counts["unknown"] = int(half.pieces[self.unk_id])
             half.file.close()
             target = self.folders.ids(split, self.name)
             if half.counts["tokens"]:
-                lengths = self.folders.lengths(split, self.name)
-                self._temporary(lengths).write_bytes(half.lengths.tobytes())
-                self._temporary(lengths).replace(lengths)
+                for file, data in (
+                    (self.folders.lengths(split, self.name), half.lengths.tobytes()),
+                    (self.folders.pieces(split, self.name), half.pieces.astype("<i8").tobytes()),
+                ):
+                    self._temporary(file).write_bytes(data)
+                    self._temporary(file).replace(file)
                 self._temporary(target).replace(target)
             else:
                 self._temporary(target).unlink()
