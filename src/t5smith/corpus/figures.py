@@ -59,7 +59,7 @@ def write_figures(
         "pieces": most_used(counts, vocabulary),
         "windows": sample_windows(splits["train"], vocabulary, named="corpora" in facts["train"]),
     }
-    write_atomically(folders.store / FIGURES, json.dumps(figures, ensure_ascii=False, indent=1) + "\n")
+    write_atomically(folders.store / FIGURES, json.dumps(figures, ensure_ascii=False) + "\n")
 
 
 def read_figures(store: Path) -> dict[str, Any]:
