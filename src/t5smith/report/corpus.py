@@ -6,7 +6,7 @@ It is a section of a run's report, and a page of its own after `t5smith prepare`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from t5smith.inspect.markup import Html, document, join, stylesheet, tag
 from t5smith.inspect.render import theme
@@ -15,8 +15,6 @@ from t5smith.report.facts import Facts, number, percent, size
 from t5smith.report.parts import card, cards, table
 from t5smith.report.plots import bars
 
-TOLD = ("left_out", "cleaning", "cut_stretches")
-"""Facts of a store that the section shows."""
 SPLITS = {"train": "Training", "valid": "Held out"}
 OPEN_WINDOWS = 6
 """Further windows are shown when asked for."""
@@ -62,6 +60,16 @@ def corpus_section(store: Facts, figures: Facts) -> Html | None:
     """
     parts = [tag("h3", title) + content for title, content in _parts(store, figures)]
     return tag("div", *map(Html, parts), class_="corpus") if parts else None
+
+
+def untold(facts: Facts) -> Facts:
+    """Of a vocabulary's or a store's facts those that are not shown better here."""
+    told = {"left_out", "cleaning", "cut_stretches", "corpora"}
+    return {
+        key: untold(cast("Facts", value)) if isinstance(value, Mapping) else value
+        for key, value in facts.items()
+        if key not in told
+    }
 
 
 def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:

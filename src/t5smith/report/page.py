@@ -13,7 +13,7 @@ from t5smith.inspect.markup import SPAN_COLOURS, Html, document, join, styleshee
 from t5smith.inspect.render import fragment, marked, theme
 from t5smith.progress import count, duration
 from t5smith.report.contents import Example, Facts, Report
-from t5smith.report.corpus import TOLD, corpus_section
+from t5smith.report.corpus import corpus_section, untold
 from t5smith.report.facts import changed_settings, number, percent, rows
 from t5smith.report.parts import card, cards, table
 from t5smith.report.plots import Series, curve
@@ -227,8 +227,8 @@ def _facts(report: Report) -> Html | None:
     """Every fact of every stage."""
     shown = {"text", "sentinels", "eos", "total", "all"}
     groups = {
-        "Vocabulary": report.vocab,
-        "Token store": {key: value for key, value in report.store.items() if key not in TOLD},
+        "Vocabulary": untold(report.vocab),
+        "Token store": untold(report.store),
         "Training": report.train,
         "Evaluation": {key: value for key, value in report.evaluation.items() if key not in shown},
         "Export": report.export,
