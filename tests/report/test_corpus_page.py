@@ -206,9 +206,12 @@ def test_each_corpus_has_its_tokens(full: str) -> None:
 
 
 def test_lengths_are_drawn_and_told(full: str) -> None:
-    assert re.findall(r'aria-label="([^"]*)"', full) == ["Training", "Held out"]
-    figure = full.split('aria-label="Training"')[1].split("</svg>")[0]
-    assert set(re.findall(r">([^<>]+)</text>", figure)) >= {"2", "4", "8", "documents", "tokens", "Training"}
+    assert re.findall(r'aria-label="([^"]*)"', full) == [
+        "Training: tokens of a document",
+        "Held out: tokens of a document",
+    ]
+    figure = full.split('aria-label="Training:')[1].split("</svg>")[0]
+    assert set(re.findall(r">([^<>]+)</t", figure)) >= {"2", "4", "8", "documents", "tokens", "Training"}
     told = full.split("90 % up to")[1].split("</tbody>")[0]
     assert re.findall(r">([\d,]+)</td>", told) == ["2", "9", "20", "1,023", "15", "5", "15", "15", "15", "14"]
 

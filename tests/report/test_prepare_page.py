@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,13 @@ def test_the_page_is_written_again_only_where_it_would_differ(
         prepare(recipe)
         assert file.read_text(encoding="utf-8") == page
         assert PAGE in capfd.readouterr().err
+
+
+def test_preparing_needs_neither_jax_nor_matplotlib() -> None:
+    """They would take longer to import than a small text takes to prepare."""
+    program = "import sys, t5smith.report.prepare; print({'jax', 'matplotlib', 'scipy'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_verifying_writes_nothing(recipe: Recipe) -> None:

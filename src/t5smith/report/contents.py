@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t5smith.inspect.trace import Trace
-
-Facts = Mapping[str, Any]
-"""What a stage found out, by name; values are numbers, strings, lists and tables of these, or None."""
+from t5smith.report.facts import Facts
 
 
 @dataclass(frozen=True)

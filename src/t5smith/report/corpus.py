@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from t5smith.inspect.markup import Html, document, join, stylesheet, tag
-from t5smith.inspect.render import theme
 from t5smith.progress import count
 from t5smith.report.facts import Facts, number, percent, size
+from t5smith.report.histogram import histogram
 from t5smith.report.parts import card, cards, table
-from t5smith.report.plots import bars
 
 SPLITS = {"train": "Training", "valid": "Held out"}
 OPEN_WINDOWS = 6
@@ -49,7 +48,10 @@ def corpus_page(name: str, store: Facts, figures: Facts) -> str:
     ]
     header = tag("header", tag("h1", name), tag("p", "Text made ready for a T5 with t5smith"))
     sections = [tag("section", tag("h2", title), content) for title, content in _parts(store, figures)]
-    styles = [theme(), stylesheet("t5smith.report", "page.css"), stylesheet("t5smith.report", "corpus.css")]
+    styles = [
+        stylesheet("t5smith.inspect", "theme.css"),
+        *(stylesheet("t5smith.report", name) for name in ("page.css", "corpus.css")),
+    ]
     return document(f"{name}: the text", join([header, cards(found), *sections]), styles)
 
 
@@ -250,7 +252,7 @@ def _lengths(lengths: Facts) -> Html | None:
             "tokens": [row[2] / tokens for row in own["powers"]],
         }
         edges = [count(row[0]) for row in own["powers"]]
-        figures.append(tag("figure", Html(bars(edges, shares, "tokens of a document", title))))
+        figures.append(tag("figure", histogram(edges, shares, "tokens of a document", title)))
         names = ("shortest", "median", "ninth_decile", "longest")
         quantiles.append([title, *(f"{own[name]:,}" for name in names), f"{tokens / documents:,.0f}"])
     if not figures:

@@ -12,9 +12,9 @@ from typing import Literal
 from t5smith.inspect.markup import SPAN_COLOURS, Html, document, join, stylesheet, tag
 from t5smith.inspect.render import fragment, marked, theme
 from t5smith.progress import count, duration
-from t5smith.report.contents import Example, Facts, Report
+from t5smith.report.contents import Example, Report
 from t5smith.report.corpus import corpus_section, untold
-from t5smith.report.facts import changed_settings, number, percent, rows
+from t5smith.report.facts import Facts, changed_settings, number, percent, rows
 from t5smith.report.parts import card, cards, table
 from t5smith.report.plots import Series, curve
 

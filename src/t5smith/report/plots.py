@@ -1,4 +1,4 @@
-"""Curves and bars as inline SVG: figures with the colours of the page, so they read in light and dark.
+"""Curves as inline SVG: figures that take their colours from the page, so they read in light and dark.
 
 matplotlib draws with stand-in colours; these become CSS variables (`--ink`, `--muted`, `--line`,
 `--series-1` …) with fallbacks. Text stays text, in the page's own font. The same points give the same
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,52 +102,6 @@ def curve(
         colours = [*_cycle(len(drawn)), *[_MUTED] * len(levels)]
         _name_at_the_end(axes, names, colours, height)
         return _as_fragment(figure, title or f"{ylabel} over {xlabel}")
-
-
-def bars(
-    edges: Sequence[str],
-    series: Mapping[str, Sequence[float]],
-    xlabel: str,
-    title: str,
-    *,
-    size: tuple[float, float] = (330, 190),
-) -> str:
-    """Bars side by side in each of several stretches, as an `<svg>` element; nothing if there are none.
-
-    Args:
-      edges: where each stretch begins, in words.
-      series: name -> its share of the whole in each stretch.
-      xlabel: what runs along the bottom.
-      title: stands above the figure; also what a screen reader says.
-      size: width and height in points; the page scales the figure to its column.
-    """
-    if not edges or not series:
-        return ""
-    width, height = size
-    settings: Any = {"svg.fonttype": "none", "font.size": _FONT, "svg.hashsalt": f"{title}|{size}"}
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(width * _POINT, height * _POINT))
-        axes = figure.subplots()
-        figure.patch.set_visible(False)
-        axes.patch.set_visible(False)
-        figure.subplots_adjust(left=40 / width, right=1 - 8 / width, bottom=34 / height, top=1 - 24 / height)
-        each = 0.84 / len(series)
-        right = 1 - 8 / width
-        for i, (name, shares) in reversed(list(enumerate(series.items()))):
-            colour = _cycle(len(series))[i]
-            left = np.arange(len(edges)) + 0.08 + i * each
-            axes.bar(left, 100 * np.asarray(shares, float), each * 0.92, align="edge", color=colour)
-            style: Any = {"color": colour, "ha": "right", "va": "top", "parse_math": False}
-            figure.text(right, 0.985, name, fontsize=_FONT, **style)
-            right -= (len(name) * _CHARACTER + 8) / width
-        axes.set_xlim(0, len(edges))
-        _dress(axes, xlabel, "", title)
-        longest = max(map(len, edges)) * _CHARACTER + 6
-        step = max(1, math.ceil(len(edges) * longest / (width - 48)))
-        places = range(0, len(edges), step)
-        axes.set_xticks(places, [edges[place] for place in places])
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-        return _as_fragment(figure, title)
 
 
 def smooth(y: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from t5smith.corpus.figures import read_figures
 from t5smith.lock import in_run_folder
 from t5smith.progress import say
 from t5smith.recipe import Recipe
+from t5smith.report.corpus import corpus_page
 
 PAGE = "corpus.html"
 
@@ -31,9 +32,6 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     folder = stage.prepare(recipe, verify=verify)
     if verify:
         return folder
-    # Drawing is not needed to verify, nor by the tasks.
-    from t5smith.report.corpus import corpus_page
-
     facts = read_manifest(folder, "store", check_hashes=False).facts
     page = corpus_page(recipe.name, facts, read_figures(folder))
     file = recipe.folder / PAGE
