@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from t5smith.artefact import write_atomically
 from t5smith.corpus.plan import Plan
-from t5smith.corpus.shards import SPLITS, Folders
+from t5smith.corpus.shards import PIECES, SPLITS, Folders
 from t5smith.corpus.store import Split, id_dtype, open_split
 from t5smith.vocab.vocabulary import Vocabulary
 
@@ -49,7 +49,8 @@ def write_figures(
     splits = {name: open_split(folders.store, name, shards[name], dtype, facts[name]) for name in SPLITS}
     counts = np.zeros(vocabulary.size, np.int64)
     for file, _ in shards["train"]:
-        counts += np.fromfile(folders.pieces("train", file.removesuffix(".bin")), "<i8")
+        rows = np.fromfile(folders.pieces("train", file.removesuffix(".bin")), PIECES)
+        counts[rows["id"]] += rows["count"]
     figures = {
         "came_in": came_in(plan),
         "lengths": {

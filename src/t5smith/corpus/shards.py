@@ -24,6 +24,8 @@ FLUSHED_BYTES = 1 << 22
 SPLITS = ("train", "valid")
 COUNTS: tuple[str, ...] = ("documents", "tokens", "text_bytes", "unknown", "empty")
 
+PIECES = np.dtype([("id", "<u4"), ("count", "<i8")])
+
 
 @dataclass(frozen=True)
 class Folders:
@@ -46,7 +48,7 @@ class Folders:
         return self.notes / "lengths" / f"{split}-{shard}.bin"
 
     def pieces(self, split: str, shard: str) -> Path:
-        """int64 (vocabulary,): how often each id stands in it."""
+        """PIECES (ids,): how often each id stands in it, of those that do."""
         return self.notes / "pieces" / f"{split}-{shard}.bin"
 
     def note(self, shard: str) -> Path:
@@ -89,6 +91,13 @@ class Half:
         self.digest.update(data)
         self.file.write(data)
         self.held, self.held_bytes = [], 0
+
+    def used_pieces(self) -> bytes:
+        """How often each id stands in it, of those that do: few of a large vocabulary in a small shard."""
+        used = np.flatnonzero(self.pieces)
+        rows = np.empty(len(used), PIECES)
+        rows["id"], rows["count"] = used, self.pieces[used]
+        return rows.tobytes()
 
 
 class Shard:
@@ -143,7 +152,7 @@ class Shard:
             if half.counts["tokens"]:
                 for file, data in (
                     (self.folders.lengths(split, self.name), half.lengths.tobytes()),
-                    (self.folders.pieces(split, self.name), half.pieces.astype("<i8").tobytes()),
+                    (self.folders.pieces(split, self.name), half.used_pieces()),
                 ):
                     self._temporary(file).write_bytes(data)
                     self._temporary(file).replace(file)
