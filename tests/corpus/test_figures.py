@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from t5smith.artefact import read_manifest
 from t5smith.corpus import figures as module
-from t5smith.corpus import plan
+from t5smith.corpus import plan, shards
 from t5smith.corpus.figures import document_lengths, most_used, read_figures, sample_windows
 from t5smith.corpus.prepare import prepare
 from t5smith.corpus.store import Corpus, Split, TokenStore
@@ -183,6 +183,45 @@ def test_what_came_in_is_told_of_each_corpus_and_split(recipe: MakeRecipe, tmp_p
     ]
     names = [window["corpus"] for window in read_figures(prepared)["windows"]]
     assert set(names) == {"x", "y"}
+
+
+def test_figures_are_the_same_for_any_number_of_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many units and shards, each written in several goes."""
+    monkeypatch.setattr(plan, "SMALLEST", 1_000)
+    monkeypatch.setattr(plan, "LARGEST", 1_000)
+    monkeypatch.setattr(shards, "FLUSHED_BYTES", 100)
+    draw = random.Random(5)
+    for i in range(30):
+        text = " ".join(draw.choices(["det", "er", "en", "dag", "natt", "år"], k=draw.randint(5, 60)))
+        (tmp_path / f"{i:02}.txt").write_text(f"{text} nr {i}")
+    with (tmp_path / "large.jsonl").open("w") as file:
+        for i in range(100):
+            file.write(json.dumps({"text": f"det er dag {i} " * draw.randint(1, 9)}) + "\n")
+    found: list[str] = []
+    for tasks in (1, 8):
+        recipe = Recipe.model_validate(
+            {
+                "run_dir": tmp_path / f"run{tasks}",
+                "corpus": {
+                    "train": (f"small={tmp_path}/*.txt", f"large={tmp_path}/large.jsonl"),
+                    "held_out_fraction": 0.2,
+                },
+                "vocab": {"size": 60},
+                "prepare": {"tasks": tasks},
+            }
+        )
+        vocab(recipe)
+        folder = prepare(recipe)
+        found.append((folder / module.FIGURES).read_text(encoding="utf-8"))
+    assert found[0] == found[1]
+    store, figures = TokenStore.open(folder), json.loads(found[0])
+    assert len(store.train.tokens.files) > 10
+    assert [(one["corpus"], one["files"]) for one in figures["came_in"]] == [("small", 30), ("large", 1)]
+    vocabulary = Vocabulary.load(recipe.folder / "vocab")
+    assert figures["pieces"] == most_used(store.train.counts(vocabulary.size), vocabulary)
+    assert figures["lengths"]["valid"] == document_lengths(store.valid.ends, 1)
 
 
 def long_words(count: int) -> list[str]:

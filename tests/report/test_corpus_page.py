@@ -87,7 +87,14 @@ FIGURES: dict[str, Any] = {
             "texts": ["og natt.", "Det er", "dag"],
             "ends": False,
         },
-        {"corpus": "nn", "start": 9_100, "document": 701, "begins": True, "texts": ["Ei bok."], "ends": True},
+        {
+            "corpus": "nn",
+            "start": 9_100,
+            "document": 701,
+            "begins": False,
+            "texts": ["Ei bok."],
+            "ends": True,
+        },
     ],
 }
 TITLES = [
@@ -228,7 +235,10 @@ def test_pieces_are_listed_with_their_shares(full: str) -> None:
 def test_windows_show_where_documents_end(full: str) -> None:
     end = '<span class="end">end</span>'
     assert f'<p class="passage">… og natt.{end}Det er{end}dag …</p>' in full
-    assert f'<p class="passage">Ei bok.{end}</p>' in full
+    assert f'<p class="passage">… Ei bok.{end}</p>' in full
+    begun = FIGURES["windows"][0] | {"begins": True}
+    page = corpus_page("norsk", {}, {"windows": [begun]})
+    assert f'<p class="passage">og natt.{end}Det er{end}dag …</p>' in page
     assert "nb · from token 1,500, in document 12" in full
 
 
