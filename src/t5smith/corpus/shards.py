@@ -23,8 +23,8 @@ FLUSHED_BYTES = 1 << 22
 """Ids are held until there are about so many bytes of them."""
 SPLITS = ("train", "valid")
 COUNTS: tuple[str, ...] = ("documents", "tokens", "text_bytes", "unknown", "empty")
-
 PIECES = np.dtype([("id", "<u4"), ("count", "<i8")])
+"""An id and how often it stands in a shard."""
 
 
 @dataclass(frozen=True)
