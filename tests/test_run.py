@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from t5smith.cli import main
+from t5smith.corpus.figures import read_figures
 from t5smith.errors import T5smithError
 from t5smith.presets import dump
 from t5smith.report.terminal import show
@@ -61,6 +63,9 @@ def test_the_report_is_one_page_of_this_run(done):
     assert f"{nll:.2f}" in page
     assert done[1]["evaluation"]["examples"][0]["truth"][0] in page
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
+    figures = read_figures(done[0].folder / "store")
+    assert html.escape(figures["windows"][0]["texts"][0]) in page
+    assert f"{figures['pieces']['unused']:,} of {figures['pieces']['pieces']:,} pieces" in page
 
 
 def test_settings_redo_exactly_the_stages_they_touch(done):

@@ -13,7 +13,6 @@ from t5smith.bench.corrupt import bench_corrupt
 from t5smith.bench.inputs import bench_input
 from t5smith.bench.preparing import bench_prepare
 from t5smith.bench.training import bench_train
-from t5smith.corpus.prepare import prepare
 from t5smith.errors import T5smithError
 from t5smith.evaluate.generate import Completion, complete
 from t5smith.evaluate.score import evaluate
@@ -28,6 +27,7 @@ from t5smith.interop.huggingface import load as load_model
 from t5smith.objective.denoisers import mode_token
 from t5smith.presets import load as load_recipe
 from t5smith.recipe import Recipe
+from t5smith.report.prepare import prepare
 from t5smith.run import run
 from t5smith.train.loop import train
 from t5smith.vocab.train import vocab

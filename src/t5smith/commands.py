@@ -263,7 +263,7 @@ RECIPE_VERBS = {
     "run": RecipeVerb("Do the whole job; what is finished and unchanged is not done again.", "t5smith.run"),
     "vocab": RecipeVerb("Train a tokenizer on the recipe's text.", "t5smith.vocab.train", "vocab"),
     "prepare": RecipeVerb(
-        "Turn the recipe's text into a token store.", "t5smith.corpus.prepare", "store", PrepareCommand
+        "Turn the recipe's text into a token store.", "t5smith.report.prepare", "store", PrepareCommand
     ),
     "train": RecipeVerb("Train the model on the token store.", "t5smith.train.loop", "checkpoint"),
     "evaluate": RecipeVerb(

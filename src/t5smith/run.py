@@ -12,8 +12,8 @@ from typing import Any
 
 from t5smith import __version__
 from t5smith.artefact import disk_errors, read_manifest, write_atomically
+from t5smith.corpus.figures import read_figures
 from t5smith.corpus.files import named_weights, resolve
-from t5smith.corpus.prepare import prepare
 from t5smith.evaluate.score import evaluate
 from t5smith.inspect.texts import inspect_text
 from t5smith.inspect.trace import Trace
@@ -25,6 +25,7 @@ from t5smith.progress import say
 from t5smith.recipe import Recipe
 from t5smith.report.contents import Example, Report
 from t5smith.report.page import page
+from t5smith.report.prepare import prepare
 from t5smith.train.loop import train
 from t5smith.train.metrics import HELD_OUT, STEPS, read_rows
 from t5smith.vocab.train import vocab
@@ -124,6 +125,7 @@ def _report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
         recipe=dump(recipe),
         vocab=vocab_facts,
         store=facts["store"],
+        corpus=read_figures(folder / "store"),
         train=train_facts,
         evaluation={**evaluation, "total": evaluation["all"]},
         export=facts["export"],

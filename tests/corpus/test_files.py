@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,28 @@ def test_a_path_with_an_equals_sign_can_be_named(texts, monkeypatch):
 def test_names_that_do_not_go_together_are_refused(texts, patterns, message):
     with pytest.raises(T5smithError, match=message):
         corpora([pattern.format(t=texts) for pattern in patterns], "corpus.train")
+
+
+def test_a_file_is_known_by_whatever_link_leads_to_it(texts, monkeypatch):
+    (texts / "file.txt").symlink_to(texts / "a" / "0.txt")
+    (texts / "twice.txt").symlink_to(texts / "file.txt")
+    (texts / "folder").symlink_to(texts / "a")
+    monkeypatch.chdir(texts)
+    same = ["a/0.txt", "./a/../a/0.txt", str(texts / "a/0.txt"), "file.txt", "twice.txt", "folder/0.txt"]
+    assert resolve(same, "here") == [Path("a/0.txt")]
+    for name in same[1:]:
+        with pytest.raises(T5smithError, match="is in two corpora, x and y"):
+            corpora(["x=a", f"y={name}"], "here")
+
+
+def test_folders_are_followed_once_however_many_files_they_have(texts, monkeypatch):
+    followed = []
+    realpath = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path: followed.append(os.fspath(path)) or realpath(path))
+    for i in range(100):
+        (texts / "a" / f"more{i}.txt").write_text("a text")
+    assert len(corpora([f"x={texts}/a", f"y={texts}/b"], "here")["x"]) == 102
+    assert len(followed) <= 4
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ FULL = Report(
     recipe='name = "norwegian-tiny"\n[train]\nsteps = 600\n',
     vocab={"asked": 32_000, "pieces": 3_812, "ids": 3_912},
     store={"train": {"documents": 10_234, "tokens": 512_344, "unknown_rate": 0.000123}},
+    corpus={"pieces": {"tokens": 512_000, "most_used": [["▁er", 9_216]], "pieces": 3_709, "unused": 12}},
     train={
         "parameters": 2_534_912,
         "steps": 600,
@@ -131,6 +132,7 @@ def test_shows_every_section(full: str) -> None:
         "Masked spans, filled in",
         "Held-out loss by kind of token",
         "What the encoder and decoder see",
+        "The text",
         "Data and model",
         "Settings",
         "Load the model",
@@ -200,6 +202,19 @@ def test_facts_settings_warnings_and_versions_are_listed(full: str) -> None:
     assert "Warning: the text supports 3,812 pieces only" in text
 
 
+def test_what_the_text_section_tells_is_not_listed_again() -> None:
+    left_out = {"counts": {"no text": 3}, "first": ["a.jsonl:2: the field is empty"]}
+    corpora = {"nb": {"documents": 5, "tokens": 50}}
+    store = {"left_out": left_out, "train": {"documents": 5, "tokens": 50, "corpora": corpora}}
+    text = Reader(page(Report("one", vocab={"left_out": left_out, "asked": 7}, store=store))).text
+    assert text.count("a.jsonl:2") == 1
+    facts = text.split("Data and model")[1]
+    assert "Asked" in facts
+    assert "Train, documents" in facts
+    assert "corpora" not in facts
+    assert "Left out" not in facts
+
+
 def test_the_snippet_is_python_that_names_the_folder(full: str) -> None:
     code = html.unescape(re.findall(r"<pre>(from .*?)</pre>", full, re.DOTALL)[0])
     compile(code, "snippet", "exec")
@@ -218,6 +233,7 @@ def test_all_text_is_escaped() -> None:
         recipe=f"name = '''{HOSTILE}'''",
         vocab=facts,
         store=facts,
+        corpus={"pieces": {"tokens": 9, "most_used": [[HOSTILE, 9]], "pieces": 1, "unused": 0}},
         train=facts,
         evaluation=facts,
         export=facts,

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from t5smith.corpus.cleaning import EXAMPLES, Tally
 from t5smith.corpus.document import Document
@@ -24,6 +22,7 @@ from t5smith.corpus.folders import SPLITS, Folders, temporary
 from t5smith.corpus.places import without_rows
 from t5smith.corpus.plan import Unit
 from t5smith.corpus.records import RECORD, read_signatures
+from t5smith.corpus.shards import used_pieces
 from t5smith.corpus.store import id_dtype
 from t5smith.progress import Bar, progress
 from t5smith.recipe import Recipe
@@ -119,6 +118,10 @@ def _equal(draft: Draft, bucket: int | None, bar: Bar) -> Pairs:
 
 def _stars(pairs: Pairs) -> Pairs:
     """The same groups with each document tied to the first of its group alone."""
+    # Importing these takes longer than preparing a small text.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     names, ends = np.unique(pairs, return_inverse=True)
     ends = ends.reshape(pairs.shape)
     size = len(names)
@@ -196,13 +199,15 @@ def _rewrite(
         counts = note[split]
         counts["documents"], counts["tokens"] = len(half), len(ids)
         counts["text_bytes"] = int(records["text_bytes"][half].sum())
-        counts["unknown"] = int(np.count_nonzero(ids == vocabulary.unk_id))
+        pieces = np.bincount(ids, minlength=vocabulary.size)
+        counts["unknown"] = int(pieces[vocabulary.unk_id])
         counts["bytes"] = ids.nbytes
         if len(ids):
             data = ids.tobytes()
             counts["sha256"] = hashlib.sha256(data).hexdigest()
             _write(target, data)
             _write(folders.lengths(split, name), records["tokens"][half].tobytes())
+            _write(folders.pieces(split, name), used_pieces(pieces))
         else:
             counts["sha256"] = hashlib.sha256().hexdigest()
     note["cleaning"] += [tally.facts() for tally in tallies.values()]

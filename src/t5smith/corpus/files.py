@@ -36,15 +36,14 @@ def corpora(patterns: Sequence[str], field: str) -> dict[str, list[Place]]:
             where=field,
             fix="name every corpus as in nb=texts/nb, or none",
         )
-    files = {name: _resolve(own, field) for name, own in by_name.items()}
+    names = _RealNames()
+    files = {name: _resolve(own, field, names) for name, own in (by_name or {"": ()}).items()}
     owner: dict[str, str] = {}
     for name, own in files.items():
-        for file in own:
-            if owner.setdefault(_identity(file), name) != name:
-                raise T5smithError(
-                    f"{file} is in two corpora, {owner[_identity(file)]} and {name}", where=field
-                )
-    return files or {"": _resolve((), field)}
+        for real, file in own.items():
+            if owner.setdefault(real, name) != name:
+                raise T5smithError(f"{file} is in two corpora, {owner[real]} and {name}", where=field)
+    return {name: list(own.values()) for name, own in files.items()}
 
 
 def named_weights(corpus: CorpusSettings) -> dict[str, float]:
@@ -89,13 +88,14 @@ def resolve(patterns: Sequence[str], field: str) -> list[Place]:
     return [file for files in corpora(patterns, field).values() for file in files]
 
 
-def _resolve(patterns: Sequence[str], field: str) -> list[Place]:
+def _resolve(patterns: Sequence[str], field: str, names: _RealNames) -> dict[str, Place]:
     """The files that names stand for: sorted within a folder or glob, hidden ones left out, none twice.
 
     Args:
       patterns: files, folders (searched to the bottom), globs (`**` too), `bundled:PATTERN`, URLs,
         data sets as `hf:NAME:CONFIG:SPLIT`.
       field: the recipe's field, for messages.
+      names: tells whether two files are one.
 
     Raises:
       T5smithError: no pattern at all, a name that is not there, a pattern or folder without files.
@@ -109,12 +109,25 @@ def _resolve(patterns: Sequence[str], field: str) -> list[Place]:
         if not files:
             raise T5smithError(f"no file in {pattern!r}", where=field, expected="at least one file with text")
         for file in files:
-            found.setdefault(_identity(file), file)
-    return list(found.values())
+            found.setdefault(names.of(file), file)
+    return found
 
 
-def _identity(file: Place) -> str:
-    return str(file.resolve() if isinstance(file, Path) else file)
+class _RealNames:
+    """What files are called without links. Of each folder that is found out once: there may be many files."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, file: Place) -> str:
+        if not isinstance(file, Path):
+            return str(file)
+        if file.is_symlink():
+            return os.path.realpath(file)
+        folder, name = os.path.split(file)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
 
 
 def _places(pattern: str, field: str) -> Sequence[Place]:

@@ -31,6 +31,10 @@ class Folders:
         """uint32: the tokens of each of its documents."""
         return self.notes / ("draft" if self.draft else "") / "lengths" / f"{split}-{shard}.bin"
 
+    def pieces(self, split: str, shard: str) -> Path:
+        """PIECES (ids,): how often each id stands in it, of those that do."""
+        return self.notes / ("draft" if self.draft else "") / "pieces" / f"{split}-{shard}.bin"
+
     def note(self, shard: str) -> Path:
         """What there is to say of a finished shard."""
         return self.notes / ("draft" if self.draft else "") / "shards" / f"{shard}.json"
@@ -60,8 +64,8 @@ class Folders:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-_NOTES = ("lengths", "shards", "ends", "progress", "failures", "logs")
-_DRAFT = ("lengths", "shards", "records", "signatures")
+_NOTES = ("lengths", "pieces", "shards", "ends", "progress", "failures", "logs")
+_DRAFT = ("lengths", "pieces", "shards", "records", "signatures")
 
 
 def temporary(path: Path) -> Path:

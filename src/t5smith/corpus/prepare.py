@@ -22,6 +22,7 @@ from t5smith import artefact
 from t5smith.corpus.cleaning import Tally, cleaning_inputs
 from t5smith.corpus.duplicates import without_duplicates
 from t5smith.corpus.faults import Faults
+from t5smith.corpus.figures import write_figures
 from t5smith.corpus.folders import SPLITS, Folders
 from t5smith.corpus.plan import Plan, Unit
 from t5smith.corpus.shards import COUNTS
@@ -33,8 +34,9 @@ from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, count, progress, say, warn
 from t5smith.recipe import Recipe, plain
 from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.vocab.words import LONGEST_WORD
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same text and settings would give another store than before."""
 MUCH_UNKNOWN = 0.001
 """A share of `<unk>` above this is worth a warning."""
@@ -184,11 +186,13 @@ def _finish(
     by_corpus: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
     shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
     known: dict[str, dict[str, Any]] = {}
+    cut = 0
     for unit, name in _shards(folders, plan):
         note = json.loads(folders.note(name).read_text(encoding="utf-8"))
         faults.merge(note["faults"])
         for one in note["cleaning"]:
             tallies[one["step"]].merge(one)
+        cut += note["cut"]
         for split in SPLITS:
             own = note[split]
             if not unit.split or unit.split == split:
@@ -206,7 +210,11 @@ def _finish(
     _tell_cleaning(cleaning)
     _refuse_empty(recipe, totals, by_corpus["train"])
     separator = recipe.prepare.document_separator == "eos"
-    facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts()}
+    facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts(), "cut_stretches": cut}
+    if cut:
+        warn(
+            f"{cut:,} stretches of {LONGEST_WORD:,} characters without white space were cut before tokenising"
+        )
     if cleaning:
         facts["cleaning"] = cleaning
     for split in SPLITS:
@@ -215,6 +223,7 @@ def _finish(
         _tell(facts[split], split)
     table = json.dumps(shards, ensure_ascii=False, separators=(",", ":"))
     artefact.write_atomically(folders.store / "shards.json", table)
+    write_figures(folders, plan, vocabulary, shards, facts)
     artefact.seal(folders.store, "store", made_from, facts, known)
 
 

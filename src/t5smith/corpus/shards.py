@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t5smith.corpus.cleaning import Tally
 from t5smith.corpus.document import Document
@@ -23,6 +24,8 @@ from t5smith.vocab.vocabulary import Vocabulary
 FLUSHED_BYTES = 1 << 22
 """Ids are held until there are about so many bytes of them."""
 COUNTS: tuple[str, ...] = ("documents", "tokens", "text_bytes", "unknown", "empty")
+PIECES = np.dtype([("id", "<u4"), ("count", "<i8")])
+"""An id and how often it stands in a shard."""
 
 
 @dataclass
@@ -30,19 +33,28 @@ class Half:
     """What falls to one split of a shard."""
 
     file: IO[bytes]
+    pieces: NDArray[np.int64]
     held: list[bytes] = field(default_factory=list[bytes])
     held_bytes: int = 0
     lengths: array[int] = field(default_factory=lambda: array("I"))
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     digest: Any = field(default_factory=hashlib.sha256)
 
-    def flush(self, unk_id: int, dtype: np.dtype[np.unsignedinteger]) -> None:
+    def flush(self, dtype: np.dtype[np.unsignedinteger]) -> None:
         """Write what is held."""
         data = b"".join(self.held)
-        self.counts["unknown"] += int(np.count_nonzero(np.frombuffer(data, dtype) == unk_id))
+        self.pieces += np.bincount(np.frombuffer(data, dtype), minlength=len(self.pieces))
         self.digest.update(data)
         self.file.write(data)
         self.held, self.held_bytes = [], 0
+
+
+def used_pieces(counts: NDArray[np.int64]) -> bytes:
+    """How often each id stands in a shard, of those that do: few of a large vocabulary in a small shard."""
+    used = np.flatnonzero(counts)
+    rows = np.empty(len(used), PIECES)
+    rows["id"], rows["count"] = used, counts[used]
+    return rows.tobytes()
 
 
 class Shard:
@@ -60,7 +72,10 @@ class Shard:
         self.dtype = id_dtype(vocabulary.size)
         self.unk_id = vocabulary.unk_id
         self.separator = np.array(separator, self.dtype).tobytes()
-        self.halves = {split: Half(temporary(folders.ids(split, name)).open("wb")) for split in SPLITS}
+        self.halves = {
+            split: Half(temporary(folders.ids(split, name)).open("wb"), np.zeros(vocabulary.size, np.int64))
+            for split in SPLITS
+        }
 
     def add(self, document: Document, text: str, split: str, fraction: float, ids: bytes) -> None:
         """Add a document.
@@ -89,24 +104,29 @@ class Shard:
             self.records.add(document, text, split == "valid", length, size)
         half.held_bytes += len(ids)
         if half.held_bytes >= FLUSHED_BYTES:
-            half.flush(self.unk_id, self.dtype)
+            half.flush(self.dtype)
 
-    def close(self, faults: Faults, tallies: Iterable[Tally] = ()) -> dict[str, Any]:
-        """Finish it; the counts of both splits."""
+    def close(self, faults: Faults, tallies: Iterable[Tally], cut: int) -> dict[str, Any]:
+        """Finish it; the counts of both splits. `cut` stretches of its text were too long for a tokenizer."""
         note: dict[str, Any] = {
             "faults": faults.facts(),
             "cleaning": [tally.facts() for tally in tallies],
+            "cut": cut,
         }
         if self.records is not None:
             self.records.close()
         for split, half in self.halves.items():
-            half.flush(self.unk_id, self.dtype)
+            half.flush(self.dtype)
+            half.counts["unknown"] = int(half.pieces[self.unk_id])
             half.file.close()
             target = self.folders.ids(split, self.name)
             if half.counts["tokens"]:
-                lengths = self.folders.lengths(split, self.name)
-                temporary(lengths).write_bytes(half.lengths.tobytes())
-                temporary(lengths).replace(lengths)
+                for file, data in (
+                    (self.folders.lengths(split, self.name), half.lengths.tobytes()),
+                    (self.folders.pieces(split, self.name), used_pieces(half.pieces)),
+                ):
+                    temporary(file).write_bytes(data)
+                    temporary(file).replace(file)
                 temporary(target).replace(target)
             else:
                 temporary(target).unlink()

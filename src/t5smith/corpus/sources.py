@@ -190,14 +190,15 @@ def is_held_out(text: str, fraction: float) -> bool:
 
 def inputs(corpus: CorpusSettings) -> dict[str, Any]:
     """All that decides which documents there are and in which split; a part of the keys of artefacts."""
+    train = corpora(corpus.train, "corpus.train")
     made_from: dict[str, Any] = {
-        "train": fingerprint_files(resolve(corpus.train, "corpus.train")),
+        "train": fingerprint_files(itertools.chain.from_iterable(train.values())),
         "format": corpus.format,
         "document": corpus.document,
         "text_field": corpus.text_field,
         "longest_document": corpus.longest_document,
     }
-    names = {name: len(files) for name, files in corpora(corpus.train, "corpus.train").items() if name}
+    names = {name: len(files) for name, files in train.items() if name}
     if names:
         made_from["corpora"] = names
     if corpus.valid:

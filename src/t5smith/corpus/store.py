@@ -209,14 +209,31 @@ class TokenStore:
         facts = read_manifest(folder, "store", check_hashes=check_hashes).facts
         dtype = id_dtype(facts["vocab_size"])
         table = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+        train, valid = (
+            open_split(folder, name, table[name], dtype, facts[name]) for name in ("train", "valid")
+        )
+        return cls(folder, train, valid)
 
-        def split(name: str) -> Split:
-            shards = [(str(folder / name / file), size) for file, size in table[name]]
-            tokens = Shards(shards, dtype)
-            ends = np.load(folder / f"{name}.ends.npy", "r")
-            return Split(name, tokens, ends, facts[name]["text_bytes"], corpora_of(facts[name]))
 
-        return cls(folder, split("train"), split("valid"))
+def open_split(
+    folder: Path,
+    name: str,
+    shards: Sequence[tuple[str, int]],
+    dtype: np.dtype[np.unsignedinteger],
+    facts: Mapping[str, Any],
+) -> Split:
+    """Map a split of a store.
+
+    Args:
+      folder: the store.
+      name: `train` or `valid`.
+      shards: its files and how many ids each has.
+      dtype: of the ids.
+      facts: what the manifest says of the split.
+    """
+    tokens = Shards([(str(folder / name / file), size) for file, size in shards], dtype)
+    ends = np.load(folder / f"{name}.ends.npy", "r")
+    return Split(name, tokens, ends, facts["text_bytes"], corpora_of(facts))
 
 
 def _split(name: str, tokens: Any, ends: Any, *rest: Any) -> Split:

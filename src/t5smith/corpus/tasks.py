@@ -33,14 +33,12 @@ class Progress:
     Attributes:
       read: bytes of files.
       documents, tokens, text_bytes: of the shards finished in this run, held-out text included.
-      cut: stretches without white space that were too long for the tokenizer.
     """
 
     read: int = 0
     documents: int = 0
     tokens: int = 0
     text_bytes: int = 0
-    cut: int = 0
 
 
 @dataclass
@@ -93,7 +91,6 @@ class Task:
         words = self.vocabulary.words(id_dtype(self.vocabulary.size))
         for work in self.plan.work(self.tasks, self.rank):
             self._unit(work, words)
-        self.progress.cut = words.cut
         self.told(self.progress)
 
     def _unit(self, work: Work, words: Words) -> None:
@@ -111,7 +108,7 @@ class Task:
         if blocks is not None and all(block in done for block in asked if block % part.turns == part.turn):
             self._read(unit.bytes // (unit.blocks or 1))
             return
-        blocks = _Blocks(self, work, done)
+        blocks = _Blocks(self, work, done, words)
         try:
             for file in unit.files:
                 for place, document in placed_documents(
@@ -138,8 +135,8 @@ class Task:
 class _Blocks:
     """The shards of one unit, one after the other, empty ones included."""
 
-    def __init__(self, task: Task, work: Work, done: frozenset[int]) -> None:
-        self.task, self.work, self.done = task, work, done
+    def __init__(self, task: Task, work: Work, done: frozenset[int], words: Words) -> None:
+        self.task, self.work, self.done, self.words = task, work, done, words
         self.faults = Faults(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
@@ -195,8 +192,8 @@ class _Blocks:
     def _close(self) -> None:
         if self.shard is None:
             return
-        note = self.shard.close(self.faults, self.tallies)
-        self.shard = None
+        note = self.shard.close(self.faults, self.tallies, self.words.cut)
+        self.shard, self.words.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
         self.faults.counts.clear()
         self.faults.first.clear()

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t5smith.inspect.trace import Trace
-
-Facts = Mapping[str, Any]
-"""What a stage found out, by name; values are numbers, strings, lists and tables of these, or None."""
+from t5smith.report.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Report:
       recipe: the settings as TOML.
       vocab: facts: `asked`, `pieces`, `ids`, …
       store: facts: `train` and `valid`, each with `documents`, `tokens`, `unknown_rate`, …
+      corpus: what the store tells of its text: `came_in`, `lengths`, `pieces`, `windows`, as
+        :mod:`t5smith.corpus.figures` writes them.
       train: facts: `parameters`, `steps`, `tokens`, `tokens_per_second`, `first_loss`, `ln_vocab`, …
       evaluation: facts: `text`, `sentinels`, `eos` and `total`, each with `nll`, `accuracy` and `tokens`;
         `unigram_nll` of the same text tokens; `bits_per_byte`; …
@@ -61,6 +61,7 @@ class Report:
     recipe: str = ""
     vocab: Facts = field(default_factory=dict[str, Any])
     store: Facts = field(default_factory=dict[str, Any])
+    corpus: Facts = field(default_factory=dict[str, Any])
     train: Facts = field(default_factory=dict[str, Any])
     evaluation: Facts = field(default_factory=dict[str, Any])
     export: Facts = field(default_factory=dict[str, Any])

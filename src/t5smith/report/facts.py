@@ -12,8 +12,9 @@ from typing import Any
 
 from t5smith.progress import count, duration
 from t5smith.recipe import Recipe, plain
-from t5smith.report.contents import Facts
 
+Facts = Mapping[str, Any]
+"""What a stage found out, by name; values are numbers, strings, lists and tables of these, or None."""
 _LABELS = {"seconds": "Time", "ln_vocab": "ln V", "nll": "NLL", "unigram_nll": "Unigram baseline NLL"}
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from t5smith.inspect.markup import SPAN_COLOURS, Html, document, join, stylesheet, tag
 from t5smith.inspect.render import fragment, marked, theme
 from t5smith.progress import count, duration
-from t5smith.report.contents import Example, Facts, Report
-from t5smith.report.facts import changed_settings, number, percent, rows
+from t5smith.report.contents import Example, Report
+from t5smith.report.corpus import corpus_section, untold
+from t5smith.report.facts import Facts, changed_settings, number, percent, rows
+from t5smith.report.parts import card, cards, table
 from t5smith.report.plots import Series, curve
 
 _CLOSES = re.compile(r"[.,;:!?…)\]}»”’%]|$")
@@ -28,10 +30,11 @@ def page(report: Report) -> str:
         ("Masked spans, filled in", _examples(report.examples)),
         ("Held-out loss by kind of token", _by_kind(report.evaluation)),
         ("What the encoder and decoder see", fragment(report.trace) if report.trace else None),
+        ("The text", corpus_section(report.store, report.corpus)),
         ("Data and model", _facts(report)),
         ("Settings", _settings(report.recipe)),
         ("Load the model", _snippet(report)),
-        ("Made with", _table(list(report.versions.items()))),
+        ("Made with", table(list(report.versions.items()))),
     ]
     body = [
         tag("header", tag("h1", report.name), tag("p", _subtitle(report))),
@@ -39,7 +42,8 @@ def page(report: Report) -> str:
         _warnings(report.warnings),
         *(tag("section", tag("h2", title), content) for title, content in sections if content),
     ]
-    return document(f"{report.name}: report", join(body), [theme(), stylesheet("t5smith.report", "page.css")])
+    styles = [theme(), *(stylesheet("t5smith.report", name) for name in ("page.css", "corpus.css"))]
+    return document(f"{report.name}: report", join(body), styles)
 
 
 def _subtitle(report: Report) -> str:
@@ -48,31 +52,19 @@ def _subtitle(report: Report) -> str:
 
 def _cards(report: Report) -> Html | None:
     """The figures to see first; each is left out where it is not known."""
-    cards = [
+    found = [
         _nll_card(report.evaluation),
-        _card(
+        card(
             "Token accuracy", number(report.evaluation, "text", "accuracy"), percent, "of masked text tokens"
         ),
-        _card(
+        card(
             "Bits per byte", number(report.evaluation, "bits_per_byte"), "{:.2f}".format, "of the masked text"
         ),
-        _card("Parameters", number(report.train, "parameters"), count, _size_of(report.vocab)),
-        _card("Trained on", number(report.train, "tokens"), count, _pace(report.train)),
-        _card("Training time", report.seconds, _time, "restarts included"),
+        card("Parameters", number(report.train, "parameters"), count, _size_of(report.vocab)),
+        card("Trained on", number(report.train, "tokens"), count, _pace(report.train)),
+        card("Training time", report.seconds, _time, "restarts included"),
     ]
-    return tag("div", *cards, class_="cards") if any(cards) else None
-
-
-def _card(name: str, value: float | None, words: Any, about: str | Html | None) -> Html | None:
-    if value is None or number({"": value}, "") is None:
-        return None
-    return tag(
-        "div",
-        tag("div", name, class_="name"),
-        tag("div", words(value), class_="value"),
-        tag("div", about or "", class_="about"),
-        class_="card",
-    )
+    return cards(found)
 
 
 def _nll_card(evaluation: Facts) -> Html | None:
@@ -84,7 +76,7 @@ def _nll_card(evaluation: Facts) -> Html | None:
         about = join(
             ["nats; ", tag("span", verdict, class_=tone), f" the unigram baseline of {baseline:.2f}"]
         )
-    return _card("Held-out NLL of text", nll, "{:.2f}".format, about)
+    return card("Held-out NLL of text", nll, "{:.2f}".format, about)
 
 
 def _size_of(vocab: Facts) -> str | None:
@@ -227,7 +219,7 @@ def _by_kind(evaluation: Facts) -> Html | None:
         "in advance. The baseline knows only how often each piece occurs in the training text."
     )
     return join(
-        [tag("p", about, class_="note"), _table(found, ["target tokens", "NLL", "accuracy", "tokens"])]
+        [tag("p", about, class_="note"), table(found, ["target tokens", "NLL", "accuracy", "tokens"])]
     )
 
 
@@ -235,14 +227,14 @@ def _facts(report: Report) -> Html | None:
     """Every fact of every stage."""
     shown = {"text", "sentinels", "eos", "total", "all"}
     groups = {
-        "Vocabulary": report.vocab,
-        "Token store": report.store,
+        "Vocabulary": untold(report.vocab),
+        "Token store": untold(report.store),
         "Training": report.train,
         "Evaluation": {key: value for key, value in report.evaluation.items() if key not in shown},
         "Export": report.export,
     }
     tables = [
-        tag("div", tag("h3", name), _table(found)) for name, facts in groups.items() if (found := rows(facts))
+        tag("div", tag("h3", name), table(found)) for name, facts in groups.items() if (found := rows(facts))
     ]
     return tag("div", *tables, class_="columns") if tables else None
 
@@ -251,9 +243,8 @@ def _settings(recipe: str) -> Html | None:
     if not recipe.strip():
         return None
     changed = changed_settings(recipe)
-    table = _table(changed, ["setting", "here", "default"]) if changed else None
     whole = tag("details", tag("summary", "The whole recipe"), tag("pre", recipe.strip()))
-    return join([table, whole])
+    return join([table(changed, ["setting", "here", "default"]), whole])
 
 
 def _snippet(report: Report) -> Html | None:
@@ -267,14 +258,3 @@ model = AutoModelForSeq2SeqLM.from_pretrained({report.model!r})
 inputs = tokenizer({report.prompt!r}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))"""
     return tag("pre", code)
-
-
-def _table(cells: Sequence[Sequence[str]], head: Sequence[str] = ()) -> Html | None:
-    """Rows whose first cell names them."""
-    if not cells:
-        return None
-    top = tag("thead", tag("tr", *(tag("th", name) for name in head))) if head else None
-    body = [
-        tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in cells
-    ]
-    return tag("div", tag("table", top, tag("tbody", *body)), class_="scroll")

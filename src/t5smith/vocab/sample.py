@@ -49,7 +49,7 @@ class Sample:
         full = False
         for document in split_documents(recipe, "train", on_bytes, self.faults):
             self.documents += 1
-            weight = weights[document.file]
+            weight = weights[document.file] if weights else 1.0
             found = list(chunks(document.text, symbols))
             # The smallest of these are a sample in which a chunk of weight 2 is drawn twice as readily
             # (Efraimidis and Spirakis, 2006).
@@ -74,7 +74,12 @@ class Sample:
 
 
 def _weights(recipe: Recipe) -> dict[str, float]:
-    """How readily text of each file is drawn, for corpora to have the shares that the temperature gives."""
+    """How readily text of each file is drawn, for corpora to have the shares that the temperature gives.
+
+    At a temperature of 1 all text is alike, and nothing is said of any file.
+    """
+    if recipe.vocab.temperature == 1:
+        return {}
     found = corpora(recipe.corpus.train, "corpus.train")
     sizes = {name: max(sum(map(file_bytes, files)), 1) for name, files in found.items()}
     power = 1 / recipe.vocab.temperature - 1

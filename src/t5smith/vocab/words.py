@@ -84,18 +84,14 @@ class Words:
         """A long text in parts, each of which but the first begins with white space."""
         start = 0
         while len(text) - start > STRETCH:
-            end = max(
-                text.rfind(" ", start + 1, start + STRETCH), text.rfind("\n", start + 1, start + STRETCH)
+            within = range(start + 1, start + STRETCH)
+            end = _before_space(
+                text, start, max(text.rfind(space, within.start, within.stop) for space in " \n")
             )
-            if end < 0:
-                ends = (text.find(space, start + STRETCH, start + LONGEST_WORD) for space in " \n")
-                end = min((place for place in ends if place >= 0), default=-1)
-            # Before the white space, all of it: some normalisers make one sign of a run.
-            trimmed = end
-            while trimmed > start and text[trimmed - 1].isspace():
-                trimmed -= 1
-            end = trimmed if trimmed > start else end
-            if end < 0:
+            if end <= start:
+                ends = (text.find(space, within.stop, start + LONGEST_WORD) for space in " \n")
+                end = _before_space(text, start, min((end for end in ends if end >= 0), default=-1))
+            if end <= start:
                 end = min(start + LONGEST_WORD, len(text))
                 self.cut += end < len(text)
             yield text[start:end]
@@ -135,6 +131,13 @@ class _Table(dict[str, bytes]):
                 self.clear()
             self[word] = data
         return data
+
+
+def _before_space(text: str, start: int, end: int) -> int:
+    """Where the white space begins that goes up to a place: some normalisers make one sign of a run."""
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return end
 
 
 def _crosses_spaces(tokenizer: Tokenizer) -> bool:

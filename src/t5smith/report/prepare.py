@@ -1,0 +1,42 @@
+"""`t5smith prepare`: the token store, and a page that shows what came of the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from t5smith.artefact import disk_errors, read_manifest, write_atomically
+from t5smith.corpus import prepare as stage
+from t5smith.corpus.figures import read_figures
+from t5smith.lock import in_run_folder
+from t5smith.progress import say
+from t5smith.recipe import Recipe
+from t5smith.report.corpus import corpus_page
+
+PAGE = "corpus.html"
+
+
+@in_run_folder
+def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
+    """Tokenise a recipe's text and write `corpus.html` beside the store; the folder of the store.
+
+    What is there already and as it would be is left alone.
+
+    Args:
+      recipe: names the text and the run folder, in which there must be a vocabulary.
+      verify: make nothing, but read the whole store that is there and check it.
+
+    Raises:
+      T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
+        `verify`: no store, or one that is not as it was written.
+    """
+    folder = stage.prepare(recipe, verify=verify)
+    if verify:
+        return folder
+    facts = read_manifest(folder, "store", check_hashes=False).facts
+    page = corpus_page(recipe.name, facts, read_figures(folder))
+    file = recipe.folder / PAGE
+    if not file.is_file() or file.read_text(encoding="utf-8") != page:
+        with disk_errors(recipe.folder):
+            write_atomically(file, page)
+        say(f"prepare   what came of the text: {file}")
+    return folder
