@@ -16,8 +16,8 @@ from t5smith.corpus.shards import SPLITS, Folders, Shard
 from t5smith.corpus.sources import placed_documents
 from t5smith.corpus.store import id_dtype
 from t5smith.recipe import Recipe
+from t5smith.vocab.texts import Table
 from t5smith.vocab.vocabulary import Vocabulary
-from t5smith.vocab.words import Words
 
 TOLD_SECONDS = 0.2
 """So often a task says how far it is."""
@@ -86,7 +86,7 @@ class Task:
         self.progress.cut = words.cut
         self.told(self.progress)
 
-    def _unit(self, work: Work, words: Words) -> None:
+    def _unit(self, work: Work, words: Table) -> None:
         unit, part = work.unit, work.part
         done = frozenset(
             int(note.stem.partition("-")[2])

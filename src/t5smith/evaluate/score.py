@@ -210,7 +210,7 @@ def _two_words(
 
     The last word is left alone: its full stop would be masked with it.
     """
-    starts = [at for at, piece in enumerate(vocabulary.pieces(ids)) if piece.startswith(SPACE)]
+    starts = [at for at, piece in enumerate(vocabulary.shown(ids)) if piece.startswith(SPACE)]
     words = list(pairwise(starts))
     halves = words[1 : len(words) // 2], words[len(words) // 2 + 1 :]
     short = [[word for word in half if word[1] - word[0] <= LONGEST_EXAMPLE] for half in halves]
