@@ -8,8 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -213,7 +216,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         ),
         ("hf:", "'hf:' is neither a path nor a name on the Hugging Face Hub"),
         ("a/b/c", "'a/b/c' is neither a path nor a name"),
-        ("a--b", "vocab.tokenizer: there is no a--b here, and it is no name on the Hub"),
+        ("a--b", "vocab.tokenizer: there is no a--b here, and it is no name on the Hugging Face"),
     ],
 )
 def test_names_of_nothing_are_refused(
@@ -279,8 +282,117 @@ def test_what_the_hub_does_not_give_is_one_line(tmp_path: Path) -> None:
         done = command(tmp_path, tmp_path / "cache", "--vocab.tokenizer", name)
         plain = name.removeprefix("hf:").partition("@")[0]
         said = (
-            f"t5smith: error: vocab.tokenizer: there is no {plain} here, and none could be fetched from the"
+            f"t5smith: error: vocab.tokenizer: there is no {plain} here, and the Hugging Face Hub cannot be"
         )
         assert done.returncode == 2
         assert done.stderr.startswith(said)
         assert done.stderr.count("\n") == 1
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hub as fetching a file needs."""
+
+    commit = "a" * 40
+    models: ClassVar[dict[str, dict[str, bytes]]] = {}
+    refusals: ClassVar[dict[str, tuple[int, str]]] = {
+        "no/such": (404, "RepoNotFound"),
+        "some/private": (401, "RepoNotFound"),
+        "some/gated": (403, "GatedRepo"),
+    }
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+    def answer(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+        listing = parts[0] == "api"
+        if name in self.refusals and not (listing and name == "some/gated"):
+            status, code = self.refusals[name]
+            return self.send(status, b"", {"X-Error-Code": code})
+        if "revision" in parts and parts[-1] == "v2":
+            return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        files = self.models.get(name, {"tokenizer.json": b""})
+        if listing:
+            entries = [{"rfilename": file} for file in files]
+            return self.send(200, json.dumps({"id": name, "sha": self.commit, "siblings": entries}).encode())
+        return self.send(200, files[parts[-1]], {"ETag": f'"{name}"', "X-Repo-Commit": self.commit})
+
+    def send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(data))} | (headers or {})).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    from test_spiece import BASE, SOME, by_hand
+
+    Hub.models = {
+        "some/both": {"tokenizer.json": json.dumps(tree()).encode(), "spiece.model": b"not asked for"},
+        "some/old": {"config.json": b"{}", "spiece.model": by_hand([*BASE, *SOME])},
+        "some/image": {"model.bin": b""},
+    }
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def online(folder: Path, hub: str, name: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    environment |= {
+        "HF_HUB_CACHE": str(folder / "cache"),
+        "HF_ENDPOINT": hub,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    line = [sys.executable, "-m", "t5smith.cli", "vocab", "--run-dir", str(folder / "run")]
+    line += ["--vocab.tokenizer", name, "--json"]
+    return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("name", "file"), [("some/both", "tokenizer.json"), ("some/old", "spiece.model")])
+def test_a_file_is_fetched_and_kept(tmp_path: Path, hub: str, name: str, file: str) -> None:
+    done = online(tmp_path, hub, name)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert (facts["ids"], facts["read_from"]) == (107, f"{file} at {Hub.commit}")
+    shutil.rmtree(tmp_path / "run")
+    # Kept for when nobody answers there.
+    again = online(tmp_path, "http://127.0.0.1:9", name)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout.splitlines()[-1]) == facts
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/such", "there is no no/such here, nor on the Hugging Face Hub. Name a folder or file that is"),
+        ("some/private", "there is no some/private here, nor on the Hugging Face Hub. Name a folder or file"),
+        (
+            "some/gated",
+            "some/gated on the Hub asks for consent first. Accept its terms on its page there and",
+        ),
+        ("hf:some/old@v2", "some/old on the Hub has no revision 'v2'"),
+        (
+            "some/image",
+            "some/image on the Hub has no tokenizer; expected one of tokenizer.json, spiece.model",
+        ),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(tmp_path: Path, hub: str, name: str, message: str) -> None:
+    done = online(tmp_path, hub, name)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"t5smith: error: vocab.tokenizer: {message}")
+    assert done.stderr.count("\n") == 1

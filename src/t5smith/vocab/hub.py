@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NoReturn
 
 from t5smith.errors import T5smithError
 
 NAME = re.compile(r"(?:hf:)?(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[^@\s]+))?")
 """`google/mt5-small`, `t5-small`, or either as `hf:NAME@REVISION`."""
 
+SECONDS = 20.0
+"""How long the Hub is waited for."""
+
 
 def fetch(written: str, names: tuple[str, ...], field: str) -> Path:
     """Where the first of some files of a model lies, after it was fetched if need be.
+
+    Where the Hub cannot be reached, or HF_HUB_OFFLINE is set, it is what was fetched before.
 
     Args:
       written: the model as it was asked for, see :data:`NAME`.
@@ -34,35 +38,47 @@ def fetch(written: str, names: tuple[str, ...], field: str) -> Path:
             expected="a folder, a tokenizer.json, a .model file, a name as google/mt5-small, or bytes",
         )
     name, revision = match["name"], match["revision"]
-    unreached: Exception | None = None
-    for file in names:
-        try:
-            return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
-        except errors.LocalEntryNotFoundError as error:
-            unreached = error
-        except errors.EntryNotFoundError:
-            continue
-        except errors.GatedRepoError:
-            fix = f"accept its terms on https://huggingface.co/{name} and log in with `hf auth login`"
-            raise T5smithError(f"{name} asks for consent before it is read", where=field, fix=fix) from None
-        except errors.RepositoryNotFoundError:
-            _refuse(f"there is no {name} here, nor on the Hugging Face Hub for you", field)
-        except errors.RevisionNotFoundError:
-            raise T5smithError(f"{name} has no revision {revision!r} on the Hub", where=field) from None
-        except errors.HFValidationError as error:
-            _refuse(f"there is no {name} here, and it is no name on the Hub ({error})", field)
-        except OSError as error:
-            unreached = error
-            break
-    if unreached is not None:
+    log_in = "log in with `hf auth login`"
+    try:
+        # Asked once: the call that fetches a file would ask again for half a minute, and tell each time.
+        info = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=SECONDS)
+        there = {entry.rfilename for entry in info.siblings or ()}
+        for file in names:
+            if file in there:
+                return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
+    except errors.GatedRepoError:
+        fix = f"accept its terms on its page there and {log_in}"
+        raise T5smithError(f"{name} on the Hub asks for consent first", where=field, fix=fix) from None
+    except errors.RepositoryNotFoundError:
         raise T5smithError(
-            f"there is no {name} here, and none could be fetched from the Hugging Face Hub",
+            f"there is no {name} here, nor on the Hugging Face Hub",
             where=field,
-            fix="go online once, for what was fetched is kept, or name a file; HF_HUB_OFFLINE=1 forbids it",
+            fix=f"name a folder or file that is there; if the model is private, {log_in}",
         ) from None
-    raise T5smithError(f"{name} on the Hub has no tokenizer file", where=field, expected=", ".join(names))
+    except errors.RevisionNotFoundError:
+        raise T5smithError(f"{name} on the Hub has no revision {revision!r}", where=field) from None
+    except errors.HFValidationError as error:
+        raise T5smithError(
+            f"there is no {name} here, and it is no name on the Hugging Face Hub ({error})", where=field
+        ) from None
+    except Exception as error:  # whatever its HTTP library raises
+        return _fetched(name, names, revision, field, error)
+    raise T5smithError(
+        f"{name} on the Hub has no tokenizer", where=field, expected=f"one of {', '.join(names)}"
+    )
 
 
-def _refuse(what: str, field: str) -> NoReturn:
-    fix = "name a folder or file that is there; for a private model log in with `hf auth login`"
-    raise T5smithError(what, where=field, fix=fix) from None
+def _fetched(name: str, names: tuple[str, ...], revision: str | None, field: str, error: Exception) -> Path:
+    """What was fetched before."""
+    import huggingface_hub
+
+    for file in names:
+        found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise T5smithError(
+        f"there is no {name} here, and the Hugging Face Hub cannot be asked for it ({why})",
+        where=field,
+        fix="name a folder or file that is there, or go online once: what was fetched is kept",
+    ) from None
