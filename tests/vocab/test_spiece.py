@@ -196,6 +196,10 @@ def by_hand(pieces: list[tuple[str, float, int]], **changes: Any) -> bytes:
 HEX = [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
 MADE: dict[str, list[tuple[str, float, int]]] = {
     "user-defined": [*SOME, ("ab", 0, 4), ("aab", -1.0, 1), ("☃☃", 0, 4)],
+    # "a" and "ab" together are worth more than "aab" by what a symbol is worth alone.
+    "user-defined by a hair": [SOME[0], ("a", -0.05, 1), SOME[2], ("ab", 0, 4), ("aab", -0.001, 1)],
+    # An unknown ☃ before "ab" is worth more than "☃a" and "b", as long as bytes do not lower what it costs.
+    "bytes and a near choice": [SOME[0], ("a", -1, 1), ("b", -15, 1), ("ab", -1, 1), ("☃a", -20, 1), *HEX],
     "unused": [*SOME, ("ab", -0.5, 5), ("bb", -3.0, 1)],
     "no piece for a space": SOME[1:],
     "bytes but few characters": [*SOME, *HEX],
@@ -209,6 +213,7 @@ MADE: dict[str, list[tuple[str, float, int]]] = {
 @settings(max_examples=150)
 @given(text=st.text(st.sampled_from("aaab  ☃é<0x41>▁"), max_size=12))
 @example(text="☃☃☃ab")
+@example(text="aab ☃ab")
 @example(text="☃ ☃☃  ☃")
 @example(text="a<0x41>")
 def test_pieces_of_every_kind(kind: str, text: str) -> None:
