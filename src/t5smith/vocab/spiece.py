@@ -1,7 +1,8 @@
 """A SentencePiece model as a tokenizer.json, with the ids that SentencePiece gives.
 
 Only where two ways to cut a word have the same score may they differ: SentencePiece sums in single precision
-over the whole text, the tokenizers library in double precision over a word.
+over the whole text, the tokenizers library in double precision over a word. And a mark that follows a
+user-defined symbol is joined to its last letter, which SentencePiece leaves apart.
 """
 
 from __future__ import annotations
