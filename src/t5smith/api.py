@@ -30,6 +30,7 @@ from t5smith.recipe import Recipe
 from t5smith.report.prepare import prepare
 from t5smith.run import run
 from t5smith.train.loop import train
+from t5smith.vocab.quality import compare_vocabularies
 from t5smith.vocab.train import vocab
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "bench_input",
     "bench_prepare",
     "bench_train",
+    "compare_vocabularies",
     "evaluate",
     "export",
     "generate",

@@ -29,6 +29,7 @@ from t5smith.commands import (
     GenerateCommand,
     InspectCommand,
     RecipesCommand,
+    VocabCommand,
 )
 from t5smith.errors import T5smithError
 from t5smith.flags import parse
@@ -149,6 +150,9 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         description=f"{spec.help} RECIPE is a preset or a .toml file; the defaults below are its settings.",
         default=spec.command(recipe),
     )
+    if isinstance(command, VocabCommand) and command.measures:
+        _function("t5smith.report.vocabularies", "compare")(command)
+        return
     recipe, more = command.asked
     result = _function(spec.module, verb)(recipe, **more)
     if isinstance(result, Path):

@@ -9,7 +9,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from t5smith import __version__
+from t5smith.errors import T5smithError
 from t5smith.recipe import Recipe
+
+MAX_BYTES = 10_000_000
+"""Of held-out text that vocabularies are compared on if nothing else is said."""
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -22,7 +26,7 @@ the whole job
   run        every stage below, in order; what is finished and unchanged is not done again
 
 its stages
-  vocab      text -> tokenizer
+  vocab      text -> tokenizer; or bring one, or --compare several
   prepare    text and tokenizer -> token store
   train      token store -> checkpoints and metrics
   evaluate   checkpoint -> held-out figures
@@ -50,6 +54,26 @@ class RecipeCommand:
     def asked(self) -> tuple[Recipe, dict[str, Any]]:
         """The recipe, and what else the function takes."""
         return self.recipe, {}
+
+
+@dataclass(frozen=True)
+class VocabCommand(RecipeCommand):
+    """What `vocab` takes."""
+
+    compare: tuple[str, ...] = ()
+    """Make nothing: measure these tokenizers on held-out text. Each as --vocab.tokenizer, or a run folder."""
+    max_bytes: int = MAX_BYTES
+    """With --compare: take so much held-out text, in whole documents."""
+    plot: Path | None = None
+    """With --compare: draw the figures into this .png or .svg file."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether tokenizers are compared."""
+        for flag, given in (("--plot", self.plot is not None), ("--max-bytes", self.max_bytes != MAX_BYTES)):
+            if given and not self.compare:
+                raise T5smithError("there is no use for this", where=flag, expected="with --compare")
+        return bool(self.compare)
 
 
 @dataclass(frozen=True)
@@ -261,7 +285,12 @@ class RecipeVerb:
 
 RECIPE_VERBS = {
     "run": RecipeVerb("Do the whole job; what is finished and unchanged is not done again.", "t5smith.run"),
-    "vocab": RecipeVerb("Train a tokenizer on the recipe's text.", "t5smith.vocab.train", "vocab"),
+    "vocab": RecipeVerb(
+        "Train a tokenizer on the recipe's text, bring one in, or compare several.",
+        "t5smith.vocab.train",
+        "vocab",
+        VocabCommand,
+    ),
     "prepare": RecipeVerb(
         "Turn the recipe's text into a token store.", "t5smith.report.prepare", "store", PrepareCommand
     ),

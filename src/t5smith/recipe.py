@@ -57,6 +57,9 @@ class VocabSettings(Settings):
 
     section: ClassVar[str] = "vocab"
 
+    tokenizer: str = ""
+    """Train none, take this: a folder, tokenizer.json or .model file, a name on the Hub as google/mt5-small,
+    with hf:NAME@REVISION at one revision, or `bytes` (ByT5)."""
     size: Annotated[int, Field(ge=8, le=1_000_000)] = 32_000
     """Pieces asked for, `<pad>`, `</s>` and `<unk>` included, the 100 sentinels not (T5: 32,000)."""
     control_symbols: Strings = ()

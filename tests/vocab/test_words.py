@@ -89,7 +89,7 @@ def test_a_long_text_is_taken_in_parts(vocabulary: Vocabulary, monkeypatch: pyte
     ],
 )
 def test_a_tokenizer_that_is_not_cut_at_spaces_is_found_out(vocabulary: Vocabulary, change: object) -> None:
-    tree = json.loads(vocabulary._text.to_str())
+    tree = json.loads(vocabulary._text.tokenizer.to_str())
     tree["model"]["vocab"].append(["▁er▁en", -1.0])
     tokenizer = Tokenizer.from_str(json.dumps(tree))
     tokenizer.pre_tokenizer = change
@@ -105,7 +105,7 @@ def test_a_tokenizer_that_is_not_cut_at_spaces_is_found_out(vocabulary: Vocabula
 def test_usual_tokenizers_are_done_by_words(
     vocabulary: Vocabulary, scheme: str, normalizer: object, white: bool
 ) -> None:
-    tree = json.loads(vocabulary._text.to_str())
+    tree = json.loads(vocabulary._text.tokenizer.to_str())
     tokenizer = Tokenizer.from_str(json.dumps(tree))
     tokenizer.normalizer = normalizer
     steps = [pre_tokenizers.WhitespaceSplit()] if white else []

@@ -19,8 +19,8 @@ from t5smith.corpus.shards import Shard
 from t5smith.corpus.sources import placed_documents
 from t5smith.corpus.store import id_dtype
 from t5smith.recipe import Recipe
+from t5smith.vocab.texts import Table
 from t5smith.vocab.vocabulary import Vocabulary
-from t5smith.vocab.words import Words
 
 TOLD_SECONDS = 0.2
 """So often a task says how far it is."""
@@ -93,7 +93,7 @@ class Task:
             self._unit(work, words)
         self.told(self.progress)
 
-    def _unit(self, work: Work, words: Words) -> None:
+    def _unit(self, work: Work, words: Table) -> None:
         unit, part = work.unit, work.part
         done = frozenset(
             int(note.stem.partition("-")[2])

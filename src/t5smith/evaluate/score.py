@@ -37,6 +37,8 @@ EXAMPLE_TOKENS = (12, 32)
 """Examples are held-out sentences of so many tokens: they fit on a line or two."""
 LONGEST_EXAMPLE = 3
 """Masked words have at most so many tokens, about as many as the spans of training."""
+EXAMPLE_ANSWER = 24
+"""The model may write so many tokens."""
 EXAMPLE_DOCUMENTS, EXAMPLE_STRETCH = 200, 2_000
 """They are looked for in the first documents, and in so many tokens of each."""
 
@@ -176,7 +178,8 @@ def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
     # A mixture's first denoiser that masks spans is the one for short ones.
     modes = [task.prefix for task in setup.objective.tasks if task.lengths is not None]
     prefix = modes[0] if modes else setup.objective.tasks[0].prefix
-    completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens=24, prefix=prefix)
+    longest = EXAMPLE_ANSWER * _tokens_a_piece(vocabulary)
+    completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens=longest, prefix=prefix)
     return [
         {
             "text": vocabulary.decode(one["ids"]),
@@ -191,9 +194,15 @@ def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
     ]
 
 
+def _tokens_a_piece(vocabulary: Vocabulary) -> int:
+    """How many tokens say what a piece does: bytes say less."""
+    return 4 if vocabulary.of_bytes else 1
+
+
 def _sentences(setup: Setup) -> Iterator[list[int]]:
     """Sentences of the first held-out documents that have a length to be shown."""
-    split, low, high = setup.store.valid, *EXAMPLE_TOKENS
+    split = setup.store.valid
+    low, high = (tokens * _tokens_a_piece(setup.vocabulary) for tokens in EXAMPLE_TOKENS)
     for end, start in zip(split.ends[:EXAMPLE_DOCUMENTS], (0, *split.ends), strict=False):
         text = setup.vocabulary.decode(split.tokens[start : min(end, start + EXAMPLE_STRETCH)])
         sentences = re.split(r"(?<=[.!?]) +(?=\w)", text)
@@ -210,8 +219,9 @@ def _two_words(
 
     The last word is left alone: its full stop would be masked with it.
     """
-    starts = [at for at, piece in enumerate(vocabulary.pieces(ids)) if piece.startswith(SPACE)]
+    starts = [at for at, piece in enumerate(vocabulary.shown(ids)) if piece.startswith(SPACE)]
     words = list(pairwise(starts))
     halves = words[1 : len(words) // 2], words[len(words) // 2 + 1 :]
-    short = [[word for word in half if word[1] - word[0] <= LONGEST_EXAMPLE] for half in halves]
+    longest = LONGEST_EXAMPLE * _tokens_a_piece(vocabulary)
+    short = [[word for word in half if word[1] - word[0] <= longest] for half in halves]
     return [half[rng.integers(len(half))] for half in short] if all(short) else None

@@ -23,18 +23,23 @@ class Surface:
 
     text: str
     ends: tuple[int, ...]
+    goes_on: tuple[bool, ...]
+    """Tokens that are the beginning of a character."""
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, ids: Sequence[int] | np.ndarray) -> Surface:
         """The surface of a text's tokens."""
-        words = [piece.replace("▁", " ") for piece in vocabulary.pieces(ids)]
+        words = vocabulary.texts(ids)
         joined = "".join(words)
         shift = len(joined) - len(joined.lstrip(" "))
-        return cls(joined[shift:], tuple(max(0, end - shift) for end in accumulate(map(len, words))))
+        ends = tuple(max(0, end - shift) for end in accumulate(map(len, words)))
+        return cls(joined[shift:], ends, tuple(not word for word in words))
 
     def covering(self, start: int, stop: int) -> tuple[int, int]:
         """The tokens that cover the characters from `start` to `stop`."""
         first = int(np.searchsorted(self.ends, start, side="right"))
+        while first and self.goes_on[first - 1]:
+            first -= 1
         last = int(np.searchsorted(self.ends, stop, side="left"))
         return first, last + 1
 

@@ -250,7 +250,7 @@ def _tokens(
 ) -> tuple[Token, ...]:
     whole = [int(i) for i in ids]
     return tuple(
-        Token(i, piece, span) for i, piece, span in zip(whole, vocabulary.pieces(whole), spans, strict=True)
+        Token(i, piece, span) for i, piece, span in zip(whole, vocabulary.shown(whole), spans, strict=True)
     )
 
 
@@ -258,7 +258,7 @@ def _text(vocabulary: Vocabulary, ids: np.ndarray, eos: bool) -> str:
     """Ids as text, the last `</s>` left off and every control piece set off by spaces."""
     whole = [int(i) for i in (ids[:-1] if eos else ids)]
     parts = [
-        piece.replace("▁", " ") if vocabulary.is_text[i] else f" {piece.strip('▁')} "
-        for i, piece in zip(whole, vocabulary.pieces(whole), strict=True)
+        text if vocabulary.is_text[i] else f" {text.strip()} "
+        for i, text in zip(whole, vocabulary.texts(whole), strict=True)
     ]
     return " ".join("".join(parts).split())

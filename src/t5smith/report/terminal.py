@@ -39,10 +39,15 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     score = summary["evaluation"]
     control = f", {symbols} control symbols" if (symbols := vocab.get("control_symbols")) else ""
     sentinels = vocab["ids"] - vocab["pieces"] - (symbols or 0)
+    pieces = (
+        f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got"
+        if "asked" in vocab
+        else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
+    )
     rows: list[tuple[str, Text | str]] = [
         (
             "vocabulary",
-            f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got, and {sentinels} sentinels{control}",
+            f"{pieces}, and {sentinels} sentinels{control}",
         ),
         (
             "text",

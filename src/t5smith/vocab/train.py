@@ -26,10 +26,12 @@ from t5smith.corpus.sources import file_bytes, inputs, resolve
 from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, progress, say, warn
-from t5smith.recipe import SENTINELS, Recipe, VocabSettings
+from t5smith.recipe import Recipe, VocabSettings
+from t5smith.vocab.bring import imported
 from t5smith.vocab.normalizers import SPACE, normalizer, pre_tokenizer
 from t5smith.vocab.sample import CONTROL_WORD, Sample
-from t5smith.vocab.vocabulary import EOS, PAD, UNK, Vocabulary
+from t5smith.vocab.tree import EOS, PAD, SENTINEL_NAMES, UNK
+from t5smith.vocab.vocabulary import Vocabulary
 
 METHOD = 2
 """Raised when the same text and settings would give another vocabulary than before."""
@@ -40,8 +42,6 @@ LONGEST_WORD = 256
 """Longer runs without white space are cut for the trainer, whose time and memory grow with them."""
 DECIMALS = 4
 CONTROL = (PAD, EOS, UNK)
-SENTINEL_NAMES = tuple(f"<extra_id_{i}>" for i in reversed(range(SENTINELS)))
-"""In the order of their ids: `<extra_id_0>` has the highest."""
 
 _CONTROL_PIECE = re.compile(f"{SPACE}?(?:{CONTROL_WORD.pattern})")
 
@@ -50,17 +50,20 @@ Scored = tuple[str, float]
 
 @in_run_folder
 def vocab(recipe: Recipe) -> Path:
-    """Train the vocabulary of a recipe; the folder it is in. Nothing is done if it is there already.
+    """Train the vocabulary of a recipe, or bring it in; the folder it is in. What is there is not made again.
 
     Held-out documents take no part.
 
     Raises:
-      T5smithError: no text, or more different characters than pieces.
+      T5smithError: no text, more different characters than pieces, or a `vocab.tokenizer` of no use.
     """
+    if recipe.vocab.tokenizer:
+        return imported(recipe)
     folder = recipe.folder / "vocab"
     corpus = inputs(recipe.corpus)
     corpus.pop("valid", None)
-    made_from = {"method": METHOD, "vocab": recipe.vocab.model_dump(), "corpus": corpus}
+    settings = recipe.vocab.model_dump(exclude={"tokenizer"})
+    made_from = {"method": METHOD, "vocab": settings, "corpus": corpus}
     made_from |= cleaning_inputs(recipe, duplicates=False)
     if found := artefact.find_current(folder, "vocab", artefact.fingerprint(made_from)):
         say(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")

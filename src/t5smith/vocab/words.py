@@ -50,18 +50,27 @@ class Words:
       cut: stretches without white space that were too long and were cut.
     """
 
-    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[np.unsignedinteger], *, raw: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        dtype: np.dtype[np.unsignedinteger],
+        *,
+        raw: bool,
+        before: Callable[[str], str] | None = None,
+    ) -> None:
         """Make an empty table.
 
         Args:
           tokenizer: gives the ids of a text, without special tokens.
           dtype: of the ids.
           raw: its normaliser works on each word alone, see :func:`t5smith.vocab.train.normalizer`.
+          before: what a text goes through before the tokenizer has it.
         """
         self.dtype = dtype
         self.cut = 0
         self._tokenizer = tokenizer
-        self._normalizer = None if raw else tokenizer.normalizer
+        self._before = before
+        self._normalise = None if raw else _normalise(tokenizer)
         self._table = _Table(tokenizer if raw else _without_normalizer(tokenizer), dtype)
         self._encode: Callable[[str], bytes] = self._by_words
         if _crosses_spaces(tokenizer) or any(
@@ -99,17 +108,19 @@ class Words:
         yield text[start:]
 
     def _whole(self, text: str) -> bytes:
+        text = self._before(text) if self._before else text
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, self.dtype).tobytes()
 
     def _by_words(self, text: str) -> bytes:
-        if self._normalizer is None:
+        if self._normalise is None:
             if any(separator in text for separator in _NO_SPACE_TO_RUST):
                 # Python would cut here and the library would not.
                 return self._whole(text)
             words = text.split()
         else:
             # Some normalisers write the sign for a space themselves; Metaspace takes one for the other.
-            words = self._normalizer.normalize_str(text).replace(SPACE, " ").split(" ")
+            text = self._before(text) if self._before else text
+            words = self._normalise(text).replace(SPACE, " ").split(" ")
             if not words[0]:
                 # A space that opens the text is the one that would be put there.
                 del words[0]
@@ -144,6 +155,10 @@ def _crosses_spaces(tokenizer: Tokenizer) -> bool:
     """Whether a piece may go on over a space, as where the pre-tokenizer does not cut there."""
     cuts = '"split":false' not in tokenizer.to_str().replace(" ", "")
     return not cuts and any(SPACE in piece[1:] for piece in tokenizer.get_vocab())
+
+
+def _normalise(tokenizer: Tokenizer) -> Callable[[str], str]:
+    return tokenizer.normalizer.normalize_str if tokenizer.normalizer else lambda text: text
 
 
 def _without_normalizer(tokenizer: Tokenizer) -> Tokenizer:
