@@ -61,7 +61,12 @@ def options(capsys: pytest.CaptureFixture[str], verb: str) -> dict[str, str]:
         if line.startswith("│"):
             indent += 1
         if indent == 2 and re.match(r"--?[a-z]|\[?[A-Z]{2}", inner.lstrip()):
-            option, _, said = inner.lstrip().partition("  ")
+            name, _, said = inner.lstrip().partition("  ")
+            if option.endswith(","):
+                # A long flag and the one that denies it stand on two lines.
+                del found[option]
+                name = f"{option} {name}"
+            option = name
             found[option] = said.strip()
         elif indent > 2 and option:
             found[option] = f"{found[option]} {inner.strip()}".strip()

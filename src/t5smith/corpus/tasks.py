@@ -135,7 +135,7 @@ class Task:
 class _Blocks:
     """The shards of one unit, one after the other, empty ones included."""
 
-    def __init__(self, task: Task, work: Work, done: frozenset[int], words: Words) -> None:
+    def __init__(self, task: Task, work: Work, done: frozenset[int], words: Table) -> None:
         self.task, self.work, self.done, self.words = task, work, done, words
         self.faults = Faults(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
