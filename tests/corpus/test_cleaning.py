@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,7 @@ def test_words_and_sentences_in_many_scripts() -> None:
     assert words.word_tokenize("Han sa «Hei!!!» til e-posten 3,14 -- … don't") == [
         *("Han", "sa", "«", "Hei", "!!!", "»", "til", "e-posten", "3,14", "--", "…", "don't")
     ]
+    assert words.word_tokenize("a今日b ははは") == ["a", "今", "日", "b", "は", "は", "は"]
     assert words.word_tokenize("हिन्दी में 今日は") == ["हिन्दी", "में", "今", "日", "は"]
     assert words.sent_tokenize("Hei. Han sa: «Nei!» Og 3.14?\nuten slutt\n\n今日は。明日。") == [
         *("Hei.", "Han sa: «Nei!»", "Og 3.14?", "uten slutt", "今日は。", "明日。")
@@ -337,6 +340,26 @@ def test_counts_and_examples_are_in_the_manifest_and_told(
     assert not any("ppelord" in piece for piece in vocabulary.pieces(range(vocabulary.size)))
 
 
+@pytest.mark.parametrize("squeeze", [bytes, gzip.compress])
+def test_what_is_changed_is_counted_and_measured(
+    recipe: Recipe, tmp_path: Path, squeeze: Callable[[bytes], bytes]
+) -> None:
+    """In many blocks, which of a compressed file one task goes through."""
+    draw = random.Random(1)
+    texts = [
+        f"{i} &amp; {draw.getrandbits(2000):x}" if i % 4 == 0 else f"{i} {draw.getrandbits(2000):x}"
+        for i in range(200)
+    ]
+    file = tmp_path / ("a.jsonl" if squeeze is bytes else "a.jsonl.gz")
+    file.write_bytes(squeeze("".join(json.dumps({"text": text}) + "\n" for text in texts).encode()))
+    own = recipe.replace(**{"corpus.train": (str(file),), "cleaning.steps": ("unicode",), "prepare.tasks": 1})
+    vocab(own)
+    facts = read_manifest(prepare(own), "store").facts
+    assert [(one["in"], one["changed"]) for one in facts["cleaning"]] == [(200, 50)]
+    size = sum(len(text.replace("&amp;", "&")) for text in texts)
+    assert facts["train"]["text_bytes"] + facts["valid"]["text_bytes"] == size
+
+
 def test_the_store_does_not_depend_on_tasks(recipe: Recipe) -> None:
     vocab(recipe)
     one = prepare(recipe.replace(**{"prepare.tasks": 1}))
@@ -396,4 +419,8 @@ def test_examples_do_not_depend_on_who_counts(documents: list[tuple[str, int]]) 
     for tally in parts:
         merged.merge(json.loads(json.dumps(tally.facts())))
     assert merged.facts() == whole.facts()
+    lines = {
+        text: [line for line, (other, _) in enumerate(documents) if other == text] for text, _ in documents
+    }
+    assert all(one["line"] == lines[one["text"]][0] for one in whole.examples)
     assert len(whole.examples) == min(EXAMPLES, len({text for text, _ in documents}))

@@ -81,9 +81,9 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_of_equal_texts_the_first_stays(make: MakeRecipe) -> None:
+def test_of_equal_texts_the_first_stays(make: MakeRecipe, tmp_path: Path) -> None:
     draw = random.Random(0)
-    texts = [story(draw.randrange(60)) for _ in range(200)]
+    texts = [f"{story(draw.randrange(60))} \u5b57" for _ in range(200)]
     recipe = make(texts, "exact_duplicates")
     found = kept(recipe)
     first = list(dict.fromkeys(texts))
@@ -92,6 +92,14 @@ def test_of_equal_texts_the_first_stays(make: MakeRecipe) -> None:
     assert found["valid"] == [text for text in first if held_out[text]]
     (told,) = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
     assert (told["in"], told["dropped"]) == (200, {"a duplicate": 200 - len(first)})
+    # The store is that of the texts that stayed.
+    facts = read_manifest(recipe.folder / "store", "store").facts
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in first))
+    other = recipe.replace(run_dir=tmp_path / "other", **{"cleaning.steps": ()})
+    other.folder.mkdir()
+    (other.folder / "vocab").symlink_to(recipe.folder / "vocab")
+    plain = read_manifest(prepare(other), "store").facts
+    assert (facts["train"], facts["valid"]) == (plain["train"], plain["valid"])
     assert len({one["text"] for one in told["examples"]}) == 10
     for one in told["examples"]:
         line = int(one["place"].rpartition(":")[2]) - 1
@@ -103,11 +111,12 @@ def test_nearly_equal_texts_are_one(make: MakeRecipe) -> None:
     texts = [story(i) for i in range(60)]
     copies = [nearly(texts[i], i) for i in range(0, 60, 3)]
     again = [nearly(copies[i], -1) for i in range(0, 20, 2)]
-    recipe = make([*texts, *copies, *again, "for kort"], "near_duplicates")
+    # Too short for a run of words: not compared.
+    recipe = make([*texts, *copies, *again, "for kort", "og enda en"], "near_duplicates")
     found = kept(recipe)
     everything = [*found["train"], *found["valid"]]
-    assert len(everything) == 61
-    assert "for kort" in everything
+    assert len(everything) == 62
+    assert {"for kort", "og enda en"} <= set(everything)
     for i, text in enumerate(texts):
         group = {
             text,
@@ -128,6 +137,15 @@ def test_held_out_files_are_not_trained_on(make: MakeRecipe, tmp_path: Path) -> 
     found = kept(make(texts, "exact_duplicates", "near_duplicates", valid=(str(valid),)))
     assert found["valid"] == [story(i) for i in range(5)]
     assert found["train"] == [story(i) for i in range(5, 30)]
+
+
+def test_some_rows_of_a_data_set(make: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make([story(i) for i in range(30)], "exact_duplicates")
+    (tmp_path / "set").mkdir()
+    rows = [story(i % 10) for i in range(30)]
+    (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    found = kept(recipe.replace(**{"corpus.train": (f"hf:{tmp_path / 'set'}:train[:25]",)}))
+    assert sorted([*found["train"], *found["valid"]]) == sorted(rows[:10])
 
 
 def test_both_steps_count_what_is_theirs(make: MakeRecipe) -> None:

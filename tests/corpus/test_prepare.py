@@ -16,6 +16,7 @@ from t5smith.corpus.sources import split_documents
 from t5smith.corpus.store import TokenStore
 from t5smith.errors import T5smithError
 from t5smith.recipe import Recipe
+from t5smith.report.prepare import prepare as with_page
 from t5smith.vocab.vocabulary import Vocabulary
 
 MakeRecipe = Callable[..., Recipe]
@@ -207,3 +208,9 @@ def test_ends_that_are_no_ends_are_found(
     seal(folder, "store", old.made_from, old.facts)
     with pytest.raises(T5smithError, match=message):
         prepare(recipe(), verify=True)
+
+
+def test_nothing_is_made_to_verify(tmp_path: Path) -> None:
+    with pytest.raises(T5smithError):
+        with_page(Recipe(run_dir=tmp_path / "run"), verify=True)
+    assert not (tmp_path / "run").exists()

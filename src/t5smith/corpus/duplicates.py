@@ -88,7 +88,7 @@ def find(draft: Draft, recipe: Recipe, bar: Bar) -> dict[str, Pairs]:
     if "exact_duplicates" in steps:
         same = found["exact_duplicates"] = _equal(draft, None, bar)
     if "near_duplicates" in steps:
-        stars = same
+        stars = np.zeros((0, 2), np.int64)
         for bucket in range(recipe.cleaning.near_duplicates.num_buckets):
             stars = _stars(np.concatenate((stars, _equal(draft, bucket, bar))))
         found["near_duplicates"] = stars[~np.isin(stars[:, 1], same[:, 1])]

@@ -46,7 +46,6 @@ LITTLE = 4 << 20
 """Files of fewer bytes in all are not worth starting processes for."""
 
 
-@in_run_folder
 def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     """Tokenise a recipe's text; the folder of the store. Nothing is done if it is there already.
 
@@ -58,10 +57,16 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
       T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
         `verify`: no store, or one that is not as it was written.
     """
+    if not verify:
+        return _prepare(recipe)
     folder = recipe.folder / "store"
-    if verify:
-        check(folder)
-        return folder
+    check(folder)
+    return folder
+
+
+@in_run_folder
+def _prepare(recipe: Recipe) -> Path:
+    folder = recipe.folder / "store"
     folders = Folders.of(folder)
     vocab_folder = recipe.folder / "vocab"
     vocab_files = artefact.read_manifest(vocab_folder, "vocab").files

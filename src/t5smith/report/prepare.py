@@ -15,7 +15,6 @@ from t5smith.report.corpus import corpus_page
 PAGE = "corpus.html"
 
 
-@in_run_folder
 def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     """Tokenise a recipe's text and write `corpus.html` beside the store; the folder of the store.
 
@@ -29,9 +28,12 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
       T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
         `verify`: no store, or one that is not as it was written.
     """
-    folder = stage.prepare(recipe, verify=verify)
-    if verify:
-        return folder
+    return stage.prepare(recipe, verify=True) if verify else _prepare(recipe)
+
+
+@in_run_folder
+def _prepare(recipe: Recipe) -> Path:
+    folder = stage.prepare(recipe)
     facts = read_manifest(folder, "store", check_hashes=False).facts
     page = corpus_page(recipe.name, facts, read_figures(folder))
     file = recipe.folder / PAGE

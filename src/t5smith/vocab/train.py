@@ -22,6 +22,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from t5smith import artefact
 from t5smith.corpus.cleaning import cleaning_inputs
+from t5smith.corpus.faults import Faults
 from t5smith.corpus.sources import file_bytes, inputs, resolve
 from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
@@ -66,6 +67,9 @@ def vocab(recipe: Recipe) -> Path:
     made_from = {"method": METHOD, "vocab": settings, "corpus": corpus}
     made_from |= cleaning_inputs(recipe, duplicates=False)
     if found := artefact.find_current(folder, "vocab", artefact.fingerprint(made_from)):
+        told = Faults(recipe.corpus.strict)
+        told.merge(found.facts["left_out"])
+        told.refuse()
         say(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {}
