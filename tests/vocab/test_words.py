@@ -61,7 +61,7 @@ def test_many_words_begin_the_table_anew(vocabulary: Vocabulary, monkeypatch: py
 @given(text=st.from_regex(r"([ab]{1,3}[ \t\n]{1,4}){3,9}[ab]", fullmatch=True))
 def test_parts_end_before_all_white_space(vocabulary: Vocabulary, text: str) -> None:
     """A run of white space that is cut would become two spaces where it becomes one as a whole."""
-    tokenizer = Tokenizer.from_str(vocabulary._text.to_str())
+    tokenizer = Tokenizer.from_str(vocabulary._text.tokenizer.to_str())
     tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")  # type: ignore[assignment]
     words = Words(tokenizer, U4, raw=False)
     with pytest.MonkeyPatch.context() as patch:
