@@ -60,6 +60,7 @@ def test_what_bytes_look_like_to_the_model(done):
     assert trace.text == "Blå bær"
 
 
+@pytest.mark.slow
 def test_a_run_with_t5s_own_vocabulary(tmp_path, capsys):
     Vocabulary.bundled().save(tmp_path / "t5")
     settings = {"vocab.tokenizer": str(tmp_path / "t5"), "vocab.control_symbols": ["[R]"]}
