@@ -107,6 +107,27 @@ def test_a_task_that_is_killed_is_noticed_and_what_it_did_is_kept(
     assert store_files(prepare(recipe)) == store_files(prepare(sibling(recipe, "again")))
 
 
+def test_notes_that_were_half_removed_are_no_beginning(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = store_files(prepare(recipe))
+    shutil.rmtree(recipe.folder / "store")
+    removed = module.shutil.rmtree
+
+    def ended(path: Path, **_: object) -> None:
+        if path.name == "store.notes" and (path / "job.json").exists():
+            (path / "plan.json").unlink()
+            raise KeyboardInterrupt
+        removed(path, ignore_errors=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", ended)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(recipe)
+    shutil.rmtree(recipe.folder / "store")
+    assert store_files(prepare(recipe)) == found
+
+
 def test_a_task_with_a_bug_shows_it(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     begin = module._plan
 

@@ -101,7 +101,9 @@ def _plan(recipe: Recipe, folders: Folders, key: str, vocab: Path) -> Plan:
     """The plan of a run that was begun, or a new one in empty folders."""
     job = folders.notes / "job.json"
     draft = Folders(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
-    if job.is_file() and json.loads(job.read_text(encoding="utf-8"))["key"] == key:
+    # Without the unfinished store the notes are of one that was finished, and half removed.
+    begun = folders.store.is_dir() and job.is_file()
+    if begun and json.loads(job.read_text(encoding="utf-8"))["key"] == key:
         shutil.rmtree(folders.notes / "failures", ignore_errors=True)
         shutil.rmtree(folders.notes / "progress", ignore_errors=True)
         draft.make()
