@@ -26,6 +26,7 @@ DOCUMENT_STEPS = (
 DUPLICATE_STEPS = ("exact_duplicates", "near_duplicates")
 """Steps that compare documents; they come last."""
 
+_WORDS = "words, or file:NAME for a file with one a line"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -147,7 +148,7 @@ class NearDuplicateSettings(Settings):
     """Documents with many runs of words in common are one; by MinHash (Broder, 1997).
 
     Two documents that share a part s of their runs are found with a chance of
-    1 - (1 - s^hashes_per_bucket)^num_buckets: 0.92 for s = 0.8, 0.06 for s = 0.5.
+    1 - (1 - s^hashes_per_bucket)^num_buckets: 0.92 for s = 0.8, 0.05 for s = 0.5.
     """
 
     section: ClassVar[str] = "cleaning.near_duplicates"
@@ -202,7 +203,7 @@ class CleaningSettings(Settings):
                     f"{step!r} cannot be used", where="cleaning.steps", expected=f"some of {', '.join(known)}"
                 )
             if step in self.steps[:number]:
-                raise T5smithError(f"{step} is named twice", where="cleaning.steps")
+                raise T5smithError(f"{step} is named twice", where="cleaning.steps", expected="each once")
         if self.steps != (*self.document_steps, *(step for step in DUPLICATE_STEPS if step in self.steps)):
             raise T5smithError(
                 "duplicates are looked for before the last step",
@@ -217,7 +218,11 @@ class CleaningSettings(Settings):
                 fix="lid.176.bin is at https://fasttext.cc/docs/en/language-identification.html",
             )
         if "bad_words" in self.steps and not self.bad_words:
-            raise T5smithError("no words are given", where="cleaning.bad_words")
+            raise T5smithError("no words are given", where="cleaning.bad_words", expected=_WORDS)
         if "length" in self.steps and not (self.length.min_characters or self.length.max_characters):
-            raise T5smithError("no limit is given", where="cleaning.length")
+            raise T5smithError(
+                "no limit is given",
+                where="cleaning.length",
+                expected="min_characters, max_characters or both",
+            )
         return self

@@ -171,7 +171,7 @@ def test_the_store_does_not_depend_on_tasks_or_memory(
 
 
 @pytest.mark.parametrize("moment", [0, 1, 5, 11])
-@pytest.mark.parametrize("where", ["_write", "_rewrite"])
+@pytest.mark.parametrize("where", ["write", "_rewrite"])
 def test_it_goes_on_after_any_shard(
     make: MakeRecipe, monkeypatch: pytest.MonkeyPatch, moment: int, where: str
 ) -> None:

@@ -95,6 +95,19 @@ def test_the_saved_tokenizer_gives_the_same_ids(
     assert (vocabulary.size, len(vocabulary.sentinel_ids)) == (Vocabulary.load(tmp_path).size, 100)
 
 
+PARTS = "aeEcнか각ᄀ\u0301\u0308\u030a\u0327\u3099\u1161\u11a8½ﬁ \u200d"
+
+
+@settings(max_examples=150)
+@given(line=st.text(st.sampled_from(PARTS), max_size=20))
+def test_letters_in_parts_have_the_ids_of_the_saved_tokenizer(
+    chosen: tuple[Vocabulary, VocabSettings], line: str
+) -> None:
+    vocabulary, _ = chosen
+    saved = Tokenizer.from_str(vocabulary._json)
+    assert saved.encode(line, add_special_tokens=False).ids == vocabulary.encode(line)
+
+
 def test_t5s_own_normalisation(text: list[str], t5: Vocabulary) -> None:
     ours = trained(text, normalization="nmt_nfkc")
     for line in ("a\u200bb ﬁ ½ \u00a0x", "１２３ ｶﾞ", "tab\there"):

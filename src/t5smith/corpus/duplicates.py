@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t5smith.corpus.cleaning import EXAMPLES, Tally
 from t5smith.corpus.document import Document
-from t5smith.corpus.folders import SPLITS, Folders, temporary
+from t5smith.corpus.folders import SPLITS, Folders, write
 from t5smith.corpus.places import without_rows
 from t5smith.corpus.plan import Unit
 from t5smith.corpus.records import RECORD, read_signatures
@@ -205,20 +203,15 @@ def _rewrite(
         if len(ids):
             data = ids.tobytes()
             counts["sha256"] = hashlib.sha256(data).hexdigest()
-            _write(target, data)
-            _write(folders.lengths(split, name), records["tokens"][half].tobytes())
-            _write(folders.pieces(split, name), used_pieces(pieces))
+            write(target, data)
+            write(folders.lengths(split, name), records["tokens"][half].tobytes())
+            write(folders.pieces(split, name), used_pieces(pieces))
         else:
             counts["sha256"] = hashlib.sha256().hexdigest()
     note["cleaning"] += [tally.facts() for tally in tallies.values()]
-    _write(folders.note(name), json.dumps(note, ensure_ascii=False).encode())
+    write(folders.note(name), json.dumps(note, ensure_ascii=False).encode())
     for split in SPLITS:
         draft.folders.ids(split, name).unlink(missing_ok=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary(path).write_bytes(data)
-    os.replace(temporary(path), path)
 
 
 def without_duplicates(

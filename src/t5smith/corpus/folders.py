@@ -71,3 +71,9 @@ _DRAFT = ("lengths", "pieces", "shards", "records", "signatures")
 def temporary(path: Path) -> Path:
     """The name of a file while it is written. By process: one thought dead may still write the same file."""
     return path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all; that it outlives a power cut is left to the sealing."""
+    temporary(path).write_bytes(data)
+    temporary(path).replace(path)

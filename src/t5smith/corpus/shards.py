@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from t5smith.corpus.cleaning import Tally
 from t5smith.corpus.document import Document
 from t5smith.corpus.faults import Faults
-from t5smith.corpus.folders import SPLITS, Folders, temporary
+from t5smith.corpus.folders import SPLITS, Folders, temporary, write
 from t5smith.corpus.records import Records
 from t5smith.corpus.sources import is_held_out
 from t5smith.corpus.store import id_dtype
@@ -121,20 +121,14 @@ class Shard:
             half.file.close()
             target = self.folders.ids(split, self.name)
             if half.counts["tokens"]:
-                for file, data in (
-                    (self.folders.lengths(split, self.name), half.lengths.tobytes()),
-                    (self.folders.pieces(split, self.name), used_pieces(half.pieces)),
-                ):
-                    temporary(file).write_bytes(data)
-                    temporary(file).replace(file)
+                write(self.folders.lengths(split, self.name), half.lengths.tobytes())
+                write(self.folders.pieces(split, self.name), used_pieces(half.pieces))
                 temporary(target).replace(target)
             else:
                 temporary(target).unlink()
             size = half.counts["tokens"] * self.dtype.itemsize
             note[split] = {**half.counts, "bytes": size, "sha256": half.digest.hexdigest()}
-        file = self.folders.note(self.name)
-        temporary(file).write_text(json.dumps(note, ensure_ascii=False), encoding="utf-8")
-        temporary(file).replace(file)
+        write(self.folders.note(self.name), json.dumps(note, ensure_ascii=False).encode())
         return note
 
     def abandon(self) -> None:

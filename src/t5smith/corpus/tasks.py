@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from t5smith.corpus.cleaning import Cleaner
 from t5smith.corpus.document import Document
 from t5smith.corpus.faults import Faults
-from t5smith.corpus.folders import SPLITS, Folders
+from t5smith.corpus.folders import SPLITS, Folders, write
 from t5smith.corpus.plan import Plan, Work
 from t5smith.corpus.records import Records, Signatures, signatures
 from t5smith.corpus.shards import Shard
@@ -79,7 +78,7 @@ class Task:
             rank,
             Cleaner(recipe),
             signatures(recipe, notes),
-            told or (lambda progress: _write(file, progress)),
+            told or (lambda progress: write(file, json.dumps(vars(progress)).encode())),
         )
 
     def run(self) -> None:
@@ -168,10 +167,7 @@ class _Blocks:
         self._close()
         unit = self.work.unit
         if unit.blocks is None:
-            file = self.task.folders.end(unit.number)
-            temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
-            temporary.write_text(str(self.current + 1))
-            temporary.replace(file)
+            write(self.task.folders.end(unit.number), str(self.current + 1).encode())
 
     def abandon(self) -> None:
         """Leave nothing of an unfinished shard."""
@@ -202,9 +198,3 @@ class _Blocks:
             progress.documents += note[split]["documents"]
             progress.tokens += note[split]["tokens"]
             progress.text_bytes += note[split]["text_bytes"]
-
-
-def _write(file: Path, progress: Progress) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(vars(progress)))
-    temporary.replace(file)

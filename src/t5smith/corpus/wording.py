@@ -1,7 +1,7 @@
 """Words and sentences for datatrove's blocks, by rules that fit any script with spaces between words.
 
-datatrove's own choice for a language, mostly spaCy, takes about forty times as long and may need packages and
-models of its own; the rules of quality that stand on this ask how many words there are and how long, which
+datatrove's own choice for a language, mostly spaCy, takes far longer and may need packages and models of its
+own; the rules of quality that stand on this ask how many words there are and how long, which
 hardly changes with where an apostrophe is cut.
 """
 

@@ -56,10 +56,16 @@ def fetch(written: str, names: tuple[str, ...], field: str) -> Path:
             fix=f"name a folder or file that is there; if the model is private, {log_in}",
         ) from None
     except errors.RevisionNotFoundError:
-        raise T5smithError(f"{name} on the Hub has no revision {revision!r}", where=field) from None
+        raise T5smithError(
+            f"{name} on the Hub has no revision {revision!r}",
+            where=field,
+            expected="a branch, a tag or a commit of it",
+        ) from None
     except errors.HFValidationError as error:
         raise T5smithError(
-            f"there is no {name} here, and it is no name on the Hugging Face Hub ({error})", where=field
+            f"there is no {name} here, and it is no name on the Hugging Face Hub ({error})",
+            where=field,
+            expected="a folder or file that is there, or a name as google/mt5-small",
         ) from None
     except Exception as error:  # whatever its HTTP library raises
         return _fetched(name, names, revision, field, error)

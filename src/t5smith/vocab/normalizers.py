@@ -27,7 +27,8 @@ def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
     settings = settings or VocabSettings()
     steps: list[normalizers.Normalizer] = []
     if settings.normalization == "nmt_nfkc":
-        steps.append(normalizers.Precompiled(_nmt_nfkc()))
+        # The tokenizers library misreads the table's entries for letters in parts, so these are joined first.
+        steps += [normalizers.NFC(), normalizers.Precompiled(_nmt_nfkc())]
     elif settings.normalization != "none":
         steps.append({"nfkc": normalizers.NFKC, "nfc": normalizers.NFC}[settings.normalization]())
     if settings.lowercase:

@@ -34,7 +34,7 @@ from t5smith.vocab.sample import CONTROL_WORD, Sample
 from t5smith.vocab.tree import EOS, PAD, SENTINEL_NAMES, UNK
 from t5smith.vocab.vocabulary import Vocabulary
 
-METHOD = 2
+METHOD = 3
 """Raised when the same text and settings would give another vocabulary than before."""
 
 TRAINED_ON = 20_000_000
