@@ -25,11 +25,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# Most of the time goes into compiling what runs but once. XLA's own passes stay; only LLVM's are left out.
+flags = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker a core: each keeps to its own.
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    flags.append("--xla_cpu_multi_thread_eigen=false")
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["RAYON_NUM_THREADS"] = "1"
+os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"

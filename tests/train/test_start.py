@@ -17,6 +17,12 @@ from t5smith.train.setup import Setup
 from tiny import tiny_recipe
 
 
+def shallow(folder, **changes):
+    """A run whose step compiles quickly: these tests compile many."""
+    changes = {"model.num_layers": 1, "model.num_decoder_layers": 1, **changes}
+    return tiny_recipe(folder, **{"train.optimizer.name": "adamw", **changes})
+
+
 def steps_of(folder):
     return read_manifest(folder, "checkpoint").facts["step"]
 
@@ -48,7 +54,7 @@ def test_a_run_by_tokens_is_that_of_its_steps(run_folder):
 
 def test_hours_become_steps_once_and_stay(run_folder, monkeypatch, capfd):
     monkeypatch.setattr(start, "trial_seconds", lambda *_: 9.0)
-    recipe = tiny_recipe(run_folder, **{"train.hours": 0.01})
+    recipe = shallow(run_folder, **{"train.hours": 0.01})
     with pytest.raises(T5smithError, match=r"train\.hours: this is decided when training starts"):
         Setup.create(recipe)
     assert steps_of(train(recipe)) == 4
@@ -61,7 +67,7 @@ def test_hours_become_steps_once_and_stay(run_folder, monkeypatch, capfd):
 
 
 def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, capfd):
-    recipe = tiny_recipe(run_folder, **{"train.batch_size": "auto"})
+    recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 
     def needs(rows):
         return start.compiled_step(Setup.create(decided.provisional(recipe, rows))).memory
@@ -79,7 +85,7 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
 
 
 def test_a_batch_found_by_itself_can_be_parted(run_folder, monkeypatch):
-    recipe = tiny_recipe(run_folder, **{"train.batch_size": "auto", "train.gradient_accumulation": 3})
+    recipe = shallow(run_folder, **{"train.batch_size": "auto", "train.gradient_accumulation": 3})
     monkeypatch.setattr(start, "MOST_ROWS", 100)
     assert start.largest_batch(lambda rows: Setup.create(decided.provisional(recipe, rows)), 3) == 96
 
@@ -99,7 +105,7 @@ def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(r
 def test_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
     monkeypatch.setattr(start, "memory_limit", lambda: 100_000)
     with pytest.raises(T5smithError, match="a step of 1 rows takes more memory"):
-        train(tiny_recipe(run_folder, **{"train.batch_size": "auto"}))
+        train(shallow(run_folder, **{"train.batch_size": "auto"}))
 
 
 def test_what_a_device_says_when_it_is_full_becomes_one_line(monkeypatch):
@@ -123,7 +129,7 @@ def test_before_the_start_it_says_parameters_memory_disk_and_time(run_folder, ca
 
 def test_a_device_without_fast_bfloat16_is_told_so(run_folder, monkeypatch, capfd):
     monkeypatch.setattr(start, "multiplies_bfloat16_fast", lambda: False)
-    train(tiny_recipe(run_folder, **{"train.steps": 3, "train.precision": "bfloat16"}))
+    train(shallow(run_folder, **{"train.steps": 3, "train.precision": "bfloat16"}))
     assert "no fast bfloat16" in " ".join(capfd.readouterr().err.split())
 
 
@@ -156,7 +162,7 @@ def test_packed_rows_are_counted_without_their_padding(run_folder):
 
 
 def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch):
-    recipe = tiny_recipe(run_folder, **{"train.batch_size": "auto"})
+    recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 
     def tried(rows):
         return Setup.create(decided.provisional(recipe, rows))
