@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -84,9 +85,15 @@ def read_manifest(folder: Path, kind: str, *, check_hashes: bool = True) -> Mani
         raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None
     if manifest.kind != kind:
         raise T5smithError(f"this is a {manifest.kind}", where=folder, expected=f"a {kind}")
-    for name, entry in manifest.files.items():
-        if what := _differs(folder / name, entry, check_hashes):
-            raise T5smithError(what, where=folder / name, fix=f"delete {folder} and make it again")
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        # Hashing lets go of the interpreter: a store of many shards is read on all cores.
+        found = threads.map(
+            lambda name: _differs(folder / name, manifest.files[name], check_hashes), manifest.files
+        )
+        for name, what in zip(manifest.files, found, strict=True):
+            if what:
+                threads.shutdown(cancel_futures=True)
+                raise T5smithError(what, where=folder / name, fix=f"delete {folder} and make it again")
     return manifest
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
 import lzma
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from t5smith.artefact import read_manifest
 from t5smith.corpus.document import Part
 from t5smith.corpus.faults import HOPELESS, Faults
 from t5smith.corpus.prepare import prepare
+from t5smith.corpus.rows import count_rows
 from t5smith.corpus.sources import documents, placed_documents
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
@@ -124,6 +129,31 @@ def test_tables(tmp_path: Path) -> None:
     texts, faults = read(tmp_path / "a.parquet")
     assert (texts, faults.counts) == (["en", "to"], {"no text": 1})
     assert "a.parquet:2: the field 'text' is empty" in faults.first[0]
+
+
+@pytest.mark.parametrize(("ending", "squeeze"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_a_compressed_table_is_unpacked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, squeeze: Callable[[bytes], bytes]
+) -> None:
+    """Its end says where its columns are, so that nothing of one that is cut short can be used."""
+    out = io.BytesIO()
+    parquet.write_table(pa.table({"text": [f"dag {i}" for i in range(99)]}), out)
+    whole = squeeze(out.getvalue())
+    path = write(tmp_path / f"a.parquet{ending}", whole)
+    assert count_rows(path) == 99
+    assert read(path) == ([f"dag {i}" for i in range(99)], Faults())
+    write(path, whole[:-20])
+    for reader in (read, count_rows):
+        with pytest.raises(T5smithError, match=rf"a\.parquet{ending}: the archive is cut short or damaged"):
+            reader(path)
+    write(path, whole)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(T5smithError, match="the disk is full"):
+        read(path)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,16 @@ import contextlib
 import gzip
 import io
 import lzma
+import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import IO, Any, cast
 
 import zstandard
 
+from t5smith.artefact import disk_errors
 from t5smith.corpus.places import is_url
 from t5smith.errors import T5smithError
 
@@ -36,15 +40,37 @@ def compression(name: str) -> str:
 
 
 @contextlib.contextmanager
-def reading(name: str) -> Generator[tuple[IO[bytes], IO[bytes]]]:
+def reading(name: str, *, anywhere: bool = False) -> Generator[tuple[IO[bytes], IO[bytes]]]:
     """The file as it lies there, and the bytes in it.
 
+    Args:
+      name: of the file.
+      anywhere: it is not read from the beginning to the end. What is compressed is unpacked first, into a
+        file in the system's temporary folder that ends with this.
+
     Raises:
-      T5smithError: it is not there, or may not be read.
+      T5smithError: it is not there, or may not be read; with `anywhere`: a damaged archive, a full disk.
     """
     opener = _OPENERS.get(compression(name))
     with opened(name) as raw:
-        yield raw, io.BufferedReader(opener(raw), _BUFFER) if opener else raw
+        if opener and anywhere:
+            with tempfile.TemporaryFile() as unpacked:
+                _unpack(name, opener(raw), unpacked)
+                yield raw, unpacked
+        else:
+            yield raw, io.BufferedReader(opener(raw), _BUFFER) if opener else raw
+
+
+def _unpack(name: str, stream: IO[bytes], into: IO[bytes]) -> None:
+    try:
+        with disk_errors(Path(tempfile.gettempdir())):
+            shutil.copyfileobj(io.BufferedReader(cast(io.RawIOBase, stream), _BUFFER), into, _BUFFER)
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        what = f"the archive is cut short or damaged ({error or type(error).__name__})"
+        raise T5smithError(what, where=name, fix="fetch or compress the file again") from None
+    into.seek(0)
 
 
 @contextlib.contextmanager

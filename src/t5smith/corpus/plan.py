@@ -15,9 +15,9 @@ from pathlib import Path
 
 from t5smith.corpus.document import Part
 from t5smith.corpus.files import corpora
-from t5smith.corpus.opening import opened
+from t5smith.corpus.opening import compression, opened
 from t5smith.corpus.places import is_url, without_rows
-from t5smith.corpus.sources import file_bytes, format_of, splits_anywhere
+from t5smith.corpus.sources import TABLES, file_bytes, format_of, splits_anywhere
 from t5smith.corpus.tables import parquet_bytes
 from t5smith.recipe import CorpusSettings
 
@@ -155,6 +155,8 @@ def _units(
 def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> int | None:
     if splits_anywhere(corpus, file):
         return -(-size // block_bytes)
+    if format_of(corpus, file) in TABLES and compression(file):
+        return 1  # whoever reads a part has to unpack it all
     if format_of(corpus, file) == "parquet":
         if is_url(file):
             return 1  # its own account of its bytes is at its end: not worth a visit to every file

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from t5smith.corpus.opening import compression, is_damage, opened, reading
+from t5smith.corpus.opening import compression, is_damage, reading
 from t5smith.corpus.places import Remote
 from t5smith.corpus.tables import arrow_row_count, parquet_row_count
 from t5smith.errors import T5smithError
@@ -22,10 +22,10 @@ def count_rows(file: Path | Remote) -> int:
     ending = Path(name.lower().removesuffix(compression(name))).suffix
     try:
         if ending == ".parquet":
-            with opened(name) as stream:
+            with reading(name, anywhere=True) as (_, stream):
                 return parquet_row_count(stream, name)
         if ending == ".arrow":
-            with opened(name) as stream:
+            with reading(name, anywhere=True) as (_, stream):
                 return arrow_row_count(stream, name)
         if ending in (".jsonl", ".json", ".ndjson"):
             with reading(name) as (_, lines):

@@ -40,6 +40,9 @@ _FORMATS = {
     ".wet": "warc",
 }
 
+TABLES = ("parquet", "arrow")
+"""Formats that are not read from the beginning to the end."""
+
 SplitName = Literal["train", "valid"]
 
 
@@ -103,7 +106,7 @@ def placed_documents(
         return
     begins = not part.start and not part.turn
     own = FileFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1)
-    with reading(name) as (raw, stream):
+    with reading(name, anywhere=format_of(corpus, name) in TABLES) as (raw, stream):
         read = part.start
         for placed in _placed(corpus, name, stream, part, own):
             if placed[1] is not None and placed[1].bytes > corpus.longest_document:
