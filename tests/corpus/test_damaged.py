@@ -312,7 +312,7 @@ def test_strict_sees_what_an_earlier_run_left_out(tmp_path: Path) -> None:
     prepare(recipe)
     for stage in (vocab, prepare):
         with pytest.raises(
-            T5smithError, match=r"1 records were left out, the first of them: .*a\.jsonl:31: not JSON"
+            T5smithError, match=r"1 record was left out, the first of them: .*a\.jsonl:31: not JSON"
         ):
             stage(recipe.replace(**{"corpus.strict": True}))
 

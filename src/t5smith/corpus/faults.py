@@ -55,7 +55,7 @@ class Faults:
           T5smithError: there are any.
         """
         if self.strict and self.counts:
-            what = f"{self.counts.total():,} records were left out, the first of them: {self.first[0]}"
+            what = f"{self._left_out()}, the first of them: {self.first[0]}"
             raise T5smithError(what, where="corpus.strict")
 
     def merge(self, facts: Mapping[str, Any]) -> None:
@@ -65,11 +65,15 @@ class Faults:
 
     def tell(self) -> None:
         """Warn of them, with some of their places."""
-        if total := self.counts.total():
+        if self.counts:
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.counts.most_common())
-            warn(f"{total:,} records were left out: {kinds}; the first:")
+            warn(f"{self._left_out()}: {kinds}; the first:")
             for error in self.first[:TOLD]:
                 say(f"  {error}")
+
+    def _left_out(self) -> str:
+        total = self.counts.total()
+        return "1 record was left out" if total == 1 else f"{total:,} records were left out"
 
     def facts(self) -> dict[str, Any]:
         """For the manifest."""
