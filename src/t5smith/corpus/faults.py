@@ -13,7 +13,9 @@ from t5smith.progress import say, warn
 SHOWN = 10
 """So many places are kept of all that there are."""
 TOLD = 3
-"""So many are shown."""
+"""So many are shown, and one of each kind."""
+ARCHIVE = "damaged archive"
+"""A kind that is no record: nobody knows how many were in the rest of it."""
 HOPELESS = 20
 """A file that begins with so many records that cannot be used is not what it was taken for."""
 
@@ -26,11 +28,13 @@ class Faults:
       strict: refuse the first one instead.
       counts: how many, by what was wrong.
       first: the first of them in full.
+      kinds: the first of each kind in full.
     """
 
     strict: bool = False
     counts: Counter[str] = field(default_factory=Counter[str])
     first: list[str] = field(default_factory=list[str])
+    kinds: dict[str, str] = field(default_factory=dict[str, str])
 
     def add(self, kind: str, error: T5smithError) -> None:
         """Count one.
@@ -47,6 +51,7 @@ class Faults:
         self.counts[kind] += 1
         if len(self.first) < SHOWN:
             self.first.append(str(error))
+        self.kinds.setdefault(kind, str(error))
 
     def refuse(self) -> None:
         """Stand by what `strict` says, where they were counted before it was asked for.
@@ -62,22 +67,44 @@ class Faults:
         """Add those of another part, as :meth:`facts` gives them."""
         self.counts.update(facts["counts"])
         self.first = [*self.first, *facts["first"]][:SHOWN]
+        self.kinds = {**facts["kinds"], **self.kinds}
 
     def tell(self) -> None:
         """Warn of them, with some of their places."""
         if self.counts:
-            kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.counts.most_common())
-            warn(f"{self._left_out()}: {kinds}; the first:")
-            for error in self.first[:TOLD]:
+            kinds = [f"{number:,} {kind}" for kind, number in self.counts.most_common() if kind != ARCHIVE]
+            of = f": {', '.join(kinds)}" if kinds else ""
+            warn(f"{self._left_out(of)}; the first:")
+            for error in places(self.facts())[: max(TOLD, len(self.kinds))]:
                 say(f"  {error}")
 
-    def _left_out(self) -> str:
-        total = self.counts.total()
-        return "1 record was left out" if total == 1 else f"{total:,} records were left out"
+    def _left_out(self, of: str = "") -> str:
+        archives = self.counts[ARCHIVE]
+        records = self.counts.total() - archives
+        said = [f"1 record was left out{of}"] if records == 1 else []
+        said += [f"{records:,} records were left out{of}"] if records > 1 else []
+        said += (
+            [f"the rest of {archives:,} damaged archive{'s' * (archives > 1)} is lost"] if archives else []
+        )
+        return ", and ".join(said)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.counts.clear()
+        self.first.clear()
+        self.kinds.clear()
 
     def facts(self) -> dict[str, Any]:
         """For the manifest."""
-        return {"counts": dict(sorted(self.counts.items())), "first": self.first}
+        kinds = dict(sorted(self.kinds.items()))
+        return {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
+
+
+def places(facts: Mapping[str, Any]) -> list[str]:
+    """Of what was left out, as :meth:`Faults.facts` gives it: the first of each kind, archives before all."""
+    kinds: Mapping[str, str] = facts.get("kinds") or {}
+    ordered = sorted(kinds, key=lambda kind: (kind != ARCHIVE, -facts["counts"].get(kind, 0), kind))
+    return list(dict.fromkeys([*(kinds[kind] for kind in ordered), *facts["first"]]))
 
 
 @dataclass

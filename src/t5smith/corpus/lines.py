@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 
 from t5smith.corpus.columns import text_column
 from t5smith.corpus.document import Document, Part, lines_before
-from t5smith.corpus.faults import FileFaults
+from t5smith.corpus.faults import ARCHIVE, FileFaults
 from t5smith.corpus.opening import is_damage
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings
@@ -91,7 +91,7 @@ class Lines:
             if self.part.wants(self.part.block(self.next)):
                 what = f"the archive is cut short or damaged ({error or type(error).__name__})"
                 fix = "fetch or compress the file again"
-                self.faults.add("damaged archive", T5smithError(what, where=self.here, fix=fix))
+                self.faults.add(ARCHIVE, T5smithError(what, where=self.here, fix=fix))
 
     def wanted(self) -> Iterator[bytes | None]:
         """Lines that begin in the blocks asked for, and None where a block begins, before its first line."""

@@ -26,9 +26,9 @@ DAMAGE = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, zstandard.Zstd
 """What the libraries raise on an archive that is cut short or altered. bz2: an OSError without a number."""
 
 _OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".xz": lzma.LZMAFile,
-    ".bz2": bz2.BZ2File,
+    ".gz": lambda file: _Steady(gzip.GzipFile(fileobj=file)),
+    ".xz": lambda file: _Steady(lzma.LZMAFile(file)),
+    ".bz2": lambda file: _Steady(bz2.BZ2File(file)),
     ".zst": lambda file: _Zstandard(file),
 }
 _BUFFER = 1 << 18
@@ -106,6 +106,24 @@ def opened(name: str) -> Generator[IO[bytes]]:
 def is_damage(error: BaseException) -> bool:
     """Whether an exception says that an archive is cut short or altered."""
     return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None)
+
+
+class _Steady(io.RawIOBase):
+    """An archive that gives what it has unpacked before it says that the rest is damaged.
+
+    The libraries' own `readinto` fills the whole buffer, and where that fails what was in it is lost.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._file.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Zstandard(io.RawIOBase):

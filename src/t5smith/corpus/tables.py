@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from t5smith.corpus.columns import text_column
 from t5smith.corpus.document import Document, Part
-from t5smith.corpus.faults import FileFaults
+from t5smith.corpus.faults import ARCHIVE, FileFaults
 from t5smith.corpus.lines import TOO_LONG, Lines, Placed
 from t5smith.corpus.opening import is_damage
 from t5smith.errors import T5smithError
@@ -255,7 +255,7 @@ def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> 
             raise
         if part.wants(part.block((number + 1) * 1000)):
             what = f"the archive is cut short or damaged ({error})"
-            faults.add("damaged archive", T5smithError(what, where=f"{name}:{number + 1}"))
+            faults.add(ARCHIVE, T5smithError(what, where=f"{name}:{number + 1}"))
     yield number * 1000, None
 
 

@@ -191,8 +191,7 @@ class _Blocks:
         note = self.shard.close(self.faults, self.tallies, self.words.cut)
         self.shard, self.words.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
-        self.faults.counts.clear()
-        self.faults.first.clear()
+        self.faults.clear()
         progress = self.task.progress
         for split in SPLITS:
             progress.documents += note[split]["documents"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from t5smith.corpus.faults import ARCHIVE, places
 from t5smith.inspect.markup import Html, document, join, stylesheet, tag
 from t5smith.progress import count
 from t5smith.report.facts import Facts, number, percent, size
@@ -93,8 +94,9 @@ def _taken(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
         int(sum(number(store, split, what) or 0 for split in SPLITS))
         for what in ("documents", "empty_documents")
     )
+    counts: Mapping[str, int] = (store.get("left_out") or {}).get("counts", {})
     taken: list[tuple[str, Mapping[str, int]]] = [
-        ("cannot be read", (store.get("left_out") or {}).get("counts", {})),
+        ("cannot be read", {kind: often for kind, often in counts.items() if kind != ARCHIVE}),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
         ("without text", {"": empty} if empty else {}),
     ]
@@ -128,9 +130,14 @@ def _flow(store: Facts, figures: Facts) -> Html | None:
                 class_="note",
             )
         )
-    if first := (store.get("left_out") or {}).get("first"):
-        places = tag("ul", *(tag("li", line) for line in first), class_="places")
-        notes.append(tag("details", tag("summary", "The first records that could not be read"), places))
+    left_out = store.get("left_out") or {}
+    if archives := number(left_out, "counts", ARCHIVE):
+        what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
+        told = f"{what} cut short or damaged. What could not be unpacked is lost, and counted nowhere here."
+        notes.append(tag("p", told, class_="note"))
+    if left_out.get("first"):
+        lines_ = tag("ul", *(tag("li", line) for line in places(left_out)), class_="places")
+        notes.append(tag("details", tag("summary", "The first of what could not be read"), lines_))
     kinds = {"": None, "documents": "number", "share": "number share", "left": "drawn"}
     head = tag("tr", *(tag("th", name, class_=kind) for name, kind in kinds.items()))
     whole = tag("table", tag("thead", head), tag("tbody", *lines), class_="flow")
