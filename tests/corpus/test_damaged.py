@@ -23,7 +23,7 @@ from pyarrow import parquet
 
 from t5smith.artefact import read_manifest
 from t5smith.corpus.document import Part
-from t5smith.corpus.faults import HOPELESS, Faults
+from t5smith.corpus.faults import HOPELESS, Faults, places
 from t5smith.corpus.prepare import prepare
 from t5smith.corpus.rows import count_rows
 from t5smith.corpus.sources import documents, placed_documents
@@ -352,3 +352,30 @@ def test_what_is_left_out_is_told_even_if_nothing_is_left(
     with pytest.raises(T5smithError, match="the valid split has no text"):
         prepare(recipe)
     assert "v.jsonl:2: the field 'text' is int" in capfd.readouterr().err
+
+
+def test_of_each_kind_one_place_is_told_and_archives_first(capfd: pytest.CaptureFixture[str]) -> None:
+    def faults(*kinds: str) -> Faults:
+        made = Faults()
+        for number, kind in enumerate(kinds):
+            made.add(kind, T5smithError(kind, where=f"a:{number}"))
+        return made
+
+    whole = Faults()
+    for part in (faults(*["no text"] * 12, "not JSON"), faults("no text", "damaged archive")):
+        whole.merge(json.loads(json.dumps(part.facts())))
+    whole.tell()
+    told = capfd.readouterr().err.splitlines()
+    assert told[0] == (
+        "warning: 14 records were left out: 13 no text, 1 not JSON, "
+        "and the rest of 1 damaged archive is lost; the first:"
+    )
+    assert [line.strip() for line in told[1:]] == ["a:1: damaged archive", "a:0: no text", "a:12: not JSON"]
+    assert places(whole.facts())[:4] == [
+        "a:1: damaged archive",
+        "a:0: no text",
+        "a:12: not JSON",
+        "a:1: no text",
+    ]
+    faults("damaged archive", "damaged archive").tell()
+    assert capfd.readouterr().err.startswith("warning: the rest of 2 damaged archives is lost; the first:")

@@ -142,11 +142,11 @@ def test_a_task_with_a_bug_shows_it(recipe: Recipe, monkeypatch: pytest.MonkeyPa
 
 
 def test_completed_tasks_are_not_done_again(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = module._finish
-    monkeypatch.setattr(module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    finish = module.finish
+    monkeypatch.setattr(module, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe)
-    monkeypatch.setattr(module, "_finish", finish)
+    monkeypatch.setattr(module, "finish", finish)
     monkeypatch.setattr(executors.Local, "_start", lambda *_: pytest.fail("a task was started again"))
     assert store_files(prepare(recipe))
 

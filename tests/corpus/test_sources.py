@@ -106,11 +106,15 @@ def test_json_lines(tmp_path: Path) -> None:
     ("name", "content", "place", "message"),
     [
         ("a.txt", b"god\ndag bl\xe5\n", ":2", "invalid UTF-8: byte 0xe5 at position 7 of the line"),
-        ("a.txt", "\ufeffhei".encode("utf-16-le"), ":1", "invalid UTF-8: byte 0xff at position 1"),
+        ("a.txt", "\ufeffhei".encode("utf-16-le"), ":1", "looks like UTF-16"),
+        ("a.txt", ("\ufeff" + "dag\n" * 9).encode("utf-16-be"), ":1", "looks like UTF-16"),
+        ("a.jsonl", ('{"text": "a"}\n' * 9).encode("utf-16-le"), ":1", "`iconv -f utf-16 -t utf-8`"),
+        ("a.txt", "en\rto\r\rtre\r", ":1", "its lines end as on old Macs"),
         ("a.jsonl", b'{"text": "\xff"}', ":1", "invalid UTF-8"),
         ("a.jsonl", '\n{"text": "b"', ":2", "not JSON"),
-        ("a.jsonl", "[" * 100_000, ":1", "not JSON"),
-        ("a.jsonl", "\n[1]\n", ":2", "not a JSON object"),
+        ("a.jsonl", '{"a":' * 100_000, ":1", "not JSON"),
+        ("a.jsonl", "\n1\n", ":2", "not a JSON object"),
+        ("a.json", '\n[\n{"text": "a"},\n{"text": "b"}\n]', ":2", "it begins as one JSON array"),
         (
             "a.jsonl",
             '{"a": "a", "b": "b"}',

@@ -159,6 +159,19 @@ def test_bars_go_down_by_what_was_taken_away(full: str) -> None:
     assert before == [100.0, *left[:-2], 82.0]
 
 
+def test_a_damaged_archive_is_no_record() -> None:
+    left_out = {
+        "counts": {"no text": 2, "damaged archive": 1},
+        "first": ["a.jsonl:2: no text", "b.gz:9: the archive is cut short"],
+        "kinds": {"no text": "a.jsonl:2: no text", "damaged archive": "b.gz:9: the archive is cut short"},
+    }
+    store = {"left_out": left_out, "train": {"documents": 7}, "valid": {"documents": 1}}
+    page = corpus_page("norsk", store, {"came_in": [{"split": "", "corpus": "", "files": 2, "bytes": 10}]})
+    assert lines(page, TITLES[0])[1][:2] == ["Records in 2 files of 10 B", "10"]
+    assert "1 archive is cut short or damaged. What could not be unpacked is lost" in page
+    assert page.index("b.gz:9") < page.index("a.jsonl:2")
+
+
 def test_nothing_left_out_is_a_table_too() -> None:
     store = {
         "left_out": {"counts": {}, "first": []},

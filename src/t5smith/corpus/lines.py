@@ -1,17 +1,15 @@
-"""Documents of text files and JSON lines: as they are or compressed, whole or from one byte to another."""
+"""Lines of files, as they are or compressed, whole or from one byte to another, and the documents of text."""
 
 from __future__ import annotations
 
-import json
+import codecs
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO, Any
 
-from t5smith.corpus.columns import text_column
 from t5smith.corpus.document import Document, Part, lines_before
 from t5smith.corpus.faults import ARCHIVE, FileFaults
 from t5smith.corpus.opening import is_damage
 from t5smith.errors import T5smithError
-from t5smith.recipe import CorpusSettings
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -78,6 +76,8 @@ class Lines:
             while line := read(limit):
                 self.number += 1
                 self.place, self.next = self.next, self.next + len(line)
+                if self.number == 1 and not self._after:
+                    _refuse_unusual(line, self.here)
                 if len(line) == limit and line[-1] != 10:
                     self._pass_over(read, limit)
                     yield TOO_LONG
@@ -192,70 +192,22 @@ def text_blocks(lines: Lines) -> Iterator[Placed]:
     yield lines.last, None
 
 
-def json_lines(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
-    """A document a line, in the field that is named or found."""
-    field = ""
-    for raw in lines.wanted():
-        if raw is None:
-            yield lines.place, None
-            continue
-        text = lines.decoded(raw)
-        if not text or text.isspace():
-            continue
-        try:
-            row = _object(text, lines.here)
-            field = field or text_column(
-                list(row), [name for name in row if isinstance(row[name], str)], corpus.text_field, lines.here
-            )
-            document = lines.document(_text_of(row, field, lines.here), lines.number)
-        except _RecordError as fault:
-            lines.faults.add(fault.kind, fault.error)
-        except T5smithError as error:
-            lines.faults.add("no text", error)
-        else:
-            yield lines.place, document
-    yield lines.last, None
+def _refuse_unusual(line: bytes, here: str) -> None:
+    """Refuse a file that would pass for text in UTF-8, and is not what its author meant, by its first line.
 
+    Much of UTF-16 and UTF-32 does, with a NUL beside each letter; and a file with the line ends of old Macs is
+    a single line.
 
-class _RecordError(Exception):
-    def __init__(self, kind: str, error: T5smithError) -> None:
-        self.kind, self.error = kind, error
-
-
-def _object(line: str, here: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        fix = 'write one JSON object a line, or set corpus.format = "text"'
-        raise _RecordError(
-            "not JSON", T5smithError(f"not JSON ({error})", where=here, expected="a JSON object", fix=fix)
-        ) from None
-    if not isinstance(row, dict):
-        raise _RecordError(
-            "not JSON", T5smithError("not a JSON object", where=here, expected='{"text": "…"}')
-        )
-    return cast(dict[str, Any], row)
-
-
-def _text_of(row: dict[str, Any], field: str, here: str) -> str:
-    text = row.get(field)
-    if not isinstance(text, str):
-        kind = type(text).__name__
-        what = f"the field {field!r} is {kind}, not text" if field in row else f"no field {field!r}"
-        fields = ", ".join(map(repr, row)) or "none"
-        fix = f"set corpus.text_field to the field with the text; this line has {fields}"
-        raise _RecordError("no text", T5smithError(what, where=here, fix=fix))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        error = T5smithError(
-            "half of a surrogate pair",
-            where=here,
-            expected="whole characters",
-            fix=r"mend the \ud800-style escape",
-        )
-        raise _RecordError("not Unicode", error) from None
-    return text
+    Raises:
+      T5smithError: it begins so.
+    """
+    begin = line[:1_000]
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or begin.count(0) * 3 > len(begin):
+        fix = "save the text as UTF-8 (`iconv -f utf-16 -t utf-8`)"
+        raise T5smithError("this looks like UTF-16", where=here, expected="text in UTF-8", fix=fix)
+    if not line.endswith(b"\n") and line.rstrip(b"\r").count(b"\r") > 1:
+        fix = "change them (`tr '\\r' '\\n'`)"
+        raise T5smithError("its lines end as on old Macs", where=here, expected="line feeds", fix=fix)
 
 
 _PLAIN = frozenset(bytes([code]) for code in range(0x21, 0x7F))

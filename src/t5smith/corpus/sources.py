@@ -16,7 +16,8 @@ from t5smith.corpus import tables
 from t5smith.corpus.document import WHOLE, Document, Part
 from t5smith.corpus.faults import Faults, FileFaults
 from t5smith.corpus.files import corpora, resolve
-from t5smith.corpus.lines import Lines, Placed, json_lines, text_blocks, text_file, text_lines
+from t5smith.corpus.jsonlines import json_field, json_lines
+from t5smith.corpus.lines import Lines, Placed, text_blocks, text_file, text_lines
 from t5smith.corpus.opening import compression, opened, reading
 from t5smith.corpus.places import Place, Remote, Rows, without_rows
 from t5smith.errors import T5smithError
@@ -104,11 +105,16 @@ def placed_documents(
         )
         yield from itertools.islice(every, *rows)
         return
-    begins = not part.start and not part.turn
+    # What was read before is not read again, so that it cannot show whether the file is of any use.
+    begins = not part.start and not part.turn and not part.done
     own = FileFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1)
+    # Before the file is open: some file systems know one place in a file, whoever reads it.
+    field = json_field(name, corpus) if format_of(corpus, name) == "jsonl" else ""
     with reading(name, anywhere=format_of(corpus, name) in TABLES) as (raw, stream):
         read = part.start
-        for placed in _placed(corpus, name, stream, part, own):
+        for placed in _placed(corpus, field, name, stream, part, own):
+            # Beyond the first block others may have read what lies between.
+            own.begins = own.begins and not part.block(placed[0])
             if placed[1] is not None and placed[1].bytes > corpus.longest_document:
                 error = T5smithError(
                     f"a document of {placed[1].bytes:,} bytes is longer than it may be",
@@ -129,7 +135,7 @@ def placed_documents(
 
 
 def _placed(
-    corpus: CorpusSettings, name: str, stream: IO[bytes], part: Part, faults: FileFaults
+    corpus: CorpusSettings, field: str, name: str, stream: IO[bytes], part: Part, faults: FileFaults
 ) -> Iterator[Placed]:
     kind = format_of(corpus, name)
     if kind == "parquet":
@@ -140,7 +146,7 @@ def _placed(
         return tables.webarchive(name, stream, part, faults)
     lines = Lines(name, stream, part, faults, corpus.longest_document)
     if kind == "jsonl":
-        return json_lines(lines, corpus)
+        return json_lines(lines, field)
     if kind == "csv":
         return tables.csv_rows(lines, corpus)
     return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
@@ -201,11 +207,14 @@ def inputs(corpus: CorpusSettings) -> dict[str, Any]:
         "text_field": corpus.text_field,
         "longest_document": corpus.longest_document,
     }
-    names = {name: len(files) for name, files in train.items() if name}
-    if names:
-        made_from["corpora"] = names
+    # Which files are of which corpus, in order: a fingerprint does not see in what order names are given.
+    if any(train):
+        made_from["corpora"] = [[name, len(files)] for name, files in train.items()]
     if corpus.valid:
-        made_from["valid"] = fingerprint_files(resolve(corpus.valid, "corpus.valid"))
+        valid = corpora(corpus.valid, "corpus.valid")
+        made_from["valid"] = fingerprint_files(itertools.chain.from_iterable(valid.values()))
+        if any(valid):
+            made_from["valid_corpora"] = [[name, len(files)] for name, files in valid.items()]
     else:
         made_from["held_out_fraction"] = corpus.held_out_fraction
     return made_from

@@ -61,8 +61,7 @@ def vocab(recipe: Recipe) -> Path:
     if recipe.vocab.tokenizer:
         return imported(recipe)
     folder = recipe.folder / "vocab"
-    corpus = inputs(recipe.corpus)
-    corpus.pop("valid", None)
+    corpus = {name: value for name, value in inputs(recipe.corpus).items() if not name.startswith("valid")}
     settings = recipe.vocab.model_dump(exclude={"tokenizer"})
     made_from = {"method": METHOD, "vocab": settings, "corpus": corpus}
     made_from |= cleaning_inputs(recipe, duplicates=False)
