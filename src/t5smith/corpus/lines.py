@@ -195,8 +195,8 @@ def text_blocks(lines: Lines) -> Iterator[Placed]:
 def _refuse_unusual(line: bytes, here: str) -> None:
     """Refuse a file that would pass for text in UTF-8, and is not what its author meant, by its first line.
 
-    Much of UTF-16 and UTF-32 does, with a NUL beside each letter; and a file with the line ends of old Macs is
-    a single line.
+    Much of UTF-16 and UTF-32 does, with a NUL beside each letter; and a file with the line ends of old Macs
+    is a single line.
 
     Raises:
       T5smithError: it begins so.
