@@ -46,6 +46,7 @@ READING = {
     "sources",
     "lines",
     "tables",
+    "webarchive",
     "columns",
     "document",
     "faults",

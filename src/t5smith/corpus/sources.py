@@ -19,6 +19,7 @@ from t5smith.corpus.files import corpora, resolve
 from t5smith.corpus.lines import Lines, Placed, json_lines, text_blocks, text_file, text_lines
 from t5smith.corpus.opening import compression, opened, reading
 from t5smith.corpus.places import Place, Remote, Rows, without_rows
+from t5smith.corpus.webarchive import webarchive
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
 
@@ -137,7 +138,7 @@ def _placed(
     if kind == "arrow":
         return tables.arrow_rows(name, stream, corpus, part, faults)
     if kind == "warc":
-        return tables.webarchive(name, stream, part, faults)
+        return webarchive(name, stream, part, faults)
     lines = Lines(name, stream, part, faults, corpus.longest_document)
     if kind == "jsonl":
         return json_lines(lines, corpus)

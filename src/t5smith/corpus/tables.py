@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.corpus.columns import text_column
 from t5smith.corpus.document import Document, Part
-from t5smith.corpus.faults import ARCHIVE, FileFaults
+from t5smith.corpus.faults import FileFaults
 from t5smith.corpus.lines import TOO_LONG, Lines, Placed
-from t5smith.corpus.opening import is_damage
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings
 
@@ -214,58 +213,3 @@ class _arrow_errors:
             raise T5smithError(
                 f"damaged, or not what its name says ({error})", where=self.name, fix="fetch the file again"
             ) from None
-
-
-def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> Generator[Placed]:
-    """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
-
-    Its place is the number of the record times a thousand bytes: archives are compressed record by record.
-    """
-    try:
-        from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
-    except ImportError:
-        raise T5smithError("warcio is not installed", where=name, fix="pip install 't5smith[web]'") from None
-    number = 0
-    try:
-        for record in ArchiveIterator(stream):
-            number += 1
-            place = number * 1000
-            if record.rec_type not in ("conversion", "response"):
-                continue
-            yield place, None
-            if not part.wants(part.block(place)):
-                continue
-            data = record.content_stream().read()
-            kind = record.rec_type == "response" and (record.http_headers.get_header("Content-Type") or "")
-            if kind is not False and "html" not in kind:
-                continue
-            try:
-                text = data.decode("utf-8")
-            except UnicodeDecodeError:
-                error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
-                faults.add("not UTF-8", error)
-                continue
-            if kind is not False:
-                text = _page_text(text, name)
-            if text:
-                yield place, Document(text, name, number)
-    except Exception as error:
-        if not (isinstance(error, ArchiveLoadFailed) or is_damage(error)):
-            raise
-        if part.wants(part.block((number + 1) * 1000)):
-            what = f"the archive is cut short or damaged ({error})"
-            faults.add(ARCHIVE, T5smithError(what, where=f"{name}:{number + 1}"))
-    yield number * 1000, None
-
-
-def _page_text(page: str, name: str) -> str:
-    try:
-        from trafilatura import extract  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise T5smithError(
-            "trafilatura is not installed, which finds the text of pages",
-            where=name,
-            fix="pip install 't5smith[web]', or use WET files, which hold text",
-        ) from None
-    return extract(page, include_comments=False) or ""
