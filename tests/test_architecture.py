@@ -46,6 +46,7 @@ READING = {
     "sources",
     "lines",
     "tables",
+    "csvfile",
     "webarchive",
     "columns",
     "document",

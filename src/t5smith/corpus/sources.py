@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 
 from t5smith.artefact import file_hash
 from t5smith.corpus import tables
+from t5smith.corpus.csvfile import csv_rows
 from t5smith.corpus.document import WHOLE, Document, Part
 from t5smith.corpus.faults import Faults, FileFaults
 from t5smith.corpus.files import corpora, resolve
@@ -143,7 +144,7 @@ def _placed(
     if kind == "jsonl":
         return json_lines(lines, corpus)
     if kind == "csv":
-        return tables.csv_rows(lines, corpus)
+        return csv_rows(lines, corpus)
     return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
 
 

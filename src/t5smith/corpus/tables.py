@@ -1,71 +1,19 @@
-"""Documents of tables, one a row: CSV, Parquet, Arrow."""
+"""Documents of Parquet and Arrow files, one a row."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.corpus.columns import text_column
 from t5smith.corpus.document import Document, Part
 from t5smith.corpus.faults import FileFaults
-from t5smith.corpus.lines import TOO_LONG, Lines, Placed
+from t5smith.corpus.lines import Placed
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings
 
 ROWS = 512
 """Rows of a Parquet file that are held at once."""
-
-
-def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
-    """Rows below a line of column names; fields are parted by commas, in .tsv files by tabs.
-
-    A field in quotes may have line breaks in it, so a row is known only by reading all before it.
-    """
-    # A quote that is never closed would take in the rest of the file.
-    csv.field_size_limit(corpus.longest_document)
-    part = lines.part
-    place, line = 0, 1
-
-    def texts() -> Iterator[str]:
-        # What is no UTF-8 is found below, in the row: leaving out a line would tear quotes apart.
-        for raw in lines.raw():
-            yield raw.decode("utf-8", "surrogateescape")
-            if raw == TOO_LONG and part.wants(part.block(place)):
-                lines.decoded(raw)
-
-    delimiter = "\t" if ".tsv" in lines.name.lower() else ","
-    rows = csv.reader(texts(), delimiter=delimiter, strict=False)
-    if (columns := next(rows, None)) is None:
-        return
-    column = columns.index(text_column(columns, columns, corpus.text_field, f"{lines.name}:1"))
-    while True:
-        place, line = lines.next, lines.number + 1
-        here = f"{lines.name}:{line}"
-        ours = part.wants(part.block(place))
-        yield place, None
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            if ours:
-                fix = "close the quotes, or raise corpus.longest_document"
-                lines.faults.add("not CSV", T5smithError(f"not CSV ({error})", where=here, fix=fix))
-            continue
-        if row is None or lines.damaged:
-            break
-        if not ours or not row:
-            continue
-        elif len(row) != len(columns):
-            what = f"{len(row)} fields"
-            fix = "put fields with the delimiter or line breaks in them in double quotes"
-            error = T5smithError(what, where=here, expected=f"{len(columns)}, as in the first line", fix=fix)
-            lines.faults.add("wrong number of fields", error)
-        elif any("\udc80" <= character <= "\udcff" for character in row[column]):
-            error = T5smithError("invalid UTF-8", where=here, expected="text in UTF-8")
-            lines.faults.add("not UTF-8", error)
-        else:
-            yield place, lines.document(row[column], line)
-    yield lines.last, None
 
 
 def parquet_rows(
