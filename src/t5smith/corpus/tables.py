@@ -107,8 +107,16 @@ def arrow_rows(
 
 
 def _text_column(schema: Any, corpus: CorpusSettings, name: str) -> str:
-    texts = [field.name for field in schema if str(field.type) in ("string", "large_string", "string_view")]
+    texts = [field.name for field in schema if _is_text(field.type)]
     return text_column(schema.names, texts, corpus.text_field, name)
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a column of a type holds text, each on its own or as numbers of texts that are kept once."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _texts(
@@ -140,9 +148,18 @@ def _validate(batch: Any) -> None:
             raise
         # That is found again below, in its row; the offsets are checked without what stands between them.
         for values in batch.columns:
-            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-                as_bytes = pa.large_binary() if pa.types.is_large_string(values.type) else pa.binary()
-                values.view(as_bytes).validate(full=True)
+            if _is_text(values.type):
+                _as_bytes(values).validate(full=True)
+
+
+def _as_bytes(values: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(values.type):
+        return pa.DictionaryArray.from_arrays(values.indices, _as_bytes(values.dictionary))
+    if pa.types.is_string_view(values.type):
+        return values.view(pa.binary_view())
+    return values.view(pa.large_binary() if pa.types.is_large_string(values.type) else pa.binary())
 
 
 class _arrow_errors:
