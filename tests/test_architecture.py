@@ -46,6 +46,8 @@ READING = {
     "sources",
     "lines",
     "tables",
+    "csvfile",
+    "webarchive",
     "columns",
     "document",
     "faults",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
+from t5smith.corpus.csvfile import delimiter_of, headers
 from t5smith.corpus.opening import compression, is_damage, reading
 from t5smith.corpus.places import Remote
 from t5smith.corpus.tables import arrow_row_count, parquet_row_count
 from t5smith.errors import T5smithError
+from t5smith.recipe import CorpusSettings
 
 
 def count_rows(file: Path | Remote) -> int:
@@ -31,9 +35,11 @@ def count_rows(file: Path | Remote) -> int:
             with reading(name) as (_, lines):
                 return sum(1 for line in lines if not line.isspace())
         if ending in (".csv", ".tsv"):
-            with reading(name) as (_, lines):
-                rows = csv.reader(io.TextIOWrapper(lines, "utf-8", "replace", newline=""))
-                return max(sum(1 for row in rows if row) - 1, 0)
+            with (
+                reading(name) as (_, stream),
+                io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as lines,
+            ):
+                return _csv_row_count(lines, name)
     except Exception as error:
         if not (is_damage(error) or isinstance(error, csv.Error)):
             raise
@@ -45,3 +51,20 @@ def count_rows(file: Path | Remote) -> int:
         expected="Parquet, Arrow, JSON lines or CSV where some rows are asked for",
         fix="take all of it",
     )
+
+
+def _csv_row_count(lines: Iterable[str], name: str) -> int:
+    lines = iter(lines)
+    first = next(lines, "")
+    found = headers(first, name)
+    # The field with the text is not known here: of two ways to part the header, one that does part it.
+    delimiter = delimiter_of(found, "")
+    if len(found[delimiter]) < 2:
+        delimiter = next((other for other, columns in found.items() if len(columns) > 1), delimiter)
+    # csv's own limit is far below the longest document.
+    before = csv.field_size_limit(CorpusSettings().longest_document)
+    try:
+        rows = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
+        return max(sum(1 for row in rows if row) - 1, 0)
+    finally:
+        csv.field_size_limit(before)

@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 
 from t5smith.artefact import file_hash
 from t5smith.corpus import tables
+from t5smith.corpus.csvfile import csv_rows
 from t5smith.corpus.document import WHOLE, Document, Part
 from t5smith.corpus.faults import Faults, FileFaults
 from t5smith.corpus.files import corpora, resolve
@@ -20,6 +21,7 @@ from t5smith.corpus.jsonlines import json_field, json_lines
 from t5smith.corpus.lines import Lines, Placed, text_blocks, text_file, text_lines
 from t5smith.corpus.opening import compression, opened, reading
 from t5smith.corpus.places import Place, Remote, Rows, without_rows
+from t5smith.corpus.webarchive import webarchive
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
 
@@ -143,12 +145,12 @@ def _placed(
     if kind == "arrow":
         return tables.arrow_rows(name, stream, corpus, part, faults)
     if kind == "warc":
-        return tables.webarchive(name, stream, part, faults)
+        return webarchive(name, stream, part, faults)
     lines = Lines(name, stream, part, faults, corpus.longest_document)
     if kind == "jsonl":
         return json_lines(lines, field)
     if kind == "csv":
-        return tables.csv_rows(lines, corpus)
+        return csv_rows(lines, corpus)
     return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
 
 

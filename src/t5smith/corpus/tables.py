@@ -1,72 +1,19 @@
-"""Documents of tables, one a row: CSV, Parquet, Arrow."""
+"""Documents of Parquet and Arrow files, one a row."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.corpus.columns import text_column
 from t5smith.corpus.document import Document, Part
-from t5smith.corpus.faults import ARCHIVE, FileFaults
-from t5smith.corpus.lines import TOO_LONG, Lines, Placed
-from t5smith.corpus.opening import is_damage
+from t5smith.corpus.faults import FileFaults
+from t5smith.corpus.lines import Placed
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings
 
 ROWS = 512
 """Rows of a Parquet file that are held at once."""
-
-
-def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
-    """Rows below a line of column names; fields are parted by commas, in .tsv files by tabs.
-
-    A field in quotes may have line breaks in it, so a row is known only by reading all before it.
-    """
-    # A quote that is never closed would take in the rest of the file.
-    csv.field_size_limit(corpus.longest_document)
-    part = lines.part
-    place, line = 0, 1
-
-    def texts() -> Iterator[str]:
-        # What is no UTF-8 is found below, in the row: leaving out a line would tear quotes apart.
-        for raw in lines.raw():
-            yield raw.decode("utf-8", "surrogateescape")
-            if raw == TOO_LONG and part.wants(part.block(place)):
-                lines.decoded(raw)
-
-    delimiter = "\t" if ".tsv" in lines.name.lower() else ","
-    rows = csv.reader(texts(), delimiter=delimiter, strict=False)
-    if (columns := next(rows, None)) is None:
-        return
-    column = columns.index(text_column(columns, columns, corpus.text_field, f"{lines.name}:1"))
-    while True:
-        place, line = lines.next, lines.number + 1
-        here = f"{lines.name}:{line}"
-        ours = part.wants(part.block(place))
-        yield place, None
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            if ours:
-                fix = "close the quotes, or raise corpus.longest_document"
-                lines.faults.add("not CSV", T5smithError(f"not CSV ({error})", where=here, fix=fix))
-            continue
-        if row is None or lines.damaged:
-            break
-        if not ours or not row:
-            continue
-        elif len(row) != len(columns):
-            what = f"{len(row)} fields"
-            fix = "put fields with the delimiter or line breaks in them in double quotes"
-            error = T5smithError(what, where=here, expected=f"{len(columns)}, as in the first line", fix=fix)
-            lines.faults.add("wrong number of fields", error)
-        elif any("\udc80" <= character <= "\udcff" for character in row[column]):
-            error = T5smithError("invalid UTF-8", where=here, expected="text in UTF-8")
-            lines.faults.add("not UTF-8", error)
-        else:
-            yield place, lines.document(row[column], line)
-    yield lines.last, None
 
 
 def parquet_rows(
@@ -160,8 +107,16 @@ def arrow_rows(
 
 
 def _text_column(schema: Any, corpus: CorpusSettings, name: str) -> str:
-    texts = [field.name for field in schema if str(field.type) in ("string", "large_string", "string_view")]
+    texts = [field.name for field in schema if _is_text(field.type)]
     return text_column(schema.names, texts, corpus.text_field, name)
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a column of a type holds text, each on its own or as numbers of texts that are kept once."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _texts(
@@ -193,9 +148,18 @@ def _validate(batch: Any) -> None:
             raise
         # That is found again below, in its row; the offsets are checked without what stands between them.
         for values in batch.columns:
-            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-                as_bytes = pa.large_binary() if pa.types.is_large_string(values.type) else pa.binary()
-                values.view(as_bytes).validate(full=True)
+            if _is_text(values.type):
+                _as_bytes(values).validate(full=True)
+
+
+def _as_bytes(values: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(values.type):
+        return pa.DictionaryArray.from_arrays(values.indices, _as_bytes(values.dictionary))
+    if pa.types.is_string_view(values.type):
+        return values.view(pa.binary_view())
+    return values.view(pa.large_binary() if pa.types.is_large_string(values.type) else pa.binary())
 
 
 class _arrow_errors:
@@ -214,58 +178,3 @@ class _arrow_errors:
             raise T5smithError(
                 f"damaged, or not what its name says ({error})", where=self.name, fix="fetch the file again"
             ) from None
-
-
-def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> Generator[Placed]:
-    """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
-
-    Its place is the number of the record times a thousand bytes: archives are compressed record by record.
-    """
-    try:
-        from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
-    except ImportError:
-        raise T5smithError("warcio is not installed", where=name, fix="pip install 't5smith[web]'") from None
-    number = 0
-    try:
-        for record in ArchiveIterator(stream):
-            number += 1
-            place = number * 1000
-            if record.rec_type not in ("conversion", "response"):
-                continue
-            yield place, None
-            if not part.wants(part.block(place)):
-                continue
-            data = record.content_stream().read()
-            kind = record.rec_type == "response" and (record.http_headers.get_header("Content-Type") or "")
-            if kind is not False and "html" not in kind:
-                continue
-            try:
-                text = data.decode("utf-8")
-            except UnicodeDecodeError:
-                error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
-                faults.add("not UTF-8", error)
-                continue
-            if kind is not False:
-                text = _page_text(text, name)
-            if text:
-                yield place, Document(text, name, number)
-    except Exception as error:
-        if not (isinstance(error, ArchiveLoadFailed) or is_damage(error)):
-            raise
-        if part.wants(part.block((number + 1) * 1000)):
-            what = f"the archive is cut short or damaged ({error})"
-            faults.add(ARCHIVE, T5smithError(what, where=f"{name}:{number + 1}"))
-    yield number * 1000, None
-
-
-def _page_text(page: str, name: str) -> str:
-    try:
-        from trafilatura import extract  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise T5smithError(
-            "trafilatura is not installed, which finds the text of pages",
-            where=name,
-            fix="pip install 't5smith[web]', or use WET files, which hold text",
-        ) from None
-    return extract(page, include_comments=False) or ""
