@@ -53,6 +53,7 @@ READING = {
     "places",
     "hub",
     "rows",
+    "globs",
     "cleaning",
     "filters",
     "wording",
