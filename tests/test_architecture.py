@@ -53,6 +53,7 @@ READING = {
     "places",
     "hub",
     "rows",
+    "slices",
     "globs",
     "cleaning",
     "filters",

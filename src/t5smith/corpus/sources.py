@@ -19,6 +19,7 @@ from t5smith.corpus.files import corpora, resolve
 from t5smith.corpus.lines import Lines, Placed, json_lines, text_blocks, text_file, text_lines
 from t5smith.corpus.opening import compression, opened, reading
 from t5smith.corpus.places import Place, Remote, Rows, without_rows
+from t5smith.corpus.slices import RowFaults
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
 
@@ -95,17 +96,9 @@ def placed_documents(
 ) -> Iterator[Placed]:
     """The documents of a part of a file, with their places; also places whose documents are not asked for."""
     name, rows = without_rows(name)
-    if rows is not None:
-        assert part == WHOLE
-        every = (
-            placed
-            for placed in placed_documents(corpus, name, WHOLE, faults, on_bytes)
-            if placed[1] is not None
-        )
-        yield from itertools.islice(every, *rows)
-        return
+    assert rows is None or part == WHOLE
     begins = not part.start and not part.turn
-    own = FileFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1)
+    own = RowFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1, rows=rows)
     with reading(name, anywhere=format_of(corpus, name) in TABLES) as (raw, stream):
         read = part.start
         for placed in _placed(corpus, name, stream, part, own):
@@ -118,11 +111,14 @@ def placed_documents(
                 )
                 own.add("too long", error)
                 continue
-            own.good += placed[1] is not None
+            asked = placed[1] is None or own.use()
             if on_bytes and (place := raw.tell()) - read >= TOLD_BYTES:
                 on_bytes(place - read)
                 read = place
-            yield placed
+            if asked:
+                yield placed
+            if own.over:
+                break
         if on_bytes:
             on_bytes(max(raw.tell() - read, 0))
     own.end()
