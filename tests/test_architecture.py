@@ -55,6 +55,8 @@ READING = {
     "places",
     "hub",
     "rows",
+    "slices",
+    "globs",
     "cleaning",
     "filters",
     "wording",

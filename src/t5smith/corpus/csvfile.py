@@ -123,9 +123,8 @@ class _Rows:
           T5smithError: they are not UTF-8, not CSV or too long.
         """
         where = f"{self.lines.name}:1"
-        utf16 = "\0" in self.first or self.first.startswith(("\udcff\udcfe", "\udcfe\udcff"))
-        if utf16 or not _is_utf8(self.first):
-            fix = f"save it as UTF-8 (`iconv -f {'utf-16' if utf16 else 'latin1'} -t utf-8`)"
+        if not _is_utf8(self.first):
+            fix = "save it as UTF-8 (`iconv -f latin1 -t utf-8`)"
             raise T5smithError("the header is not UTF-8", where=where, expected="text in UTF-8", fix=fix)
         try:
             columns = self.read()

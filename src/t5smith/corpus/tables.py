@@ -25,7 +25,8 @@ def parquet_rows(
     with _arrow_errors(name):
         file = parquet.ParquetFile(stream)
         schema, metadata = file.schema_arrow, file.metadata
-    column = _text_column(schema, corpus, name)
+    with _arrow_errors(name):
+        column = _text_column(schema, corpus, name)
     place, row = 0, 1
     for group in range(metadata.num_row_groups):
         size, rows = metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows
@@ -95,7 +96,8 @@ def arrow_rows(
     """Rows of an Arrow file, of either kind: with a footer, or the stream that `datasets` saves."""
     with _arrow_errors(name):
         schema, batches = _arrow_batches(stream)
-    column = _text_column(schema, corpus, name)
+    with _arrow_errors(name):
+        column = _text_column(schema, corpus, name)
     place, row = 0, 1
     with _arrow_errors(name):
         for batch in batches:
@@ -174,7 +176,9 @@ class _arrow_errors:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         import pyarrow as pa
 
-        if isinstance(error, pa.ArrowException) or (isinstance(error, OSError) and error.errno is None):
+        # The names of columns may be damaged too.
+        damage = isinstance(error, pa.ArrowException | UnicodeDecodeError)
+        if damage or (isinstance(error, OSError) and error.errno is None):
             raise T5smithError(
                 f"damaged, or not what its name says ({error})", where=self.name, fix="fetch the file again"
             ) from None
