@@ -14,6 +14,7 @@ BASE = {
     "errors",
     "artefact",
     "lock",
+    "printing",
     "progress",
     "settings",
     "training_settings",

@@ -226,6 +226,6 @@ def without_duplicates(
     draft = Draft.of(Folders(folders.store, folders.notes, draft=True), shards, buckets)
     steps = recipe.cleaning.duplicate_steps
     rounds = ("exact_duplicates" in steps) + ("near_duplicates" in steps) * buckets
-    with progress("compare", rounds + len(shards), "parts") as bar:
+    with progress("duplicates", rounds + len(shards), "parts") as bar:
         found = find(draft, recipe, bar)
         drop(draft, found, folders, vocabulary, bar)
