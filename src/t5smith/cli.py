@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except T5smithError as error:
-        print(f"t5smith: error: {error}", file=sys.stderr)
+        from t5smith.progress import say
+
+        say(f"t5smith: error: {error}")
         return 2
     except KeyboardInterrupt:
         print("t5smith: stopped; the same command goes on from here", file=sys.stderr)
@@ -197,15 +199,13 @@ def _recipes(args: list[str]) -> None:
     if command.json:
         print(json.dumps(known, ensure_ascii=False))
     else:
-        width = max(map(len, known))
-        print("\n".join(f"{name:<{width}}  {line}" for name, line in known.items()))
+        _print_named(known)
 
 
 def _bench(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
-        width = max(map(len, BENCH_PARTS))
         print("usage: t5smith bench PART [--flag VALUE ...] [--json] [--help]\n")
-        print("\n".join(f"  {name:<{width}}  {part.command.__doc__}" for name, part in BENCH_PARTS.items()))
+        _print_named({f"  {name}": part.command.__doc__ or "" for name, part in BENCH_PARTS.items()})
         return
     if args[0] not in BENCH_PARTS:
         raise T5smithError(
@@ -228,6 +228,19 @@ OTHER_VERBS: dict[str, Callable[[list[str]], None]] = {
     "recipes": _recipes,
     "bench": _bench,
 }
+
+
+def _print_named(said: Mapping[str, str]) -> None:
+    """What is said of each name, in a column of its own."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from t5smith.printing import hung
+
+    console = Console()
+    width = max(map(len, said))
+    for name, about in said.items():
+        print(hung(Text(f"{name:<{width}}  {about}"), console, width + 2))
 
 
 def _lines_of_stdin() -> list[str]:
