@@ -56,6 +56,7 @@ READING = {
     "rows",
     "cleaning",
     "filters",
+    "reasons",
     "wording",
 }
 MODEL_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "t5smith"} | sys.stdlib_module_names
