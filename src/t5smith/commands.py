@@ -72,7 +72,9 @@ class VocabCommand(RecipeCommand):
         """Whether tokenizers are compared."""
         for flag, given in (("--plot", self.plot is not None), ("--max-bytes", self.max_bytes != MAX_BYTES)):
             if given and not self.compare:
-                raise T5smithError("there is no use for this", where=flag, expected="with --compare")
+                raise T5smithError(
+                    "there is no use for this", where=flag, expected="with --compare TOKENIZER"
+                )
         return bool(self.compare)
 
 

@@ -6,7 +6,7 @@ It is a section of a run's report, and a page of its own after `t5smith prepare`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from t5smith.corpus.faults import ARCHIVE, places
 from t5smith.inspect.markup import Html, document, join, stylesheet, tag
