@@ -152,6 +152,10 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         description=f"{spec.help} RECIPE is a preset or a .toml file; the defaults below are its settings.",
         default=spec.command(recipe),
     )
+    if isinstance(command, VocabCommand) and "--compare" in args and not command.compare:
+        raise T5smithError(
+            "there is nothing to compare", where="--compare", expected="at least one tokenizer"
+        )
     if isinstance(command, VocabCommand) and command.measures:
         _function("t5smith.report.vocabularies", "compare")(command)
         return
@@ -172,19 +176,36 @@ def _generate(args: list[str]) -> None:
             f"{command.max_new_tokens} cannot be used", where="--max-new-tokens", expected="1 or more"
         )
     texts = _utf8(command.text or _lines_of_stdin())
-    if not texts:
+    asked = [text for text in texts if text.strip()]
+    if not asked:
         raise T5smithError("there is no text", where="stdin", expected="a text a line")
     done: list[Completion] = _function("t5smith.api", "generate")(
-        command.model, texts, max_new_tokens=command.max_new_tokens, mode=command.mode
+        command.model, asked, max_new_tokens=command.max_new_tokens, mode=command.mode
     )
+    _tell_unmasked([text for text, completion in zip(asked, done, strict=True) if not completion.fills])
+    # A line without text is answered by one, so that answers stay beside their texts.
+    left = iter(done)
+    completions = [next(left) if text.strip() else None for text in texts]
     if command.json:
         answers = [
-            {"text": text, "filled": completion.filled, "fills": completion.fills, "answer": completion.text}
-            for text, completion in zip(texts, done, strict=True)
+            {"text": text, "filled": one.filled, "fills": one.fills, "answer": one.text}
+            if one
+            else {"text": text, "filled": "", "fills": [], "answer": ""}
+            for text, one in zip(texts, completions, strict=True)
         ]
         print(json.dumps({"model": str(command.model), "answers": answers}, ensure_ascii=False))
     else:
-        print("\n".join(completion.filled for completion in done))
+        print("\n".join(one.filled if one else "" for one in completions))
+
+
+def _tell_unmasked(texts: list[str]) -> None:
+    """Say of texts that there is nothing to fill in."""
+    from t5smith.printing import counted
+    from t5smith.progress import warn
+
+    if texts:
+        which = "a text has" if len(texts) == 1 else f"{counted(len(texts), 'text')} have"
+        warn(f"{which} no <extra_id_0> where something is to be filled in: {texts[0][:60]!r}")
 
 
 def _inspect(args: list[str]) -> None:
