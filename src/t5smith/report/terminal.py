@@ -59,7 +59,8 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
         ("parameters", f"{train['parameters']:,}"),
         (
             "training",
-            f"{counted(train['step'], 'step')}, {count(train['tokens'])} tokens in {duration(train['seconds'])} "
+            f"{counted(train['step'], 'step')}, {count(train['tokens'])} tokens "
+            f"in {duration(train['seconds'])} "
             f"at {train['tokens_per_second']:,.0f} tokens/s ({train['device']})",
         ),
         ("first loss", f"{train['first_loss']:.3f} (ln V = {train['ln_vocab']:.3f})"),

@@ -1,4 +1,4 @@
-"""What the store has of each split and corpus: documents, tokens, text, and what its vocabulary cannot say."""
+"""What the store has of each split and corpus: documents, tokens, text, and what is unknown."""
 
 from __future__ import annotations
 
