@@ -14,6 +14,7 @@ BASE = {
     "errors",
     "artefact",
     "lock",
+    "printing",
     "progress",
     "settings",
     "training_settings",
@@ -59,6 +60,7 @@ READING = {
     "globs",
     "cleaning",
     "filters",
+    "reasons",
     "wording",
 }
 MODEL_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "t5smith"} | sys.stdlib_module_names

@@ -102,7 +102,7 @@ def test_work_that_was_cut_off_is_not_trusted_and_does_not_hinder(folder):
     left_over = folder.with_name("store" + artefact.UNFINISHED)
     left_over.mkdir()
     (left_over / "half").write_text("half")
-    with pytest.raises(T5smithError, match=r"there is no finished store here.*`t5smith prepare`"):
+    with pytest.raises(T5smithError, match=r"there is no finished store here.*`t5smith prepare RECIPE`"):
         read_manifest(left_over, "store")
     build(folder.with_name("store"), NEW, kind="store")
     assert list(read_manifest(folder.with_name("store"), "store").files) == ["deep/file.txt"]

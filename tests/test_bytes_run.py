@@ -70,7 +70,7 @@ def test_a_run_with_t5s_own_vocabulary(tmp_path, capsys):
     show(summary)
     said = " ".join(capsys.readouterr().out.split())
     assert "vocabulary 32,000 pieces of " in said
-    assert "100 sentinels, 1 control symbols" in said
+    assert "100 sentinels, 1 control symbol" in said
 
 
 def test_the_command_without_any_text(tmp_path, capsys):

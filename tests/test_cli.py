@@ -80,7 +80,7 @@ def test_the_overview_names_every_verb(argv, capsys):
     assert main(argv) == 0
     assert capsys.readouterr().out == OVERVIEW + "\n"
     assert re.findall(r"^  (\w+)  ", OVERVIEW, re.MULTILINE) == VERBS
-    assert max(map(len, OVERVIEW.splitlines())) <= 90
+    assert max(map(len, OVERVIEW.splitlines())) <= 80
 
 
 def test_the_version(capsys):
@@ -114,6 +114,38 @@ def test_recipe_flags_are_the_settings(capsys):
     assert {name for name in names(RecipeCommand(Recipe())) if not name.startswith("model.tie")} <= shown
     for verb in RECIPE_VERBS:
         assert found.items() <= options(capsys, verb).items()
+
+
+@pytest.mark.parametrize("verb", WITH_FLAGS)
+def test_help_fits_the_terminal_and_breaks_between_words(verb, capsys, monkeypatch):
+    def shown(width: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main([*verb.split(), "--help"]) == 0
+        return capsys.readouterr().out
+
+    assert max(map(len, shown(80).splitlines())) <= 80
+    # Boxes stand side by side where there is room; before them are the usage and what the verb is.
+    heads = [re.split(r"[╭─]", shown(width))[0].split() for width in (80, 2_000)]
+    assert heads[0] == heads[1]
+
+
+def test_help_does_not_keep_the_lines_of_docstrings(capsys):
+    assert main(["prepare", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if "--corpus.train " in line)
+    said = [line.strip("│ ") for line in lines[at + 1 : at + 5]]
+    assert said[1] == "the command is run in; `bundled:NAME` is text that comes with t5smith."
+
+
+def test_names_and_what_is_said_of_them_stand_in_columns(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    for argv in (["recipes"], ["bench"]):
+        assert main(argv) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        below = [line for line in lines if line.startswith(" " * 8)]
+        assert below
+        assert len({len(line) - len(line.lstrip()) for line in below}) == 1
 
 
 def test_a_change_of_the_options_is_seen(capsys):

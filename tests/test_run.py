@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 import signal
@@ -55,6 +56,31 @@ def test_the_summary_fits_on_the_screen(done, width):
     assert all(len(line) <= width for line in text.splitlines())
     for word in ("vocabulary", "first loss", "ln V", "held-out NLL", "unigram baseline", "report"):
         assert word in text
+
+
+def test_the_summary_on_a_pipe_has_whole_lines_without_spaces_at_their_ends(done, capsys):
+    show(done[1])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+    bullets = [line for line in lines if line.startswith("  · ")]
+    assert len(bullets) == len(done[1]["evaluation"]["examples"])
+    assert lines.index(bullets[-1]) == len(lines) - 2
+
+
+def test_examples_go_on_below_their_first_words_on_a_terminal(done):
+    example = {"kept": ["a", "b " * 50 + "c", "d"], "fills": ["e", "f"], "truth": ["g", "h"]}
+    summary = done[1] | {"evaluation": done[1]["evaluation"] | {"examples": [example]}}
+    file = io.StringIO()
+    show(summary, Console(file=file, width=60, force_terminal=True, color_system=None))
+    shown = file.getvalue().split("filled in")[1].splitlines()[1:-1]
+    assert [line[:4] for line in shown] == ["  · ", *["    "] * (len(shown) - 1)]
+    assert shown[1][4:5].strip()
+
+
+@pytest.mark.parametrize(("margin", "said"), [(-0.1, True), (0.0, True), (0.1, False)])
+def test_a_model_no_better_than_frequencies_is_told_of(done, capsys, margin, said):
+    show(done[1] | {"evaluation": done[1]["evaluation"] | {"margin": margin}})
+    assert ("no better than the frequencies of pieces; train it longer" in capsys.readouterr().out) == said
 
 
 def test_the_report_is_one_page_of_this_run(done):

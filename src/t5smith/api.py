@@ -14,7 +14,7 @@ from t5smith.bench.inputs import bench_input
 from t5smith.bench.preparing import bench_prepare
 from t5smith.bench.training import bench_train
 from t5smith.errors import T5smithError
-from t5smith.evaluate.generate import Completion, complete
+from t5smith.evaluate.generate import Completion, complete, model_folder
 from t5smith.evaluate.score import evaluate
 from t5smith.inspect.rows import Row
 from t5smith.inspect.runs import load_model as load_for_inspect
@@ -70,10 +70,7 @@ def generate(
     Raises:
       T5smithError: no model there, or a text is empty or names a sentinel that does not exist.
     """
-    folder = Path(model)
-    if not (folder / "config.json").is_file() and (folder / "model").is_dir():
-        folder /= "model"
-    loaded = load_model(folder)
+    loaded = load_model(model_folder(Path(model)))
     inputs = [loaded.vocabulary.encode_with_sentinels(text) for text in texts]
     return complete(loaded, inputs, max_new_tokens, mode_token(mode, loaded.vocabulary))
 

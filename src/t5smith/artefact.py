@@ -75,7 +75,9 @@ def read_manifest(folder: Path, kind: str, *, check_hashes: bool = True) -> Mani
         manifest = _parsed(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise T5smithError(
-            f"there is no finished {kind} here", where=folder, fix=f"make it with `t5smith {verb_for(kind)}`"
+            f"there is no finished {kind} here",
+            where=folder,
+            fix=f"make it with `t5smith {verb_for(kind)} RECIPE`",
         ) from None
     except ValueError as error:
         raise T5smithError(

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from t5smith.errors import T5smithError
-from t5smith.settings import NonNegative, Positive, Settings, Strings
+from t5smith.settings import NonNegative, Positive, Settings, Strings, did_you_mean
 
 DOCUMENT_STEPS = (
     "unicode",
@@ -200,7 +200,10 @@ class CleaningSettings(Settings):
         for number, step in enumerate(self.steps):
             if step not in known:
                 raise T5smithError(
-                    f"{step!r} cannot be used", where="cleaning.steps", expected=f"some of {', '.join(known)}"
+                    f"{step!r} cannot be used",
+                    where="cleaning.steps",
+                    expected=f"some of {', '.join(known)}",
+                    fix=did_you_mean(step, known),
                 )
             if step in self.steps[:number]:
                 raise T5smithError(f"{step} is named twice", where="cleaning.steps", expected="each once")
@@ -215,7 +218,7 @@ class CleaningSettings(Settings):
                 "no model or no languages are given",
                 where="cleaning.language",
                 expected="model = the file of a fastText model that tells languages, languages = its labels",
-                fix="lid.176.bin is at https://fasttext.cc/docs/en/language-identification.html",
+                fix="the file lid.176.bin is at https://fasttext.cc/docs/en/language-identification.html",
             )
         if "bad_words" in self.steps and not self.bad_words:
             raise T5smithError("no words are given", where="cleaning.bad_words", expected=_WORDS)

@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except T5smithError as error:
-        print(f"t5smith: error: {error}", file=sys.stderr)
+        from t5smith.progress import say
+
+        say(f"t5smith: error: {error}")
         return 2
     except KeyboardInterrupt:
         print("t5smith: stopped; the same command goes on from here", file=sys.stderr)
@@ -150,6 +152,10 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         description=f"{spec.help} RECIPE is a preset or a .toml file; the defaults below are its settings.",
         default=spec.command(recipe),
     )
+    if isinstance(command, VocabCommand) and "--compare" in args and not command.compare:
+        raise T5smithError(
+            "there is nothing to compare", where="--compare", expected="at least one tokenizer"
+        )
     if isinstance(command, VocabCommand) and command.measures:
         _function("t5smith.report.vocabularies", "compare")(command)
         return
@@ -170,19 +176,36 @@ def _generate(args: list[str]) -> None:
             f"{command.max_new_tokens} cannot be used", where="--max-new-tokens", expected="1 or more"
         )
     texts = _utf8(command.text or _lines_of_stdin())
-    if not texts:
+    asked = [text for text in texts if text.strip()]
+    if not asked:
         raise T5smithError("there is no text", where="stdin", expected="a text a line")
     done: list[Completion] = _function("t5smith.api", "generate")(
-        command.model, texts, max_new_tokens=command.max_new_tokens, mode=command.mode
+        command.model, asked, max_new_tokens=command.max_new_tokens, mode=command.mode
     )
+    _tell_unmasked([text for text, completion in zip(asked, done, strict=True) if not completion.fills])
+    # A line without text is answered by one, so that answers stay beside their texts.
+    left = iter(done)
+    completions = [next(left) if text.strip() else None for text in texts]
     if command.json:
         answers = [
-            {"text": text, "filled": completion.filled, "fills": completion.fills, "answer": completion.text}
-            for text, completion in zip(texts, done, strict=True)
+            {"text": text, "filled": one.filled, "fills": one.fills, "answer": one.text}
+            if one
+            else {"text": text, "filled": "", "fills": [], "answer": ""}
+            for text, one in zip(texts, completions, strict=True)
         ]
         print(json.dumps({"model": str(command.model), "answers": answers}, ensure_ascii=False))
     else:
-        print("\n".join(completion.filled for completion in done))
+        print("\n".join(one.filled if one else "" for one in completions))
+
+
+def _tell_unmasked(texts: list[str]) -> None:
+    """Say of texts that there is nothing to fill in."""
+    from t5smith.printing import counted
+    from t5smith.progress import warn
+
+    if texts:
+        which = "a text has" if len(texts) == 1 else f"{counted(len(texts), 'text')} have"
+        warn(f"{which} no <extra_id_0> where something is to be filled in: {texts[0][:60]!r}")
 
 
 def _inspect(args: list[str]) -> None:
@@ -197,15 +220,13 @@ def _recipes(args: list[str]) -> None:
     if command.json:
         print(json.dumps(known, ensure_ascii=False))
     else:
-        width = max(map(len, known))
-        print("\n".join(f"{name:<{width}}  {line}" for name, line in known.items()))
+        _print_named(known)
 
 
 def _bench(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
-        width = max(map(len, BENCH_PARTS))
         print("usage: t5smith bench PART [--flag VALUE ...] [--json] [--help]\n")
-        print("\n".join(f"  {name:<{width}}  {part.command.__doc__}" for name, part in BENCH_PARTS.items()))
+        _print_named({f"  {name}": part.command.__doc__ or "" for name, part in BENCH_PARTS.items()})
         return
     if args[0] not in BENCH_PARTS:
         raise T5smithError(
@@ -228,6 +249,19 @@ OTHER_VERBS: dict[str, Callable[[list[str]], None]] = {
     "recipes": _recipes,
     "bench": _bench,
 }
+
+
+def _print_named(said: Mapping[str, str]) -> None:
+    """What is said of each name, in a column of its own."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from t5smith.printing import hung
+
+    console = Console()
+    width = max(map(len, said))
+    for name, about in said.items():
+        print(hung(Text(f"{name:<{width}}  {about}"), console, width + 2))
 
 
 def _lines_of_stdin() -> list[str]:

@@ -18,12 +18,12 @@ MAX_BYTES = 10_000_000
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 OVERVIEW = f"""\
-t5smith {__version__}: pre-train a T5 for your language, raw text in, a Hugging Face T5 out
+t5smith {__version__}: raw text of your language in, a Hugging Face T5 out
 
 usage: t5smith VERB [RECIPE] [--dotted.setting VALUE ...] [--json] [--help]
 
 the whole job
-  run        every stage below, in order; what is finished and unchanged is not done again
+  run        every stage below, in order; what is done and unchanged is kept
 
 its stages
   vocab      text -> tokenizer; or bring one, or --compare several
@@ -34,12 +34,12 @@ its stages
 
 a look inside
   generate   fill in the masked spans of a text
-  inspect    what the model is given, of a text or a run, and what it makes of it
+  inspect    what the model is given, and what it makes of it
   recipes    the recipes that come with t5smith
   bench      how fast this machine makes batches and trains
 
 RECIPE is one of them or a .toml file. Begin with: t5smith run norwegian-tiny
-t5smith VERB --help lists every setting; t5smith --version says which t5smith this is."""
+t5smith VERB --help lists every setting, t5smith --version says which this is."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class VocabCommand(RecipeCommand):
         """Whether tokenizers are compared."""
         for flag, given in (("--plot", self.plot is not None), ("--max-bytes", self.max_bytes != MAX_BYTES)):
             if given and not self.compare:
-                raise T5smithError("there is no use for this", where=flag, expected="with --compare")
+                raise T5smithError(
+                    "there is no use for this", where=flag, expected="with --compare TOKENIZER"
+                )
         return bool(self.compare)
 
 

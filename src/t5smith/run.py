@@ -112,7 +112,7 @@ def _report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
         warnings.append(f"asked for a vocabulary of {asked:,} pieces, got {got:,}: {why}")
     if (margin := evaluation["margin"]) is not None and margin <= 0:
         warnings.append(
-            "the model predicts held-out text no better than word frequencies do; train it longer"
+            "the model predicts held-out text no better than the frequencies of pieces do; train it longer"
         )
     train_facts = dict(facts["train"])
     if passed := sum(last - first + 1 for first, last in train_facts.pop("passed_over", ())):

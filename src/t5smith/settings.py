@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -47,14 +48,19 @@ class Settings(BaseModel):
             raise refused(cls, error) from None
 
 
+def did_you_mean(name: str, known: Sequence[str]) -> str | None:
+    """What to do about a name that there is none of, if it is close to one that there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else None
+
+
 def refused(settings: type[Settings], error: ValidationError) -> T5smithError:
     """The first complaint of pydantic as one line of ours: the field, the value, what is allowed."""
     first = error.errors(include_url=False)[0]
     field = ".".join(filter(None, [settings.section, *(str(part) for part in first["loc"])]))
     if first["type"] == "extra_forbidden":
         known = list(settings.model_fields)
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        fix = f"did you mean {near[0]!r}?" if near else None
+        fix = did_you_mean(str(first["loc"][-1]), known)
         table = f"in [{settings.section}]" if settings.section else "at the top level"
         return T5smithError(
             "unknown key", where=field, expected=f"one of {', '.join(known)} {table}", fix=fix

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import random
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +14,33 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from t5smith.artefact import read_manifest
-from t5smith.cleaning_settings import DOCUMENT_STEPS
+from t5smith.cleaning_settings import (
+    DOCUMENT_STEPS,
+    C4Settings,
+    FineWebSettings,
+    GopherQualitySettings,
+    GopherRepetitionSettings,
+)
 from t5smith.corpus import plan
-from t5smith.corpus.cleaning import EXAMPLES, Cleaner, Tally, cleaning_inputs
+from t5smith.corpus.cleaning import EXAMPLES, SHOWN, Cleaner, Tally, cleaning_inputs
 from t5smith.corpus.document import Document
 from t5smith.corpus.prepare import prepare
+from t5smith.corpus.reasons import in_words
 from t5smith.corpus.store import TokenStore
 from t5smith.corpus.wording import UnicodeWords, word_tokenizer
 from t5smith.errors import T5smithError
 from t5smith.recipe import Recipe
+from t5smith.settings import Settings
 from t5smith.vocab.train import vocab
 from t5smith.vocab.vocabulary import Vocabulary
 
@@ -91,7 +107,47 @@ def test_each_limit_drops_what_is_beyond_it(
     step: str, settings: dict[str, Any], text: str, reason: str
 ) -> None:
     own = {"stop_words": STOP_WORDS, **settings} if step == "gopher_quality" else settings
-    assert judged(cleaner(step, **{step: own}), text) == (None, {reason: 1})
+    assert judged(cleaner(step, **{step: own}), text) == (None, {in_words(reason): 1})
+
+
+def codes(block: type) -> list[str]:
+    """Every reason in the source of a filter of datatrove's; numbers in them are 4."""
+    found = re.findall(r'return False, f?"([^"]+)"', inspect.getsource(block.filter))  # pyright: ignore
+    return [re.sub(r"\{\w+\}", "4", code) for code in found]
+
+
+@pytest.mark.parametrize(
+    ("block", "settings"),
+    [
+        (GopherQualityFilter, GopherQualitySettings),
+        (GopherRepetitionFilter, GopherRepetitionSettings),
+        (C4QualityFilter, C4Settings),
+        (FineWebQualityFilter, FineWebSettings),
+    ],
+)
+def test_every_code_of_datatroves_is_told_in_words_with_its_setting(
+    block: type, settings: type[Settings]
+) -> None:
+    found = [code for code in codes(block) if code != "empty"]
+    assert len(found) >= 3
+    for code in found:
+        setting = re.fullmatch(r"[a-z\d ]+ \((\w+)\)", in_words(code))
+        assert setting, code
+        assert setting[1] in settings.model_fields
+
+
+def test_a_code_that_is_not_known_stays_as_it_is() -> None:
+    assert in_words("top_x_gram") == "top_x_gram"
+    assert in_words("top_4_gram") == "the same 4 words too often (top_n_grams)"
+
+
+def test_examples_that_are_cut_say_so() -> None:
+    made = cleaner("length", length={"max_characters": 1})
+    (tally,) = tallies = made.tallies()
+    for text in ("a" * SHOWN, "b" * (SHOWN + 1), f"{'c' * (SHOWN - 1)} d"):
+        made.clean(Document(text, "a.txt", 1), tallies)
+    shown = {one["text"][0]: one["text"] for one in tally.examples}
+    assert shown == {"a": "a" * SHOWN, "b": f"{'b' * SHOWN}…", "c": f"{'c' * (SHOWN - 1)}…"}
 
 
 def test_text_is_repaired() -> None:
@@ -152,7 +208,7 @@ def test_steps_follow_each_other_and_count_what_comes_to_them() -> None:
         ("bad_words", 2, 0, {"a bad word": 1}),
     ]
     # What is shown is what came to the step.
-    assert tallies[2].examples[0]["text"] == PROSE[:300]
+    assert tallies[2].examples[0]["text"] == f"{PROSE[:300].rstrip()}…"
 
 
 @given(st.lists(st.text(max_size=80), max_size=20), st.sampled_from([" ", "\n", "\n\n", ". "]))
@@ -194,10 +250,11 @@ def test_no_character_is_lost_between_words(text: str) -> None:
     ("cleaning", "message"),
     [
         ({"steps": ["gopher"]}, "cleaning.steps: 'gopher' cannot be used"),
+        ({"steps": ["unicod"]}, "expected some of unicode, .*Did you mean 'unicode'"),
         ({"steps": ["c4", "c4"]}, "c4 is named twice"),
         ({"steps": ["exact_duplicates", "c4"]}, "duplicates are looked for before the last step"),
         ({"steps": ["near_duplicates", "exact_duplicates"]}, "before the last step"),
-        ({"steps": ["language"]}, "no model or no languages are given"),
+        ({"steps": ["language"]}, r"no model or no languages are given.* The file lid\.176\.bin is at"),
         ({"steps": ["bad_words"]}, "cleaning.bad_words: no words are given"),
         ({"steps": ["length"]}, "cleaning.length: no limit is given"),
         ({"c4": {"min_words": 1}}, "cleaning.c4.min_words: unknown key"),

@@ -103,7 +103,9 @@ def test_of_equal_texts_the_first_stays(make: MakeRecipe, tmp_path: Path) -> Non
     assert len({one["text"] for one in told["examples"]}) == 10
     for one in told["examples"]:
         line = int(one["place"].rpartition(":")[2]) - 1
-        assert texts[line].startswith(one["text"])
+        shown = one["text"].removesuffix("…")
+        assert texts[line].startswith(shown)
+        assert (one["text"] == shown) == (texts[line] == shown)
         assert texts[line] in texts[:line]
 
 

@@ -84,7 +84,7 @@ def test_a_finished_store_is_kept_and_one_of_other_inputs_redone(
 
 def test_without_a_vocabulary_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
-        T5smithError, match=r"vocab: there is no finished vocab here\. Make it with `t5smith vocab`"
+        T5smithError, match=r"vocab: there is no finished vocab here\. Make it with `t5smith vocab RECIPE`"
     ):
         prepare(Recipe(run_dir=tmp_path))
 

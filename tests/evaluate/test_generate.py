@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from t5smith import api
+from t5smith.cli import main
 from t5smith.errors import T5smithError
 from t5smith.evaluate.generate import spans_of
 from t5smith.model.config import ModelConfig
@@ -59,6 +63,41 @@ def test_texts_of_any_number_and_length_keep_their_order(finished):
     alone = [api.generate(finished.folder, [text], max_new_tokens=4)[0] for text in texts[:4]]
     assert together[:4] == alone
     assert together[4:8] == alone
+
+
+def test_lines_without_text_are_answered_by_such_lines(finished, capsys, monkeypatch):
+    texts = ["Alle mennesker <extra_id_0> født frie", "", " ", "Ingen må <extra_id_0>."]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
+    argv = ["generate", str(finished.folder), "--max-new-tokens", "4"]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    first, *empty, last = out.splitlines()
+    assert first.startswith("Alle mennesker")
+    assert empty == ["", ""]
+    assert last.startswith("Ingen må")
+    assert err == ""
+    assert main([*argv, "--json", *texts]) == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert [one["text"] for one in answers] == texts
+    assert [one["filled"] for one in answers] == [first, "", "", last]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
+    assert main(argv) == 2
+    assert "there is no text" in capsys.readouterr().err
+
+
+def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
+    argv = ["generate", str(finished.folder), "--max-new-tokens", "4"]
+    assert main([*argv, "Alle mennesker", "Ingen <extra_id_0>"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "Alle mennesker"
+    assert err == (
+        "warning: a text has no <extra_id_0> where something is to be filled in: 'Alle mennesker'\n"
+    )
+
+
+def test_a_run_without_a_model_is_told_so(prepared):
+    with pytest.raises(T5smithError, match=r"run: this run has no model yet\. .*`t5smith run RECIPE`"):
+        api.generate(prepared, ["a <extra_id_0>"])
 
 
 def test_what_cannot_be_completed_is_refused(finished, tmp_path):

@@ -54,6 +54,12 @@ def test_rows_of_a_run_are_those_of_training(run, capsys):
     assert tree(capsys, "--store", run.folder / "store", "--batch", 3, "--rows", 2) == found
 
 
+def test_a_pipe_gets_no_spaces_at_the_ends_of_lines(run, capsys):
+    for argv in ((SENTENCE,), ("--store", run.folder), ("--store", run.folder, "--stats")):
+        lines = printed(capsys, *argv).splitlines()
+        assert lines == [line.rstrip() for line in lines]
+
+
 def test_a_packed_row_is_shown_segment_by_segment(run, capsys):
     out = printed(capsys, "--store", run.folder, "--recipe", "mixture.toml", "--batch", 1)
     assert "Row 0 of training batch 1" in out

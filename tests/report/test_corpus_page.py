@@ -37,6 +37,7 @@ STORE: dict[str, Any] = {
     "train": {
         "documents": 800,
         "tokens": 12_000,
+        "separators": 800,
         "text_bytes": 48_000,
         "unknown_rate": 0.0001,
         "empty_documents": 2,
@@ -49,8 +50,9 @@ STORE: dict[str, Any] = {
     "valid": {
         "documents": 20,
         "tokens": 300,
+        "separators": 20,
         "text_bytes": 1_200,
-        "unknown_rate": 0.0,
+        "unknown_rate": 0.0493,
         "empty_documents": 1,
         "bytes_per_token": 4.0,
         "corpora": {"nb": {"documents": 20, "tokens": 300, "text_bytes": 1_200}},
@@ -67,7 +69,7 @@ FIGURES: dict[str, Any] = {
             "median": 9,
             "ninth_decile": 20,
             "longest": 1_023,
-            "powers": [[2, 300, 900], [4, 0, 0], [8, 500, 11_100]],
+            "powers": [[2, 300, 900], [4, 0, 0], [8, 500, 10_300]],
         },
         "valid": {
             "shortest": 5,
@@ -138,12 +140,12 @@ def test_what_came_in_less_what_was_left_out_is_what_went_out(full: str) -> None
         ["Records in 3 files of 59 kB", "1,000", "100.0 %"],
         ["cannot be read", "−15", "1.5 %"],
         ["not UTF-8", "−10", "1.0 %"],
-        ["no text", "−5", "0.5 %"],
+        ["no text", "−5", "0.50 %"],
         ["language: not nb", "−100", "10.0 %"],
         ["quality", "−62", "6.2 %"],
         ["too short", "−60", "6.0 %"],
-        ["symbols", "−2", "0.2 %"],
-        ["without text", "−3", "0.3 %"],
+        ["symbols", "−2", "0.20 %"],
+        ["without text", "−3", "0.30 %"],
         ["Documents in the store", "820", "82.0 %"],
     ]
     assert 'Left out</div><div class="value">18.0 %</div><div class="about">180 of 1,000 records' in full
@@ -190,7 +192,7 @@ def test_nothing_left_out_is_a_table_too() -> None:
 
 def test_cleaning_is_told_step_by_step_with_what_it_dropped(full: str) -> None:
     assert lines(full, "Cleaning") == [
-        ["step", "in", "dropped", "", "changed"],
+        ["step", "in", "dropped", "share", "changed"],
         ["language", "985", "100", "10.2 %", "0"],
         ["normalise", "885", "0", "0 %", "204"],
         ["quality", "885", "62", "7.0 %", "3"],
@@ -211,18 +213,56 @@ def test_without_cleaning_nothing_is_said_of_it() -> None:
 
 
 def test_each_corpus_has_its_tokens(full: str) -> None:
-    assert lines(full, "Tokens")[1:] == [
-        ["Training", "800", "12,000", "", "48 kB", "15"],
-        ["nb", "700", "9,000", "75.0 %", "40 kB", "13"],
-        ["nn", "100", "3,000", "25.0 %", "8,000 B", "30"],
-        ["Held out", "20", "300", "", "1,200 B", "15"],
-        ["nb", "20", "300", "100.0 %", "1,200 B", "15"],
+    assert lines(full, "Tokens") == [
+        ["", "documents", "tokens", "", "unknown", "text", "tokens a document"],
+        ["Training", "800", "12,000", "", "0.010 %", "48 kB", "14"],
+        ["nb", "700", "9,000", "75.0 %", "", "40 kB", "12"],
+        ["nn", "100", "3,000", "25.0 %", "", "8,000 B", "29"],
+        ["Held out", "20", "300", "", "4.9 %", "1,200 B", "14"],
+        ["nb", "20", "300", "100.0 %", "", "1,200 B", "14"],
     ]
+    assert "tokens a document without it" in full
     files = full.split("The files they came from")[1]
     assert re.findall(r'scope="row">(\w+)</th><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>', files)[:2] == [
         ("nb", "2", "50 kB"),
         ("nn", "1", "9,000 B"),
     ]
+
+
+def test_the_worse_split_tells_how_much_is_unknown(full: str) -> None:
+    assert (
+        'Unknown</div><div class="value">4.9 %</div><div class="about">of the tokens of held-out text</div>'
+    ) in full
+    assert "4.9 % of the tokens of held-out text are &lt;unk&gt;" in full
+    assert "tokens of training text are" not in full
+    section = corpus_section(STORE, FIGURES)
+    assert section is not None
+    assert "tokens of held-out text are &lt;unk&gt;" in section
+    fine = STORE | {"valid": STORE["valid"] | {"unknown_rate": 0.0001}}
+    page = corpus_page("norsk", fine, FIGURES)
+    assert 'class="about">of the tokens, held out or not</div>' in page
+    assert "&lt;unk&gt;" not in page
+
+
+def test_tokens_a_document_are_the_mean_of_their_lengths(full: str) -> None:
+    told = full.split("90 % up to")[1].split("</tbody>")[0]
+    means = re.findall(r">([\d,]+)</td></tr>", told)
+    assert means == [row[-1] for row in lines(full, "Tokens") if row[0] in ("Training", "Held out")]
+    without = STORE | {"train": STORE["train"] | {"separators": 0}}
+    assert lines(corpus_page("norsk", without, FIGURES), "Tokens")[1][-1] == "15"
+
+
+def test_of_one_the_singular_is_used() -> None:
+    store = {
+        "cut_stretches": 1,
+        "left_out": {"counts": {"no text": 1}},
+        "train": {"documents": 1, "tokens": 5},
+        "valid": {"documents": 0, "tokens": 0},
+    }
+    page = corpus_page("norsk", store, {})
+    assert "tokens, in 1 document<" in page
+    assert "1 of 2 records" in page
+    assert "1 stretch without white space was too long" in page
 
 
 def test_lengths_are_drawn_and_told(full: str) -> None:
@@ -233,7 +273,7 @@ def test_lengths_are_drawn_and_told(full: str) -> None:
     figure = full.split('aria-label="Training:')[1].split("</svg>")[0]
     assert set(re.findall(r">([^<>]+)</t", figure)) >= {"2", "4", "8", "documents", "tokens", "Training"}
     told = full.split("90 % up to")[1].split("</tbody>")[0]
-    assert re.findall(r">([\d,]+)</td>", told) == ["2", "9", "20", "1,023", "15", "5", "15", "15", "15", "14"]
+    assert re.findall(r">([\d,]+)</td>", told) == ["2", "9", "20", "1,023", "14", "5", "15", "15", "15", "14"]
 
 
 def test_pieces_are_listed_with_their_shares(full: str) -> None:
@@ -241,7 +281,7 @@ def test_pieces_are_listed_with_their_shares(full: str) -> None:
         r'<li style="--share:([\d.]+)%"><code>([^<]*)</code><span class="often">([\d,]+)</span>'
         r'<span class="share">([\d.]+ %)</span></li>',
         full,
-    ) == [("100.0", "▁og", "1,120", "10.0 %"), ("5.0", "&lt;/", "56", "0.5 %")]
+    ) == [("100.0", "▁og", "1,120", "10.0 %"), ("5.0", "&lt;/", "56", "0.50 %")]
     assert "30 of 2,000 pieces (1.5 %) never occur in it" in full
 
 

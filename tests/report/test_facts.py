@@ -39,7 +39,8 @@ def test_rows_write_tables_within_tables_out() -> None:
 
 
 def test_well_known_names_are_spelled_out() -> None:
-    assert rows({"ln_vocab": 8.3, "held_out_tokens": 7, "seconds": 5}) == [
+    assert rows({"last_loss": 4.7, "ln_vocab": 8.3, "held_out_tokens": 7, "seconds": 5}) == [
+        ("Mean loss of the last 20 steps", "4.7"),
         ("ln V", "8.3"),
         ("Held out tokens", "7"),
         ("Time", "0:05"),
@@ -61,6 +62,19 @@ def test_number_is_none_where_the_number_is_not_finite(value: float) -> None:
 
 def test_percent_keeps_small_shares_visible() -> None:
     assert [percent(x) for x in (0, 0.00012, 0.5, 1)] == ["0 %", "0.012 %", "50.0 %", "100.0 %"]
+
+
+def test_percent_below_one_has_two_digits_that_count() -> None:
+    shares = (0.003, 0.00086, 0.0013, 0.00996, 0.009951, 0.000_000_1, -0.003)
+    assert [percent(x) for x in shares] == [
+        "0.30 %",
+        "0.086 %",
+        "0.13 %",
+        "1.0 %",
+        "1.0 %",
+        "0.000010 %",
+        "-0.30 %",
+    ]
 
 
 def test_sizes_have_units() -> None:

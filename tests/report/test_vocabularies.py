@@ -76,6 +76,15 @@ def test_whole_documents_up_to_the_limit_evenly_of_corpora(recipe: Recipe, tmp_p
     assert (both.documents, both.bytes) == (3, len("The bad dogxxyy"))
 
 
+def test_a_pipe_gets_no_spaces_at_the_ends_of_lines(recipe: Recipe, t5_folder: str) -> None:
+    file = io.StringIO()
+    show(compare_vocabularies(recipe, [t5_folder, "bytes"]), Console(file=file))
+    lines = file.getvalue().splitlines()
+    assert lines == [line.rstrip() for line in lines]
+    assert max(map(len, lines)) <= 80
+    assert "3 documents, 8 words" in lines[0]
+
+
 def test_text_is_that_which_prepare_holds_out(recipe: Recipe, tmp_path: Path) -> None:
     from t5smith.corpus.sources import split_documents
 
@@ -144,10 +153,12 @@ def test_the_command(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--plot", "a.png"], "--plot: there is no use for this; expected with --compare"),
+        (["--plot", "a.png"], "--plot: there is no use for this; expected with --compare TOKENIZER"),
         (["--max-bytes", "5"], "--max-bytes: there is no use for this; expected with --compare"),
         (["--compare", "bytes", "--plot", "a.pdf"], "--plot: '.pdf' is no kind of picture; expected .png or"),
         (["--compare", "bytes", "--plot", "/none/a.png"], "/none/a.png: cannot be written (no such file"),
+        (["--compare"], "--compare: there is nothing to compare; expected at least one tokenizer"),
+        (["--compare", "--plot", "a.png"], "--compare: there is nothing to compare; expected at least one"),
         (["--compare", "bytes", "a b"], "--compare: 'a b' is neither a path nor a name"),
     ],
 )

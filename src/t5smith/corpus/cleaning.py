@@ -49,7 +49,7 @@ class Tally:
     def show(self, key: str, reason: str, document: Document, text: str) -> None:
         """Make one an example, if it is drawn."""
         place = {"file": document.file, "line": document.line, "after": document.after}
-        self._keep([*self.examples, {"key": key, **place, "reason": reason, "text": text[:SHOWN]}])
+        self._keep([*self.examples, {"key": key, **place, "reason": reason, "text": shortened(text)}])
 
     def merge(self, facts: Mapping[str, Any]) -> None:
         """Add what the same step did elsewhere, as :meth:`facts` gives it."""
@@ -85,6 +85,11 @@ class Tally:
         ordered = sorted(examples, key=lambda one: (one["key"], one["file"], one["after"], one["line"]))
         # Of the same text one is enough.
         self.examples = list({one["key"]: one for one in reversed(ordered)}.values())[::-1][:EXAMPLES]
+
+
+def shortened(text: str) -> str:
+    """Its beginning, and an ellipsis where there is more."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN].rstrip()}…"
 
 
 def drawn(text: str) -> str:

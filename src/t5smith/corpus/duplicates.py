@@ -186,7 +186,9 @@ def _rewrite(
             for row in own[firsts[:EXAMPLES]]:
                 one = records[half[row]]
                 begin, end = int(ends[row]) - int(one["tokens"]), int(ends[row])
-                text = vocabulary.decode(ids[begin : min(begin + SHOWN_TOKENS, end)])
+                cut = min(begin + SHOWN_TOKENS, end)
+                more = bool((ids[cut:end] != vocabulary.eos_id).any())
+                text = vocabulary.decode(ids[begin:cut]) + "…" * more
                 file = without_rows(unit.files[one["file"]])[0]
                 document = Document(text, file, int(one["line"]), int(one["after"]))
                 tallies[step].show(f"{one['key'][1]:016x}", REASONS[step], document, text)
@@ -226,6 +228,6 @@ def without_duplicates(
     draft = Draft.of(Folders(folders.store, folders.notes, draft=True), shards, buckets)
     steps = recipe.cleaning.duplicate_steps
     rounds = ("exact_duplicates" in steps) + ("near_duplicates" in steps) * buckets
-    with progress("compare", rounds + len(shards), "parts") as bar:
+    with progress("duplicates", rounds + len(shards), "parts") as bar:
         found = find(draft, recipe, bar)
         drop(draft, found, folders, vocabulary, bar)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t5smith.cleaning_settings import CleaningSettings
+from t5smith.corpus.reasons import in_words
 from t5smith.errors import T5smithError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _filter(block: Any) -> Step:
 
     def step(document: Document) -> str:
         kept, reason = get_filter_result(block.filter(document))
-        return "" if kept else reason or "dropped"
+        return "" if kept else in_words(reason or "dropped")
 
     return step
 
@@ -94,7 +95,7 @@ def _length(least: int, most: int, document: Document) -> str:
 def _language(settings: CleaningSettings) -> Step:
     own = settings.language
     if not Path(own.model).is_file():
-        fix = "lid.176.bin is at https://fasttext.cc/docs/en/language-identification.html"
+        fix = "the file lid.176.bin is at https://fasttext.cc/docs/en/language-identification.html"
         raise T5smithError(f"there is no file {own.model}", where="cleaning.language.model", fix=fix)
     try:
         from datatrove.pipeline.filters import LanguageFilter

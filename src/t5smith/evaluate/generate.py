@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -43,6 +44,23 @@ class Completion:
     text: str
     fills: tuple[str, ...]
     filled: str
+
+
+def model_folder(folder: Path) -> Path:
+    """The exported model of a run folder, or the folder itself.
+
+    Raises:
+      T5smithError: a run that has not come to its model yet.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / "model").is_dir():
+        return folder / "model"
+    if any((folder / part).is_dir() for part in ("vocab", "store", "train")):
+        raise T5smithError(
+            "this run has no model yet", where=folder, fix="make it with `t5smith run RECIPE`, or export it"
+        )
+    return folder
 
 
 def complete(

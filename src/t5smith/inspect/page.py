@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from t5smith.inspect.markup import Html, document, join, stylesheet, tag
 from t5smith.inspect.render import Table, as_html, as_json, explanation, fragment, row_line, theme
+from t5smith.printing import counted
 
 if TYPE_CHECKING:
     from t5smith.inspect.stats import Stats
@@ -56,8 +57,8 @@ def view_tables(view: View, *, full: bool) -> list[Table]:
 def stats_line(stats: Stats) -> str:
     """What was counted, in a line."""
     batches = f"{stats.batches:,} batch" + "es" * (stats.batches != 1)
-    rows = f"{stats.rows:,} rows of {stats.input_length} inputs and {stats.target_length} labels"
-    windows = f"{stats.windows:,} windows of {stats.objective.window} tokens"
+    rows = f"{counted(stats.rows, 'row')} of {stats.input_length} inputs and {stats.target_length} labels"
+    windows = f"{counted(stats.windows, 'window')} of {stats.objective.window} tokens"
     return f"{stats.source}; {batches}, {rows}, {windows}"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from t5smith.inspect.markup import SPAN_COLOURS, Html, document, join, stylesheet, tag
 from t5smith.inspect.rows import Row
 from t5smith.inspect.trace import Token, TokenLoss, Trace
+from t5smith.printing import counted
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def summary(trace: Trace) -> str:
     if trace.drawn and mean is None:
         line = f"{lengths.window} tokens, the last {lengths.noise} of them to be told"
         return f"{line} (mean share {trace.noise_density:g}, seed {trace.seed})"
-    spans = _counted(lengths.spans, "span")
+    spans = counted(lengths.spans, "span")
     line = f"{lengths.window} tokens, {lengths.noise} of them masked in {spans}"
     if trace.drawn:
         turned = ", rolled" * trace.roll
@@ -44,12 +45,8 @@ def short_summary(trace: Trace) -> str:
     lengths = trace.lengths
     if trace.mean_noise_span_length is None:
         return f"{trace.denoiser}; {lengths.noise} of {lengths.window} tokens to be told"
-    spans = _counted(lengths.spans, "span")
+    spans = counted(lengths.spans, "span")
     return f"{trace.denoiser}; {lengths.noise} of {lengths.window} tokens masked in {spans}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def place(trace: Trace) -> str:
@@ -78,13 +75,13 @@ def row_line(row: Row) -> str:
 
     inputs = positions("inputs", row.input_length, row.input_padding)
     labels = positions("labels", row.target_length, row.target_padding)
-    return f"{inputs}, {labels}, {_counted(len(row.windows), 'window')}"
+    return f"{inputs}, {labels}, {counted(len(row.windows), 'window')}"
 
 
 def loss_line(losses: Sequence[TokenLoss]) -> str:
     """How the labels of a window sum to their loss."""
     total = fsum(loss.nll for loss in losses)
-    return f"{total:.4f} nats over {_counted(len(losses), 'token')}: {total / len(losses):.4f} a token"
+    return f"{total:.4f} nats over {counted(len(losses), 'token')}: {total / len(losses):.4f} a token"
 
 
 def legend(*traces: Trace) -> list[str]:

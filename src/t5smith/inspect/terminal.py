@@ -20,6 +20,7 @@ from t5smith.inspect.render import chance, legend, loss_line, passage, place, ro
 from t5smith.inspect.rows import Row
 from t5smith.inspect.trace import Token, TokenLoss, Trace
 from t5smith.inspect.view import View
+from t5smith.printing import counted, unpadded
 
 # Black on pale colours of the 256-colour cube: unlike the named colours no terminal theme changes them.
 _STYLES = tuple(f"color(16) on color({paper})" for paper in (153, 223, 157, 183, 229, 122))
@@ -65,14 +66,18 @@ def _window(trace: Trace, console: Console, *, full: bool, heading: Text) -> Non
     console.print(heading)
     where = [Text(place(trace), style="dim"), Text()] if trace.place is not None else []
     _inset(console, *where, _marked(trace))
-    console.print(_heading("Encoder reads", f"{_tokens(len(trace.inputs))}; below, each over its id"))
+    console.print(
+        _heading("Encoder reads", f"{counted(len(trace.inputs), 'token')}; below, each over its id")
+    )
     _inset(
         console,
         Text(trace.inputs_text),
         Text(),
         _interlinear(trace.inputs, console.width - _MARGIN, None if full else MOST_LINES),
     )
-    console.print(_heading("Decoder answers", f"{_tokens(len(trace.labels))}; below, one a position"))
+    console.print(
+        _heading("Decoder answers", f"{counted(len(trace.labels), 'token')}; below, one a position")
+    )
     lines: list[RenderableType] = [Text(trace.targets_text), Text(), _decoder_table(trace, full)]
     if not full and (more := len(trace.labels) - MOST_POSITIONS) > 0:
         lines.append(_more(more, "position"))
@@ -86,12 +91,8 @@ def _inset(console: Console, *shown: RenderableType) -> None:
         console.print(Padding(Group(*shown), (0, 0, 1, _MARGIN), expand=False))
 
 
-def _tokens(count: int) -> str:
-    return f"{count:,} token" + "s" * (count != 1)
-
-
 def _more(count: int, what: str) -> Text:
-    return Text(f"… {count:,} {what}{'s' * (count != 1)} more; --full shows all", style="dim")
+    return Text(f"… {counted(count, what)} more; --full shows all", style="dim")
 
 
 def _style(span: int | None) -> str:
@@ -179,14 +180,17 @@ def _piece(token: Token) -> Text:
 def show_view(view: View, console: Console, *, full: bool) -> None:
     """Print a view: a text, rows or counts, then the loss where a model was asked."""
     short = any(trace.place is not None for row in view.rows for trace in row.windows) and not full
-    show_rows(view.rows, console, full=not short)
-    if view.stats is not None:
-        console.print(Text(stats_line(view.stats)), soft_wrap=not console.is_terminal)
-        console.print()
-    for table in view_tables(view, full=full):
-        _table(table, console)
-    if view.stats is not None and not full and len(view.stats.tallies) > 1:
-        console.print(Text("--full shows the lengths and places of each denoiser, --plot draws them", "dim"))
+    with unpadded(console):
+        show_rows(view.rows, console, full=not short)
+        if view.stats is not None:
+            console.print(Text(stats_line(view.stats)), soft_wrap=not console.is_terminal)
+            console.print()
+        for table in view_tables(view, full=full):
+            _table(table, console)
+        if view.stats is not None and not full and len(view.stats.tallies) > 1:
+            console.print(
+                Text("--full shows the lengths and places of each denoiser, --plot draws them", "dim")
+            )
 
 
 def _table(table: Content, console: Console) -> None:

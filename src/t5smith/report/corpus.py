@@ -6,16 +6,17 @@ It is a section of a run's report, and a page of its own after `t5smith prepare`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from t5smith.corpus.faults import ARCHIVE, places
 from t5smith.inspect.markup import Html, document, join, stylesheet, tag
+from t5smith.printing import counted
 from t5smith.progress import count
 from t5smith.report.facts import Facts, number, percent, size
 from t5smith.report.histogram import histogram
 from t5smith.report.parts import card, cards, table
+from t5smith.report.tokens import SPLITS, tokens_part, unknown_card
 
-SPLITS = {"train": "Training", "valid": "Held out"}
 OPEN_WINDOWS = 6
 """Further windows are shown when asked for."""
 
@@ -29,7 +30,9 @@ def corpus_page(name: str, store: Facts, figures: Facts) -> str:
       figures: what :mod:`t5smith.corpus.figures` found.
     """
     documents = [number(store, split, "documents") for split in SPLITS]
-    abouts = [f"tokens, in {found:,.0f} documents" if found is not None else "tokens" for found in documents]
+    abouts = [
+        "tokens" if found is None else f"tokens, in {counted(int(found), 'document')}" for found in documents
+    ]
     read, taken = _taken(store)
     gone = sum(sum(reasons.values()) for _, reasons in taken)
     pieces = figures.get("pieces") or {}
@@ -37,9 +40,9 @@ def corpus_page(name: str, store: Facts, figures: Facts) -> str:
     found = [
         card("Training text", number(store, "train", "tokens"), count, abouts[0]),
         card("Held out", number(store, "valid", "tokens"), count, abouts[1]),
-        card("Left out", gone / read if read else None, percent, f"{gone:,} of {read:,} records"),
+        card("Left out", gone / read if read else None, percent, f"{gone:,} of {counted(read, 'record')}"),
         card("Bytes a token", number(store, "train", "bytes_per_token"), "{:.2f}".format, "of training text"),
-        card("Unknown", number(store, "train", "unknown_rate"), percent, "of the tokens of training text"),
+        unknown_card(store),
         card(
             "Pieces never used",
             unused / known if unused is not None and known else None,
@@ -80,7 +83,7 @@ def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:
     found = {
         "What came in, what went out": _flow(store, figures),
         "Cleaning": _cleaning(store.get("cleaning") or ()),
-        "Tokens": _tokens(store, figures),
+        "Tokens": tokens_part(store, figures),
         "Lengths of documents": _lengths(figures.get("lengths") or {}),
         "Pieces most used": _pieces(figures.get("pieces") or {}),
         "Sample windows": _windows(figures.get("windows") or ()),
@@ -123,13 +126,8 @@ def _flow(store: Facts, figures: Facts) -> Html | None:
     lines.append(_flow_line("Documents in the store", left, left, read, "total"))
     notes: list[Html] = []
     if cut := number(store, "cut_stretches"):
-        notes.append(
-            tag(
-                "p",
-                f"{cut:,.0f} stretches without white space were too long for the tokenizer and were cut.",
-                class_="note",
-            )
-        )
+        stretches = "stretch without white space was" if cut == 1 else "stretches without white space were"
+        notes.append(tag("p", f"{cut:,.0f} {stretches} too long for the tokenizer and cut.", class_="note"))
     left_out = store.get("left_out") or {}
     if archives := number(left_out, "counts", ARCHIVE):
         what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
@@ -149,7 +147,7 @@ def _from_files(figures: Facts) -> str:
     if not files:
         return "Records read"
     on_disk = size(sum(own["bytes"] for own in figures["came_in"]))
-    return f"Records in {files:,} {'files' if files > 1 else 'file'} of {on_disk}"
+    return f"Records in {counted(files, 'file')} of {on_disk}"
 
 
 def _flow_line(name: str, documents: int, left: int | None, read: int, kind: str | None = None) -> Html:
@@ -190,59 +188,11 @@ def _cleaning(steps: Sequence[Facts]) -> Html | None:
                 for one in examples
             ]
             of = "all" if len(examples) == dropped else f"{len(examples)}"
-            title = f"{step['step']}: {of} of {dropped:,} dropped documents"
+            title = f"{step['step']}: {of} of {counted(dropped, 'dropped document')}"
             details.append(tag("details", tag("summary", title), *shown))
     about = "One step after the other, each on what the one before left. Texts begin as they were read."
-    head = ["step", "in", "dropped", "", "changed"]
+    head = ["step", "in", "dropped", "share", "changed"]
     return join([tag("p", about, class_="note"), table(lines, head, numbers=True), *details])
-
-
-def _tokens(store: Facts, figures: Facts) -> Html | None:
-    """Of each split and corpus what the store has."""
-    lines: list[Html] = []
-    came_in: Sequence[Facts] = figures.get("came_in") or ()
-    for split, title in SPLITS.items():
-        facts = store.get(split)
-        if not isinstance(facts, Mapping) or number(facts, "tokens") is None:
-            continue
-        lines.append(_tokens_line(title, facts, None, "total"))
-        corpora: Mapping[str, Any] = facts.get("corpora") or {}
-        whole = number(facts, "tokens") or 1
-        lines += [
-            _tokens_line(name, own, (number(own, "tokens") or 0) / whole, "reason")
-            for name, own in corpora.items()
-        ]
-    if not lines:
-        return None
-    names = ["", "documents", "tokens", "", "text", "tokens a document"]
-    head = tag("tr", *(tag("th", name, class_="number" if name else None) for name in names))
-    whole = tag("table", tag("thead", head), tag("tbody", *lines), class_="flow tokens")
-    parts = [tag("div", whole, class_="scroll")]
-    if len(came_in) > 1:
-        files = [
-            [own["corpus"] or SPLITS[own["split"] or "train"], f"{own['files']:,}", size(own["bytes"])]
-            for own in came_in
-        ]
-        shown = table(files, ["", "files", "on disk"], numbers=True)
-        parts.append(tag("details", tag("summary", "The files they came from"), shown))
-    return join(parts)
-
-
-def _tokens_line(name: str, facts: Facts, share: float | None, kind: str) -> Html:
-    documents, tokens, text = (number(facts, key) for key in ("documents", "tokens", "text_bytes"))
-    bar = None
-    if share is not None:
-        bar = tag("span", percent(share), class_="bar", style=f"--share:{100 * share:.1f}%")
-    cells = [
-        "" if documents is None else f"{documents:,.0f}",
-        "" if tokens is None else f"{tokens:,.0f}",
-        bar or "",
-        "" if text is None else size(text),
-        f"{tokens / documents:,.0f}" if documents and tokens is not None else "",
-    ]
-    return tag(
-        "tr", tag("th", name, scope="row"), *(tag("td", cell, class_="number") for cell in cells), class_=kind
-    )
 
 
 def _lengths(lengths: Facts) -> Html | None:

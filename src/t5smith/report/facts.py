@@ -15,7 +15,13 @@ from t5smith.recipe import Recipe, plain
 
 Facts = Mapping[str, Any]
 """What a stage found out, by name; values are numbers, strings, lists and tables of these, or None."""
-_LABELS = {"seconds": "Time", "ln_vocab": "ln V", "nll": "NLL", "unigram_nll": "Unigram baseline NLL"}
+_LABELS = {
+    "seconds": "Time",
+    "ln_vocab": "ln V",
+    "nll": "NLL",
+    "unigram_nll": "Unigram baseline NLL",
+    "last_loss": "Mean loss of the last 20 steps",
+}
 
 
 def number(facts: Facts, *path: str) -> float | None:
@@ -29,9 +35,12 @@ def number(facts: Facts, *path: str) -> float | None:
 
 
 def percent(value: float) -> str:
-    """A share of one: 12.3 %, 0.02 %, 0 %."""
-    share = 100 * value
-    return f"{share:.1f} %" if abs(share) >= 1 else f"{share:.2g} %"
+    """A share of one: 12.3 %, 0.020 %, 0 %. Below 1 % it has two digits that count."""
+    share = float(f"{100 * value:.2g}") if abs(value) < 0.01 else 100 * value
+    if share == 0:
+        return "0 %"
+    digits = 1 if abs(share) >= 1 else 1 - math.floor(math.log10(abs(share)))
+    return f"{share:.{digits}f} %"
 
 
 def size(value: float) -> str:

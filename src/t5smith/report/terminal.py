@@ -5,49 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
+from t5smith.printing import counted, hung
 from t5smith.progress import count, duration
 
+_MARGIN = 2
 GOOD, BAD, FILL, FAINT = "bold green", "bold red", "bold cyan", "dim"
 
 
 def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what `run` returned, 80 columns wide or as wide as the terminal; plain text on a pipe."""
+    """Print what `run` returned, as wide as the terminal; plain whole lines on a pipe."""
     console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(file=console.file, width=100, highlight=False)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style=FAINT, no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _rows(summary):
-        table.add_row(name, value)
-    console.print()
-    console.print(Text(f"{summary['name']}: a T5 from your text", style="bold"))
-    console.print(Padding(table, (0, 0, 0, 2)))
+    rows = _rows(summary)
+    width = _MARGIN + max(len(name) for name, _ in rows) + 2
+    lines = [Text(f"{summary['name']}: a T5 from your text", style="bold")]
+    for name, value in rows:
+        line = Text.assemble((f"{'':{_MARGIN}}{name}".ljust(width), FAINT), value)
+        lines.append(hung(line, console, width))
     if examples := summary["evaluation"]["examples"]:
-        console.print(Text("Masked spans, filled in (what stood there)", style="bold"))
-        console.print(Padding(Group(*(_example(one) for one in examples)), (0, 0, 0, 2)))
-    console.print()
+        lines.append(Text("Masked spans, filled in (what stood there)", style="bold"))
+        bullet = f"{'':{_MARGIN}}· "
+        lines += [hung(Text(bullet) + _example(one), console, len(bullet)) for one in examples]
+    for line in (Text(), *lines, Text()):
+        console.print(line, soft_wrap=True)
 
 
 def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     vocab, store, train = summary["vocab"], summary["store"], summary["train"]
     score = summary["evaluation"]
-    control = f", {symbols} control symbols" if (symbols := vocab.get("control_symbols")) else ""
+    control = f", {counted(symbols, 'control symbol')}" if (symbols := vocab.get("control_symbols")) else ""
     sentinels = vocab["ids"] - vocab["pieces"] - (symbols or 0)
     pieces = (
         f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got"
         if "asked" in vocab
         else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
     )
+    no_better: list[tuple[str, Text | str]] = []
+    if (margin := score["margin"]) is not None and margin <= 0:
+        no_better.append(("", Text("no better than the frequencies of pieces; train it longer", BAD)))
     rows: list[tuple[str, Text | str]] = [
         (
             "vocabulary",
-            f"{pieces}, and {sentinels} sentinels{control}",
+            f"{pieces}, and {counted(sentinels, 'sentinel')}{control}",
         ),
         (
             "text",
@@ -58,11 +59,13 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
         ("parameters", f"{train['parameters']:,}"),
         (
             "training",
-            f"{train['step']:,} steps, {count(train['tokens'])} tokens in {duration(train['seconds'])} "
+            f"{counted(train['step'], 'step')}, {count(train['tokens'])} tokens "
+            f"in {duration(train['seconds'])} "
             f"at {train['tokens_per_second']:,.0f} tokens/s ({train['device']})",
         ),
         ("first loss", f"{train['first_loss']:.3f} (ln V = {train['ln_vocab']:.3f})"),
         ("held-out NLL", _nll(score)),
+        *no_better,
         (
             "",
             f"sentinels {_figure(score['sentinels']['nll'])}, </s> {_figure(score['eos']['nll'])}, "
@@ -81,7 +84,7 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
 
 
 def _nll(score: Mapping[str, Any]) -> Text | str:
-    """The figure a model is judged by, beside what word frequencies alone reach."""
+    """The figure a model is judged by, beside what the frequencies of pieces alone reach."""
     nll, baseline, margin = score["text"]["nll"], score["unigram_nll"], score["margin"]
     if nll is None or baseline is None:
         return "no text among the held-out targets"
@@ -93,7 +96,7 @@ def _nll(score: Mapping[str, Any]) -> Text | str:
 
 def _example(example: Mapping[str, Any]) -> Text:
     """The text with the model's words in brackets, and the true ones behind them."""
-    line = Text("· ")
+    line = Text()
     pairs: Sequence[tuple[str, str]] = list(zip(example["fills"], example["truth"], strict=True))
     for kept, pair in zip(example["kept"], [*pairs, None], strict=True):
         line.append(kept)

@@ -19,6 +19,7 @@ from rich.text import Text
 from t5smith.commands import VocabCommand
 from t5smith.errors import T5smithError
 from t5smith.inspect.plot import LIGHT
+from t5smith.printing import counted, unpadded
 from t5smith.report.facts import percent, size
 from t5smith.vocab.quality import Comparison, Measured, compare_vocabularies
 
@@ -87,21 +88,22 @@ def show(found: Comparison, console: Console | None = None) -> None:
             percent(one.unknown_rate),
             percent(one.used_rate),
         )
-    console.print(Text(_of_what(found), "dim"))
-    console.print(table)
-    if any(one.longest for one in found.vocabularies):
-        console.print(Text("longest pieces met (▁ is a space)", "bold"))
-        for name, one in zip(names, found.vocabularies, strict=True):
-            line = Text(f"{name:<{max(map(len, names))}}  ")
-            line.append("  ".join(one.longest) or "none: bytes", "cyan" if one.longest else "dim")
-            console.print(line, no_wrap=True, overflow="ellipsis")
+    with unpadded(console):
+        console.print(Text(_of_what(found), "dim"))
+        console.print(table)
+        if any(one.longest for one in found.vocabularies):
+            console.print(Text("longest pieces met (▁ is a space)", "bold"))
+            for name, one in zip(names, found.vocabularies, strict=True):
+                line = Text(f"{name:<{max(map(len, names))}}  ")
+                line.append("  ".join(one.longest) or "none: bytes", "cyan" if one.longest else "dim")
+                console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _of_what(found: Comparison) -> str:
     which = "all of it" if found.whole else "the first of it"
     return (
-        f"{size(found.bytes)} of held-out text ({which}), {found.documents:,} documents, "
-        f"{found.words:,} words"
+        f"{size(found.bytes)} of held-out text ({which}), {counted(found.documents, 'document')}, "
+        f"{counted(found.words, 'word')}"
     )
 
 

@@ -74,10 +74,10 @@ def vocab(recipe: Recipe) -> Path:
     facts: dict[str, Any] = {}
     with artefact.building(folder, "vocab", made_from, facts) as work:
         size = sum(file_bytes(file) for file in resolve(recipe.corpus.train, "corpus.train"))
-        with progress("vocab", size, "bytes") as bar:
+        with progress("vocab", size, "bytes", notes=("pieces", "stage")) as bar:
             sample = Sample(recipe, bar)
             pieces = train_pieces(sample.chunks, recipe.vocab, bar)
-            bar.advance(0, stage="done", pieces=f"{len(pieces) + len(CONTROL) + len(fixed(recipe.vocab)):,}")
+            bar.advance(0, stage="", pieces=f"{len(pieces) + len(CONTROL) + len(fixed(recipe.vocab)):,}")
         vocabulary = Vocabulary(build(pieces, recipe.vocab.control_symbols, recipe.vocab).to_str())
         vocabulary.save(work)
         facts |= {
