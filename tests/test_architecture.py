@@ -55,6 +55,7 @@ READING = {
     "places",
     "hub",
     "rows",
+    "globs",
     "cleaning",
     "filters",
     "wording",

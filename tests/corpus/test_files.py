@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from t5smith.artefact import read_manifest
-from t5smith.corpus.files import corpora, named_weights, resolve
+from t5smith.corpus.files import corpora, named_weights, resolve, train_and_valid
+from t5smith.corpus.plan import Plan
 from t5smith.corpus.prepare import prepare
 from t5smith.corpus.sources import inputs
 from t5smith.corpus.store import TokenStore
@@ -51,11 +52,68 @@ def test_a_path_with_an_equals_sign_can_be_named(texts, monkeypatch):
         (["x={t}/a", "y={t}/a/0.txt"], "is in two corpora, x and y"),
         (["x={t}/nowhere"], "there is no file or folder"),
         ([], "no text is named"),
+        ([""], "a name is empty; expected a file or folder"),
+        (["{t}/a", ""], "a name is empty"),
+        (["file://"], "a name is empty"),
+        (["x=file://"], "a name is empty"),
+        (
+            ["~nosuchuser/x"],
+            "'~nosuchuser/x' begins with a home folder that nobody has. Write the whole path",
+        ),
     ],
 )
 def test_names_that_do_not_go_together_are_refused(texts, patterns, message):
     with pytest.raises(T5smithError, match=message):
         corpora([pattern.format(t=texts) for pattern in patterns], "corpus.train")
+
+
+def test_a_folder_with_an_equals_sign_is_told_from_a_name(texts, monkeypatch):
+    (texts / "lang=nb").mkdir()
+    (texts / "lang=nb" / "a.txt").write_text("a text\n")
+    monkeypatch.chdir(texts)
+    hint = r"\. For a path write \./lang=nb/.+: lang= is taken for the name of a corpus$"
+    for name, message in (("a.txt", "there is no file or folder 'nb/a.txt'"), ("*", r"no file in 'nb/\*'.*")):
+        with pytest.raises(T5smithError, match=f"{message}{hint}"):
+            resolve([f"lang=nb/{name}"], "here")
+        assert resolve([f"./lang=nb/{name}"], "here") == [Path("lang=nb/a.txt")]
+    with pytest.raises(T5smithError, match=r"a path with = in it is written \./k=v/a\.txt"):
+        resolve(["lang=nb/a.txt", "a"], "here")
+
+
+def test_names_that_cannot_be_kept_are_refused(texts, monkeypatch):
+    monkeypatch.chdir(texts)
+    names = {"rows": "part#rows=2-5", "latin": os.fsdecode("bl\xe5.txt".encode("latin-1"))}
+    says = {
+        "rows": r"^here: 'rows/part#rows=2-5' ends as names of some rows of a file do\. Rename it$",
+        "latin": r"^here: the name 'latin/bl\\udce5\.txt' is not UTF-8\. Rename the file$",
+    }
+    for folder, name in names.items():
+        (texts / folder).mkdir()
+        (texts / folder / name).write_text("a text\n")
+        for pattern in (folder, f"{folder}/*", f"{folder}/**/*", f"{folder}/{name}"):
+            with pytest.raises(T5smithError, match=says[folder]) as caught:
+                resolve([pattern], "here")
+            str(caught.value).encode()
+
+
+def test_urls_of_files_are_paths(texts, monkeypatch):
+    monkeypatch.chdir(texts)
+    assert resolve(["a/0.txt", f"file://{texts}/a/0.txt", f"local://{texts}/a"], "here") == [
+        Path("a/0.txt"),
+        texts / "a" / "1.txt",
+    ]
+    assert resolve([f"x=file://{texts}/a/*.txt"], "here") == sorted((texts / "a").iterdir())
+
+
+def test_no_file_is_trained_on_and_held_out(texts, monkeypatch):
+    monkeypatch.chdir(texts)
+    (texts / "link").symlink_to("a")
+    for valid in ("a/0.txt", f"{texts}/a", "link/*", f"file://{texts}/a/0.txt", "x=a/0.txt"):
+        with pytest.raises(T5smithError, match=r"^corpus\.valid: .*/0\.txt is in corpus\.train too.*\. Name"):
+            Plan.create(CorpusSettings(train=("a", "b"), valid=("c", valid) if valid[1] != "=" else (valid,)))
+    train, valid = train_and_valid(CorpusSettings(train=("x=a", "y=b"), valid=("c",)))
+    assert (list(train), list(valid), len(valid[""])) == (["x", "y"], [""], 2)
+    assert train_and_valid(CorpusSettings(train=("a",)))[1] == {}
 
 
 def test_a_file_is_known_by_whatever_link_leads_to_it(texts, monkeypatch):

@@ -73,7 +73,7 @@ def test_names_of_data_sets() -> None:
     )
     assert parsed("hf:a/b", "f") == Asked("a/b", "", "train", "", "")
     assert parsed("hf:a/b:test[10%:20%]", "f") == Asked("a/b", "", "test", "10%", "20%")
-    for wrong in ("hf:", "hf:a::b", "hf:a:b:c:d", "hf:a:b:train[1]"):
+    for wrong in ("hf:", "hf:a::b", "hf:a:b:c:d", "hf:a:b:train[1]", "hf:a:b[%:50]", "hf:a:b[:%]"):
         with pytest.raises(T5smithError, match=r"^f: "):
             parsed(wrong, "f")
 
@@ -94,6 +94,8 @@ def test_what_a_data_set_has_not_is_named(hub: Path, tmp_path: Path) -> None:
         read(f"hf:{hub}:klingon:train")
     with pytest.raises(T5smithError, match="there is no data set"):
         read(f"hf:{tmp_path}/gone:x:train")
+    with pytest.raises(T5smithError, match="'~nosuchuser/x' begins with a home folder that nobody has"):
+        read("hf:~nosuchuser/x:train")
 
 
 def test_json_lines_in_the_hubs_layout(tmp_path: Path) -> None:
@@ -119,9 +121,34 @@ def test_saved_data_sets(tmp_path: Path) -> None:
     assert read(f"hf:{tmp_path}/both:test") == rows("b", 4)
     with pytest.raises(T5smithError, match="has no split 'valid'; expected one of train, test"):
         read(f"hf:{tmp_path}/both:valid")
-    (tmp_path / "one" / "state.json").write_text("{")
-    with pytest.raises(T5smithError, match="a saved data set that is damaged"):
-        read(str(tmp_path / "one"))
+    for damage in ("{", "[]"):
+        (tmp_path / "one" / "state.json").write_text(damage)
+        with pytest.raises(T5smithError, match="a saved data set that is damaged"):
+            read(str(tmp_path / "one"))
+
+
+def test_a_data_set_that_was_saved_without_splits_has_one(tmp_path: Path) -> None:
+    import datasets
+
+    for name, split in (("s1", None), ("s2", "test")):
+        of = datasets.Split(split) if split else None
+        datasets.Dataset.from_dict({"text": rows("a", 5)}, split=of).save_to_disk(str(tmp_path / name))
+    for name in ("s1", "s1:train", "s2", "s2:train", "s2:test"):
+        assert read(f"hf:{tmp_path}/{name}") == rows("a", 5)
+    assert read(str(tmp_path / "s2")) == rows("a", 5)
+    with pytest.raises(
+        T5smithError, match=r"^corpus.train: .*s1 has no split 'test'; expected one of train$"
+    ):
+        read(f"hf:{tmp_path}/s1:test")
+    with pytest.raises(T5smithError, match=r"s2 has no split 'valid'; expected one of train, test$"):
+        read(f"hf:{tmp_path}/s2:valid[:2]")
+    with pytest.raises(T5smithError, match=r"s1 is a saved data set, which has no configuration 'nb'"):
+        read(f"hf:{tmp_path}/s1:nb:train")
+    datasets.DatasetDict({"train": datasets.load_from_disk(str(tmp_path / "s1"))}).save_to_disk(
+        str(tmp_path / "both")
+    )
+    with pytest.raises(T5smithError, match=r"both is a saved data set, which has no configuration 'nb'"):
+        read(f"hf:{tmp_path}/both:nb:train")
 
 
 def test_files_behind_urls() -> None:

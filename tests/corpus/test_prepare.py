@@ -163,9 +163,9 @@ def little_room(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [64, 2_000])
 def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, tmp_path: Path, size: int) -> None:
     """The ids do not fit, or they do and the ends of the documents do not."""
-    (tmp_path / "a.txt").write_text("a\n" * 300)
-    names = (str(tmp_path / "a.txt"),)
-    settings = recipe(train=names, valid=names, document="line")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("a\n" * 300)
+    settings = recipe(train=(str(tmp_path / "a.txt"),), valid=(str(tmp_path / "b.txt"),), document="line")
     settings = settings.replace(**{"prepare.document_separator": "none"})
     message = "the file grew past the allowed size"
     with little_room(size), pytest.raises(T5smithError, match=message):

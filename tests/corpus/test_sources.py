@@ -192,6 +192,22 @@ def test_what_may_not_be_read_is_said(as_a_user: Path) -> None:
         resolve([str(as_a_user)], "corpus.train")
 
 
+def test_what_may_not_be_looked_into_is_not_passed_over(as_a_user: Path) -> None:
+    for folder in ("open", "secret", "listed"):
+        (as_a_user / folder).mkdir(mode=0o755)
+        write(as_a_user / folder / "a.txt", "a")
+    (as_a_user / "secret").chmod(0)
+    (as_a_user / "listed").chmod(0o444)  # its names may be known, but no more
+    step_down()
+    assert resolve([f"{as_a_user}/o*/**/*.txt"], "f") == [as_a_user / "open" / "a.txt"]
+    secret = ("**/*.txt", "**", "*", "*/*.txt", "**/a.txt", "s*/a.txt")
+    named = ("secret", "secret/a.txt", "secret/*.txt", "secret/**/*.txt", "listed", "listed/*")
+    says = r"/(secret|listed)(/.*)?: cannot read this( folder)?; expected permission to read it$"
+    for pattern in secret + named:
+        with pytest.raises(T5smithError, match=says):
+            resolve([f"{as_a_user}/{pattern}"], "f")
+
+
 def test_names_stand_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "b.txt",

@@ -7,13 +7,14 @@ them, block by block and in parallel, is ours: nothing is downloaded or copied f
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t5smith.corpus.places import Remote, Rows, is_url, remote_files
+from t5smith.corpus.places import Remote, Rows, is_url, local, remote_files
 from t5smith.corpus.rows import count_rows
 from t5smith.errors import T5smithError
 
@@ -21,7 +22,7 @@ PREFIX = "hf:"
 PARQUET = "refs/convert/parquet"
 """Where the Hub keeps a data set as Parquet whose own files only a script could read."""
 
-_SLICED = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>\d*%?):(?P<stop>\d*%?)\])?")
+_SLICED = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>(?:\d+%?)?):(?P<stop>(?:\d+%?)?)\])?")
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,12 @@ def hub_files(pattern: str, field: str) -> list[Path | Remote | Rows]:
       T5smithError: there is no such data set, configuration or split.
     """
     asked = parsed(pattern, field)
-    if is_saved(Path(asked.path).expanduser()):
-        files: list[Path | Remote] = list(saved_files(Path(asked.path).expanduser(), asked.split, field))
+    folder = local(asked.path, field)
+    if is_saved(folder):
+        if asked.config:
+            what = f"{folder} is a saved data set, which has no configuration {asked.config!r}"
+            raise T5smithError(what, where=field, expected=f"{PREFIX}{asked.path}:{asked.split}")
+        files: list[Path | Remote] = list(saved_files(folder, field, asked.split))
     else:
         files = _found(asked, pattern, field)
     if not asked.start and not asked.stop:
@@ -87,7 +92,8 @@ def _found(asked: Asked, pattern: str, field: str) -> list[Path | Remote]:
     import datasets
     from datasets.exceptions import DatasetNotFoundError
 
-    path = str(Path(asked.path).expanduser()) if Path(asked.path).expanduser().exists() else asked.path
+    folder = local(asked.path, field)
+    path = str(folder) if os.path.exists(folder) else asked.path
     config, split = asked.config or None, asked.split
     try:
         names = datasets.get_dataset_config_names(path)
@@ -123,27 +129,40 @@ def _first(error: BaseException) -> str:
 
 def is_saved(folder: Path) -> bool:
     """Whether `datasets` saved a data set, or several splits of one, in a folder."""
-    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+    # Where a folder may not be looked into the answer is no.
+    return os.path.isfile(folder / "state.json") or os.path.isfile(folder / "dataset_dict.json")
 
 
-def saved_files(folder: Path, split: str, field: str) -> list[Path]:
+def saved_files(folder: Path, field: str, split: str = "") -> list[Path]:
     """The Arrow files of a data set that `save_to_disk` wrote.
+
+    Args:
+      folder: where it is.
+      field: the recipe's field, for messages.
+      split: one of its splits; nothing: `train`. What was saved without splits goes for `train`, and for the
+        one that it says it is.
 
     Raises:
       T5smithError: it has no such split, or its description is damaged.
     """
     try:
-        if (folder / "dataset_dict.json").is_file():
-            splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-            if split not in splits:
-                raise T5smithError(
-                    f"{folder} has no split {split!r}", where=field, expected=f"one of {', '.join(splits)}"
-                )
-            folder /= split
-        state: Any = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return [folder / entry["filename"] for entry in state["_data_files"]]
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        if os.path.isfile(folder / "dataset_dict.json"):
+            splits = _json(folder / "dataset_dict.json")["splits"]
+            place = folder / (split := split or "train")
+        else:
+            splits = list(dict.fromkeys(("train", _json(folder / "state.json").get("_split") or "train")))
+            place, split = folder, split or "train"
+        if split not in splits:
+            raise T5smithError(
+                f"{folder} has no split {split!r}", where=field, expected=f"one of {', '.join(splits)}"
+            )
+        return [place / entry["filename"] for entry in _json(place / "state.json")["_data_files"]]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise T5smithError(f"a saved data set that is damaged ({error})", where=folder) from None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _sliced(files: Sequence[Path | Remote], asked: Asked) -> list[Path | Remote | Rows]:

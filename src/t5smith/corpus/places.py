@@ -53,6 +53,22 @@ def without_rows(name: str) -> tuple[str, tuple[int, int] | None]:
     return (name[: found.start()], (int(found[1]), int(found[2]))) if found else (name, None)
 
 
+def local(name: str, field: str) -> Path:
+    """The path that a name means; `~` is a home folder.
+
+    Raises:
+      T5smithError: it is empty, which would be the folder one is in, or there is no such home.
+    """
+    if not name:
+        raise T5smithError("a name is empty", where=field, expected="a file or folder", fix="leave it out")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise T5smithError(
+            f"{name!r} begins with a home folder that nobody has", where=field, fix="write the whole path"
+        ) from None
+
+
 def is_url(pattern: str) -> bool:
     """Whether a name is a URL and not a path."""
     return re.match(r"[a-z][a-z0-9+.-]*://", pattern) is not None

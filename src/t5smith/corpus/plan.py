@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from t5smith.corpus.document import Part
-from t5smith.corpus.files import corpora
+from t5smith.corpus.files import train_and_valid
 from t5smith.corpus.opening import compression, opened
 from t5smith.corpus.places import is_url, without_rows
 from t5smith.corpus.sources import TABLES, file_bytes, format_of, splits_anywhere
@@ -74,11 +74,10 @@ class Plan:
         """Part the files that a recipe names.
 
         Raises:
-          T5smithError: a file is not there, or may not be read.
+          T5smithError: a file is not there, may not be read, or is to be trained on and held out.
         """
-        named = [("train" if corpus.valid else "", corpora(corpus.train, "corpus.train"))]
-        if corpus.valid:
-            named.append(("valid", corpora(corpus.valid, "corpus.valid")))
+        train, valid = train_and_valid(corpus)
+        named = [("train", train), ("valid", valid)] if valid else [("", train)]
         sizes = [
             (split, name, str(file), file_bytes(file))
             for split, files_of in named
