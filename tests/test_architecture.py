@@ -55,6 +55,7 @@ READING = {
     "places",
     "hub",
     "rows",
+    "slices",
     "globs",
     "cleaning",
     "filters",

@@ -21,6 +21,7 @@ from t5smith.corpus.jsonlines import json_field, json_lines
 from t5smith.corpus.lines import Lines, Placed, text_blocks, text_file, text_lines
 from t5smith.corpus.opening import compression, opened, reading
 from t5smith.corpus.places import Place, Remote, Rows, without_rows
+from t5smith.corpus.slices import RowFaults
 from t5smith.corpus.webarchive import webarchive
 from t5smith.errors import T5smithError
 from t5smith.recipe import CorpusSettings, Recipe
@@ -98,18 +99,10 @@ def placed_documents(
 ) -> Iterator[Placed]:
     """The documents of a part of a file, with their places; also places whose documents are not asked for."""
     name, rows = without_rows(name)
-    if rows is not None:
-        assert part == WHOLE
-        every = (
-            placed
-            for placed in placed_documents(corpus, name, WHOLE, faults, on_bytes)
-            if placed[1] is not None
-        )
-        yield from itertools.islice(every, *rows)
-        return
+    assert rows is None or part == WHOLE
     # What was read before is not read again, so that it cannot show whether the file is of any use.
     begins = not part.start and not part.turn and not part.done
-    own = FileFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1)
+    own = RowFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1, rows=rows)
     # Before the file is open: some file systems know one place in a file, whoever reads it.
     field = json_field(name, corpus) if format_of(corpus, name) == "jsonl" else ""
     with reading(name, anywhere=format_of(corpus, name) in TABLES) as (raw, stream):
@@ -126,11 +119,14 @@ def placed_documents(
                 )
                 own.add("too long", error)
                 continue
-            own.good += placed[1] is not None
+            asked = placed[1] is None or own.use()
             if on_bytes and (place := raw.tell()) - read >= TOLD_BYTES:
                 on_bytes(place - read)
                 read = place
-            yield placed
+            if asked:
+                yield placed
+            if own.over:
+                break
         if on_bytes:
             on_bytes(max(raw.tell() - read, 0))
     own.end()
