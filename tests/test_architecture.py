@@ -46,6 +46,7 @@ READING = {
     "files",
     "sources",
     "lines",
+    "jsonlines",
     "tables",
     "csvfile",
     "webarchive",

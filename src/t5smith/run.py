@@ -13,7 +13,7 @@ from typing import Any
 from t5smith import __version__
 from t5smith.artefact import disk_errors, read_manifest, write_atomically
 from t5smith.corpus.figures import read_figures
-from t5smith.corpus.files import named_weights, resolve
+from t5smith.corpus.files import named_weights, train_and_valid
 from t5smith.evaluate.score import evaluate
 from t5smith.inspect.texts import inspect_text
 from t5smith.inspect.trace import Trace
@@ -44,9 +44,7 @@ def check(recipe: Recipe) -> None:
     """
     check_objective(recipe.objective)
     named_weights(recipe.corpus)
-    resolve(recipe.corpus.train, "corpus.train")
-    if recipe.corpus.valid:
-        resolve(recipe.corpus.valid, "corpus.valid")
+    train_and_valid(recipe.corpus)
     with disk_errors(recipe.folder):
         write_atomically(recipe.folder / SETTINGS, dump(recipe))
 

@@ -136,7 +136,7 @@ def test_a_damaged_store_is_refused(recipe: MakeRecipe) -> None:
 
 
 def test_what_is_no_store_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
-    with pytest.raises(T5smithError, match=r"no finished store here\. Make it with `t5smith prepare`"):
+    with pytest.raises(T5smithError, match=r"no finished store here\. Make it with `t5smith prepare RECIPE`"):
         TokenStore.open(tmp_path)
     with pytest.raises(T5smithError, match="this is a vocab; expected a store"):
         TokenStore.open(recipe().folder / "vocab")

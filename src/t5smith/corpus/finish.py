@@ -18,6 +18,7 @@ from t5smith.corpus.folders import SPLITS, Folders
 from t5smith.corpus.plan import Plan, Unit
 from t5smith.corpus.shards import COUNTS
 from t5smith.errors import T5smithError
+from t5smith.printing import counted
 from t5smith.progress import say, warn
 from t5smith.recipe import Recipe
 from t5smith.vocab.vocabulary import Vocabulary
@@ -204,18 +205,21 @@ def _tell_cleaning(cleaning: list[dict[str, Any]]) -> None:
         more = ", …" * (len(one["dropped"]) > REASONS)
         changed = f", changed {one['changed']:,}" if one["changed"] else ""
         why = f" ({reasons}{more})" if len(one["dropped"]) > 1 else ""
-        say(f"prepare   {one['step']}: dropped {number:,} of {one['in']:,} documents{why}{changed}")
+        say(f"prepare   {one['step']}: dropped {number:,} of {counted(one['in'], 'document')}{why}{changed}")
 
 
 def _tell(facts: dict[str, Any], name: str) -> None:
     """What the person should know of a split: its size, what was left out, what the vocabulary cannot say."""
-    empty = f", {facts['empty_documents']:,} empty documents left out" if facts["empty_documents"] else ""
+    empty = f", {counted(facts['empty_documents'], 'empty document')} left out" * bool(
+        facts["empty_documents"]
+    )
     for corpus, counts in facts.get("corpora", {}).items():
-        say(f"prepare   {name} {corpus}: {counts['documents']:,} documents, {counts['tokens']:,} tokens")
+        has = f"{counted(counts['documents'], 'document')}, {counted(counts['tokens'], 'token')}"
+        say(f"prepare   {name} {corpus}: {has}")
         if not counts["tokens"]:
             warn(f"nothing of the corpus {corpus!r} is held out, so held-out figures do not speak of it")
     say(
-        f"prepare   {name} split: {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
+        f"prepare   {name} split: {counted(facts['documents'], 'document')}, {facts['tokens']:,} tokens, "
         f"{facts['bytes_per_token']:.2f} bytes a token, {facts['unknown_rate']:.3%} unknown{empty}"
     )
     if facts["unknown_rate"] > MUCH_UNKNOWN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t5smith.corpus.prepare import MUCH_UNKNOWN
+from t5smith.corpus.finish import MUCH_UNKNOWN
 from t5smith.inspect.markup import Html, join, tag
 from t5smith.report.facts import Facts, number, percent, size
 from t5smith.report.parts import card, table
