@@ -28,9 +28,10 @@ from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, progress, say, warn
 from t5smith.recipe import Recipe, VocabSettings
+from t5smith.symbols import CONTROL_WORD
 from t5smith.vocab.bring import imported
 from t5smith.vocab.normalizers import SPACE, normalizer, pre_tokenizer
-from t5smith.vocab.sample import CONTROL_WORD, Sample
+from t5smith.vocab.sample import Sample
 from t5smith.vocab.tree import EOS, PAD, SENTINEL_NAMES, UNK
 from t5smith.vocab.vocabulary import Vocabulary
 
