@@ -59,7 +59,7 @@ class Records:
     def add(self, document: Document, text: str, valid: bool, tokens: int, text_bytes: int) -> None:
         """Add a document; `text` is what is left of it after cleaning."""
         file = self._files[document.file]
-        # Texts that differ in white space alone have the same ids.
+        # To all vocabularies but bytes white space is single spaces, with none at the end.
         key = _key(" ".join(text.split()).encode())
         self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.after))
         if self._signatures is not None:
