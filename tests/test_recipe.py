@@ -33,6 +33,10 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
         (lambda: CorpusSettings(train="a"), "corpus.train: 'a' cannot be used; expected a list of texts"),
         (lambda: CorpusSettings(train=["a", 1]), "corpus.train.1: 1 cannot be used; expected text"),
         (
+            lambda: CorpusSettings(longest_document=10**20),
+            f"corpus.longest_document: {10**20} cannot be used; expected less than or equal to 2147483647",
+        ),
+        (
             lambda: CorpusSettings(held_out_fraction=1),
             "corpus.held_out_fraction: 1 cannot be used; expected less than 1",
         ),

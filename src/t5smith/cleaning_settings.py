@@ -195,6 +195,19 @@ class CleaningSettings(Settings):
         return tuple(step for step in self.steps if step in DUPLICATE_STEPS)
 
     @model_validator(mode="after")
+    def _no_empty_words(self) -> Self:
+        lists = {
+            "bad_words": self.bad_words,
+            "gopher_quality.stop_words": self.gopher_quality.stop_words,
+            "c4.policy_phrases": self.c4.policy_phrases,
+        }
+        for name, words in lists.items():
+            # An empty word is in every text.
+            if not all(map(str.strip, words)):
+                raise T5smithError("an empty word", where=f"cleaning.{name}", expected=_WORDS)
+        return self
+
+    @model_validator(mode="after")
     def _steps_that_there_are(self) -> Self:
         known = (*DOCUMENT_STEPS, *DUPLICATE_STEPS)
         for number, step in enumerate(self.steps):

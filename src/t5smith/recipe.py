@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from t5smith.cleaning_settings import CleaningSettings
 from t5smith.errors import T5smithError
 from t5smith.settings import Folder, Fraction, NonNegative, Positive, Settings, Strings
+from t5smith.symbols import check_symbols
 from t5smith.training_settings import TrainSettings
 
 SENTINELS = 100
@@ -46,7 +47,7 @@ class CorpusSettings(Settings):
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
     text_field: str = ""
     """The field or column with the text. Left out: `text` or another usual name, or the only one of text."""
-    longest_document: Positive = 100_000_000
+    longest_document: Annotated[int, Field(ge=1, le=2**31 - 1)] = 100_000_000
     """Documents of more bytes are left out, and counted."""
     strict: bool = False
     """Stop at the first record that cannot be read, instead of leaving it out and counting it."""
@@ -95,11 +96,11 @@ class VocabSettings(Settings):
                 where="vocab.size",
                 expected=f"{taken + 5} or more: control pieces, bytes and user_symbols take {taken}",
             )
-        for symbol in self.user_symbols:
-            if not symbol or any(character.isspace() or character == "▁" for character in symbol):
-                raise T5smithError(
-                    f"{symbol!r} cannot be used", where="vocab.user_symbols", expected="text without spaces"
-                )
+        return self
+
+    @model_validator(mode="after")
+    def _symbols_that_can_be(self) -> Self:
+        check_symbols(self.control_symbols, self.user_symbols)
         return self
 
 

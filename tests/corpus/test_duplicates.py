@@ -141,6 +141,29 @@ def test_held_out_files_are_not_trained_on(make: MakeRecipe, tmp_path: Path) -> 
     assert found["train"] == [story(i) for i in range(5, 30)]
 
 
+@pytest.mark.parametrize("ends", ["\n", " ", "\r\n\r\n", "\u00a0"])
+def test_texts_that_differ_in_white_space_alone_are_equal(
+    make: MakeRecipe, tmp_path: Path, ends: str
+) -> None:
+    """Their ids are the same, so one to train on would be a held-out one."""
+    valid = tmp_path / "valid.jsonl"
+    valid.write_text(json.dumps({"text": story(0)}) + "\n")
+    texts = [story(0) + ends, "\t" + story(0).replace(" ", "\n", 1), story(1), story(2), story(2) + ends]
+    found = kept(make(texts, "exact_duplicates", valid=(str(valid),)))
+    assert found == {"valid": [story(0)], "train": [story(1), story(2)]}
+
+
+def test_held_out_documents_are_not_trained_on_with_another_end(make: MakeRecipe) -> None:
+    texts = [story(i) for i in range(60)]
+    texts += [text + "\n" for text in texts]
+    apart = [i for i in range(60) if is_held_out(texts[i], 0.2) != is_held_out(texts[i + 60], 0.2)]
+    assert len(apart) > 5
+    found = kept(make(texts, "exact_duplicates"))
+    assert not set(found["train"]) & set(found["valid"])
+    assert sorted(found["train"] + found["valid"]) == sorted(texts[:60])
+    assert {texts[i] for i in apart} <= set(found["valid"])
+
+
 def test_some_rows_of_a_data_set(make: MakeRecipe, tmp_path: Path) -> None:
     recipe = make([story(i) for i in range(30)], "exact_duplicates")
     (tmp_path / "set").mkdir()

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t5smith.artefact import building
+from t5smith.artefact import building, file_hash
 from t5smith.corpus.prepare import prepare
 from t5smith.corpus.store import Shards, Split, TokenStore, id_dtype
 from t5smith.errors import T5smithError
@@ -140,3 +142,56 @@ def test_what_is_no_store_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None
         TokenStore.open(tmp_path)
     with pytest.raises(T5smithError, match="this is a vocab; expected a store"):
         TokenStore.open(recipe().folder / "vocab")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda facts: facts.clear(), "'vocab_size' is missing"),
+        (lambda facts: facts.pop("valid"), "'valid' is missing"),
+        (lambda facts: facts["train"].pop("text_bytes"), "'text_bytes' is missing"),
+        (lambda facts: facts["train"].pop("tokens"), "'tokens' is missing"),
+        (lambda facts: facts.update(vocab_size="many"), ""),
+        (lambda facts: facts.update(train=[]), ""),
+        (lambda facts: facts["train"].update(corpora=["a"]), ""),
+    ],
+)
+def test_a_manifest_without_what_is_needed_is_refused_in_one_line(
+    recipe: MakeRecipe, change: Callable[[dict[str, Any]], Any], problem: str
+) -> None:
+    made = recipe()
+    manifest = prepare(made) / "manifest.json"
+    tree = json.loads(manifest.read_text())
+    change(tree["facts"])
+    manifest.write_text(json.dumps(tree))
+    with pytest.raises(T5smithError) as caught:
+        prepare(made, verify=True)
+    assert f"damaged manifest or shards.json ({problem}" in str(caught.value)
+    assert str(caught.value).endswith("Delete it and make it again with `t5smith prepare`")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"train": []}',
+        '{"train": 5, "valid": []}',
+        '{"train": [["00000-00000.bin", 1000000]], "valid": []}',
+        '{"train": [["00000-00000.bin", -1]], "valid": []}',
+        '{"train": [["00000-00000.bin", 1.5]], "valid": []}',
+        '{"train": [["00000-00000.bin", 100000000000000000000]], "valid": []}',
+        '{"train": [["elsewhere.bin", 1]], "valid": []}',
+        '{"train": [["00000-00000.bin"]], "valid": []}',
+    ],
+)
+def test_a_table_of_shards_that_was_damaged_before_it_was_hashed_is_refused(
+    recipe: MakeRecipe, text: str
+) -> None:
+    folder = prepare(recipe())
+    (folder / "shards.json").write_text(text)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["shards.json"] = {"bytes": len(text), "sha256": file_hash(folder / "shards.json")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(T5smithError, match=r"damaged manifest or shards.json \(.* Delete it and make it"):
+        TokenStore.open(folder)

@@ -169,13 +169,70 @@ def test_rare_characters_may_be_left_out() -> None:
             {"user_symbols": ("a b",)},
             "vocab.user_symbols: 'a b' cannot be used; expected text without spaces",
         ),
-        ({"user_symbols": ("",)}, "vocab.user_symbols: '' cannot be used"),
         ({"character_coverage": 0.5}, "vocab.character_coverage: 0.5 cannot be used"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(T5smithError, match=message):
         VocabSettings.model_validate(changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "text without spaces"),
+        ("[ R]", "text without spaces"),
+        ("[R]\u3000", "text without spaces"),
+        ("▁a", "text without spaces"),
+        ("</s>", "another name than </s>"),
+        ("<pad>", "another name than </s>"),
+        ("<unk>", "another name than </s>"),
+        ("<extra_id_0>", "another name than </s>"),
+        ("<extra_id_150>", "another name than </s>"),
+        ("<0x41>", "another name than that of a byte"),
+        ("<0xe2>", "another name than that of a byte"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["control_symbols", "user_symbols"])
+def test_names_that_cannot_be_symbols_are_refused(setting: str, name: str, expected: str) -> None:
+    with pytest.raises(T5smithError) as caught:
+        VocabSettings.model_validate({setting: ("[R]", name)})
+    assert str(caught.value).startswith(f"vocab.{setting}: {name!r} cannot be used; expected {expected}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"control_symbols": ("a",)},
+            "vocab.control_symbols: 'a' cannot be used; expected more than one character, as [R]",
+        ),
+        ({"control_symbols": ("☃",)}, "vocab.control_symbols: '☃' cannot be used"),
+        (
+            {"control_symbols": ("[R]", "[S]", "[R]")},
+            "vocab.control_symbols: '[R]' is named twice; expected each once",
+        ),
+        ({"user_symbols": ("a", "a")}, "vocab.user_symbols: 'a' is named twice; expected each once"),
+        (
+            {"control_symbols": ("[R]", "[S]"), "user_symbols": ("<br>", "[S]")},
+            "vocab.user_symbols: '[S]' is also in vocab.control_symbols",
+        ),
+        # Where nothing is trained control symbols still count.
+        ({"tokenizer": "bytes", "control_symbols": ("<0x41>",)}, "vocab.control_symbols: '<0x41>' cannot"),
+        ({"tokenizer": "a.model", "control_symbols": ("<extra_id_99>",)}, "vocab.control_symbols: '<extra"),
+    ],
+)
+def test_symbols_that_would_take_text_or_names_away_are_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(T5smithError) as caught:
+        VocabSettings.model_validate(changes)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_mode_tokens_of_ul2_and_symbols_of_one_character_for_text_are_taken() -> None:
+    taken = VocabSettings(control_symbols=("[R]", "[S]", "[X]", "og"), user_symbols=("☃", "<br>", "<UNK>"))
+    assert taken.control_symbols == ("[R]", "[S]", "[X]", "og")
 
 
 def drawn(folder: Path, **changes: object) -> tuple[dict[str, int], int]:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -142,21 +144,68 @@ def test_the_handbook_does_not_support_32_000_pieces(
     assert f"asked for 32,000 pieces, got {facts['pieces']:,}" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("size", [8, 20, 40, 79, 80])
+@pytest.mark.parametrize("size", [8, 20, 40, 78, 79])
 def test_too_few_pieces_for_the_characters_are_refused(declaration: list[str], size: int) -> None:
     """Near the number of characters the library returns more pieces than asked for instead."""
     characters = {c for line in declaration for c in normalizer().normalize_str(line)}
     text = [*declaration, "".join(chr(0x400 + i) for i in range(77 - len(characters)))]
     assert len({c for line in text for c in normalizer().normalize_str(line)}) == 77
-    with pytest.raises(T5smithError, match=r"vocab.size: .* too few: each different character"):
+    with pytest.raises(T5smithError) as caught:
         train_pieces(text, VocabSettings(size=size))
+    assert str(caught.value).startswith(
+        f"vocab.size: {size} pieces are too few: each different character of the text needs one; "
+        "expected 80 or more: 77 different characters, 3 control pieces. Raise vocab.size, or"
+    )
+    assert len(train_pieces(text, VocabSettings(size=80))) == 77
 
 
-def test_just_enough_pieces_for_the_characters(declaration: list[str]) -> None:
-    characters = {c for line in declaration for c in normalizer().normalize_str(line)}
-    pieces = train_pieces(declaration, VocabSettings(size=len(characters) + 4))
-    assert len(pieces) == len(characters) + 1
-    assert {piece for piece, _ in pieces} > {c.replace(" ", "▁") for c in characters}
+SCRIPTS = {
+    "Thai": "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ",
+    "Chinese": "人人生而自由，在尊嚴和權利上一律平等。他們賦有理性和良心",
+    "Arabic": "يولد جميع الناس أحرارًا متساوين في الكرامة والحقوق",
+    "Korean in parts": unicodedata.normalize("NFD", "모든 인간은 태어날 때부터 자유로우며"),
+    "emoji": "👨‍👩‍👧‍👦 👩🏽‍💻 🇳🇴🇸🇪 ❤️ ﬁ ½ 𝔘𝔫𝔦",
+    "NUL": "a\0b \0 \0\0 aa\0bb c d e f g h",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"byte_fallback": True, "user_symbols": ("<br>", "<hr>")},
+        {"normalization": "none", "lowercase": True},
+        {"normalization": "nmt_nfkc", "split_digits": True, "max_piece_length": 1},
+        {"normalization": "nfc", "character_coverage": 0.97},
+    ],
+)
+def test_the_size_that_is_named_is_the_smallest_that_works(script: str, changes: dict[str, object]) -> None:
+    text = [SCRIPTS[script]] * 2
+    least = 8 + (258 if "byte_fallback" in changes else 0)
+    with pytest.raises(T5smithError, match=r"expected \d+ or more") as caught:
+        train_pieces(text, VocabSettings.model_validate({"size": least} | changes))
+    named = re.search(r"expected (\d+) or more: (.*?)\. Raise", str(caught.value))
+    assert named is not None
+    assert int(named[1]) == sum(map(int, re.findall(r"\d+", named[2])))
+    with pytest.raises(T5smithError, match=f"expected {named[1]} or more"):
+        train_pieces(text, VocabSettings.model_validate({"size": int(named[1]) - 1} | changes))
+    settings = VocabSettings.model_validate({"size": int(named[1])} | changes)
+    vocabulary = Vocabulary(build(train_pieces(text, settings), (), settings).to_str())
+    assert vocabulary.size == int(named[1]) + 100
+    if settings.character_coverage == 1:
+        ids = vocabulary.encode(text[0])
+        assert vocabulary.unk_id not in ids
+        assert vocabulary.decode(ids) == normalizer(settings).normalize_str(text[0]).removeprefix(" ")
+
+
+@pytest.mark.parametrize("word", ["<UNK>", "x<UNK>y <UNK>s", "＜UNK＞"])
+def test_the_trainers_own_unknown_piece_in_a_text_is_no_trouble(declaration: list[str], word: str) -> None:
+    pieces = train_pieces([*declaration, *[word] * 3], VocabSettings(size=300))
+    assert len(pieces) == 297
+    assert not any("<UNK>" in piece for piece, _ in pieces)
+    vocabulary = Vocabulary(build(pieces).to_str())
+    assert vocabulary.unk_id not in vocabulary.encode(word)
 
 
 def test_no_text_is_refused(tmp_path: Path) -> None:

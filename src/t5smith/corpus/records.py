@@ -1,4 +1,4 @@
-"""What duplicates are found by: a hash of each document's text, and MinHash signatures of its runs of words.
+"""What duplicates are found by: a hash of each document's words, and MinHash signatures of its runs of words.
 
 How a text becomes runs of words and these become hashes is datatrove's. Of each bucket's hashes one hash is
 kept, since two documents meet there only if all are equal.
@@ -35,7 +35,7 @@ RECORD = np.dtype(
         ("after", np.uint64),
     ]
 )
-"""A document of a shard: a hash of its text, whether it is held out, its length, where it stands."""
+"""A document of a shard: a hash of its words, whether it is held out, its length, where it stands."""
 CHUNK = 1 << 14
 """So many documents are held before they are written."""
 RUNS_AT_ONCE = 4096
@@ -59,9 +59,9 @@ class Records:
     def add(self, document: Document, text: str, valid: bool, tokens: int, text_bytes: int) -> None:
         """Add a document; `text` is what is left of it after cleaning."""
         file = self._files[document.file]
-        self._rows.append(
-            (_key(text.encode()), valid, tokens, text_bytes, file, document.line, document.after)
-        )
+        # To all vocabularies but bytes white space is single spaces, with none at the end.
+        key = _key(" ".join(text.split()).encode())
+        self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.after))
         if self._signatures is not None:
             self._signed.append(self._signatures.of(text))
         if len(self._rows) == CHUNK:

@@ -6,8 +6,9 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,12 +208,31 @@ class TokenStore:
           T5smithError: not there, unfinished, damaged, or another kind of artefact.
         """
         facts = read_manifest(folder, "store", check_hashes=check_hashes).facts
-        dtype = id_dtype(facts["vocab_size"])
-        table = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
-        train, valid = (
-            open_split(folder, name, table[name], dtype, facts[name]) for name in ("train", "valid")
-        )
+        with _as_written(folder):
+            dtype = id_dtype(facts["vocab_size"])
+            table = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+            train, valid = (
+                open_split(folder, name, table[name], dtype, facts[name]) for name in ("train", "valid")
+            )
         return cls(folder, train, valid)
+
+
+@contextlib.contextmanager
+def _as_written(folder: Path) -> Generator[None]:
+    """Hashes do not tell of a manifest that was altered, nor of what was wrong when it was hashed.
+
+    Raises:
+      T5smithError: something is missing that `prepare` writes, or is of another kind.
+    """
+    try:
+        yield
+    except KeyError as error:
+        problem = f"{error} is missing"
+    except (ValueError, TypeError, AttributeError, IndexError, OverflowError, FileNotFoundError) as error:
+        problem = str(error)
+    else:
+        return
+    raise T5smithError(f"damaged manifest or shards.json ({problem})", where=folder, fix=_AGAIN)
 
 
 def open_split(
@@ -248,20 +268,9 @@ def check(folder: Path) -> None:
     """
     facts = read_manifest(folder, "store").facts
     store = TokenStore.open(folder, check_hashes=False)
-    for split in (store.train, store.valid):
-        told = facts[split.name]
-        split.counts(facts["vocab_size"])
-        for start in range(0, len(split.ends), _COUNTED_AT_ONCE):
-            # The one before is among them, so that the first must be larger too.
-            ends = split.ends[max(start - 1, 0) : start + _COUNTED_AT_ONCE]
-            if ends[0] <= 0 or np.any(np.diff(ends) <= 0):
-                raise T5smithError("documents do not end one after the other", where=folder, fix=_AGAIN)
-        if (len(split.tokens), len(split.ends), int(split.ends[-1])) != (
-            told["tokens"],
-            told["documents"],
-            told["tokens"],
-        ):
-            raise T5smithError(f"the {split.name} split is not as long as told", where=folder, fix=_AGAIN)
+    with _as_written(folder):
+        for split in (store.train, store.valid):
+            _check_split(folder, split, facts[split.name], facts["vocab_size"])
     shards = [
         len(split.tokens.files) for split in (store.train, store.valid) if isinstance(split.tokens, Shards)
     ]
@@ -269,6 +278,18 @@ def check(folder: Path) -> None:
         f"verify    {sum(shards)} shards, {len(store.train.tokens) + len(store.valid.tokens):,} tokens: "
         f"as they were written"
     )
+
+
+def _check_split(folder: Path, split: Split, told: Mapping[str, Any], vocab_size: int) -> None:
+    split.counts(vocab_size)
+    for start in range(0, len(split.ends), _COUNTED_AT_ONCE):
+        # The one before is among them, so that the first must be larger too.
+        ends = split.ends[max(start - 1, 0) : start + _COUNTED_AT_ONCE]
+        if ends[0] <= 0 or np.any(np.diff(ends) <= 0):
+            raise T5smithError("documents do not end one after the other", where=folder, fix=_AGAIN)
+    expected = (told["tokens"], told["documents"], told["tokens"])
+    if (len(split.tokens), len(split.ends), int(split.ends[-1])) != expected:
+        raise T5smithError(f"the {split.name} split is not as long as told", where=folder, fix=_AGAIN)
 
 
 def corpora_of(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:

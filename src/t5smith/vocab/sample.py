@@ -16,10 +16,10 @@ from t5smith.corpus.sources import file_bytes, split_documents
 from t5smith.errors import T5smithError
 from t5smith.progress import Bar, count
 from t5smith.recipe import Recipe, VocabSettings
+from t5smith.symbols import CONTROL_WORD
 
 CHUNK = 4_096
 """Longest stretch of text, in characters, that the trainer is given at once."""
-CONTROL_WORD = re.compile(r"</s>|<pad>|<unk>|<extra_id_[0-9]+>")
 
 
 class Sample:

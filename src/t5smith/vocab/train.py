@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from t5smith import artefact
 from t5smith.corpus.cleaning import cleaning_inputs
@@ -28,9 +28,11 @@ from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, progress, say, warn
 from t5smith.recipe import Recipe, VocabSettings
+from t5smith.symbols import CONTROL_WORD
+from t5smith.vocab.alphabet import BYTE_NAMES, too_small
 from t5smith.vocab.bring import imported
 from t5smith.vocab.normalizers import SPACE, normalizer, pre_tokenizer
-from t5smith.vocab.sample import CONTROL_WORD, Sample
+from t5smith.vocab.sample import Sample
 from t5smith.vocab.tree import EOS, PAD, SENTINEL_NAMES, UNK
 from t5smith.vocab.vocabulary import Vocabulary
 
@@ -107,14 +109,15 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     """
     text = in_proportion(covered(list(text), settings))
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizer(settings)
+    # The trainer has a piece of this name whose score is no number, and a text with it ends in a panic.
+    apart = normalizers.Replace("<UNK>", "<UNK >")
+    tokenizer.normalizer = normalizers.Sequence([normalizer(settings), apart])
     cut = pre_tokenizers.Split(Regex(rf".{{1,{LONGEST_WORD}}}"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizer(settings, "always"), cut])
     size = settings.size - len(fixed(settings))
     trainer = trainers.UnigramTrainer(
         vocab_size=size,
-        # So that a byte's name in a text is never taken for the byte.
-        initial_alphabet=list("<0x123456789ABCDEF>") if settings.byte_fallback else [],
+        initial_alphabet=list(BYTE_NAMES) if settings.byte_fallback else [],
         special_tokens=list(CONTROL),
         unk_token=UNK,
         max_piece_length=settings.max_piece_length,
@@ -127,8 +130,10 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     _train(tokenizer, text + whole_words(text, settings), trainer, settings, bar)
     table: list[Scored] = json.loads(tokenizer.to_str())["model"]["vocab"][len(CONTROL) :]
     if len(table) + len(CONTROL) > size:
-        # Every character must be a piece. The library checks that too late and then returns more than asked.
-        raise _too_small(settings)
+        # With room for no more than characters the library gives all it has.
+        table = [entry for entry in table if len(entry[0]) == 1]
+    if len(table) + len(CONTROL) > size:
+        raise too_small(text, settings)
     return canonical(table)
 
 
@@ -233,17 +238,9 @@ def _train(
         if bar:
             bar.advance(0, stage="training")
     if failure and "not large enough" in str(failure[0]):
-        raise _too_small(settings) from None
+        raise too_small(text, settings) from None
     if failure:
         raise failure[0]
-
-
-def _too_small(settings: VocabSettings) -> T5smithError:
-    return T5smithError(
-        f"{settings.size:,} pieces are too few: each different character of the text needs one",
-        where="vocab.size",
-        fix="raise vocab.size, or take out text in foreign scripts",
-    )
 
 
 def canonical(table: Iterable[Scored]) -> list[Scored]:
