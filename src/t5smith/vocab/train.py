@@ -24,7 +24,6 @@ from t5smith import artefact
 from t5smith.corpus.cleaning import cleaning_inputs
 from t5smith.corpus.faults import Faults
 from t5smith.corpus.sources import file_bytes, inputs, resolve
-from t5smith.errors import T5smithError
 from t5smith.lock import in_run_folder
 from t5smith.progress import Bar, progress, say, warn
 from t5smith.recipe import Recipe, VocabSettings
