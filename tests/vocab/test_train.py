@@ -326,12 +326,44 @@ def test_case_is_kept_and_compatibility_forms_are_not() -> None:
 def test_much_text_is_brought_down_to_its_proportions(monkeypatch):
     text = ["det er en dag " * 300 + " ".join(f"ord{i}" for i in range(1_000))] * 3
     text[1] += " ☃ zebra"
-    assert in_proportion(text) is text
+    settings = VocabSettings()
+    assert in_proportion(text, settings) is text
     monkeypatch.setattr(train, "TRAINED_ON", sum(map(len, text)) // 10)
-    less = in_proportion(text)
-    assert less == in_proportion(text)
+    less = in_proportion(text, settings)
+    assert less == in_proportion(text, settings)
     words = " ".join(less).split()
     assert set("".join(words)) == set("".join(text)) - {" "}
     assert sum(map(len, less)) < sum(map(len, text)) / 8
     assert words.count("det") == pytest.approx(90, abs=1)
     assert 200 < len({word for word in words if word.startswith("ord")}) < 400
+
+
+def test_every_character_stays_however_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters in parts are composed: that the parts are there says nothing of the letter."""
+    parts = unicodedata.normalize("NFD", "가 난 é ñ ")
+    text = [parts * 300 + unicodedata.normalize("NFD", "간 ń ") + "ﬁ " * 9]
+    for normalization in ("nfkc", "nfc", "nmt_nfkc", "none"):
+        settings = VocabSettings(normalization=normalization)
+        normal = normalizer(settings)
+        expected = set(normal.normalize_str(text[0]))
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "TRAINED_ON", len(text[0]) // 50)
+            less = in_proportion(text, settings)
+        assert sum(map(len, less)) < len(text[0]) / 10
+        assert set(normal.normalize_str(" ".join(less))) == expected, normalization
+
+
+def test_what_is_not_cleaned_is_not_in_the_sample(tmp_path: Path) -> None:
+    """Documents of which nothing would stay are not cleaned; short ones of them would fit all the same."""
+    lines = [f"{i:09}" + " lang" * (i % 40) for i in range(300)] + [f"fy{i}" for i in range(1_000)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    made = recipe(tmp_path, train=(str(tmp_path / "a.txt"),)).replace(
+        **{
+            "vocab.sample_bytes": 2_000,
+            "cleaning.steps": ["length"],
+            "cleaning.length.min_characters": 9,
+        }
+    )
+    sample = Sample(made, Bar("vocab", None, "", 0))
+    assert 0 < sample.bytes <= 2_000
+    assert not [chunk for chunk in sample.chunks if chunk.startswith("fy")]

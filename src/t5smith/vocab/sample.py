@@ -25,7 +25,7 @@ CHUNK = 4_096
 class Sample:
     """The text to train on: all of it, or a part that fits in the byte budget, drawn evenly.
 
-    Each chunk of a document draws a number; those with the lowest stay. So one pass is enough, every
+    Each chunk of a document draws a number; those with the highest stay. So one pass is enough, every
     stretch of text of a corpus has the same chance, and memory is bounded by the budget.
 
     Chunks are of text after the recipe's steps of cleaning. Those take long, so a document of which nothing
@@ -46,26 +46,29 @@ class Sample:
         self.faults = Faults(recipe.corpus.strict)
         cleaner = Cleaner(recipe)
         tallies = cleaner.tallies()
-        full = False
+        # What draws no more than this does not stay.
+        floor = -math.inf
         for document in split_documents(recipe, "train", on_bytes, self.faults):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
             found = list(chunks(document.text, symbols))
-            # The smallest of these are a sample in which a chunk of weight 2 is drawn twice as readily
+            # The largest of these are a sample in which a chunk of weight 2 is drawn twice as readily
             # (Efraimidis and Spirakis, 2006).
             drawn = [math.log1p(-draw.random()) / weight for _ in found]
-            if cleaner.names and not (full and max(drawn, default=-math.inf) < heap[0][0]):
+            if cleaner.names and (floor == -math.inf or max(drawn, default=floor) > floor):
                 text = cleaner.clean(document, tallies) or ""
                 found = list(chunks(text, symbols))
                 drawn += [math.log1p(-draw.random()) / weight for _ in found[len(drawn) :]]
             for key, chunk in zip(drawn, found, strict=False):
                 number += 1
-                heapq.heappush(heap, (key, number, chunk))
                 self.text_bytes += (size := len(chunk.encode()))
+                if key <= floor:
+                    continue
+                heapq.heappush(heap, (key, number, chunk))
                 self.bytes += size
                 while self.bytes > recipe.vocab.sample_bytes and len(heap) > 1:
-                    full = True
-                    self.bytes -= len(heapq.heappop(heap)[2].encode())
+                    floor, _, gone = heapq.heappop(heap)
+                    self.bytes -= len(gone.encode())
         if not any(chunk.strip() for _, _, chunk in heap):
             fix = "name files with text, or lower corpus.held_out_fraction"
             raise T5smithError("the text to train on is empty", where="corpus.train", fix=fix)

@@ -35,7 +35,7 @@ from t5smith.vocab.sample import Sample
 from t5smith.vocab.tree import EOS, PAD, SENTINEL_NAMES, UNK
 from t5smith.vocab.vocabulary import Vocabulary
 
-METHOD = 3
+METHOD = 4
 """Raised when the same text and settings would give another vocabulary than before."""
 
 TRAINED_ON = 20_000_000
@@ -106,7 +106,7 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     Raises:
       T5smithError: the text has more different characters than pieces asked for, or none at all.
     """
-    text = in_proportion(covered(list(text), settings))
+    text = in_proportion(covered(list(text), settings), settings)
     tokenizer = Tokenizer(models.Unigram())
     # The trainer has a piece of this name whose score is no number, and a text with it ends in a panic.
     apart = normalizers.Replace("<UNK>", "<UNK >")
@@ -161,7 +161,7 @@ def covered(text: list[str], settings: VocabSettings) -> list[str]:
     return [normal.normalize_str(stretch).translate(table) for stretch in text] if table else text
 
 
-def in_proportion(text: list[str]) -> list[str]:
+def in_proportion(text: list[str], settings: VocabSettings) -> list[str]:
     """The text if it is short; else its words, each as often as it would be in TRAINED_ON characters.
 
     The trainer's candidates begin, as far as we can tell, with a score by the number of *different*
@@ -177,12 +177,15 @@ def in_proportion(text: list[str]) -> list[str]:
     share = TRAINED_ON / total
     draw = random.Random(0)
     often = {word: int(counts[word] * share + draw.random()) for word in sorted(counts)}
-    seen = {character for word, number in often.items() if number for character in word}
+    # Letters in parts are joined, and the parts of one may all be there without it.
+    normal = normalizer(settings)
+    letters = {word: word if word.isascii() else normal.normalize_str(word) for word in often}
+    seen = {character for word, number in often.items() if number for character in letters[word]}
     for word in often:
-        if not seen.issuperset(word):
+        if not seen.issuperset(letters[word]):
             # Every character is to be a piece, however rare.
             often[word] = 1
-            seen.update(word)
+            seen.update(letters[word])
     return [" ".join([word] * number) for word, number in often.items() if number]
 
 
