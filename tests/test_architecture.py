@@ -18,6 +18,7 @@ BASE = {
     "settings",
     "training_settings",
     "cleaning_settings",
+    "symbols",
     "recipe",
     "presets",
 }
