@@ -19,6 +19,7 @@ BASE = {
     "settings",
     "training_settings",
     "cleaning_settings",
+    "symbols",
     "recipe",
     "presets",
 }

@@ -189,10 +189,9 @@ def test_looking_for_the_column_changes_no_place(tmp_path: Path) -> None:
     assert len(found[0][0]) == 60  # type: ignore[index]
 
 
-@pytest.mark.parametrize("longest", [10**20, 2**63, 2**63 - 1, 2**63 - 2])
-def test_any_number_may_be_the_longest_document(tmp_path: Path, longest: int) -> None:
+def test_the_highest_limit_is_one_that_csv_takes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text\n" + "x" * 200_000 + "\n")
-    assert read(path, longest_document=longest) == (["x" * 200_000], Faults())
+    assert read(path, longest_document=2**31 - 1) == (["x" * 200_000], Faults())
 
 
 def test_rows_with_long_fields_are_counted(tmp_path: Path) -> None:

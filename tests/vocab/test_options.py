@@ -285,3 +285,20 @@ def test_the_options_are_in_the_saved_vocabulary(tmp_path: Path) -> None:
     assert facts["pieces"] == facts["ids"] - 100 == len(tree["model"]["vocab"]) - 100
     assert facts["pieces"] <= 320
     assert tree["model"]["byte_fallback"] is True
+
+
+def test_a_piece_that_is_called_like_a_symbol_is_not_counted_twice(tmp_path: Path) -> None:
+    recipe = Recipe.model_validate(
+        {
+            "run_dir": tmp_path,
+            "corpus": {"train": ("bundled:norwegian/udhr-nob.txt.xz",), "document": "line"},
+            "vocab": {"size": 300},
+        }
+    )
+    plain = Vocabulary.load(vocab(recipe))
+    name = next(piece for piece in plain.pieces(range(3, 300)) if len(piece) > 1 and "▁" not in piece)
+    folder = vocab(recipe.replace(**{"vocab.control_symbols": ("[R]", name)}))
+    facts = read_manifest(folder, "vocab").facts
+    assert facts["control_symbols"] == 2
+    assert facts["pieces"] == facts["ids"] - 102 == 299
+    assert Vocabulary.load(folder).named(name) == 300

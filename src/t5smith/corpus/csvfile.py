@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from t5smith.recipe import CorpusSettings
 
 LOOKED_AT = 20
 """So many rows show which columns hold text, where no name does."""
-_LIMIT = (1 << (8 * struct.calcsize("l") - 1)) - 2
-"""The longest field that Python's reader can be told of; lines of one byte more are asked for."""
 
 
 def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
@@ -31,7 +28,6 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
       T5smithError: the line of column names is none, or does not say which holds the text.
     """
     # A quote that is never closed would take in the rest of the file.
-    lines.longest = min(lines.longest, _LIMIT)
     csv.field_size_limit(lines.longest)
     rows = _Rows(lines, corpus.text_field)
     if (columns := rows.header()) is None:
@@ -207,7 +203,7 @@ def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[
     seen = 0
     found: set[int] = set()
     with reading(name) as (_, stream):
-        lines = Lines(name, stream, WHOLE, FileFaults(Faults()), min(corpus.longest_document, _LIMIT))
+        lines = Lines(name, stream, WHOLE, FileFaults(Faults()), corpus.longest_document)
         rows = _Rows(lines, corpus.text_field)
         rows.header()
         while seen < LOOKED_AT:

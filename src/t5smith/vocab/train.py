@@ -77,16 +77,18 @@ def vocab(recipe: Recipe) -> Path:
         size = sum(file_bytes(file) for file in resolve(recipe.corpus.train, "corpus.train"))
         with progress("vocab", size, "bytes", notes=("pieces", "stage")) as bar:
             sample = Sample(recipe, bar)
-            pieces = train_pieces(sample.chunks, recipe.vocab, bar)
-            bar.advance(0, stage="", pieces=f"{len(pieces) + len(CONTROL) + len(fixed(recipe.vocab)):,}")
-        vocabulary = Vocabulary(build(pieces, recipe.vocab.control_symbols, recipe.vocab).to_str())
+            trained = train_pieces(sample.chunks, recipe.vocab, bar)
+            symbols = recipe.vocab.control_symbols
+            vocabulary = Vocabulary(build(trained, symbols, recipe.vocab).to_str())
+            pieces = vocabulary.size - len(vocabulary.sentinel_ids) - len(symbols)
+            bar.advance(0, stage="", pieces=f"{pieces:,}")
         vocabulary.save(work)
         facts |= {
             "asked": recipe.vocab.size,
-            "pieces": len(pieces) + len(CONTROL) + len(fixed(recipe.vocab)),
+            "pieces": pieces,
             "ids": vocabulary.size,
             "sentinels": len(vocabulary.sentinel_ids),
-            "control_symbols": len(set(recipe.vocab.control_symbols)),
+            "control_symbols": len(symbols),
             "sample_bytes": sample.bytes,
             "text_bytes": sample.text_bytes,
             "documents": sample.documents,
