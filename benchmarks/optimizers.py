@@ -25,10 +25,10 @@ import numpy as np
 
 from t5smith import api
 from t5smith.objective.batches import evaluation_batches, prefetched
-from t5smith.recipe import Recipe
-from t5smith.train.heldout import create_scorer, token_classes, total
-from t5smith.train.setup import Setup
-from t5smith.train.step import create_step
+from t5smith.recipe.recipe import Recipe
+from t5smith.training.eval_step import create_scorer, token_classes, total
+from t5smith.training.setup import Setup
+from t5smith.training.step import create_step
 
 STEPS, WARMUP, EVERY, WINDOWS = 1_000, 50, 50, 256
 SHORT = 0.6

@@ -22,11 +22,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from t5smith.bench.preparing import memory_of
-from t5smith.corpus.sources import documents, resolve
-from t5smith.presets import dump
-from t5smith.recipe import CorpusSettings, Recipe
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.benchmarking.preparing import memory_of
+from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.toml import dump
+from t5smith.text.documents import documents, resolve
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 DATASETS = """
 import sys
@@ -90,7 +90,7 @@ def main() -> None:
             vocabulary.tokenise(texts)
             seconds.setdefault("tokenizers", []).append(time.perf_counter() - begun)
             for name, command in {
-                "t5smith": ["-m", "t5smith.cli", "prepare", str(folder / "bench.toml")],
+                "t5smith": ["-m", "t5smith.cli.main", "prepare", str(folder / "bench.toml")],
                 "datasets": ["-c", DATASETS, file, tokenizer, str(folder / "cache"), cores],
             }.items():
                 took, most = watched([sys.executable, *command], {"HF_HOME": str(folder / "home")})

@@ -16,7 +16,7 @@ import tempfile
 
 CHILD = """
 import sys
-from t5smith.bench.training import Trial
+from t5smith.benchmarking.training import Trial
 print(Trial(sys.argv[1], 8, sys.argv[2]).compile_seconds)
 """
 

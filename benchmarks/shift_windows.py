@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from t5smith import api
-from t5smith.artefact import read_manifest
+from t5smith.base.artifact import read_manifest
 
 
 def main(steps: int) -> None:

@@ -23,7 +23,7 @@ import sys
 import time
 from pathlib import Path
 
-from t5smith.cli import MALLOC, TUNABLES
+from t5smith.cli.main import MALLOC, TUNABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ("ours", "eager", "compiled")
@@ -172,9 +172,9 @@ def ours(arguments: argparse.Namespace):
     """T5smith: a step, the memory it takes, the number of parameters."""
     # Three processes share one card: none may take it all.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    from t5smith.bench.training import Trial
+    from t5smith.benchmarking.training import Trial
     from t5smith.model.params import parameter_count
-    from t5smith.train.device import memory_in_use
+    from t5smith.parallel.hardware import memory_in_use
 
     trial = Trial(arguments.size, arguments.batch, arguments.precision, remat=arguments.remat)
     return trial.run, lambda: (memory_in_use() or (0, 0))[1], parameter_count(trial.state.parameters)

@@ -17,12 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from t5smith.bench.preparing import memory_of
-from t5smith.corpus.sources import split_documents
-from t5smith.presets import dump
-from t5smith.recipe import Recipe
-from t5smith.vocab.sample import chunks
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.benchmarking.preparing import memory_of
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import dump
+from t5smith.text.documents import split_documents
+from t5smith.vocabulary.sample import chunks
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 SENTENCEPIECE = """
 import sentencepiece, sys
@@ -71,7 +71,7 @@ def main() -> None:
             for document in split_documents(recipe, "train"):
                 for chunk in chunks(document.text):
                     file.write(" ".join(chunk.split()) + "\n")
-        ours = watched([sys.executable, "-m", "t5smith.cli", "vocab", str(folder / "bench.toml")])
+        ours = watched([sys.executable, "-m", "t5smith.cli.main", "vocab", str(folder / "bench.toml")])
         theirs = watched(
             [sys.executable, "-c", SENTENCEPIECE, str(folder / "text"), str(folder / "sp"), str(asked.size)]
         )

@@ -48,14 +48,14 @@ settings.load_profile("ci" if "CI" in os.environ else "local")
 
 # Shapes and types are checked on every call of the array modules, but not where trees are defined: JAX
 # also builds them of shapes, booleans and labels.
-ARRAY_PACKAGES = ("model", "objective", "train", "evaluate")
+ARRAY_PACKAGES = ("model", "model.attention", "objective", "training", "generation", "evaluation")
 TREES = ("params.py", "state.py")
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "t5smith"
 install_import_hook(
     [
         f"t5smith.{package}.{path.stem}"
         for package in ARRAY_PACKAGES
-        for path in (SOURCE / package).glob("*.py")
+        for path in (SOURCE / package.replace(".", "/")).glob("*.py")
         if path.name not in TREES
     ],
     "beartype.beartype",

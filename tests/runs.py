@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from t5smith.corpus.prepare import prepare
-from t5smith.evaluate.score import evaluate
+from t5smith.evaluation.scores import evaluate
 from t5smith.interop.huggingface import export
-from t5smith.train.loop import train
-from t5smith.vocab.train import vocab
+from t5smith.store.prepare import prepare
+from t5smith.training.loop import train
+from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
 
 

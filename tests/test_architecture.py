@@ -1,4 +1,7 @@
-"""The packages depend on each other one way only, as docs say; read from the imports, run by nobody."""
+"""Packages stand in the order of the pipeline, and import only what stands before them.
+
+Read from the source's imports; nothing is run.
+"""
 
 import ast
 import graphlib
@@ -8,69 +11,37 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src" / "t5smith"
-MAX_LINES = 350
-
-BASE = {
-    "errors",
-    "artefact",
-    "lock",
-    "printing",
-    "progress",
-    "settings",
-    "training_settings",
-    "cleaning_settings",
-    "symbols",
+ORDER = (
+    "base",
     "recipe",
-    "presets",
-}
-# What each package may build on, besides the base and what those build on in turn.
-STANDS_ON = {
-    # Reading text comes before vocab, which trains on it; the rest of corpus comes after.
-    "reading": set[str](),
-    "vocab": {"reading"},
-    "corpus": {"vocab"},
-    "objective": {"corpus"},
-    "model": set[str](),
-    "train": {"objective", "model"},
-    "evaluate": {"train"},
-    "interop": {"evaluate"},
-    "inspect": {"interop", "commands"},
-    "report": {"inspect"},
-    "run": {"report"},
-    "bench": {"evaluate"},
-    "api": {"run", "bench"},
-    "flags": set[str](),
-    "commands": set[str](),
-    "cli": {"run", "api", "bench", "flags", "commands"},
-}
-READING = {
-    "files",
-    "sources",
-    "lines",
-    "jsonlines",
-    "tables",
-    "csvfile",
-    "webarchive",
-    "columns",
-    "document",
-    "faults",
-    "opening",
-    "places",
-    "hub",
-    "rows",
-    "slices",
-    "globs",
-    "cleaning",
-    "filters",
-    "reasons",
-    "wording",
-}
+    "text",
+    "vocabulary",
+    "store",
+    "objective",
+    "model",
+    "interop",
+    "parallel",
+    "training",
+    "generation",
+    "evaluation",
+    "exporting",
+    "pages",
+    "inspection",
+    "reports",
+    "benchmarking",
+    "pipeline",
+    "cli",
+)
+"""The way of the data, from raw text to what a user reads. `pipeline` is a module, the rest are packages."""
+
+MAX_LINES, MAX_MODULES, MAX_FUNCTION_LINES = 300, 15, 60
 MODEL_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "t5smith"} | sys.stdlib_module_names
 NEVER = {"torch", "transformers", "tensorflow", "flax"}
+FILES = sorted(SRC.rglob("*.py"))
 
 
 def imports(source: str) -> set[str]:
-    """Every module that a source names in an import, wherever it stands: `t5smith.vocab.train`."""
+    """Every module that a source imports, also inside functions: `t5smith.vocabulary.train`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -78,59 +49,44 @@ def imports(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
             module = node.module or ""
-            # `from t5smith.vocab import train` may name a module; one name too deep does no harm.
+            # `from t5smith.vocabulary import train` may name a module; one name too deep does no harm.
             found |= {f"{module}.{alias.name}" for alias in node.names}
     return found
 
 
-def part(module: str) -> str:
-    """The package of ours that a module's name begins with; nothing for t5smith itself."""
-    names = module.removeprefix("t5smith").removeprefix(".").split(".")
-    if names[0] == "corpus" and READING & set(names[1:2]):
-        return "reading"
-    name = names[0]
-    return name if name in BASE | STANDS_ON.keys() else ""
-
-
-def allowed(package: str) -> set[str]:
-    """All that a package may import of ours."""
-    if package in BASE:
-        return BASE
-    above = {package}
-    for name in STANDS_ON[package]:
-        above |= allowed(name)
-    return above | BASE
+def package_of(module: str) -> str:
+    """The package of ours that a module's name begins with; empty for names of t5smith itself."""
+    name = module.removeprefix("t5smith").removeprefix(".").split(".")[0]
+    return name if name in ORDER else ""
 
 
 def complaints(package: str, source: str) -> list[str]:
-    """Imports in a source of a package that should not be there."""
+    """Imports in a source of a package that break the order, or that no package may have."""
     found = imports(source)
-    ours = {part(module) for module in found if module.split(".")[0] == "t5smith"} - {""}
+    ours = {package_of(module) for module in found if module.split(".")[0] == "t5smith"} - {""}
     outside = {module.split(".")[0] for module in found} - {"t5smith"}
-    bad = {f"{package} imports {name}" for name in ours - allowed(package) | outside & NEVER}
+    later = {name for name in ours if ORDER.index(name) > ORDER.index(package)}
+    bad = {f"{package} imports {name}" for name in later | outside & NEVER}
     if package == "model":
         bad |= {f"model imports {name}" for name in outside - MODEL_MAY_IMPORT}
     return sorted(bad)
 
 
-FILES = sorted(SRC.rglob("*.py"))
+def name_of(file: Path) -> str:
+    return ".".join(("t5smith", *file.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(SRC).as_posix())
-def test_imports_go_one_way(file):
-    package = part(".".join(("t5smith", *file.relative_to(SRC).with_suffix("").parts)))
-    if file == SRC / "__init__.py":
-        assert {part(module) for module in imports(file.read_text())} <= {"errors", ""}
+def test_imports_follow_the_order(file):
+    package = package_of(name_of(file))
+    if file.parent == SRC and file.name in ("__init__.py", "__main__.py"):
         return
-    assert package, f"{file.name} has no place in the layers above"
+    assert package, f"{file.name} is in no package of the order"
     assert complaints(package, file.read_text()) == []
 
 
-def test_no_module_needs_itself():
-    names = {}
-    for file in FILES:
-        name = ".".join(("t5smith", *file.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
-        names[name] = imports(file.read_text())
+def test_no_module_imports_itself_in_a_circle():
+    names = {name_of(file): imports(file.read_text()) for file in FILES}
     graph = {}
     for name, found in names.items():
         known = {m if m in names else m.rpartition(".")[0] for m in found}
@@ -141,26 +97,42 @@ def test_no_module_needs_itself():
 @pytest.mark.parametrize(
     ("package", "source", "complaint"),
     [
-        ("vocab", "from t5smith.train.loop import train", ["vocab imports train"]),
-        ("vocab", "def f():\n  import t5smith.corpus.prepare", ["vocab imports corpus"]),
-        ("vocab", "from t5smith.corpus.sources import resolve", []),
-        ("reading", "from t5smith.vocab import train", ["reading imports vocab"]),
+        ("vocabulary", "from t5smith.training.loop import train", ["vocabulary imports training"]),
+        ("vocabulary", "def f():\n  import t5smith.store.prepare", ["vocabulary imports store"]),
+        ("vocabulary", "from t5smith.text.documents import resolve", []),
+        ("text", "from t5smith.vocabulary import train", ["text imports vocabulary"]),
         ("objective", "from t5smith import model", ["objective imports model"]),
         ("model", "import optax", ["model imports optax"]),
-        ("model", "from t5smith.objective import lengths", ["model imports objective"]),
-        ("recipe", "from t5smith.vocab import train", ["recipe imports vocab"]),
+        ("model", "from t5smith.objective import lengths", []),
+        ("recipe", "from t5smith.vocabulary import train", ["recipe imports vocabulary"]),
         ("interop", "import torch.nn", ["interop imports torch"]),
-        ("inspect", "from t5smith.report import page", ["inspect imports report"]),
-        ("cli", "import t5smith.vocab.train, t5smith.run", []),
-        ("train", "from t5smith.model.t5 import apply\nimport optax", []),
+        ("inspection", "from t5smith.reports import page", ["inspection imports reports"]),
+        ("cli", "import t5smith.vocabulary.train, t5smith.pipeline", []),
+        ("training", "from t5smith.model.t5 import apply\nimport optax", []),
     ],
 )
 def test_the_rules_find_what_breaks_them(package, source, complaint):
     assert complaints(package, source) == complaint
 
 
+def test_every_package_of_the_order_is_there():
+    found = {path.name for path in SRC.iterdir() if (path / "__init__.py").is_file()} | {"pipeline"}
+    assert found == set(ORDER)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(SRC).as_posix())
-def test_files_have_one_idea_and_say_it_first(file):
+def test_a_module_has_one_idea_stated_first_and_stays_short(file):
     text = file.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree)
     assert text.count("\n") <= MAX_LINES
-    assert ast.get_docstring(ast.parse(text))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("folder", [SRC, *(path.parent for path in SRC.rglob("__init__.py"))], ids=str)
+def test_a_folder_can_be_taken_in_at_a_glance(folder):
+    modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MAX_MODULES

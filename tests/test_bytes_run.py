@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from t5smith.api import generate, inspect
-from t5smith.cli import main
-from t5smith.report.terminal import show
-from t5smith.run import run
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.cli.main import main
+from t5smith.pipeline import run
+from t5smith.reports.terminal import show
+from t5smith.vocabulary.vocabulary import Vocabulary
 from tiny import tiny_recipe
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from t5smith.cli import OTHER_VERBS, RECIPE_VERBS
-from t5smith.presets import presets
+from t5smith.cli.main import OTHER_VERBS, RECIPE_VERBS
+from t5smith.recipe.toml import presets
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

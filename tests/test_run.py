@@ -13,12 +13,12 @@ import sys
 import pytest
 from rich.console import Console
 
-from t5smith.cli import main
-from t5smith.corpus.figures import read_figures
-from t5smith.errors import T5smithError
-from t5smith.presets import dump
-from t5smith.report.terminal import show
-from t5smith.run import run
+from t5smith.base.errors import T5smithError
+from t5smith.cli.main import main
+from t5smith.pipeline import run
+from t5smith.recipe.toml import dump
+from t5smith.reports.terminal import show
+from t5smith.store.statistics import read_figures
 from tiny import tiny_recipe
 
 STAGES = {"vocab": "vocab", "store": "store", "evaluation": "evaluation", "model": "model"}
@@ -125,8 +125,8 @@ def test_stopped_in_any_stage_the_same_command_goes_on(tmp_path, stage, kill, do
     # The process stops itself when the stage has begun to write, so no clock is needed.
     program = f"""
 import os, signal, sys
-from t5smith import artefact
-from t5smith.cli import main
+from t5smith.base import artifact as artefact
+from t5smith.cli.main import main
 seal = artefact.seal
 def stop(folder, kind, *rest):
     if artefact.verb_for(kind) == {stage!r}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from t5smith.recipe import Recipe
+from t5smith.recipe.recipe import Recipe
 
 TEXT = ("bundled:norwegian/udhr-nob.txt.xz",)
 

@@ -1,7 +1,7 @@
 """The public functions: one for each verb of the command line, with the same name and meaning.
 
 They stand here under one roof because their homes are packages that bear the same names
-(`t5smith.vocab.train.vocab`, `t5smith.train.loop.train`, ...).
+(`t5smith.vocabulary.train.vocab`, `t5smith.training.loop.train`, ...).
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from t5smith.bench.corrupt import bench_corrupt
-from t5smith.bench.inputs import bench_input
-from t5smith.bench.preparing import bench_prepare
-from t5smith.bench.training import bench_train
-from t5smith.errors import T5smithError
-from t5smith.evaluate.generate import Completion, complete, model_folder
-from t5smith.evaluate.score import evaluate
-from t5smith.inspect.rows import Row
-from t5smith.inspect.runs import load_model as load_for_inspect
-from t5smith.inspect.runs import recipe_of
-from t5smith.inspect.stats import Stats
-from t5smith.inspect.texts import inspect
-from t5smith.inspect.view import Source, of_counts, of_store
+from t5smith.base.errors import T5smithError
+from t5smith.benchmarking.corrupt import bench_corrupt
+from t5smith.benchmarking.inputs import bench_input
+from t5smith.benchmarking.preparing import bench_prepare
+from t5smith.benchmarking.training import bench_train
+from t5smith.evaluation.scores import evaluate
+from t5smith.generation.fill import Completion, complete, model_folder
+from t5smith.inspection.query import Source, of_counts, of_store
+from t5smith.inspection.rows import Row
+from t5smith.inspection.run_folder import load_model as load_for_inspect
+from t5smith.inspection.run_folder import recipe_of
+from t5smith.inspection.statistics import Stats
+from t5smith.inspection.text import inspect
 from t5smith.interop.huggingface import export
 from t5smith.interop.huggingface import load as load_model
 from t5smith.objective.denoisers import mode_token
-from t5smith.presets import load as load_recipe
-from t5smith.recipe import Recipe
-from t5smith.report.prepare import prepare
-from t5smith.run import run
-from t5smith.train.loop import train
-from t5smith.vocab.quality import compare_vocabularies
-from t5smith.vocab.train import vocab
+from t5smith.pipeline import run
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import load as load_recipe
+from t5smith.reports.prepare import prepare
+from t5smith.training.loop import train
+from t5smith.vocabulary.compare import compare_vocabularies
+from t5smith.vocabulary.train import vocab
 
 __all__ = [
     "Recipe",

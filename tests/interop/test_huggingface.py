@@ -15,15 +15,15 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from t5smith import api
-from t5smith.corpus.sources import documents, resolve
-from t5smith.errors import T5smithError
-from t5smith.evaluate.generate import Model
+from t5smith.base.errors import T5smithError
+from t5smith.generation.fill import Model
 from t5smith.interop.huggingface import config_json, generation_json, load, write_model
-from t5smith.interop.names import from_huggingface, to_huggingface
+from t5smith.interop.huggingface_names import from_huggingface, to_huggingface
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init
 from t5smith.model.t5 import forward
-from t5smith.recipe import CorpusSettings
+from t5smith.recipe.recipe import CorpusSettings
+from t5smith.text.documents import documents, resolve
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 
@@ -129,7 +129,7 @@ def test_the_t5x_checkpoint_maps_both_ways():
 
 
 def load_vocabulary():
-    from t5smith.vocab.vocabulary import Vocabulary
+    from t5smith.vocabulary.vocabulary import Vocabulary
 
     return Vocabulary.bundled()
 

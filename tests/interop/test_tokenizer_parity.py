@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from t5smith.corpus.sources import documents, resolve
-from t5smith.recipe import CorpusSettings, VocabSettings
-from t5smith.vocab.normalizers import normalizer
-from t5smith.vocab.train import build, train_pieces
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.recipe.recipe import CorpusSettings, VocabSettings
+from t5smith.text.documents import documents, resolve
+from t5smith.vocabulary.normalizers import normalizer
+from t5smith.vocabulary.train import build, train_pieces
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 OTHER = Path(__file__).parents[2] / ".venv4" / "bin" / "python"
 LINES = 10_000

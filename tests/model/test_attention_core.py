@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5smith.model.attention_core import MASKED, Groups, attend_rows
+from t5smith.model.attention.core import MASKED, Groups, attend_rows
 from t5smith.model.dropout import Dropout
 
 B, Q, S, H, K = 3, 5, 7, 2, 4

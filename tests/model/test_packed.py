@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from t5smith.corpus.store import Split
-from t5smith.interop.names import from_huggingface
+from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import batch_loss
 from t5smith.model.params import init
 from t5smith.model.t5 import Segments, encode, forward, shift_right
 from t5smith.objective.batches import Objective, TrainingBatches
-from t5smith.recipe import ObjectiveSettings
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.store.token_store import Split
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 T5X = ModelConfig(32128, 32128, d_model=8, d_kv=3, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=4)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from t5smith.interop.names import from_huggingface
-from t5smith.model.attention import relative_position_bucket
+from t5smith.interop.huggingface_names import from_huggingface
+from t5smith.model.attention.multi_head import relative_position_bucket
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import batch_loss, token_losses
 from t5smith.model.params import init, is_stacked, parameter_count

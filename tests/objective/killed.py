@@ -16,10 +16,10 @@ import signal
 import sys
 from pathlib import Path
 
-from t5smith.corpus.store import TokenStore
 from t5smith.objective.batches import Objective, TrainingBatches, prefetched
-from t5smith.recipe import ObjectiveSettings
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.store.token_store import TokenStore
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 
 def batches_of(run):

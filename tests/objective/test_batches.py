@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t5smith.corpus.store import Split
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches, evaluation_batches
-from t5smith.recipe import ObjectiveSettings
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.store.token_store import Split
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 WINDOWS = 23
 SETTINGS = ObjectiveSettings(input_length=32)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from t5smith.objective.boundaries import crossing, keep_within_documents
 from t5smith.objective.lengths import Masking, span_lengths
-from t5smith.objective.random import TRAINING, uniforms
+from t5smith.objective.rng import TRAINING, uniforms
 from t5smith.objective.spans import Spans, draw_spans, draws_needed, roll_spans
 
 

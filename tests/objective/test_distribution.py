@@ -18,7 +18,7 @@ import pytest
 from scipy.stats import chi2_contingency, chisquare, norm
 
 from t5smith.objective.lengths import Masking, span_lengths
-from t5smith.objective.random import TRAINING, uniforms
+from t5smith.objective.rng import TRAINING, uniforms
 from t5smith.objective.spans import draw_spans, draws_needed
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "t5_span_corruption.json").read_text())

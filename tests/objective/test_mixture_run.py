@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from t5smith.artefact import read_manifest
-from t5smith.run import run
-from t5smith.train.loop import train
+from t5smith.base.artifact import read_manifest
+from t5smith.pipeline import run
+from t5smith.training.loop import train
 from tiny import tiny_recipe
 
 

@@ -8,13 +8,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from unpack import pieces, window_of
 
-from t5smith.corpus.store import Split
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches
 from t5smith.objective.denoisers import UL2, Denoiser
-from t5smith.objective.rows import check_objective
-from t5smith.recipe import ObjectiveSettings
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.objective.objective import check_objective
+from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.store.token_store import Split
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.bundled()
 # No id comes twice within a window, and none is a control id.

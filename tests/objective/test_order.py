@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from t5smith.corpus.store import Corpus, Split, TokenStore
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights, prefetched
 from t5smith.objective.order import PERIOD, WindowOrder, temperature_weights
-from t5smith.recipe import CorpusSettings, ObjectiveSettings
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.recipe.recipe import CorpusSettings, ObjectiveSettings
+from t5smith.store.token_store import Corpus, Split, TokenStore
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 CORPORA = (Corpus("a", 0, 1_000), Corpus("b", 1_000, 1_400), Corpus("c", 1_400, 1_425))
 WINDOW = 20

@@ -9,9 +9,9 @@ from pathlib import Path
 import killed
 import pytest
 
-from t5smith.corpus.prepare import prepare
-from t5smith.corpus.store import TokenStore
-from t5smith.vocab.train import vocab
+from t5smith.store.prepare import prepare
+from t5smith.store.token_store import TokenStore
+from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
 
 STEPS = 300

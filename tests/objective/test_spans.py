@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 from t5smith.objective.lengths import Masking, span_lengths
-from t5smith.objective.random import TRAINING, uniforms
+from t5smith.objective.rng import TRAINING, uniforms
 from t5smith.objective.spans import Spans, corrupt, draw_spans, draws_needed, roll_spans
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "t5_span_corruption.json").read_text())

@@ -1,1 +1,1 @@
-"""To and from other formats."""
+"""Weights and tokenizers of other projects, read and written."""

@@ -14,21 +14,21 @@ import numpy as np
 from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
-from t5smith.artefact import building, find_current, fingerprint, read_manifest
-from t5smith.errors import T5smithError
-from t5smith.evaluate.generate import Model
-from t5smith.evaluate.score import trained
-from t5smith.interop.card import model_card
-from t5smith.interop.names import from_huggingface, to_huggingface
-from t5smith.lock import in_run_folder
+from t5smith.base.artifact import building, find_current, fingerprint, read_manifest
+from t5smith.base.errors import T5smithError
+from t5smith.base.lock import in_run_folder
+from t5smith.base.progress import say
+from t5smith.evaluation.scores import trained
+from t5smith.exporting.model_card import model_card
+from t5smith.generation.fill import Model
+from t5smith.interop.huggingface_names import from_huggingface, to_huggingface
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import parameter_count
 from t5smith.model.t5 import PAD_ID
-from t5smith.progress import say
-from t5smith.recipe import Recipe, plain
-from t5smith.train import checkpoint
-from t5smith.train.setup import Setup
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.recipe.recipe import Recipe, plain
+from t5smith.training import checkpoints as checkpoint
+from t5smith.training.setup import Setup
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

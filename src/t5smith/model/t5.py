@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t5smith.model.attention import attention, causal, position_bias
-from t5smith.model.attention_core import Groups, mask_bias
+from t5smith.model.attention.core import Groups, mask_bias
+from t5smith.model.attention.multi_head import attention, causal, position_bias
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout, at, drop
 from t5smith.model.layers import dense, feed_forward, norm

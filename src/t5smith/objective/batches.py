@@ -13,12 +13,12 @@ import grain
 import numpy as np
 from absl import flags
 
-from t5smith.corpus.files import named_weights
-from t5smith.corpus.store import Split
+from t5smith.objective.objective import Batch, Objective
 from t5smith.objective.order import WindowOrder, temperature_weights
-from t5smith.objective.random import EVALUATION, TRAINING, uniforms
-from t5smith.objective.rows import Batch, Objective
-from t5smith.recipe import CorpusSettings
+from t5smith.objective.rng import EVALUATION, TRAINING, uniforms
+from t5smith.recipe.recipe import CorpusSettings
+from t5smith.store.token_store import Split
+from t5smith.text.files import named_weights
 
 __all__ = ["Batch", "Objective", "TrainingBatches", "corpus_weights", "evaluation_batches", "prefetched"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 from t5smith.objective.lengths import (
     Masking,
     SpanLengths,
@@ -20,8 +20,8 @@ from t5smith.objective.lengths import (
 )
 from t5smith.objective.packing import Piece
 from t5smith.objective.spans import draws_needed
-from t5smith.recipe import ObjectiveSettings
-from t5smith.vocab.vocabulary import Vocabulary
+from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 INPUT_LENGTH = WINDOW_LENGTH = 512
 SPAN_DENSITY, PREFIX_DENSITY = 0.15, 0.5

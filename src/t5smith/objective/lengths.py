@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 
 MAX_STRETCH = 1_000
 """A window is at most this many times as long as its inputs; more means a density of nearly 1."""

@@ -14,9 +14,9 @@ import numpy as np
 from grain.experimental import index_shuffle
 from jaxtyping import Int
 
-from t5smith.corpus.store import Corpus
-from t5smith.errors import T5smithError
-from t5smith.objective.random import ORDER, SHIFTS, generator
+from t5smith.base.errors import T5smithError
+from t5smith.objective.rng import ORDER, SHIFTS, generator
+from t5smith.store.token_store import Corpus
 
 PERIOD = 10_007
 """Corpora take turns in a pattern of so many windows: shares are right to a hundredth of a percent.

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linprog
 
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 
 FULL_ENOUGH = 0.95
 """Rows are made longer until so many of their positions are filled."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from t5smith.errors import T5smithError
+from t5smith.base.errors import T5smithError
 from t5smith.objective.lengths import SpanLengths
 
 

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, artifacts, locks, progress. Nothing here knows of T5."""

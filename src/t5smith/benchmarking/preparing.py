@@ -1,0 +1,162 @@
+"""How fast text becomes a token store, beside the tokenizers library alone on the same documents."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from t5smith.base.errors import T5smithError
+from t5smith.base.progress import say
+from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.toml import dump
+from t5smith.text.documents import documents, resolve
+from t5smith.text.files import SAMPLES
+from t5smith.vocabulary.train import vocab
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+BYTES = 50_000_000
+"""The bundled text is repeated until there are so many."""
+PIECES = 8_000
+HELD_OUT = 0.1
+"""Enough for a few documents of the bundled text to be among them."""
+LOOKS_SECONDS = 0.02
+
+
+def bench_prepare(
+    input: Sequence[str] = (),  # noqa: A002  # what the flag is called
+    tokenizer: Path | None = None,
+    tasks: int = 0,
+    repeats: int = 3,
+) -> dict[str, Any]:
+    """UTF-8 bytes of text a second of `t5smith prepare` and of `encode_batch_fast`, taking turns.
+
+    The command is timed from its start to its end, Python's start included: reading, splitting, tokenising,
+    writing, hashing. The library is timed on a list of texts in memory, on all cores, its ids thrown away.
+
+    Args:
+      input: files, folders or globs; without, the bundled Norwegian text, repeated. Repeating it favours a
+        tokenizer that remembers words: for figures that mean something give text of your own.
+      tokenizer: folder with a tokenizer.json; without, 8,000 pieces are trained on the text.
+      tasks: of `prepare`; 0: one for each core.
+      repeats: how many times each.
+
+    Raises:
+      T5smithError: no text, or settings that cannot be used.
+    """
+    if repeats < 1:
+        raise T5smithError(f"{repeats} cannot be used", where="--repeats", expected="1 or more")
+    with tempfile.TemporaryDirectory(prefix="t5smith-bench-") as place:
+        folder = Path(place)
+        names = tuple(str(Path(name).absolute()) if os.path.exists(name) else name for name in input)
+        corpus = CorpusSettings(train=names or (_bundled(folder),), held_out_fraction=HELD_OUT)
+        recipe = Recipe.model_validate(
+            {
+                "name": "bench",
+                "run_dir": folder / "run",
+                "corpus": corpus.model_dump(),
+                "vocab": {"size": PIECES, "sample_bytes": 10_000_000},
+                "prepare": {"tasks": tasks},
+            }
+        )
+        if tokenizer is None:
+            say(f"bench     training {PIECES:,} pieces")
+            vocab(recipe)
+        else:
+            (folder / "run").mkdir()
+            (folder / "run" / "vocab").symlink_to(tokenizer.absolute())
+        (folder / "bench.toml").write_text(dump(recipe), encoding="utf-8")
+        vocabulary = Vocabulary.load(folder / "run" / "vocab")
+        texts = [document.text for document in documents(corpus, resolve(corpus.train, "--input"))]
+        size = sum(len(text.encode()) for text in texts)
+        ours: list[float] = []
+        theirs: list[float] = []
+        peak = 0
+        for turn in range(repeats):
+            begun = time.perf_counter()
+            vocabulary.tokenise(texts)
+            theirs.append(time.perf_counter() - begun)
+            seconds, memory = _prepare(folder)
+            ours.append(seconds)
+            peak = max(peak, memory)
+            say(f"bench     {turn + 1}/{repeats}: prepare {seconds:.2f} s, tokenizers {theirs[-1]:.2f} s")
+    return {
+        "bytes_per_second": round(size / statistics.median(ours)),
+        "tokenizer_bytes_per_second": round(size / statistics.median(theirs)),
+        "ratio": round(statistics.median(theirs) / statistics.median(ours), 3),
+        "peak_memory_bytes": peak,
+        "text_bytes": size,
+        "documents": len(texts),
+        "repeats": repeats,
+    }
+
+
+def _bundled(folder: Path) -> str:
+    """The bundled text as JSON lines, again and again."""
+    lines: list[str] = []
+    for path in sorted((SAMPLES / "norwegian").glob("*.txt.xz")):
+        for block in lzma.decompress(path.read_bytes()).decode().split("\n\n"):
+            lines.append(json.dumps({"text": block}, ensure_ascii=False) + "\n")
+    data = "".join(lines).encode()
+    file = folder / "bundled.jsonl"
+    with file.open("wb") as out:
+        for _ in range(-(-BYTES // len(data))):
+            out.write(data)
+    return str(file)
+
+
+def _prepare(folder: Path) -> tuple[float, int]:
+    """Seconds of one run of the command, and the most memory that it and its tasks held at a time."""
+    command = [sys.executable, "-m", "t5smith.cli.main", "prepare", str(folder / "bench.toml")]
+    with tempfile.TemporaryFile() as errors:
+        shutil.rmtree(folder / "run" / "store", ignore_errors=True)
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        peak = [0]
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(LOOKS_SECONDS):
+                peak[0] = max(peak[0], memory_of(process.pid))
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        code = process.wait()
+        seconds = time.perf_counter() - begun
+        ended.set()
+        thread.join()
+        if code:
+            errors.seek(0)
+            raise T5smithError(f"prepare failed: {errors.read().decode(errors='replace')[-500:]}")
+    return seconds, peak[0]
+
+
+def memory_of(root: int) -> int:
+    """Bytes that a process and those it started hold, shared pages counted once; 0 where none can see."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(entry.name)] = int(entry.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+    family = {root}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    total = 0
+    for pid in family:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total

@@ -1,1 +1,0 @@
-"""Text to token store: reading, tokenising, and the windows that training reads."""

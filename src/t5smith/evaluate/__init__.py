@@ -1,1 +1,0 @@
-"""What a model is worth: held-out numbers and filled-in text."""

@@ -1,0 +1,1 @@
+"""The folder that a user publishes: weights, tokenizer, model card."""

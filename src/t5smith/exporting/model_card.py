@@ -1,0 +1,81 @@
+"""The model card: what the model is, how it was made, what it scored, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from t5smith import __version__
+from t5smith.model.config import ModelConfig
+from t5smith.objective.denoisers import denoisers_of, describe
+from t5smith.recipe.recipe import Recipe
+
+
+def model_card(
+    recipe: Recipe, config: ModelConfig, trained: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> str:
+    """README.md of an exported model, with the front matter the Hub reads."""
+    front = ["library_name: transformers", "tags:", "- t5", "- text2text-generation", "- t5smith"]
+    if recipe.license:
+        front.insert(0, f"license: {recipe.license}")
+    if recipe.language:
+        front.insert(0, f"language: {recipe.language}")
+    train = recipe.train
+    text = evaluation["text"]
+    rows = {
+        "Parameters": f"{trained['parameters']:,}",
+        "Layers": f"{config.num_layers} encoder, {config.num_decoder_layers} decoder",
+        "d_model, d_ff, heads x d_kv": f"{config.d_model}, {config.d_ff}, {config.num_heads} x {config.d_kv}",
+        "Vocabulary": f"{config.real_vocab_size:,} ids ({config.vocab_size:,} rows)",
+        "Objective": describe(recipe.objective),
+        "Training": f"{train.steps:,} steps of {train.batch_size} rows, {trained['tokens']:,} tokens, "
+        f"{train.optimizer.name}, {train.schedule.name}, {train.precision}",
+        "Held-out NLL of text tokens": f"{_figure(text['nll'])} nats "
+        f"(unigram baseline {_figure(evaluation['unigram_nll'])})",
+        "Held-out accuracy on text tokens": _percent(text["accuracy"]),
+        "Bits per byte of masked text": _figure(evaluation["bits_per_byte"]),
+    }
+    modes = list(dict.fromkeys(d.prefix for d in denoisers_of(recipe.objective) if d.prefix))
+    mode = f"{modes[0]} " if modes else ""
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"""---
+{chr(10).join(front)}
+---
+
+# {recipe.name}
+
+A T5 1.1 encoder-decoder, pre-trained from scratch with t5smith {__version__} to fill in masked spans of
+text. It has seen no task: fine-tune it, or let it fill in spans.{_about(modes)}
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+model = AutoModelForSeq2SeqLM.from_pretrained("PATH")
+inputs = tokenizer("{mode}Your text with a <extra_id_0> to fill in", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
+```
+
+| | |
+| --- | --- |
+{table}
+
+Held-out numbers are on text the model was not trained on, under {evaluation["masks_per_window"]} fixed masks
+a window ({evaluation["windows"]:,} rows). The tokenizer applies NFKC and turns all white space into single
+spaces; case is kept. All settings are in `t5smith.json`.
+"""
+
+
+def _about(modes: Collection[str]) -> str:
+    """A sentence on mode tokens, for a model that was trained with them."""
+    if not modes:
+        return ""
+    return f" Put a mode token before the text, as in training ({', '.join(modes)})."
+
+
+def _figure(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1%}"

@@ -1,0 +1,132 @@
+"""Filling in masked spans: greedy decoding, and putting what was decoded where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from t5smith.base.errors import T5smithError
+from t5smith.generation.cache import greedy
+from t5smith.model.config import ModelConfig
+from t5smith.model.params import Parameters
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+BATCH = 16
+LENGTH_STEP = 32
+"""Inputs are padded to a multiple of this, so that few shapes are compiled."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """All that is needed to use a model."""
+
+    parameters: Parameters
+    config: ModelConfig
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote for one input.
+
+    Attributes:
+      ids: decoded ids without padding, `</s>` included if it came.
+      text: those ids as text, sentinels shown.
+      fills: for each sentinel of the input, in order: the text decoded after the same sentinel, or ""
+        if the model did not write that sentinel.
+      filled: the input with the sentinels replaced by their fills.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    fills: tuple[str, ...]
+    filled: str
+
+
+def model_folder(folder: Path) -> Path:
+    """The exported model of a run folder, or the folder itself.
+
+    Raises:
+      T5smithError: a run that has not come to its model yet.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / "model").is_dir():
+        return folder / "model"
+    if any((folder / part).is_dir() for part in ("vocab", "store", "train")):
+        raise T5smithError(
+            "this run has no model yet", where=folder, fix="make it with `t5smith run RECIPE`, or export it"
+        )
+    return folder
+
+
+def complete(
+    model: Model,
+    inputs: Sequence[Sequence[int]],
+    max_new_tokens: int = 64,
+    prefix: Sequence[int] = (),
+) -> list[Completion]:
+    """Complete tokenised inputs (without `</s>`), several at a time, in their order.
+
+    Args:
+      model: the model.
+      inputs: ids of each.
+      max_new_tokens: longest answer.
+      prefix: ids put before each, a mode token that the model was trained with.
+
+    Raises:
+      T5smithError: an input is empty.
+    """
+    vocabulary = model.vocabulary
+    for number, ids in enumerate(inputs):
+        if not ids:
+            raise T5smithError(
+                f"input {number + 1} is empty", expected="text, with sentinels where to fill in"
+            )
+    results: list[Completion] = []
+    for begin in range(0, len(inputs), BATCH):
+        part = inputs[begin : begin + BATCH]
+        longest = len(prefix) + max(map(len, part)) + 1
+        padded = np.full((len(part), -(-longest // LENGTH_STEP) * LENGTH_STEP), vocabulary.pad_id, np.int32)
+        for row, ids in enumerate(part):
+            padded[row, : len(prefix) + len(ids) + 1] = [*prefix, *ids, vocabulary.eos_id]
+        decoded = np.asarray(
+            greedy(model.parameters, model.config, padded, length=max_new_tokens, eos_id=vocabulary.eos_id)
+        )
+        for ids, row in zip(part, decoded, strict=True):
+            results.append(_completion(vocabulary, ids, row[row != vocabulary.pad_id].tolist()))
+    return results
+
+
+def _completion(vocabulary: Vocabulary, inputs: Sequence[int], decoded: list[int]) -> Completion:
+    spans = dict(reversed(list(spans_of(vocabulary, decoded))))
+    fills: list[str] = []
+    filled: list[int] = []
+    for token in inputs:
+        number = vocabulary.sentinel_number(token)
+        if number is None:
+            filled.append(token)
+        else:
+            fill = spans.get(number, [])
+            fills.append(vocabulary.decode(fill))
+            filled += fill
+    return Completion(tuple(decoded), vocabulary.decode(decoded), tuple(fills), vocabulary.decode(filled))
+
+
+def spans_of(vocabulary: Vocabulary, targets: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """The spans in decoded or given targets: a sentinel's number and the text ids after it."""
+    number: int | None = None
+    span: list[int] = []
+    for token in (*targets, vocabulary.eos_id):
+        sentinel = vocabulary.sentinel_number(token)
+        if sentinel is not None or token == vocabulary.eos_id:
+            if number is not None:
+                yield number, span
+            number, span = sentinel, []
+            if token == vocabulary.eos_id:
+                return
+        else:
+            span.append(token)

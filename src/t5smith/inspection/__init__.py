@@ -1,0 +1,1 @@
+"""What the encoder and the decoder see, as data."""

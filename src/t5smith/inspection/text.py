@@ -1,0 +1,177 @@
+"""A text as an objective would turn it into arrays: by each of its denoisers, or masked by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int
+
+from t5smith.base.errors import T5smithError
+from t5smith.inspection.batch import Given, alone
+from t5smith.inspection.manual_masks import Surface, cover
+from t5smith.inspection.spans import read
+from t5smith.inspection.trace import TokenLoss, Trace, trace_of
+from t5smith.objective.denoisers import mode_tokens, settle
+from t5smith.objective.lengths import SpanLengths
+from t5smith.objective.objective import Objective
+from t5smith.objective.packing import RowPlan
+from t5smith.objective.rng import TRAINING, uniforms
+from t5smith.objective.spans import Spans, corrupt
+from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from t5smith.inspection.token_losses import Measure
+
+
+def inspect(
+    text: str,
+    noise: str | Sequence[str] = (),
+    tokenizer: str | Path | None = None,
+    seed: int = 0,
+    noise_density: float = 0.15,
+    mean_noise_span_length: float = 3.0,
+) -> Trace:
+    """Show what T5 is given and asked for when parts of a text are masked.
+
+    With `noise`, the tokens that cover those texts are masked; a text that comes more than once is
+    masked where it first stands as a word and is not masked yet. Without it, the mask is drawn from the
+    seed as the first one of a training run.
+
+    Args:
+      text: the text.
+      noise: what to mask.
+      tokenizer: a tokenizer's folder or tokenizer.json; left out: T5's own, which comes with t5smith.
+      seed: for a drawn mask.
+      noise_density: share of the tokens that are masked, for a drawn mask.
+      mean_noise_span_length: mean length of a masked span in tokens, for a drawn mask.
+
+    Raises:
+      T5smithError: nothing to mask, a noise text that does not occur, or too many spans.
+    """
+    vocabulary = Vocabulary.bundled() if tokenizer is None else Vocabulary.load(Path(tokenizer))
+    settings = ObjectiveSettings(noise_density=noise_density, mean_noise_span_length=mean_noise_span_length)
+    return inspect_text(text, settings, vocabulary, noise, seed)[1][0]
+
+
+def inspect_text(
+    text: str,
+    settings: ObjectiveSettings,
+    vocabulary: Vocabulary,
+    noise: str | Sequence[str] = (),
+    seed: int = 0,
+    measure: Measure | None = None,
+) -> tuple[Given, tuple[Trace, ...]]:
+    """A text under each denoiser of an objective, or under one mask given by hand.
+
+    The text is the whole window, whatever length the objective's windows have. Denoiser d draws its mask
+    as window d of a training run does.
+
+    Args:
+      text: the text.
+      settings: the objective.
+      vocabulary: of the text, and of the model.
+      noise: parts of the text to mask.
+      seed: for drawn masks.
+      measure: gives the losses of a batch by a model, if these are to be shown.
+
+    Returns:
+      The arrays, a row a trace, and the traces.
+
+    Raises:
+      T5smithError: nothing to mask, a noise text that does not occur, or too many spans.
+    """
+    ids = np.asarray(vocabulary.encode(text), np.int32)
+    if not len(ids):
+        raise T5smithError("the text is empty", where="inspect", expected="at least one word")
+    noise = (noise,) if isinstance(noise, str) else noise
+    if noise:
+        surface = Surface.of(vocabulary, ids)
+        wanted = [Surface.of(vocabulary, vocabulary.encode(part)).text for part in noise]
+        mask, notes = cover(surface, wanted, noise)
+        given, objective = _masked(ids, mask, settings, vocabulary)
+    else:
+        objective, notes = _of_length(len(ids), settings, vocabulary), []
+        n = len(objective.tasks)
+        windows, task = np.repeat(ids[None], n, axis=0), np.arange(n)
+        numbers = uniforms(seed, TRAINING, 0, n, objective.draws)
+        given = alone(objective.alone(windows, numbers, np.zeros(windows.shape, bool), task), windows, task)
+    if unknown := int((ids == vocabulary.unk_id).sum()):
+        notes.append(f"the tokenizer does not know some of the text: {unknown} <unk>")
+    reading = read(given, objective)
+    losses: Mapping[int, tuple[TokenLoss, ...]] = {}
+    if measure is not None:
+        from t5smith.inspection.token_losses import of_windows
+
+        losses = of_windows(measure(given.arrays), reading, vocabulary)
+    return given, tuple(
+        trace_of(
+            number,
+            given,
+            reading,
+            objective,
+            vocabulary,
+            seed=seed,
+            drawn=not noise,
+            notes=notes,
+            losses=losses.get(number, ()),
+        )
+        for number in range(len(given.row))
+    )
+
+
+def _of_length(window: int, settings: ObjectiveSettings, vocabulary: Vocabulary) -> Objective:
+    """The objective for windows of this length, each in a row of its own."""
+    if window < 2:
+        raise T5smithError(f"a text of {window} tokens cannot be masked", expected="at least 2 tokens")
+    settings = ObjectiveSettings.model_validate(
+        settings.model_dump() | {"window_length": window, "input_length": None}
+    )
+    prefixes, sentinels = mode_tokens(settings, vocabulary)
+    tasks = settle(settings, sentinels, prefixes)
+    longest = max(task.piece.inputs for task in tasks), max(task.piece.targets for task in tasks)
+    return Objective(
+        tasks,
+        RowPlan(tuple(task.piece for task in tasks), *longest, tuple((kind,) for kind in range(len(tasks)))),
+        vocabulary.sentinel_ids[:sentinels],
+        vocabulary.eos_id,
+        vocabulary.pad_id,
+        settings.roll,
+        settings.cross_documents,
+    )
+
+
+def _masked(
+    ids: Int[np.ndarray, " W"], mask: np.ndarray, settings: ObjectiveSettings, vocabulary: Vocabulary
+) -> tuple[Given, Objective]:
+    """A text under a mask given by hand, with the mode token of the first denoiser that masks spans."""
+    # Only the denoiser is asked for: at this length none is ever refused for its drawn masks.
+    objective = _of_length(8, settings, vocabulary)
+    first = next((task for task in objective.tasks if task.lengths is not None), objective.tasks[0])
+    spans = Spans.of_masks(mask[None])
+    window, noise, count, closing = len(ids), int(mask.sum()), len(spans.row), int(not mask[-1])
+    lengths = SpanLengths(
+        window,
+        noise,
+        count,
+        inputs=len(first.prefix) + window - noise + count + first.eos,
+        targets=noise + count + closing + first.eos,
+        sentinels=count + closing,
+    )
+    task = replace(first, lengths=lengths, window=window)
+    inputs, labels = corrupt(
+        ids[None],
+        spans,
+        sentinel_ids=objective.sentinel_ids,
+        eos_id=vocabulary.eos_id if task.eos else None,
+        pad_id=vocabulary.pad_id,
+        input_length=lengths.inputs,
+        target_length=lengths.targets,
+        prefix=task.prefix,
+    )
+    given = alone({"input_ids": inputs, "labels": labels}, ids[None], np.zeros(1, np.int64))
+    return given, replace(objective, tasks=(task,))

@@ -1,0 +1,176 @@
+"""The mapping between our parameter tree and the names of a Hugging Face T5 checkpoint, both ways.
+
+Hugging Face has one array a layer, products stored (out, in), and the position bias in layer 0; ours
+stacks layers and stores (in, out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5smith.base.errors import T5smithError
+from t5smith.model.config import ModelConfig
+from t5smith.model.params import (
+    Attention,
+    Decoder,
+    DecoderLayer,
+    Encoder,
+    EncoderLayer,
+    FeedForward,
+    Parameters,
+)
+
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One leaf of our tree and the tensors it is made of.
+
+    Attributes:
+      path: dotted place in :class:`Parameters`.
+      name: the Hugging Face name, `{}` standing for the layer.
+      layers: number of layers, or None for a leaf that is not stacked.
+      transposed: whether Hugging Face stores the matrix the other way round.
+      shape: of one layer, our way round.
+    """
+
+    path: str
+    name: str
+    layers: int | None
+    transposed: bool
+    shape: tuple[int, ...]
+
+
+def entries(config: ModelConfig) -> Iterator[Entry]:
+    """Every leaf of a model of these sizes."""
+    D, F, V = config.d_model, config.d_ff, config.vocab_size
+    HK = config.num_heads * config.d_kv
+    N, H = config.relative_attention_num_buckets, config.num_heads
+
+    yield Entry("embedding", "shared.weight", None, False, (V, D))
+    if not config.tie_word_embeddings:
+        yield Entry("head", "lm_head.weight", None, True, (D, V))
+    for stack, layers in (("encoder", config.num_layers), ("decoder", config.num_decoder_layers)):
+        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        yield Entry(f"{stack}.relative_attention_bias", bias, None, False, (N, H))
+        yield Entry(f"{stack}.final_norm", f"{stack}.final_layer_norm.weight", None, False, (D,))
+        parts = [("self_attention", "SelfAttention")]
+        if stack == "decoder":
+            parts.append(("cross_attention", "EncDecAttention"))
+        parts.append(("feed_forward", "DenseReluDense"))
+        for place, (part, theirs) in enumerate(parts):
+            layer = f"{stack}.block.{{}}.layer.{place}"
+            yield Entry(f"{stack}.layers.{part}_norm", f"{layer}.layer_norm.weight", layers, False, (D,))
+            if part == "feed_forward":
+                names = {"wi_0": "wi_0", "wi_1": "wi_1"} if config.gated else {"wi_0": "wi"}
+                shapes = {**dict.fromkeys(names, (D, F)), "wo": (F, D)}
+                names["wo"] = "wo"
+            else:
+                names = {name: name for name in "qkvo"}
+                shapes = {**dict.fromkeys("qkv", (D, HK)), "o": (HK, D)}
+            for ours, name in names.items():
+                path = f"{stack}.layers.{part}.{ours}"
+                yield Entry(path, f"{layer}.{theirs}.{name}.weight", layers, True, shapes[ours])
+
+
+def to_huggingface(parameters: Parameters, config: ModelConfig) -> dict[str, np.ndarray]:
+    """All tensors of the checkpoint, float32, by name."""
+    tensors: dict[str, np.ndarray] = {}
+    for entry in entries(config):
+        leaf = np.asarray(jax.device_get(_leaf(parameters, entry.path)), np.float32)
+        for layer in range(entry.layers or 1):
+            array = leaf if entry.layers is None else leaf[layer]
+            name = entry.name.format(layer)
+            tensors[name] = np.ascontiguousarray(array.T if entry.transposed else array)
+    return tensors
+
+
+def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
+    """Our tree, in float32.
+
+    Raises:
+      T5smithError: a tensor is missing, is left over, or has a shape the sizes do not give.
+    """
+    used: set[str] = set()
+
+    def take(entry: Entry, layer: int) -> np.ndarray:
+        name = entry.name.format(layer)
+        if name not in tensors:
+            raise T5smithError("missing from the checkpoint", where=name)
+        used.add(name)
+        array = np.asarray(tensors[name], np.float32)
+        array = array.T if entry.transposed else array
+        if array.shape != entry.shape:
+            raise T5smithError(
+                f"has shape {array.shape}", where=name, expected=f"{entry.shape} by the sizes in config.json"
+            )
+        return array
+
+    leaves = {
+        entry.path: take(entry, 0)
+        if entry.layers is None
+        else np.stack([take(entry, layer) for layer in range(entry.layers)])
+        for entry in entries(config)
+    }
+    # Copies of the shared embedding that some writers add.
+    copies = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+    if config.tie_word_embeddings:
+        copies.add("lm_head.weight")
+    if left := sorted(set(tensors) - used - copies):
+        raise T5smithError(f"tensors this model has no place for: {', '.join(left[:5])}", where="checkpoint")
+    return _tree(leaves.get)
+
+
+def _leaf(parameters: Parameters, path: str) -> object:
+    node: object = parameters
+    for name in path.split("."):
+        node = getattr(node, name)
+    return node
+
+
+def _tree(get: Callable[[str], np.ndarray | None]) -> Parameters:
+    """Assemble the tree; `wi_1` and `head` may be absent."""
+
+    def array(path: str) -> Any:
+        leaf = get(path)
+        return None if leaf is None else jnp.asarray(leaf)
+
+    def attention(path: str) -> Attention:
+        return Attention(**{name: array(f"{path}.{name}") for name in "qkvo"})
+
+    def feed_forward(path: str) -> FeedForward:
+        return FeedForward(**{name: array(f"{path}.{name}") for name in ("wi_0", "wi_1", "wo")})
+
+    return Parameters(
+        embedding=array("embedding"),
+        encoder=Encoder(
+            layers=EncoderLayer(
+                self_attention_norm=array("encoder.layers.self_attention_norm"),
+                self_attention=attention("encoder.layers.self_attention"),
+                feed_forward_norm=array("encoder.layers.feed_forward_norm"),
+                feed_forward=feed_forward("encoder.layers.feed_forward"),
+            ),
+            relative_attention_bias=array("encoder.relative_attention_bias"),
+            final_norm=array("encoder.final_norm"),
+        ),
+        decoder=Decoder(
+            layers=DecoderLayer(
+                self_attention_norm=array("decoder.layers.self_attention_norm"),
+                self_attention=attention("decoder.layers.self_attention"),
+                cross_attention_norm=array("decoder.layers.cross_attention_norm"),
+                cross_attention=attention("decoder.layers.cross_attention"),
+                feed_forward_norm=array("decoder.layers.feed_forward_norm"),
+                feed_forward=feed_forward("decoder.layers.feed_forward"),
+            ),
+            relative_attention_bias=array("decoder.relative_attention_bias"),
+            final_norm=array("decoder.final_norm"),
+        ),
+        head=array("head"),
+    )

@@ -1,0 +1,1 @@
+"""HTML and chart building blocks that inspection and reports share."""

@@ -1,0 +1,1 @@
+"""The devices: what they are and what they can do."""

@@ -1,0 +1,176 @@
+"""Recipe files: the presets that come with t5smith, reading one, and writing one.
+
+A file that cannot be used is refused with its name, the line, the field and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.recipe import Recipe
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+def presets() -> dict[str, Path]:
+    """The recipes that come with t5smith: name -> file."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def headline(path: Path) -> str:
+    """A recipe file's first comment line, which says what it is."""
+    with path.open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").rstrip()
+
+
+def load(recipe: str | Path | None) -> Recipe:
+    """The recipe of a preset's name or of a file whose name ends in `.toml`; None gives the defaults.
+
+    A file that has no `name` is named after itself.
+
+    Raises:
+      T5smithError: no such preset or file, not TOML, or a setting that cannot be used.
+    """
+    if recipe is None:
+        return Recipe()
+    if str(recipe).endswith(".toml"):
+        return _read(Path(recipe))
+    known = presets()
+    if str(recipe) in known:
+        return _read(known[str(recipe)])
+    near = difflib.get_close_matches(str(recipe), known, n=1)
+    raise T5smithError(
+        "there is no preset of this name",
+        where=recipe,
+        expected=f"one of {', '.join(known)}, or a file whose name ends in .toml",
+        fix=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as TOML, every setting written out; :func:`load` makes an equal recipe of it."""
+    # Mode json makes text of paths and lists of tuples, which is all that TOML can hold. It has no null:
+    # a setting that is None by default is left out, and the one that is not (clip_norm) says "none".
+    tree = recipe.model_dump(mode="json")
+    return "\n".join(_table("", tree, Recipe().model_dump(mode="json"))) + "\n"
+
+
+def _table(name: str, table: Mapping[str, Any], default: Mapping[str, Any]) -> Iterator[str]:
+    if name:
+        yield f"\n[{name}]"
+    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    for key, value in table.items():
+        if key not in inner and not (value is None and default[key] is None):
+            yield f"{key} = {_toml(value)}"
+    for key, value in inner.items():
+        yield from _table(f"{name}.{key}" if name else key, value, default[key])
+
+
+def _toml(value: str | float | bool | list[str] | None) -> str:
+    # JSON's spelling of text, numbers, truth and flat lists is also TOML's, but for the delete character.
+    return json.dumps("none" if value is None else value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise T5smithError(
+            "there is no such recipe file", where=path, fix=f"presets: {', '.join(presets())}"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise T5smithError("not UTF-8 text", where=f"{path}:{line}", fix="save the file as UTF-8") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise T5smithError(f"cannot be read ({reason})", where=path, expected="a recipe file") from None
+    # Only "\n" ends a line here, as in tomllib; it is also how editors count.
+    text = text.replace("\r\n", "\n")
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(path, text, str(error)) from None
+    tree.setdefault("name", _name_of(path))
+    try:
+        _refuse_odd_values(tree, ())
+        return Recipe.model_validate(tree)
+    except T5smithError as error:
+        place = _line_of(text, error.where or "")
+        raise T5smithError(
+            error.what,
+            where=f"{path}:{place}: {error.where}" if place else f"{path}: {error.where}",
+            expected=error.expected,
+            fix=error.fix,
+        ) from None
+
+
+def _name_of(path: Path) -> str:
+    """A file's name as a name for its recipe: what may not stand in one becomes a hyphen."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or Recipe().name
+
+
+def _not_toml(path: Path, text: str, message: str) -> T5smithError:
+    found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
+    what = message[: found.start()] if found else message
+    line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
+    return T5smithError(
+        f"not TOML: {what[0].lower() + what[1:]}",
+        where=f"{path}:{line}",
+        fix='a line is `key = value`, a table starts with `[name]`, and text stands in "quotes"',
+    )
+
+
+def _refuse_odd_values(value: object, field: tuple[str, ...]) -> None:
+    """Refuse what TOML can say and no setting can be: dates and times, infinities and nan."""
+    if isinstance(value, dict):
+        for key, inner in cast("dict[str, object]", value).items():
+            _refuse_odd_values(inner, (*field, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(cast("list[object]", value)):
+            _refuse_odd_values(inner, (*field, str(index)))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise T5smithError(f"{value} cannot be used", where=".".join(field), expected="a finite number")
+    elif not isinstance(value, str | int | float):
+        raise T5smithError(
+            f"a date or time ({value}) cannot be used",
+            where=".".join(field),
+            expected="a number, true, false or text; text stands in quotes",
+        )
+
+
+def _line_of(text: str, field: str) -> int | None:
+    """The line on which a dotted field of a correct TOML file is set.
+
+    It is the first line whose reading brings the field about; tomllib itself says when, so that tables,
+    dotted keys, inline tables, comments and text over several lines all count as they should.
+    """
+    parts = field.split(".")
+    lines = text.split("\n")
+    depth = _depth(tomllib.loads(text), parts)
+    start = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            tree = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue  # in the middle of a value that goes over several lines
+        if depth and _depth(tree, parts) == depth:
+            return start + 1
+        start = end
+    return None
+
+
+def _depth(tree: object, parts: list[str]) -> int:
+    """How many leading parts of a dotted field are set in a tree."""
+    depth = 0
+    while depth < len(parts) and isinstance(tree, dict) and parts[depth] in tree:
+        tree = cast("dict[str, object]", tree)[parts[depth]]
+        depth += 1
+    return depth

@@ -1,0 +1,1 @@
+"""The pages and summaries of a run."""

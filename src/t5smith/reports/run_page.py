@@ -1,0 +1,260 @@
+"""The report of a run: one HTML file that shows what was made, how well it went, and from what.
+
+The page is put together from plain values, so that it depends on no stage; what is missing is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from t5smith.base.progress import count, duration
+from t5smith.inspection.views.trace import fragment, marked, theme
+from t5smith.pages.curves import Series, curve
+from t5smith.pages.facts import Facts, changed_settings, number, percent, rows
+from t5smith.pages.markup import SPAN_COLOURS, Html, document, join, stylesheet, tag
+from t5smith.pages.parts import card, cards, table
+from t5smith.reports.contents import Example, Report
+from t5smith.reports.corpus_page import corpus_section, untold
+
+_CLOSES = re.compile(r"[.,;:!?…)\]}»”’%]|$")
+"""Punctuation that no space stands before, or nothing at all."""
+Kind = Literal["noisy", "line", "points"]
+
+
+def page(report: Report) -> str:
+    """The report as a whole HTML page."""
+    sections = [
+        ("Curves", _curves(report)),
+        ("Masked spans, filled in", _examples(report.examples)),
+        ("Held-out loss by kind of token", _by_kind(report.evaluation)),
+        ("What the encoder and decoder see", fragment(report.trace) if report.trace else None),
+        ("The text", corpus_section(report.store, report.corpus)),
+        ("Data and model", _facts(report)),
+        ("Settings", _settings(report.recipe)),
+        ("Load the model", _snippet(report)),
+        ("Made with", table(list(report.versions.items()))),
+    ]
+    body = [
+        tag("header", tag("h1", report.name), tag("p", _subtitle(report))),
+        _cards(report),
+        _warnings(report.warnings),
+        *(tag("section", tag("h2", title), content) for title, content in sections if content),
+    ]
+    styles = [theme(), *(stylesheet("t5smith.pages", name) for name in ("page.css", "corpus.css"))]
+    return document(f"{report.name}: report", join(body), styles)
+
+
+def _subtitle(report: Report) -> str:
+    return " · ".join(filter(None, ["A T5 pre-trained by span corruption with t5smith", report.created]))
+
+
+def _cards(report: Report) -> Html | None:
+    """The figures to see first; each is left out where it is not known."""
+    found = [
+        _nll_card(report.evaluation),
+        card(
+            "Token accuracy", number(report.evaluation, "text", "accuracy"), percent, "of masked text tokens"
+        ),
+        card(
+            "Bits per byte", number(report.evaluation, "bits_per_byte"), "{:.2f}".format, "of the masked text"
+        ),
+        card("Parameters", number(report.train, "parameters"), count, _size_of(report.vocab)),
+        card("Trained on", number(report.train, "tokens"), count, _pace(report.train)),
+        card("Training time", report.seconds, _time, "restarts included"),
+    ]
+    return cards(found)
+
+
+def _nll_card(evaluation: Facts) -> Html | None:
+    nll, baseline = number(evaluation, "text", "nll"), number(evaluation, "unigram_nll")
+    about: str | Html = "nats per text token; lower is better"
+    if nll is not None and baseline is not None:
+        gap = baseline - nll
+        verdict, tone = (f"{gap:.2f} below", "good") if gap > 0 else (f"{-gap:.2f} above", "bad")
+        about = join(
+            ["nats; ", tag("span", verdict, class_=tone), f" the unigram baseline of {baseline:.2f}"]
+        )
+    return card("Held-out NLL of text", nll, "{:.2f}".format, about)
+
+
+def _size_of(vocab: Facts) -> str | None:
+    got = number(vocab, "pieces")
+    return None if got is None else f"vocabulary of {got:,.0f} pieces"
+
+
+def _pace(train: Facts) -> str:
+    steps, pace = number(train, "steps"), number(train, "tokens_per_second")
+    parts = [f"in {steps:,.0f} steps" if steps else "", f"{count(pace)} a second" if pace else ""]
+    return ", ".join(filter(None, ["tokens", *parts]))
+
+
+def _time(seconds: float) -> str:
+    return f"{duration(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
+
+
+def _warnings(warnings: Sequence[str]) -> Html | None:
+    if not warnings:
+        return None
+    return tag("div", *(tag("p", tag("strong", "Warning: "), line) for line in warnings), class_="warnings")
+
+
+def _curves(report: Report) -> Html | None:
+    """Loss over the steps with the levels to compare it with, and what explains it."""
+    levels = {"ln V": number(report.train, "ln_vocab"), "unigram": number(report.evaluation, "unigram_nll")}
+    known = {name: level for name, level in levels.items() if level is not None}
+    held_out = _series("held out", report.held_out, "nll", "points")
+    loss = [_series("train", report.metrics, "loss"), held_out]
+    # Text in a figure grows with it: one is for wide pages, one for telephones.
+    sizes = {"wide": (640.0, 230.0), "narrow": (330.0, 220.0)}
+    drawn = {
+        kind: curve(loss, "step", "nats per token", "Loss", known, size=size) for kind, size in sizes.items()
+    }
+    figures = [
+        tag(
+            "figure",
+            *(tag("div", Html(svg), class_=kind) for kind, svg in drawn.items()),
+            tag("p", _about_the_loss(report.train), class_="note"),
+            class_="whole",
+        )
+        if any(drawn.values())
+        else None
+    ]
+    others: list[tuple[str, str, Kind]] = [
+        ("learning_rate", "Learning rate", "line"),
+        ("grad_norm", "Gradient norm", "noisy"),
+        ("tokens_per_second", "Tokens per second", "noisy"),
+    ]
+    for key, title, kind in others:
+        svg = curve([_series("", report.metrics, key, kind)], "step", "", title, size=(230.0, 150.0))
+        figures.append(tag("figure", Html(svg)) if svg else None)
+    return tag("div", *figures, class_="figures") if any(figures) else None
+
+
+def _series(name: str, rows: Sequence[Facts], key: str, kind: Kind = "noisy") -> Series:
+    """One column of the rows over their steps; a step that was done again counts as last done."""
+    points = {number(row, "step"): number(row, key) for row in rows}
+    found = sorted((step, y) for step, y in points.items() if step is not None and y is not None)
+    return Series(name, [step for step, _ in found], [y for _, y in found], kind)
+
+
+def _about_the_loss(train: Facts) -> str:
+    first, ceiling = number(train, "first_loss"), number(train, "ln_vocab")
+    begins = ""
+    if first is not None and ceiling is not None:
+        begins = (
+            f"The first loss was {first:.2f}; ln V, what guessing evenly costs, is {ceiling:.2f}, "
+            "and a fresh model lies about half a nat above it. "
+        )
+    return begins + (
+        "The training loss counts every target token, the easily guessed sentinels too; "
+        "the held-out points and the unigram baseline count text tokens alone."
+    )
+
+
+def _examples(examples: Sequence[Example]) -> Html | None:
+    if not examples:
+        return None
+    blocks = [
+        tag(
+            "dl",
+            tag("dt", "Text"),
+            tag("dd", _woven(example, [marked(truth.strip(), j) for j, truth in enumerate(example.truth)])),
+            tag("dt", "The model saw"),
+            tag("dd", _woven(example, [_chip(f"<extra_id_{j}>", j) for j in range(len(example.truth))])),
+            tag("dt", "It filled in"),
+            tag(
+                "dd",
+                _woven(example, list(map(_filled, range(len(example.truth)), example.truth, example.filled))),
+            ),
+            class_="example",
+        )
+        for example in examples
+    ]
+    about = (
+        "Where the model differs, what stood there follows in grey; a line under a span means it is the same."
+    )
+    return join([tag("p", about, class_="note"), *blocks])
+
+
+def _woven(example: Example, spans: Sequence[Html]) -> Html:
+    """The kept text with something for each span in between."""
+    parts: list[str] = []
+    for before, span, after in zip(example.kept, spans, example.kept[1:], strict=False):
+        parts += [before.strip(), " " if before.strip() else "", span]
+        parts.append("" if _CLOSES.match(after.strip()) else " ")
+    return join([*parts, example.kept[-1].strip()])
+
+
+def _chip(text: str, span: int) -> Html:
+    return tag("mark", tag("code", text), class_=f"s{span % SPAN_COLOURS}")
+
+
+def _filled(span: int, truth: str, filled: str) -> Html:
+    same = filled.split() == truth.split()
+    colour = f"s{span % SPAN_COLOURS}"
+    if same:
+        return tag("mark", filled.strip(), tag("sup", str(span)), class_=f"{colour} right")
+    written = filled.strip() or "(nothing)"
+    return join([tag("mark", written, tag("sup", str(span)), class_=colour), " ", tag("del", truth.strip())])
+
+
+def _by_kind(evaluation: Facts) -> Html | None:
+    """Text tokens apart from sentinels, whose order gives them away."""
+    names = {"text": "Text", "sentinels": "Sentinels", "eos": "</s>", "total": "All"}
+    found: list[list[str]] = []
+    for key, name in names.items():
+        nll, accuracy = number(evaluation, key, "nll"), number(evaluation, key, "accuracy")
+        tokens = number(evaluation, key, "tokens")
+        if nll is not None:
+            cells = [f"{nll:.3f}", "" if accuracy is None else percent(accuracy)]
+            found.append([name, *cells, "" if tokens is None else f"{tokens:,.0f}"])
+    if (baseline := number(evaluation, "unigram_nll")) is not None:
+        found.append(["Text, unigram baseline", f"{baseline:.3f}", "", ""])
+    if not found:
+        return None
+    about = (
+        "Nats per token on fixed masks. The model is judged on text; which sentinel comes next is known "
+        "in advance. The baseline knows only how often each piece occurs in the training text."
+    )
+    return join(
+        [tag("p", about, class_="note"), table(found, ["target tokens", "NLL", "accuracy", "tokens"])]
+    )
+
+
+def _facts(report: Report) -> Html | None:
+    """Every fact of every stage."""
+    shown = {"text", "sentinels", "eos", "total", "all"}
+    groups = {
+        "Vocabulary": untold(report.vocab),
+        "Token store": untold(report.store),
+        "Training": report.train,
+        "Evaluation": {key: value for key, value in report.evaluation.items() if key not in shown},
+        "Export": report.export,
+    }
+    tables = [
+        tag("div", tag("h3", name), table(found)) for name, facts in groups.items() if (found := rows(facts))
+    ]
+    return tag("div", *tables, class_="columns") if tables else None
+
+
+def _settings(recipe: str) -> Html | None:
+    if not recipe.strip():
+        return None
+    changed = changed_settings(recipe)
+    whole = tag("details", tag("summary", "The whole recipe"), tag("pre", recipe.strip()))
+    return join([table(changed, ["setting", "here", "default"]), whole])
+
+
+def _snippet(report: Report) -> Html | None:
+    if not report.model:
+        return None
+    code = f"""\
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({report.model!r})
+model = AutoModelForSeq2SeqLM.from_pretrained({report.model!r})
+inputs = tokenizer({report.prompt!r}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))"""
+    return tag("pre", code)

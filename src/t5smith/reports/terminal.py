@@ -1,0 +1,117 @@
+"""The summary of a finished run on the terminal: what was made, what it is worth, three examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from t5smith.base.progress import count, duration
+from t5smith.base.wrapping import counted, hung
+
+_MARGIN = 2
+GOOD, BAD, FILL, FAINT = "bold green", "bold red", "bold cyan", "dim"
+
+
+def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what `run` returned, as wide as the terminal; plain whole lines on a pipe."""
+    console = console or Console(highlight=False)
+    rows = _rows(summary)
+    width = _MARGIN + max(len(name) for name, _ in rows) + 2
+    lines = [Text(f"{summary['name']}: a T5 from your text", style="bold")]
+    for name, value in rows:
+        line = Text.assemble((f"{'':{_MARGIN}}{name}".ljust(width), FAINT), value)
+        lines.append(hung(line, console, width))
+    if examples := summary["evaluation"]["examples"]:
+        lines.append(Text("Masked spans, filled in (what stood there)", style="bold"))
+        bullet = f"{'':{_MARGIN}}· "
+        lines += [hung(Text(bullet) + _example(one), console, len(bullet)) for one in examples]
+    for line in (Text(), *lines, Text()):
+        console.print(line, soft_wrap=True)
+
+
+def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
+    vocab, store, train = summary["vocab"], summary["store"], summary["train"]
+    score = summary["evaluation"]
+    control = f", {counted(symbols, 'control symbol')}" if (symbols := vocab.get("control_symbols")) else ""
+    sentinels = vocab["ids"] - vocab["pieces"] - (symbols or 0)
+    pieces = (
+        f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got"
+        if "asked" in vocab
+        else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
+    )
+    no_better: list[tuple[str, Text | str]] = []
+    if (margin := score["margin"]) is not None and margin <= 0:
+        no_better.append(("", Text("no better than the frequencies of pieces; train it longer", BAD)))
+    rows: list[tuple[str, Text | str]] = [
+        (
+            "vocabulary",
+            f"{pieces}, and {counted(sentinels, 'sentinel')}{control}",
+        ),
+        (
+            "text",
+            f"{count(store['train']['tokens'])} tokens to train on, "
+            f"{count(store['valid']['tokens'])} held out, "
+            f"{store['train']['bytes_per_token']:.2f} bytes a token",
+        ),
+        ("parameters", f"{train['parameters']:,}"),
+        (
+            "training",
+            f"{counted(train['step'], 'step')}, {count(train['tokens'])} tokens "
+            f"in {duration(train['seconds'])} "
+            f"at {train['tokens_per_second']:,.0f} tokens/s ({train['device']})",
+        ),
+        ("first loss", f"{train['first_loss']:.3f} (ln V = {train['ln_vocab']:.3f})"),
+        ("held-out NLL", _nll(score)),
+        *no_better,
+        (
+            "",
+            f"sentinels {_figure(score['sentinels']['nll'])}, </s> {_figure(score['eos']['nll'])}, "
+            f"all targets {_figure(score['all']['nll'])}",
+        ),
+        (
+            "accuracy",
+            f"{_percent(score['text']['accuracy'])} of text tokens, "
+            f"{_percent(score['all']['accuracy'])} of all targets",
+        ),
+        ("bits per byte", _figure(score["bits_per_byte"])),
+        ("model", summary["model"]),
+        ("report", summary["report"]),
+    ]
+    return rows
+
+
+def _nll(score: Mapping[str, Any]) -> Text | str:
+    """The figure a model is judged by, beside what the frequencies of pieces alone reach."""
+    nll, baseline, margin = score["text"]["nll"], score["unigram_nll"], score["margin"]
+    if nll is None or baseline is None:
+        return "no text among the held-out targets"
+    verdict = (f"{margin:.3f} below", GOOD) if margin > 0 else (f"{-margin:.3f} above", BAD)
+    return Text.assemble(
+        (f"{nll:.3f}", "bold"), " nats a text token, ", verdict, f" the unigram baseline {baseline:.3f}"
+    )
+
+
+def _example(example: Mapping[str, Any]) -> Text:
+    """The text with the model's words in brackets, and the true ones behind them."""
+    line = Text()
+    pairs: Sequence[tuple[str, str]] = list(zip(example["fills"], example["truth"], strict=True))
+    for kept, pair in zip(example["kept"], [*pairs, None], strict=True):
+        line.append(kept)
+        if pair:
+            fill, truth = pair
+            line.append(" " if kept else "")
+            line.append(f"[{fill.strip() or '…'}]", FILL)
+            line.append(f" ({truth.strip()}) ", FAINT)
+    line.rstrip()
+    return line
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

@@ -1,0 +1,152 @@
+"""Vocabularies compared: as a table on the terminal, as JSON, as a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from t5smith.base.errors import T5smithError
+from t5smith.base.wrapping import counted, unpadded
+from t5smith.cli.commands import VocabCommand
+from t5smith.inspection.views.plot import LIGHT
+from t5smith.pages.facts import percent, size
+from t5smith.vocabulary.compare import Comparison, Measured, compare_vocabularies
+
+WIDTH = 80
+"""Columns on a pipe."""
+_FIGURES = 54
+"""Columns that the figures take; the rest is for the name."""
+_NAME = 28
+"""Characters of the longest name in a picture."""
+_PANELS = (
+    ("ids", "ids", "{:,.0f}"),
+    ("bytes_per_token", "bytes per token", "{:.2f}"),
+    ("tokens_per_word", "tokens per word", "{:.2f}"),
+    ("unknown_rate", "unknown", ""),
+    ("used_rate", "pieces used", ""),
+)
+_FIGURE, _BAR, _HEAD, _FOOT = 9.0, 0.3, 0.66, 0.12
+
+
+def compare(command: VocabCommand) -> None:
+    """Do what `t5smith vocab --compare` asks for.
+
+    Raises:
+      T5smithError: see :func:`compare_vocabularies`; or the picture cannot be written.
+    """
+    ending = command.plot.suffix.lower() if command.plot else ""
+    if command.plot and ending not in (".png", ".svg"):
+        raise T5smithError(f"{ending!r} is no kind of picture", where="--plot", expected=".png or .svg")
+    found = compare_vocabularies(command.recipe, command.compare, command.max_bytes)
+    if command.plot:
+        try:
+            command.plot.write_bytes(picture(found, ending[1:]))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise T5smithError(f"cannot be written ({reason})", where=command.plot) from None
+    if command.json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        show(found)
+
+
+def shortened(name: str, width: int) -> str:
+    """A name with what is too long cut off its beginning, for ends tell names apart."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
+
+
+def show(found: Comparison, console: Console | None = None) -> None:
+    """Print the table, as wide as the terminal, or 80 columns."""
+    console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(file=console.file, width=WIDTH, highlight=False)
+    width = max(12, console.width - _FIGURES)
+    names = [shortened(one.name, width) for one in found.vocabularies]
+    best = max(one.bytes_per_token for one in found.vocabularies)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("tokenizer", no_wrap=True)
+    for title in ("ids", "sentinels", "bytes/\ntoken", "tokens/\nword", "unknown", "used"):
+        table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
+    for name, one in zip(names, found.vocabularies, strict=True):
+        table.add_row(
+            Text(name),
+            f"{one.ids:,}",
+            str(one.sentinels),
+            Text(f"{one.bytes_per_token:.3f}", "bold green" if one.bytes_per_token == best else ""),
+            f"{one.tokens_per_word:.3f}",
+            percent(one.unknown_rate),
+            percent(one.used_rate),
+        )
+    with unpadded(console):
+        console.print(Text(_of_what(found), "dim"))
+        console.print(table)
+        if any(one.longest for one in found.vocabularies):
+            console.print(Text("longest pieces met (▁ is a space)", "bold"))
+            for name, one in zip(names, found.vocabularies, strict=True):
+                line = Text(f"{name:<{max(map(len, names))}}  ")
+                line.append("  ".join(one.longest) or "none: bytes", "cyan" if one.longest else "dim")
+                console.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def _of_what(found: Comparison) -> str:
+    which = "all of it" if found.whole else "the first of it"
+    return (
+        f"{size(found.bytes)} of held-out text ({which}), {counted(found.documents, 'document')}, "
+        f"{counted(found.words, 'word')}"
+    )
+
+
+def picture(found: Comparison, kind: str) -> bytes:
+    """The figures as bars, a panel each, as `png` or `svg`. The same figures give the same bytes."""
+    rows = len(found.vocabularies)
+    height = _HEAD + _BAR * rows + _FOOT
+    settings: Any = {"font.size": 8.5, "font.family": "DejaVu Sans", "svg.hashsalt": "t5smith"}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(_FIGURE, height), dpi=180, facecolor=LIGHT["paper"])
+        canvas = (FigureCanvasAgg if kind == "png" else FigureCanvasSVG)(figure)
+        panels: Any = figure.subplots(1, len(_PANELS), sharey=True, squeeze=False)[0]
+        names = [shortened(one.name, _NAME) for one in found.vocabularies]
+        left = (0.3 + 0.072 * max(map(len, names))) / _FIGURE
+        sides = {"top": 1 - _HEAD / height, "bottom": _FOOT / height}
+        figure.subplots_adjust(left=left, right=0.985, wspace=0.1, **sides)
+        style: Any = {"color": LIGHT["muted"], "va": "top", "parse_math": False}
+        figure.text(0.012, 1 - 0.12 / height, _of_what(found), **style)
+        for axes, (field, title, form) in zip(panels, _PANELS, strict=True):
+            _bars(axes, found.vocabularies, field, title, form)
+        panels[0].set_yticks(range(rows), names, color=LIGHT["ink"], parse_math=False)
+        panels[0].invert_yaxis()
+        file = io.BytesIO()
+        if kind == "png":
+            canvas.print_figure(file, format="png", metadata={"Software": None}, facecolor=LIGHT["paper"])
+        else:
+            canvas.print_figure(file, format="svg", metadata={"Date": None}, facecolor=LIGHT["paper"])
+    return file.getvalue()
+
+
+def _bars(axes: Any, measured: Sequence[Measured], field: str, title: str, form: str) -> None:
+    """One figure of every vocabulary, each bar with its value behind it."""
+    values = [float(getattr(one, field)) for one in measured]
+    axes.barh(range(len(values)), values, height=0.62, color=LIGHT["counted"], alpha=0.8, linewidth=0)
+    longest = max(values) or 1.0
+    axes.set_xlim(0, 1.55 * longest)
+    for row, value in enumerate(values):
+        words = form.format(value) if form else percent(value)
+        axes.text(value + 0.03 * longest, row, words, va="center", color=LIGHT["ink"])
+    axes.set_title(title, loc="left", fontsize=9, fontweight="bold", color=LIGHT["ink"], pad=6)
+    axes.set_facecolor(LIGHT["paper"])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for side in ("top", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.spines["left"].set(color=LIGHT["line"], linewidth=0.8)

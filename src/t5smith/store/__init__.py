@@ -1,0 +1,1 @@
+"""From text and a vocabulary to the token store, and the store itself."""

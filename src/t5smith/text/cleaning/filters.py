@@ -1,0 +1,248 @@
+"""The steps of cleaning that look at one document: datatrove's blocks, set as a recipe says.
+
+Nothing is fetched: where datatrove would load a model or a list of words from the network, a setting names
+a file.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.cleaning import CleaningSettings
+from t5smith.text.cleaning.reasons import in_words
+
+if TYPE_CHECKING:
+    from datatrove.data import Document
+    from datatrove.utils.word_tokenizers import WordTokenizer
+
+Step = Callable[["Document"], str]
+"""Changes the text of a document, or says why it is dropped; nothing said: it stays."""
+
+FILE = "file:"
+_ENGLISH = {"en", "eng", "eng_Latn"}
+
+
+def document_steps(settings: CleaningSettings, language: str) -> list[Step]:
+    """The steps of a recipe, in their order.
+
+    Args:
+      settings: name the steps and their limits.
+      language: the recipe's.
+
+    Raises:
+      T5smithError: a package, a model or a list of words is missing.
+    """
+    words = _words(settings, language)
+    make: dict[str, Callable[[], Step]] = {
+        "unicode": _unicode,
+        "length": lambda: functools.partial(
+            _length, settings.length.min_characters, settings.length.max_characters
+        ),
+        "language": lambda: _language(settings),
+        "gopher_repetition": lambda: _gopher_repetition(settings, words()),
+        "gopher_quality": lambda: _gopher_quality(settings, words(), language),
+        "c4": lambda: _c4(settings, words(), language),
+        "fineweb": lambda: _fineweb(settings, words()),
+        "bad_words": lambda: _bad_words(settings),
+    }
+    return [make[name]() for name in settings.document_steps]
+
+
+def _words(settings: CleaningSettings, language: str) -> Callable[[], WordTokenizer]:
+    @functools.cache
+    def made() -> WordTokenizer:
+        from t5smith.text.cleaning.word_tokenizer import word_tokenizer
+
+        return word_tokenizer(settings.words, language)
+
+    return made
+
+
+def _filter(block: Any) -> Step:
+    """A filter of datatrove's as a step."""
+    from datatrove.pipeline.filters.base_filter import get_filter_result
+
+    def step(document: Document) -> str:
+        kept, reason = get_filter_result(block.filter(document))
+        return "" if kept else in_words(reason or "dropped")
+
+    return step
+
+
+def _unicode() -> Step:
+    from datatrove.pipeline.formatters import FTFYFormatter
+
+    block = FTFYFormatter()
+
+    def step(document: Document) -> str:
+        document.text = block.format(document.text)
+        return ""
+
+    return step
+
+
+def _length(least: int, most: int, document: Document) -> str:
+    if len(document.text) < least:
+        return f"under {least:,} characters"
+    return f"over {most:,} characters" if most and len(document.text) > most else ""
+
+
+def _language(settings: CleaningSettings) -> Step:
+    own = settings.language
+    if not Path(own.model).is_file():
+        fix = "the file lid.176.bin is at https://fasttext.cc/docs/en/language-identification.html"
+        raise T5smithError(f"there is no file {own.model}", where="cleaning.language.model", fix=fix)
+    try:
+        from datatrove.pipeline.filters import LanguageFilter
+        from datatrove.utils.lid import FastTextLID
+        from fasttext import FastText
+
+        block = LanguageFilter(list(own.languages), own.threshold)
+    except ImportError:
+        fix = "pip install 't5smith[cleaning]'"
+        raise T5smithError("fastText is not installed", where="cleaning.steps", fix=fix) from None
+    try:
+        # fasttext.load_model prints advice.
+        model: Any = FastText._FastText(own.model)  # pyright: ignore[reportPrivateUsage]
+    except ValueError as error:
+        raise T5smithError(
+            f"not a fastText model ({error})", where=own.model, expected="a model that tells languages"
+        ) from None
+    labels = {label.removeprefix("__label__") for label in model.get_labels()}
+    if missing := set(own.languages) - labels:
+        raise T5smithError(
+            f"the model does not know {', '.join(sorted(missing))}",
+            where="cleaning.language.languages",
+            expected=f"some of its {len(labels)} labels: {', '.join(sorted(labels)[:200])}",
+        )
+
+    class Local(FastTextLID):
+        """datatrove's, with the model of a file."""
+
+        @property
+        def model(self) -> Any:
+            return model
+
+    block.model = Local(list(own.languages))  # pyright: ignore[reportAttributeAccessIssue]
+    said = _filter(block)
+
+    def step(document: Document) -> str:
+        return said(document) and f"in {document.metadata['language']}"
+
+    return step
+
+
+def _gopher_quality(settings: CleaningSettings, words: WordTokenizer, language: str) -> Step:
+    from datatrove.pipeline.filters import GopherQualityFilter
+
+    limits = settings.gopher_quality.model_dump()
+    limits["stop_words"] = listed(limits["stop_words"], "cleaning.gopher_quality.stop_words")
+    if not limits["stop_words"]:
+        if limits["min_stop_words"] and language not in _ENGLISH:
+            raise T5smithError(
+                "no stop words are given, and the language of the recipe is not English",
+                where="cleaning.gopher_quality.stop_words",
+                expected="a few of the most frequent words of the language, as og i er det som på for av",
+                fix="give them, or set cleaning.gopher_quality.min_stop_words to 0",
+            )
+        limits["stop_words"] = None
+    return _filter(GopherQualityFilter(**limits, language=words))  # pyright: ignore[reportArgumentType]
+
+
+def _gopher_repetition(settings: CleaningSettings, words: WordTokenizer) -> Step:
+    from datatrove.pipeline.filters import GopherRepetitionFilter
+
+    limits = settings.gopher_repetition.model_dump()
+    for name, shortest in (("top_n_grams", 2), ("dup_n_grams", 5)):
+        shares = enumerate(limits[name], shortest)
+        limits[name] = tuple((length, share) for length, share in shares if share)
+    return _filter(GopherRepetitionFilter(**limits, language=words))  # pyright: ignore[reportArgumentType]
+
+
+def _c4(settings: CleaningSettings, words: WordTokenizer, language: str) -> Step:
+    from datatrove.pipeline.filters import C4QualityFilter
+
+    limits = settings.c4.model_dump()
+    phrases = listed(limits.pop("policy_phrases"), "cleaning.c4.policy_phrases")
+    english = language in _ENGLISH and not phrases
+    said = _filter(C4QualityFilter(**limits, filter_policy=english, language=words))  # pyright: ignore[reportArgumentType]
+    if not phrases:
+        return said
+    found = _any_of(phrases, "{}")
+
+    def step(document: Document) -> str:
+        lines = document.text.splitlines()
+        document.text = "\n".join(line for line in lines if not found.search(line.lower()))
+        return said(document)
+
+    return step
+
+
+def _fineweb(settings: CleaningSettings, words: WordTokenizer) -> Step:
+    from datatrove.pipeline.filters import FineWebQualityFilter
+
+    return _filter(FineWebQualityFilter(**settings.fineweb.model_dump(), language=words))  # pyright: ignore[reportArgumentType]
+
+
+def _bad_words(settings: CleaningSettings) -> Step:
+    from datatrove.pipeline.filters import C4BadWordsFilter
+
+    # As datatrove does for languages with spaces: a word is one where no letter stands beside it.
+    found = _any_of(listed(settings.bad_words, "cleaning.bad_words"), r"(?:\W|^)({})(?:\W|$)")
+
+    class Listed(C4BadWordsFilter):
+        """datatrove's, with words that were given instead of fetched ones."""
+
+        def _get_badwords(self, lang: str) -> re.Pattern[str]:
+            return found
+
+    said = _filter(Listed())
+    return lambda document: said(document) and "a bad word"
+
+
+def _any_of(words: Iterable[str], around: str) -> re.Pattern[str]:
+    return re.compile(around.format("|".join(re.escape(word.lower()) for word in words)))
+
+
+def listed(entries: Iterable[str], where: str) -> list[str]:
+    """Words of a setting, those of files named there in place of the files.
+
+    Raises:
+      T5smithError: a file that cannot be read, or with nothing in it.
+    """
+    found: list[str] = []
+    for entry in entries:
+        if not entry.startswith(FILE):
+            found.append(entry)
+            continue
+        file = Path(entry.removeprefix(FILE))
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise T5smithError(
+                f"{file} cannot be read ({error})", where=where, expected="a word a line"
+            ) from None
+        words = [word for line in lines if (word := line.strip())]
+        if not words:
+            raise T5smithError(f"{file} has no words in it", where=where, expected="a word a line")
+        found += words
+    return found
+
+
+def listed_files(settings: CleaningSettings) -> list[Path]:
+    """The files that the steps of a recipe read."""
+    entries: list[str] = []
+    for step, words in (
+        ("bad_words", settings.bad_words),
+        ("gopher_quality", settings.gopher_quality.stop_words),
+        ("c4", settings.c4.policy_phrases),
+    ):
+        if step in settings.steps:
+            entries += words
+    files = [Path(entry.removeprefix(FILE)) for entry in entries if entry.startswith(FILE)]
+    return [*files, Path(settings.language.model)] if "language" in settings.steps else files

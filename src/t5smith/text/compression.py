@@ -1,0 +1,168 @@
+"""Files as streams of bytes: local or by fsspec, plain or compressed, from any place if they are plain."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import io
+import lzma
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import zstandard
+
+from t5smith.base.artifact import disk_errors
+from t5smith.base.errors import T5smithError
+from t5smith.text.locations import is_url
+
+COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2")
+
+DAMAGE = (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+"""What the libraries raise on an archive that is cut short or altered. bz2: an OSError without a number."""
+
+_DECODERS: dict[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(wbits=31),
+    ".xz": lzma.LZMADecompressor,
+    ".bz2": bz2.BZ2Decompressor,
+    # Dumps of the web are compressed with windows larger than the library takes of itself.
+    ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(),
+}
+_BUFFER = 1 << 18
+
+
+def compression(name: str) -> str:
+    """The ending that says how a file is compressed, or nothing."""
+    return next((ending for ending in COMPRESSIONS if name.lower().endswith(ending)), "")
+
+
+@contextlib.contextmanager
+def reading(name: str, *, anywhere: bool = False) -> Generator[tuple[IO[bytes], IO[bytes]]]:
+    """The file as it lies there, and the bytes in it.
+
+    Args:
+      name: of the file.
+      anywhere: it is not read from the beginning to the end. What is compressed is unpacked first, into a
+        file in the system's temporary folder that ends with this.
+
+    Raises:
+      T5smithError: it is not there, or may not be read; with `anywhere`: a damaged archive, a full disk.
+    """
+    ending = compression(name)
+    with opened(name) as raw:
+        if not ending:
+            yield raw, raw
+        elif anywhere:
+            with tempfile.TemporaryFile() as unpacked:
+                _unpack(name, _Archive(raw, ending), unpacked)
+                yield raw, unpacked
+        else:
+            yield raw, io.BufferedReader(_Archive(raw, ending), _BUFFER)
+
+
+def _unpack(name: str, archive: io.RawIOBase, into: IO[bytes]) -> None:
+    try:
+        with disk_errors(Path(tempfile.gettempdir())):
+            shutil.copyfileobj(io.BufferedReader(archive, _BUFFER), into, _BUFFER)
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        what = f"the archive is cut short or damaged ({error or type(error).__name__})"
+        raise T5smithError(what, where=name, fix="fetch or compress the file again") from None
+    into.seek(0)
+
+
+@contextlib.contextmanager
+def opened(name: str) -> Generator[IO[bytes]]:
+    """The file as it lies there.
+
+    Raises:
+      T5smithError: it is not there, or may not be read.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            if is_url(name):
+                import fsspec
+
+                file = cast("contextlib.AbstractContextManager[io.RawIOBase]", fsspec.open(name, "rb"))
+                # Its own files read no line of a limited length.
+                stream: IO[bytes] = io.BufferedReader(stack.enter_context(file), _BUFFER)
+            else:
+                stream = stack.enter_context(open(name, "rb", buffering=_BUFFER))
+        except FileNotFoundError:
+            raise T5smithError("there is no such file", where=name) from None
+        except PermissionError:
+            raise T5smithError(
+                "no permission to read", where=name, fix="change its mode, or run as its owner"
+            ) from None
+        except IsADirectoryError:
+            raise T5smithError("this is a folder", where=name, expected="a file") from None
+        except (ImportError, OSError) as error:
+            # fsspec names the package that a protocol needs.
+            why = (isinstance(error, OSError) and error.strerror) or error
+            raise T5smithError(f"cannot be opened ({why})", where=name) from None
+        yield stream
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an exception says that an archive is cut short or altered."""
+    return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None)
+
+
+class _Archive(io.RawIOBase):
+    """What is in an archive of one or more streams.
+
+    The libraries' own readers take what follows the first stream for padding if it is damaged, or lose what
+    they had unpacked when they find damage; this one gives all that there is, and then says so.
+    """
+
+    def __init__(self, file: IO[bytes], ending: str) -> None:
+        self._file, self._ending, self._new = file, ending, _DECODERS[ending]
+        # Streams of these may be followed by zeros.
+        self._padded = ending in (".gz", ".xz")
+        self._decoder: Any = None
+        self._begun = False
+        self._packed = self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._left:
+            if self._decoder is None and not self._next_stream():
+                return 0
+            self._decode()
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+    def _next_stream(self) -> bool:
+        """Begin the stream that follows, if one does."""
+        while True:
+            if self._begun and self._padded:
+                self._packed = self._packed.lstrip(b"\0")
+            if self._packed:
+                self._decoder, self._begun = self._new(), True
+                return True
+            if not (data := self._file.read(_BUFFER)):
+                return False
+            self._packed = data
+
+    def _decode(self) -> None:
+        decoder, ended = self._decoder, False
+        if not self._packed and getattr(decoder, "needs_input", True):
+            self._packed = self._file.read(_BUFFER)
+            ended = not self._packed
+        # Not all at once, where the library can: a few bytes may stand for a great many.
+        most = () if self._ending == ".zst" else (_BUFFER,)
+        self._left = decoder.decompress(self._packed, *most)
+        if decoder.eof:
+            self._packed, self._decoder = decoder.unused_data, None
+        else:
+            self._packed = getattr(decoder, "unconsumed_tail", b"")
+            if ended and not self._left:
+                raise EOFError("it ends in the middle")

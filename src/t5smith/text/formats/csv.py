@@ -1,0 +1,238 @@
+"""Documents of CSV files, one a row."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.recipe import CorpusSettings
+from t5smith.text.compression import compression, reading
+from t5smith.text.document import WHOLE
+from t5smith.text.formats.columns import USUAL, named_column, shown, text_column
+from t5smith.text.formats.plain import TOO_LONG, Lines, Placed
+from t5smith.text.skipped_records import Faults, FileFaults
+
+LOOKED_AT = 20
+"""So many rows show which columns hold text, where no name does."""
+
+
+def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
+    """Rows below a line of column names.
+
+    A field in quotes may have line breaks in it, so a row is known only by reading all before it.
+
+    Raises:
+      T5smithError: the line of column names is none, or does not say which holds the text.
+    """
+    # A quote that is never closed would take in the rest of the file.
+    csv.field_size_limit(lines.longest)
+    rows = _Rows(lines, corpus.text_field)
+    if (columns := rows.header()) is None:
+        return
+    column = columns.index(_text_column(lines, columns, corpus))
+    part, faults = lines.part, lines.faults
+    while True:
+        rows.begin()
+        here = f"{lines.name}:{rows.line}"
+        ours = part.wants(part.block(rows.place))
+        yield rows.place, None
+        try:
+            row = rows.read()
+        except csv.Error as error:
+            if ours:
+                fix = "close the quotes, or raise corpus.longest_document"
+                faults.add("not CSV", T5smithError(f"not CSV ({error})", where=here, fix=fix))
+            continue
+        if row is None or lines.damaged:
+            break
+        if not ours:
+            continue
+        if rows.unclosed:
+            faults.add("not CSV", rows.never_closed(row))
+        elif not row or rows.torn:
+            continue
+        elif len(row) != len(columns):
+            what = f"{len(row)} fields"
+            fix = "put fields with the delimiter or line breaks in them in double quotes"
+            error = T5smithError(what, where=here, expected=f"{len(columns)}, as in the first line", fix=fix)
+            faults.add("wrong number of fields", error)
+        elif not _is_utf8(row[column]):
+            error = T5smithError("invalid UTF-8", where=here, expected="text in UTF-8")
+            faults.add("not UTF-8", error)
+        else:
+            yield rows.place, lines.document(row[column], rows.line)
+    yield lines.last, None
+
+
+def headers(first: str, name: str) -> dict[str, list[str]]:
+    """The names of columns in the first line of a file, for each delimiter there may be.
+
+    The first is that of the file's ending: a tab for .tsv, a comma for all others.
+    """
+    tabs = Path(name.lower().removesuffix(compression(name))).suffix == ".tsv"
+    found: dict[str, list[str]] = {}
+    for delimiter in ("\t", ",", ";") if tabs else (",", ";", "\t"):
+        try:
+            found[delimiter] = next(csv.reader([first], delimiter=delimiter), [])
+        except csv.Error:
+            found[delimiter] = []
+    return found
+
+
+def delimiter_of(found: dict[str, list[str]], field: str) -> str:
+    """The delimiter of the file's ending, or the only one by which a column has the name of one of text."""
+    own = next(iter(found))
+    named = [delimiter for delimiter, columns in found.items() if named_column(columns, field)]
+    return named[0] if len(named) == 1 else own
+
+
+class _Rows:
+    """The rows of a file by Python's reader, and where they begin, of which it does not tell.
+
+    Attributes:
+      place, line: of the row, its first byte and line.
+      torn: a line of it was too long, and is missing.
+      unclosed: the file ended within quotes.
+    """
+
+    def __init__(self, lines: Lines, field: str) -> None:
+        self.lines = lines
+        self.begin()
+        texts = self._texts()
+        self.first = next(texts, "")
+        delimiter = delimiter_of(headers(self.first, lines.name), field)
+        all_texts = itertools.chain([self.first] if self.first else [], texts)
+        self._rows = csv.reader(all_texts, delimiter=delimiter, strict=False)
+
+    def begin(self) -> None:
+        """The next row begins here."""
+        self.place, self.line = self.lines.next, self.lines.number + 1
+        self.torn = self.unclosed = self._begun = False
+
+    def header(self) -> list[str] | None:
+        """The names of the columns; None: the file is empty, or damaged there.
+
+        Raises:
+          T5smithError: they are not UTF-8, not CSV or too long.
+        """
+        where = f"{self.lines.name}:1"
+        if not _is_utf8(self.first):
+            fix = "save it as UTF-8 (`iconv -f latin1 -t utf-8`)"
+            raise T5smithError("the header is not UTF-8", where=where, expected="text in UTF-8", fix=fix)
+        try:
+            columns = self.read()
+        except csv.Error as error:
+            if "\r" in self.first.rstrip("\r\n"):
+                what, fix = "lines end as on old Macs (CR)", r"end them with LF (`tr '\r' '\n'`)"
+                raise T5smithError(what, where=where, fix=fix) from None
+            raise T5smithError(f"the header is not CSV ({error})", where=where) from None
+        if self.torn:
+            fix = "end lines with LF, or raise corpus.longest_document"
+            raise T5smithError("the header is longer than a document may be", where=where, fix=fix)
+        if columns and self.unclosed:
+            raise self.never_closed(columns)
+        return None if self.lines.damaged else columns
+
+    def read(self) -> list[str] | None:
+        """The row's fields; None: there are no more rows.
+
+        Raises:
+          csv.Error: it is not CSV.
+        """
+        return next(self._rows, None)
+
+    def never_closed(self, row: list[str]) -> T5smithError:
+        """What to say of a row that the file ends in; what is in the open quotes is its last field."""
+        ends = row[-1].count("\n") - row[-1].endswith("\n")
+        where = f"{self.lines.name}:{self.lines.number - ends}"
+        fix = "close the quote: all below it is taken for one field"
+        return T5smithError("not CSV (a quote is never closed)", where=where, fix=fix)
+
+    def _texts(self) -> Iterator[str]:
+        # What is no UTF-8 is found later, in the row: leaving out a line would tear quotes apart.
+        lines = self.lines
+        for raw in lines.raw():
+            self._begun = True
+            if raw == TOO_LONG:
+                self.torn = True
+                if lines.part.wants(lines.part.block(self.place)):
+                    lines.decoded(raw)
+            yield raw.decode("utf-8", "surrogateescape") or "\n"
+        # Only within quotes a row goes on behind the end of a line.
+        self.unclosed = self._begun and not lines.damaged
+
+
+def _text_column(lines: Lines, columns: list[str], corpus: CorpusSettings) -> str:
+    where = f"{lines.name}:1"
+    if corpus.text_field or named_column(columns, ""):
+        return text_column(columns, columns, corpus.text_field, where)
+    if len(columns) == 1:
+        raise _only_column(columns[0], where)
+    texts = _texts_among(lines.name, columns, corpus)
+    found = text_column(columns, texts, "", where)
+    values = [name for name in columns if name and not _has_words(name)]
+    if values:
+        what = f"{shown(values[:1])} stands where the name of a column should"
+        raise T5smithError(what, where=where, expected=_EXPECTED, fix=_NO_HEADER)
+    return found
+
+
+_EXPECTED = f"the names of the columns in the first line, one of them {USUAL[0]!r}"
+_NO_HEADER = "write such a line above the rows, or set corpus.text_field to the name of the one with the text"
+
+
+def _only_column(name: str, where: str) -> T5smithError:
+    """What to say of a single column that nothing calls text."""
+    what, fix = f"one column, called {shown([name])}", _NO_HEADER
+    for delimiter, called in ((";", "semicolons"), ("\t", "tabs")):
+        if delimiter in name:
+            fields = shown(next(csv.reader([name], delimiter=delimiter)))
+            fix = f"if {called} part the fields, set corpus.text_field to one of them; there are {fields}"
+            break
+    return T5smithError(what, where=where, expected=_EXPECTED, fix=fix)
+
+
+def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[str]:
+    """The columns with words in the first rows; all, if there are no rows.
+
+    The file is opened a second time for them, so that places and faults are found as if they were not read.
+    """
+    seen = 0
+    found: set[int] = set()
+    with reading(name) as (_, stream):
+        lines = Lines(name, stream, WHOLE, FileFaults(Faults()), corpus.longest_document)
+        rows = _Rows(lines, corpus.text_field)
+        rows.header()
+        while seen < LOOKED_AT:
+            try:
+                if (row := rows.read()) is None:
+                    break
+            except csv.Error:
+                continue
+            if len(row) == len(columns):
+                seen += 1
+                found |= {number for number, value in enumerate(row) if _has_words(value)}
+    return [column for number, column in enumerate(columns) if number in found or not seen]
+
+
+def _has_words(value: str) -> bool:
+    """Whether there are letters in it, and not those of a number (1e-5, nan) alone."""
+    if not any(map(str.isalpha, value)):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether it was, before it was decoded with what is not as halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

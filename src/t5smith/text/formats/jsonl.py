@@ -1,0 +1,124 @@
+"""Documents of JSON lines, and which of their fields is the text."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, cast
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.recipe import CorpusSettings
+from t5smith.text.compression import reading
+from t5smith.text.document import WHOLE
+from t5smith.text.formats.columns import USUAL, text_column
+from t5smith.text.formats.plain import Lines, Placed
+from t5smith.text.locations import is_url
+from t5smith.text.skipped_records import HOPELESS, Faults, FileFaults
+
+LOOKED_AT = HOPELESS
+"""So many of a file's first records show which field is the text; if none is good it is refused anyway."""
+
+
+def json_lines(lines: Lines, field: str) -> Iterator[Placed]:
+    """A document a line, in a field of its own."""
+    for raw in lines.wanted():
+        if raw is None:
+            yield lines.place, None
+            continue
+        text = lines.decoded(raw)
+        if not text or text.isspace():
+            continue
+        try:
+            document = lines.document(_text_of(_object(text, lines.here), field, lines.here), lines.number)
+        except _RecordError as fault:
+            lines.faults.add(fault.kind, fault.error)
+        else:
+            yield lines.place, document
+    yield lines.last, None
+
+
+def json_field(name: str, corpus: CorpusSettings) -> str:
+    """The field with the text: the one that is named, or the one that a file's first records show.
+
+    Whoever reads any part of a file begins with this, so that all take the same field. It is `text` where
+    not even one of them can be read.
+
+    Raises:
+      T5smithError: the first records have no text, or leave open which field it is; the file is one array.
+    """
+    if corpus.text_field:
+        return corpus.text_field
+    status = None if is_url(name) or not os.path.exists(name) else os.stat(name)
+    return _field_found(name, corpus.longest_document, status and (status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _field_found(name: str, longest: int, _stamp: object) -> str:
+    fields: dict[str, bool] = {}
+    first = ""
+    with reading(name) as (_, stream):
+        lines = Lines(name, stream, WHOLE, FileFaults(Faults(), begins=False), longest)
+        seen = 0
+        for raw in lines.raw():
+            if raw.isspace():
+                continue
+            if not seen and raw.lstrip()[:1] == b"[":
+                fix = "write one object a line, as with `jq -c '.[]'`"
+                what = "not JSON lines: it begins as one JSON array"
+                raise T5smithError(what, where=lines.here, expected="a JSON object a line", fix=fix)
+            seen += 1
+            try:
+                row = _object(raw.decode("utf-8"), lines.here)
+            except (UnicodeDecodeError, _RecordError):
+                row = {}
+            first = first or (lines.here if row else "")
+            for key, value in row.items():
+                fields[key] = fields.get(key, False) or isinstance(value, str)
+            if seen == LOOKED_AT:
+                break
+    if not fields:
+        return USUAL[0]
+    return text_column(list(fields), [key for key, text in fields.items() if text], "", first)
+
+
+class _RecordError(Exception):
+    def __init__(self, kind: str, error: T5smithError) -> None:
+        self.kind, self.error = kind, error
+
+
+def _object(line: str, here: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        fix = 'write one JSON object a line, or set corpus.format = "text"'
+        raise _RecordError(
+            "not JSON", T5smithError(f"not JSON ({error})", where=here, expected="a JSON object", fix=fix)
+        ) from None
+    if not isinstance(row, dict):
+        raise _RecordError(
+            "not JSON", T5smithError("not a JSON object", where=here, expected='{"text": "…"}')
+        )
+    return cast(dict[str, Any], row)
+
+
+def _text_of(row: dict[str, Any], field: str, here: str) -> str:
+    text = row.get(field)
+    if not isinstance(text, str):
+        kind = type(text).__name__
+        what = f"the field {field!r} is {kind}, not text" if field in row else f"no field {field!r}"
+        fields = ", ".join(map(repr, row)) or "none"
+        fix = f"set corpus.text_field to the field with the text; this line has {fields}"
+        raise _RecordError("no text", T5smithError(what, where=here, fix=fix))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        error = T5smithError(
+            "half of a surrogate pair",
+            where=here,
+            expected="whole characters",
+            fix=r"mend the \ud800-style escape",
+        )
+        raise _RecordError("not Unicode", error) from None
+    return text

@@ -1,0 +1,230 @@
+"""Lines of files, as they are or compressed, whole or from one byte to another, and the documents of text."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from typing import IO, Any
+
+from t5smith.base.errors import T5smithError
+from t5smith.text.compression import is_damage
+from t5smith.text.document import Document, Part, lines_before
+from t5smith.text.skipped_records import ARCHIVE, FileFaults
+
+_BOM = b"\xef\xbb\xbf"
+
+_SKIPPED = 1 << 20
+"""Bytes of a line that are passed over at a time."""
+TOO_LONG = b""
+"""What a line comes as that is longer than a document may be."""
+
+Placed = tuple[int, Document | None]
+"""A place in the file, by which a block is known, and the document that begins there, if it is asked for."""
+
+
+class Lines:
+    """The lines of a file as text, without their ends.
+
+    Attributes:
+      number: of the line read last, counted from where reading began.
+      place: its first byte.
+      damaged: the archive ended before its time, and with it whatever was being read.
+    """
+
+    def __init__(self, name: str, stream: IO[bytes], part: Part, faults: FileFaults, longest: int) -> None:
+        self.name, self.stream, self.part, self.faults, self.longest = name, stream, part, faults, longest
+        self.number = 0
+        self.damaged = False
+        self.place = self.next = part.start
+        self._before: int | None = None
+        if part.start:
+            stream.seek(part.start - 1)
+            self.next -= 1
+            # The rest of a line that began before. If it goes on beyond the part, nothing begins here.
+            while more := stream.readline(_SKIPPED):
+                self.next += len(more)
+                if more[-1] == 10 or (part.stop is not None and self.next >= part.stop):
+                    break
+            # The line that was cut is not counted here, but among those before.
+            self._after = self.next
+        else:
+            self._after = 0
+
+    @property
+    def here(self) -> str:
+        """The line read last, as `file:line`."""
+        if self._before is None:
+            self._before = lines_before(self.name, self._after) if self._after else 0
+        return f"{self.name}:{self.number + self._before}"
+
+    @property
+    def last(self) -> int:
+        """The last byte read: the same for all who read to the end."""
+        return max(self.next - 1, 0)
+
+    def document(self, text: str, line: int) -> Document:
+        """A document that begins at a line."""
+        return Document(text, self.name, line, self._after)
+
+    def raw(self) -> Iterator[bytes]:
+        """Each line as it stands there, its end included; TOO_LONG for one that is."""
+        if self.part.start and self.part.stop is not None and self.next >= self.part.stop:
+            return  # a line that began before goes on through all of the part
+        read = self.stream.readline
+        limit = self.longest + 1
+        try:
+            while line := read(limit):
+                self.number += 1
+                self.place, self.next = self.next, self.next + len(line)
+                if self.number == 1 and not self._after:
+                    _refuse_unusual(line, self.here)
+                if len(line) == limit and line[-1] != 10:
+                    self._pass_over(read, limit)
+                    yield TOO_LONG
+                    continue
+                yield line.removeprefix(_BOM) if self.number == 1 and not self._after else line
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            self.number += 1
+            self.damaged = True
+            if self.part.wants(self.part.block(self.next)):
+                what = f"the archive is cut short or damaged ({error or type(error).__name__})"
+                fix = "fetch or compress the file again"
+                self.faults.add(ARCHIVE, T5smithError(what, where=self.here, fix=fix))
+
+    def wanted(self) -> Iterator[bytes | None]:
+        """Lines that begin in the blocks asked for, and None where a block begins, before its first line."""
+        block, ours = -1, False
+        for raw in self.raw():
+            if self.part.stop is not None and self.place >= self.part.stop:
+                return
+            if block != (block := self.part.block(self.place)):
+                ours = self.part.wants(block)
+                yield None
+            if ours:
+                yield raw
+
+    def _pass_over(self, read: Any, limit: int) -> None:
+        while more := read(limit):
+            self.next += len(more)
+            if more[-1] == 10:
+                break
+
+    def decoded(self, raw: bytes) -> str | None:
+        """A line as text without its end, or None if it cannot be used, which is counted."""
+        if raw == TOO_LONG:
+            what = f"a line of {self.next - self.place:,} bytes is longer than a document may be"
+            self.faults.add("too long", _too_long(self, what))
+            return None
+        raw = raw.rstrip(b"\r\n")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            what = f"invalid UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line"
+            fix = "save the text as UTF-8 (`iconv -f latin1 -t utf-8` if it is Latin-1)"
+            self.faults.add(
+                "not UTF-8", T5smithError(what, where=self.here, expected="text in UTF-8", fix=fix)
+            )
+            return None
+
+
+def text_lines(lines: Lines) -> Iterator[Placed]:
+    """A document a line; blank ones are none."""
+    for raw in lines.wanted():
+        if raw is None:
+            yield lines.place, None
+        elif (text := lines.decoded(raw)) and not text.isspace():
+            yield lines.place, lines.document(text, lines.number)
+    yield lines.last, None
+
+
+def text_file(lines: Lines) -> Iterator[Placed]:
+    """The file as one document."""
+    held: list[str] = []
+    first, size = 1, 0
+    for raw in lines.raw():
+        text = lines.decoded(raw)
+        size += len(raw)
+        if text is None:
+            return
+        if size > lines.longest:
+            lines.faults.add("too long", _too_long(lines))
+            return
+        if held or (text and not text.isspace()):
+            first = first if held else lines.number
+            held.append(text)
+    if held and not lines.damaged:
+        yield 0, lines.document("\n".join(held).rstrip("\n"), first)
+
+
+def text_blocks(lines: Lines) -> Iterator[Placed]:
+    """A document is what stands between blank lines. Its place is that of the blank line before it."""
+    part = lines.part
+    held: list[str] = []
+    place, first, size = part.start, 1, 0
+    # Reading from the middle, what comes before the first blank line is another's.
+    ours = not part.start and part.wants(0)
+    broken = False
+    for raw in lines.raw():
+        if not ours and part.stop is not None and lines.place >= part.stop:
+            return
+        if raw.isspace() or (raw[:1] not in _PLAIN and _is_blank(raw)):
+            if held and not broken:
+                yield place, lines.document("\n".join(held), first)
+            held, size, broken = [], 0, False
+            place = lines.place
+            if part.stop is not None and place >= part.stop:
+                return
+            ours = part.wants(part.block(place))
+            yield place, None
+        elif ours and not broken:
+            text = lines.decoded(raw)
+            size += len(raw)
+            if text is not None and size > lines.longest:
+                lines.faults.add("too long", _too_long(lines))
+                text = None
+            broken = text is None
+            first = first if held else lines.number
+            held.append(text or "")
+    if held and not broken and not lines.damaged:
+        yield place, lines.document("\n".join(held), first)
+    yield lines.last, None
+
+
+def _refuse_unusual(line: bytes, here: str) -> None:
+    """Refuse a file that would pass for text in UTF-8, and is not what its author meant, by its first line.
+
+    Much of UTF-16 and UTF-32 does, with a NUL beside each letter; and a file with the line ends of old Macs
+    is a single line.
+
+    Raises:
+      T5smithError: it begins so.
+    """
+    begin = line[:1_000]
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or begin.count(0) * 3 > len(begin):
+        fix = "save the text as UTF-8 (`iconv -f utf-16 -t utf-8`)"
+        raise T5smithError("this looks like UTF-16", where=here, expected="text in UTF-8", fix=fix)
+    if not line.endswith(b"\n") and line.rstrip(b"\r").count(b"\r") > 1:
+        fix = "change them (`tr '\\r' '\\n'`)"
+        raise T5smithError("its lines end as on old Macs", where=here, expected="line feeds", fix=fix)
+
+
+_PLAIN = frozenset(bytes([code]) for code in range(0x21, 0x7F))
+
+
+def _is_blank(raw: bytes) -> bool:
+    """Whether a line has nothing but white space, that of other scripts included."""
+    try:
+        return raw.decode("utf-8").isspace()
+    except UnicodeDecodeError:
+        return False
+
+
+def _too_long(lines: Lines, what: str = "a document is longer than it may be") -> T5smithError:
+    return T5smithError(
+        what,
+        where=lines.here,
+        expected=f"at most {lines.longest:,} bytes",
+        fix="raise corpus.longest_document, or make documents smaller (corpus.document)",
+    )

@@ -1,0 +1,148 @@
+"""Documents of web archives: records of text (WET), or the text of pages (WARC)."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Generator
+from typing import IO, Any, cast
+
+from t5smith.base.errors import T5smithError
+from t5smith.text.compression import is_damage
+from t5smith.text.document import Document, Part
+from t5smith.text.formats.plain import Placed
+from t5smith.text.skipped_records import ARCHIVE, FileFaults
+
+
+def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> Generator[Placed]:
+    """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
+
+    Its place is the number of the record times a thousand bytes: archives are compressed record by record.
+
+    Raises:
+      T5smithError: a package is missing, or it is no web archive.
+    """
+    try:
+        from warcio.archiveiterator import ArchiveIterator
+        from warcio.exceptions import ArchiveLoadFailed
+    except ImportError:
+        raise T5smithError("warcio is not installed", where=name, fix="pip install 't5smith[web]'") from None
+    source = _Source(stream)
+    # Headers of pages are read below: one that is cut short would be taken for the end of the archive.
+    archive: Any = ArchiveIterator(source, no_record_parse=True)
+    archive.reader.set_decomp(None)
+    number, lost, why = 0, 0, ""
+    try:
+        for record in archive:
+            number += 1
+            if not _says_its_length(record, first=number == 1):
+                lost, why = number, "a record does not say how long it is"
+                break
+            place = number * 1000
+            data = None
+            if record.rec_type in ("conversion", "response"):
+                yield place, None
+                if part.wants(part.block(place)):
+                    data = _content(record, archive.loader)
+            if not _is_whole(record):
+                lost, why = number, "a record ends before its time"
+                break
+            if data is None:
+                continue
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError:
+                error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
+                faults.add("not UTF-8", error)
+                continue
+            if record.rec_type == "response":
+                text = _page_text(text, name)
+            if text:
+                yield place, Document(text, name, number)
+    except ArchiveLoadFailed as error:
+        lost, why = number + 1, str(error)
+    if source.damage is not None:
+        lost, why = lost or number + 1, str(source.damage) or type(source.damage).__name__
+    elif lost == 1 and not source.begins_as_warc:
+        what = "damaged, or not what its name says"
+        raise T5smithError(what, where=name, expected="a web archive, which begins with WARC/1.0")
+    if lost:
+        yield lost * 1000, None
+        if part.wants(part.block(lost * 1000)):
+            what = f"the archive is cut short or damaged ({why})"
+            faults.add(ARCHIVE, T5smithError(what, where=f"{name}:{lost}", fix="fetch the file again"))
+    yield max(number, lost) * 1000, None
+
+
+class _Source:
+    """The bytes of an archive, which end where it is damaged.
+
+    What warcio is told in other ways, it takes for the end in some places and passes on in others.
+
+    Attributes:
+      damage: what was said of it.
+      begins_as_warc: whether the first bytes are those of a WARC file.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.damage: Exception | None = None
+        self._stream = cast(io.BufferedReader, stream)
+        # Names do not always say that they are compressed.
+        if self._tried(lambda: self._stream.peek(2))[:2] == b"\x1f\x8b":
+            self._stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=stream)))
+        self.begins_as_warc = self._tried(lambda: self._stream.peek(5))[:5] == b"WARC/"
+
+    def read(self, size: int) -> bytes:
+        """Some of the bytes that follow, none at the end."""
+        return b"" if self.damage else self._tried(lambda: self._stream.read1(size))
+
+    def _tried(self, read: Callable[[], bytes]) -> bytes:
+        try:
+            return read()
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            self.damage = error
+            return b""
+
+
+def _says_its_length(record: Any, first: bool) -> bool:
+    """Whether it is known where a record ends."""
+    if record.format == "arc" and first and record.rec_type != "arc_header":
+        return False  # warcio takes any line of five words for a record of an ARC file
+    length = record.rec_headers.get_header("length" if record.format == "arc" else "Content-Length")
+    return (length or "").strip().isdecimal()
+
+
+def _is_whole(record: Any) -> bool:
+    """Pass over what is left of a record. Are there as many bytes as it says?"""
+    while record.raw_stream.read(1 << 16):
+        pass
+    return not record.raw_stream.limit
+
+
+def _content(record: Any, loader: Any) -> bytes | None:
+    """What a record holds, of a page what is below HTTP's headers; None: it is neither text nor a page."""
+    if record.rec_type == "response":
+        address = "uri" if record.format == "arc" else "WARC-Target-URI"
+        uri = record.rec_headers.get_header(address) or ""
+        try:
+            headers = loader.load_http_headers("response", uri, record.raw_stream, record.length)
+        except EOFError:
+            return None
+        if headers is None or "html" not in (headers.get_header("Content-Type") or "").lower():
+            return None
+        record.http_headers = headers
+    return record.content_stream().read()
+
+
+def _page_text(page: str, name: str) -> str:
+    try:
+        from trafilatura import extract  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise T5smithError(
+            "trafilatura is not installed, which finds the text of pages",
+            where=name,
+            fix="pip install 't5smith[web]', or use WET files, which hold text",
+        ) from None
+    return extract(page, include_comments=False) or ""

@@ -1,0 +1,119 @@
+"""What is read that is no file on this machine: files behind URLs, and some rows of a file."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t5smith.base.errors import T5smithError
+
+ROWS = re.compile(r"#rows=(\d+)-(\d+)$")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file behind a URL, which fsspec opens.
+
+    Attributes:
+      url: its whole name.
+      bytes: its size; 0 where that is not told.
+      stamp: tells whether it is the same as before.
+    """
+
+    url: str
+    bytes: int
+    stamp: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a file, from `start` up to `stop`; the first is 0."""
+
+    file: Path | Remote
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.file}#rows={self.start}-{self.stop}"
+
+
+Place = Path | Remote | Rows
+
+
+def without_rows(name: str) -> tuple[str, tuple[int, int] | None]:
+    """The name of a file, and which rows of it are meant, if not all."""
+    found = ROWS.search(name)
+    return (name[: found.start()], (int(found[1]), int(found[2]))) if found else (name, None)
+
+
+def local(name: str, field: str) -> Path:
+    """The path that a name means; `~` is a home folder.
+
+    Raises:
+      T5smithError: it is empty, which would be the folder one is in, or there is no such home.
+    """
+    if not name:
+        raise T5smithError("a name is empty", where=field, expected="a file or folder", fix="leave it out")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise T5smithError(
+            f"{name!r} begins with a home folder that nobody has", where=field, fix="write the whole path"
+        ) from None
+
+
+def is_url(pattern: str) -> bool:
+    """Whether a name is a URL and not a path."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", pattern) is not None
+
+
+def remote_files(pattern: str, field: str) -> Iterator[Remote]:
+    """The files that a URL stands for: one, all below a folder, or those of a glob.
+
+    Args:
+      pattern: such as s3://bucket/texts/*.jsonl.zst.
+      field: the recipe's field, for messages.
+
+    Raises:
+      T5smithError: the package for the protocol is not installed, or the place cannot be reached.
+    """
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(pattern)
+        if glob.has_magic(path):
+            names = sorted(system.glob(path))
+        elif system.isdir(path):
+            names = sorted(system.find(path))
+        else:
+            names = [path]
+        for name in names:
+            if any(part.startswith(".") for part in Path(name).parts[1:]):
+                continue
+            info = system.info(name)
+            if info["type"] == "file":
+                yield Remote(
+                    system.unstrip_protocol(name), int(info.get("size") or 0), _stamp(system, name, info)
+                )
+    except FileNotFoundError:
+        raise T5smithError(f"there is no file or folder {pattern!r}", where=field) from None
+    except (ImportError, ValueError) as error:
+        # fsspec names the package that a protocol needs.
+        raise T5smithError(f"{pattern!r} cannot be opened ({error})", where=field) from None
+    except OSError as error:
+        raise T5smithError(f"{pattern!r} cannot be reached ({error})", where=field) from None
+
+
+def _stamp(system: Any, name: str, info: dict[str, Any]) -> str:
+    """What changes with the content, as the place tells it."""
+    for key in ("ETag", "etag", "md5Hash", "blob_id", "mtime", "created", "LastModified"):
+        if info.get(key) is not None:
+            return str(info[key])
+    return str(system.ukey(name))

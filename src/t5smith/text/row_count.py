@@ -1,0 +1,70 @@
+"""How many rows a file of a data set has."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.recipe import CorpusSettings
+from t5smith.text.compression import compression, is_damage, reading
+from t5smith.text.formats.csv import delimiter_of, headers
+from t5smith.text.formats.parquet_arrow import arrow_row_count, parquet_row_count
+from t5smith.text.locations import Remote
+
+
+def count_rows(file: Path | Remote) -> int:
+    """Rows of a Parquet or Arrow file, lines of a JSON lines file that are not blank, rows of a CSV file.
+
+    Raises:
+      T5smithError: it cannot be read, or is plain text, which has no rows.
+    """
+    name = str(file)
+    ending = Path(name.lower().removesuffix(compression(name))).suffix
+    try:
+        if ending == ".parquet":
+            with reading(name, anywhere=True) as (_, stream):
+                return parquet_row_count(stream, name)
+        if ending == ".arrow":
+            with reading(name, anywhere=True) as (_, stream):
+                return arrow_row_count(stream, name)
+        if ending in (".jsonl", ".json", ".ndjson"):
+            with reading(name) as (_, lines):
+                return sum(1 for line in lines if not line.isspace())
+        if ending in (".csv", ".tsv"):
+            with (
+                reading(name) as (_, stream),
+                io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as lines,
+            ):
+                return _csv_row_count(lines, name)
+    except Exception as error:
+        if not (is_damage(error) or isinstance(error, csv.Error)):
+            raise
+        what = f"its rows cannot be counted ({error})"
+        raise T5smithError(what, where=name, fix="fetch the file again, or take all of it") from None
+    raise T5smithError(
+        "plain text has no rows to count",
+        where=name,
+        expected="Parquet, Arrow, JSON lines or CSV where some rows are asked for",
+        fix="take all of it",
+    )
+
+
+def _csv_row_count(lines: Iterable[str], name: str) -> int:
+    lines = iter(lines)
+    first = next(lines, "")
+    found = headers(first, name)
+    # The field with the text is not known here: of two ways to part the header, one that does part it.
+    delimiter = delimiter_of(found, "")
+    if len(found[delimiter]) < 2:
+        delimiter = next((other for other, columns in found.items() if len(columns) > 1), delimiter)
+    # csv's own limit is far below the longest document.
+    before = csv.field_size_limit(CorpusSettings().longest_document)
+    try:
+        rows = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
+        return max(sum(1 for row in rows if row) - 1, 0)
+    finally:
+        csv.field_size_limit(before)

@@ -1,0 +1,106 @@
+"""Held-out loss on fixed batches, with text tokens and control tokens counted apart.
+
+Quality is judged on text tokens alone: which sentinel comes next is known in advance, and `</s>` is
+mostly a matter of length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from t5smith.model.config import ModelConfig
+from t5smith.model.loss import target_losses
+from t5smith.model.params import Parameters
+from t5smith.model.t5 import PAD_ID
+from t5smith.objective.batches import Batch
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+TEXT, SENTINEL, EOS = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over one class of target tokens.
+
+    Attributes:
+      nll: nats. correct: tokens predicted right. tokens: how many.
+    """
+
+    nll: float
+    correct: float
+    tokens: float
+
+    def per_token(self) -> dict[str, Any]:
+        """Means, or None where there was no such token."""
+        if not self.tokens:
+            return {"nll": None, "accuracy": None, "tokens": 0}
+        return {
+            "nll": self.nll / self.tokens,
+            "accuracy": self.correct / self.tokens,
+            "tokens": int(self.tokens),
+        }
+
+    def __add__(self, other: Score) -> Score:
+        return Score(self.nll + other.nll, self.correct + other.correct, self.tokens + other.tokens)
+
+
+@dataclass(frozen=True)
+class HeldOutScore:
+    """The loss on held-out targets, by class of token."""
+
+    text: Score
+    sentinels: Score
+    eos: Score
+
+    @property
+    def total(self) -> Score:
+        """Over all target tokens, as the training loss counts."""
+        return self.text + self.sentinels + self.eos
+
+
+def token_classes(vocabulary: Vocabulary) -> Int[np.ndarray, " ids"]:
+    """For every id of the vocabulary: TEXT, SENTINEL or EOS."""
+    classes = np.full(vocabulary.size, TEXT, np.int32)
+    classes[vocabulary.sentinel_ids] = SENTINEL
+    classes[[vocabulary.eos_id, vocabulary.pad_id]] = EOS
+    return classes
+
+
+RowSums = Float[np.ndarray, "rows 3 3"]
+"""For each row and class of token: nats, right predictions, tokens."""
+
+
+def create_scorer(
+    config: ModelConfig, classes: Int[np.ndarray, " ids"], dtype: jnp.dtype
+) -> Callable[[Parameters, Sequence[Batch]], RowSums]:
+    """A function that scores a model on batches, row by row; compiled once for each shape of batch."""
+    padded = np.pad(classes, (0, config.vocab_size - len(classes)))
+
+    @jax.jit
+    def sums(
+        parameters: Parameters, input_ids: Int[Array, "B S"], labels: Int[Array, "B T"]
+    ) -> Float[Array, "B 3 3"]:
+        nll, _, correct = target_losses(parameters, config, input_ids, labels, dtype)
+        weight = (labels != PAD_ID).astype(jnp.float32)
+        kind = jax.nn.one_hot(jnp.asarray(padded)[labels], 3) * weight[..., None]
+        stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])
+        return jnp.einsum("mbt,btk->bkm", stacked, kind)
+
+    def score(parameters: Parameters, batches: Sequence[Batch]) -> RowSums:
+        # Queue all batches first, then fetch.
+        parts = [sums(parameters, batch["input_ids"], batch["labels"]) for batch in batches]
+        return np.concatenate([np.asarray(part, np.float64) for part in parts])
+
+    return score
+
+
+def total(rows: RowSums) -> HeldOutScore:
+    """The sum over rows, in float64."""
+    return HeldOutScore(*(Score(*map(float, row)) for row in rows.sum(axis=0)))

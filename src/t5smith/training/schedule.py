@@ -1,0 +1,87 @@
+"""The learning rate over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.training import ScheduleSettings
+
+FALLING = ("linear", "cosine", "wsd")
+"""The schedules that need to know the last step."""
+
+Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+
+
+def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Schedule:
+    """A function from the number of steps done to the learning rate of the next one.
+
+    The rate rises linearly over `warmup_steps` (the first step has a share 1/warmup_steps of the peak),
+    then:
+
+    - inverse_sqrt: `peak * sqrt(plateau_steps / max(step, plateau_steps))`, T5's rule, whose
+      1/sqrt(max(step, 10,000)) is a plateau of 0.01 and not a ramp;
+    - linear, cosine: down to `final_fraction * peak` at `steps`;
+    - wsd: the peak, and over the last `decay_fraction` of the steps down to `final_fraction * peak` as
+      1 - sqrt (Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations",
+      2024);
+    - constant.
+
+    Raises:
+      T5smithError: the warm-up leaves no steps for the fall.
+    """
+    warmup = warmup_steps(settings, steps)
+    falls = settings.name in FALLING
+    if falls and warmup >= steps:
+        raise T5smithError(
+            f"{warmup} of {steps} steps are warm-up",
+            where="train.schedule.warmup_steps",
+            expected=f"fewer than train.steps with the {settings.name} schedule",
+        )
+    after = _after_warmup(settings, steps - warmup)
+
+    def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
+        done = jnp.asarray(step, jnp.float32)
+        rise = jnp.minimum(1.0, (done + 1.0) / max(warmup, 1))
+        fraction = after(jnp.maximum(done - warmup, 0.0)) if falls else after(done)
+        return peak * rise * fraction
+
+    return schedule
+
+
+def warmup_steps(settings: ScheduleSettings, steps: int) -> int:
+    """The steps of warm-up asked for, or what suits the schedule and the length of training."""
+    if settings.warmup_steps is not None:
+        return settings.warmup_steps
+    return 0 if settings.name == "inverse_sqrt" else min(2_000, steps // 20)
+
+
+def _after_warmup(settings: ScheduleSettings, span: int) -> Callable[[Array], Array]:
+    plateau = float(settings.plateau_steps)
+    match settings.name:
+        case "inverse_sqrt":
+            return lambda done: jnp.sqrt(plateau / jnp.maximum(done, plateau))
+        case "linear":
+            fall = optax.linear_schedule(1.0, settings.final_fraction, span)
+        case "cosine":
+            fall = optax.cosine_decay_schedule(1.0, span, alpha=settings.final_fraction)
+        case "wsd":
+            share = settings.decay_fraction
+            return lambda done: (
+                1
+                - (1 - settings.final_fraction)
+                * jnp.sqrt(jnp.clip(done / span - (1 - share), 0.0, share) / share)
+            )
+        case "constant":
+            return lambda done: jnp.ones_like(done)
+
+    def fraction(done: Array) -> Array:
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(fall(done), jnp.float32)
+
+    return fraction

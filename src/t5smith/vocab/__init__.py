@@ -1,1 +1,0 @@
-"""Text to vocabulary: training a Unigram model, and using one."""

@@ -1,0 +1,1 @@
+"""Text to vocabulary: training a Unigram model, importing one, and using one."""

@@ -1,0 +1,186 @@
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from t5smith.base import progress as module
+from t5smith.base.progress import count, duration, progress, say, warn
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, "0"),
+        (950, "950"),
+        (9_999, "9,999"),
+        (9_999.6, "10k"),
+        (12_345, "12.3k"),
+        (999_499, "999k"),
+        (999_700, "1M"),
+        (4_560_000, "4.56M"),
+        (7.2e9, "7.2G"),
+        (5e12, "5T"),
+        (-12_345, "-12.3k"),
+    ],
+)
+def test_counts_are_short(number, shown):
+    assert count(number) == shown
+
+
+@given(st.integers(10_000, 10**15 - 10**12))
+def test_counts_are_right_to_three_digits(number):
+    shown = count(number)
+    value = float(shown[:-1]) * 10 ** (3 * " kMGT".index(shown[-1]))
+    assert abs(value - number) <= 0.00501 * number
+    assert len(shown) <= 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (-1, "0:00")]
+)
+def test_durations(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_a_pipe_gets_plain_lines_on_stderr(capsys, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress("train", 4, "steps") as bar:
+        bar.advance(1, loss="[6.91]", rate="5 tokens/s")
+        bar.advance(3)
+    say("a [line] " + "x" * 200)
+    warn("mind [this]")
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0].startswith("train     1/4 steps  ")
+    assert lines[0].endswith("left  5 tokens/s  loss [6.91]")
+    assert lines[1].startswith("train     4/4 steps  0:00")
+    assert lines[2:] == ["a [line] " + "x" * 200, "warning: mind [this]"]
+    assert "\x1b" not in err
+
+
+def test_a_pipe_gets_few_lines(capsys):
+    with progress("train", 400, "steps") as bar:
+        for _ in range(400):
+            bar.advance()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_end_is_not_said_twice_on_a_pipe(capsys, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress("train", 4, "steps") as bar:
+        bar.advance(4)
+        bar.advance(0, loss="6.91")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_notes_have_an_order_and_empty_ones_are_not_shown(capsys):
+    with progress("vocab", 4, "bytes", notes=("pieces", "stage")) as bar:
+        bar.advance(4, documents="7", stage="training")
+        bar.advance(0, stage="", pieces="2,000")
+    assert capsys.readouterr().err.splitlines() == ["vocab     4/4 bytes  0:00  pieces 2,000  documents 7"]
+
+
+def fail(bar: module.Bar) -> None:
+    bar.advance(2)
+    raise ZeroDivisionError
+
+
+def test_the_last_state_is_said_when_the_work_fails(capsys):
+    with pytest.raises(ZeroDivisionError), progress("train", 4, "steps") as bar:
+        fail(bar)
+    assert "2/4 steps" in capsys.readouterr().err
+
+
+def test_what_was_done_before_does_not_count_towards_the_time_left(capsys):
+    with progress("train", 400, "steps", done=399):
+        pass
+    assert "399/400" in capsys.readouterr().err
+
+
+def terminal(monkeypatch, width: int) -> io.StringIO:
+    """What is shown on stderr as if it were a terminal so wide."""
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        module, "stderr", Console(file=screen, force_terminal=True, width=width, color_system=None)
+    )
+    monkeypatch.setenv("TERM", "xterm")
+    return screen
+
+
+def left(screen: io.StringIO) -> list[str]:
+    """The lines that stay when the live line is gone."""
+    return screen.getvalue().rpartition("\x1b")[2].partition("K")[2].rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_terminal_gets_one_line_that_does_not_wrap(monkeypatch, width):
+    terminal(monkeypatch, width)
+    with progress("prepare", 12_345_678, "tokens") as bar:
+        bar.advance(5_999_700, note="[x] " + "long " * 40, rate="1.2M tokens/s")
+        bar.advance(0)
+        assert bar.show is not None
+        show = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+        show.print(bar.show.get_renderable())
+        lines = show.file.getvalue().splitlines()
+    assert len(lines) == 1
+    assert len(lines[0]) <= width
+    assert width < 200 or "note [x] long" in lines[0]
+    if width >= 80:
+        assert "6M/12.3M tokens" in lines[0]
+        assert "left  1.2M" in lines[0]
+        assert lines[0].rstrip().endswith("…")
+
+
+def test_the_figures_of_training_fit_80_columns(monkeypatch):
+    terminal(monkeypatch, 80)
+    with progress("train", 2_000, "steps", notes=("loss", "held-out", "lr")) as bar:
+        bar.advance(1_000, rate="31.2k tokens/s", loss="4.763", lr="0.0043", **{"held-out": "5.123"})
+        show = Console(file=io.StringIO(), width=80, color_system=None, legacy_windows=False)
+        assert bar.show is not None
+        show.print(bar.show.get_renderable())
+    assert "left  31.2k tokens/s  loss 4.763" in show.file.getvalue()
+
+
+def test_the_last_line_has_every_figure_and_goes_on_below_where_it_began(monkeypatch):
+    screen = terminal(monkeypatch, 60)
+    with progress("train", 200, "steps", notes=("loss", "held-out", "lr")) as bar:
+        bar.advance(200, rate="31.2k tokens/s", loss="4.763", lr="0.0043", **{"held-out": "5.123"})
+    assert left(screen) == [
+        "✓ train     200/200 steps  0:00  31.2k tokens/s  loss 4.763",
+        "            held-out 5.123  lr 0.0043",
+    ]
+
+
+def test_work_that_fails_gets_no_tick(monkeypatch):
+    screen = terminal(monkeypatch, 80)
+    with pytest.raises(ZeroDivisionError), progress("train", 4, "steps") as bar:
+        fail(bar)
+    assert left(screen)[0].startswith("  train     2/4 steps  0:0")
+
+
+def test_a_stage_of_unknown_length_ends_with_what_was_done(monkeypatch):
+    screen = terminal(monkeypatch, 80)
+    with progress("vocab", None, "documents") as bar:
+        bar.advance(1)
+        assert bar.line().startswith("vocab     1 document  ")
+        bar.advance(6)
+    assert left(screen)[0].startswith("✓ vocab     7 documents  0:00")
+
+
+def test_long_lines_go_on_below_their_label_on_a_terminal(monkeypatch):
+    screen = terminal(monkeypatch, 40)
+    say("prepare   train split: 113 documents, 206,016 tokens, 3.64 bytes a token")
+    say("  a.jsonl:2: the field 'text' is a number here")
+    warn("the vocabulary lacks characters of this text")
+    assert screen.getvalue().splitlines() == [
+        "prepare   train split: 113 documents,",
+        "          206,016 tokens, 3.64 bytes a",
+        "          token",
+        "  a.jsonl:2: the field 'text' is a",
+        "  number here",
+        "warning: the vocabulary lacks characters",
+        "         of this text",
+    ]

@@ -1,0 +1,109 @@
+"""Cached decoding equals decoding without a cache; fills go where they belong."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5smith import api
+from t5smith.base.errors import T5smithError
+from t5smith.cli.main import main
+from t5smith.generation.cache import greedy
+from t5smith.generation.fill import spans_of
+from t5smith.model.config import ModelConfig
+from t5smith.model.params import init
+from t5smith.model.t5 import forward, mask_padded_rows
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+CONFIG = ModelConfig(128, 90, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4)
+EOS = 1
+
+
+def test_greedy_with_a_cache_equals_greedy_without():
+    p = init(CONFIG, jax.random.key(3))
+    inputs = jax.random.randint(jax.random.key(4), (5, 12), 2, 90).at[2:, 8:].set(0)
+    length = 10
+    ours = np.asarray(greedy(p, CONFIG, inputs, length=length, eos_id=EOS))
+
+    tokens = np.zeros((5, 1), np.int32)
+    for _ in range(length):
+        scores = forward(p, CONFIG, inputs, jnp.asarray(tokens))[:, -1]
+        best = np.asarray(jnp.argmax(mask_padded_rows(scores, CONFIG), -1))
+        ended = (tokens[:, 1:] == EOS).any(1)
+        tokens = np.concatenate([tokens, np.where(ended, 0, best)[:, None].astype(np.int32)], 1)
+    np.testing.assert_array_equal(ours, tokens[:, 1:])
+    assert ours.max() < CONFIG.real_vocab_size
+
+
+def test_spans_are_read_from_targets():
+    vocabulary = Vocabulary.bundled()
+    zero, one, two = (int(i) for i in vocabulary.sentinel_ids[:3])
+    read = list(spans_of(vocabulary, [zero, 10, 11, one, 12, two, vocabulary.eos_id, 13]))
+    assert read == [(0, [10, 11]), (1, [12]), (2, [])]
+    assert list(spans_of(vocabulary, [10, 11])) == []
+
+
+def test_generate_from_a_run_folder_and_from_the_model_itself(finished):
+    texts = ["Alle mennesker <extra_id_0> født frie", "Ingen må <extra_id_0> eller <extra_id_1>."]
+    one = api.generate(finished.folder, texts, max_new_tokens=6)
+    assert one == api.generate(finished.folder / "model", texts, max_new_tokens=6)
+    assert [len(answer.fills) for answer in one] == [1, 2]
+    assert one[0].filled.startswith("Alle mennesker")
+    assert one[0].filled.endswith("født frie")
+
+
+def test_texts_of_any_number_and_length_keep_their_order(finished):
+    texts = [f"{'ord ' * n}<extra_id_0>" for n in (1, 40, 3, 20)] * 5
+    together = api.generate(finished.folder, texts, max_new_tokens=4)
+    alone = [api.generate(finished.folder, [text], max_new_tokens=4)[0] for text in texts[:4]]
+    assert together[:4] == alone
+    assert together[4:8] == alone
+
+
+def test_lines_without_text_are_answered_by_such_lines(finished, capsys, monkeypatch):
+    texts = ["Alle mennesker <extra_id_0> født frie", "", " ", "Ingen må <extra_id_0>."]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
+    argv = ["generate", str(finished.folder), "--max-new-tokens", "4"]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    first, *empty, last = out.splitlines()
+    assert first.startswith("Alle mennesker")
+    assert empty == ["", ""]
+    assert last.startswith("Ingen må")
+    assert err == ""
+    assert main([*argv, "--json", *texts]) == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert [one["text"] for one in answers] == texts
+    assert [one["filled"] for one in answers] == [first, "", "", last]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
+    assert main(argv) == 2
+    assert "there is no text" in capsys.readouterr().err
+
+
+def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
+    argv = ["generate", str(finished.folder), "--max-new-tokens", "4"]
+    assert main([*argv, "Alle mennesker", "Ingen <extra_id_0>"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "Alle mennesker"
+    assert err == (
+        "warning: a text has no <extra_id_0> where something is to be filled in: 'Alle mennesker'\n"
+    )
+
+
+def test_a_run_without_a_model_is_told_so(prepared):
+    with pytest.raises(T5smithError, match=r"run: this run has no model yet\. .*`t5smith run RECIPE`"):
+        api.generate(prepared, ["a <extra_id_0>"])
+
+
+def test_what_cannot_be_completed_is_refused(finished, tmp_path):
+    with pytest.raises(T5smithError, match="empty"):
+        api.generate(finished.folder, [""])
+    with pytest.raises(T5smithError, match="extra_id_100"):
+        api.generate(finished.folder, ["a <extra_id_100>"])
+    with pytest.raises(T5smithError, match=r"config\.json"):
+        api.generate(tmp_path, ["a <extra_id_0>"])

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t5smith.inspection.batch import training_batch
+from t5smith.inspection.statistics import Stats, count, made_up
+from t5smith.inspection.views.plot import binned, png
+from t5smith.inspection.views.tables import groups, stats_json, tables
+from t5smith.objective.batches import TrainingBatches
+from t5smith.objective.objective import Objective
+from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.store.token_store import Corpus, Split
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.bundled()
+MIXTURE = ("0.3 2 2 <extra_id_99>", "0.5 4 1", "0.25 prefix 1 <extra_id_98>")
+
+
+def counted(objective: ObjectiveSettings, batches: int = 3, size: int = 8, seed: int = 0) -> Stats:
+    plan = made_up(objective, size, seed)
+    found = ((training_batch(plan, b), None) for b in range(batches))
+    return count(found, plan.objective, source="windows of no text", documents=False)
+
+
+@given(
+    st.integers(8, 60),
+    st.sampled_from([0.15, 0.5]),
+    st.sampled_from([1.0, 3.0]),
+    st.booleans(),
+    st.integers(0, 9),
+)
+@settings(max_examples=15)
+def test_counts_agree_with_each_other(
+    window: int, density: float, mean: float, roll: bool, seed: int
+) -> None:
+    stats = counted(
+        ObjectiveSettings(
+            window_length=window, noise_density=density, mean_noise_span_length=mean, roll=roll
+        ),
+        seed=seed,
+    )
+    (tally,) = stats.tallies
+    sizes = np.arange(window + 1)
+    assert tally.noise == tally.span_lengths @ sizes == round(tally.windows * tally.theory.noise)
+    assert tally.text_lengths @ sizes + tally.noise == tally.windows * window
+    lengths = tally.task.lengths
+    assert lengths is not None
+    assert tally.targets == tally.noise + tally.spans + tally.closing + tally.windows
+    assert tally.inputs == tally.windows * (window + 1) - tally.noise + tally.spans
+    assert tally.sentinels <= lengths.sentinels
+    if not roll:
+        assert (tally.spans, tally.closing) == (tally.windows * lengths.spans, 0)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveSettings(input_length=64, noise_density=0.3),
+        ObjectiveSettings(window_length=40, roll=True),
+        ObjectiveSettings(name="prefix_lm", window_length=60),
+        ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40),
+    ],
+    ids=["spans", "rolled", "prefix_lm", "mixture"],
+)
+def test_counts_come_to_what_theory_says(objective: ObjectiveSettings) -> None:
+    """Fixed seeds: each share lies within five of its standard errors."""
+    stats = counted(objective, batches=25, size=16)
+    for tally in stats.tallies:
+        law = tally.theory
+        assert tally.windows / stats.windows == pytest.approx(tally.share, abs=0.02)
+        error = np.sqrt(law.masked * (1 - law.masked) / tally.windows)
+        assert (np.abs(tally.masked / tally.windows - law.masked) <= 5 * error + 1e-9).all()
+        for found, expected in (
+            (tally.span_lengths, law.span_lengths),
+            (tally.text_lengths, law.text_lengths),
+        ):
+            # A window has at most so many of a length as it has spans, and these are hardly dependent.
+            error = np.sqrt(np.maximum(expected, 1e-12) / tally.windows)
+            assert (np.abs(found / tally.windows - expected) <= 6 * error + 1e-9).all()
+        assert tally.inputs / tally.windows == pytest.approx(law.inputs, rel=0.03)
+        assert tally.targets / tally.windows == pytest.approx(law.targets, rel=0.03)
+
+
+def test_ends_of_documents_are_counted_by_hand() -> None:
+    """Documents of 10 tokens in windows of 20: each window has an end in the middle."""
+    tokens = np.tile(np.append(np.arange(100, 109), VOCABULARY.eos_id), 200).astype("<u2")
+    split = Split(
+        "train", tokens, np.arange(10, 2001, 10), 1, (Corpus("a", 0, 1000), Corpus("b", 1000, 2000))
+    )
+    settings = ObjectiveSettings(window_length=20, noise_density=0.5)
+    objective = Objective.create(settings, VOCABULARY)
+    batches = TrainingBatches(split, objective, 8, 0, shift_windows=False, weights=[3.0, 1.0])
+    stats = count(
+        ((training_batch(batches, b), None) for b in range(50)),
+        objective,
+        source="x",
+        corpora=[("a", 0.75), ("b", 0.25)],
+    )
+    (tally,) = stats.tallies
+    assert tally.ends == stats.windows == 400
+    masks = [training_batch(batches, b) for b in range(50)]
+    crossed = 0
+    for batch in masks:
+        for labels in batch.arrays["labels"]:
+            # The end of a document and the word after it, one behind the other in the labels.
+            crossed += int(((labels[:-1] == VOCABULARY.eos_id) & (labels[1:] == 100)).sum())
+    assert tally.ends_in_spans == tally.crossing == crossed
+    expected = tally.theory.joined[10] * 400
+    assert tally.ends_expected == pytest.approx(expected)
+    assert abs(crossed - expected) < 5 * np.sqrt(expected)
+    by_name = {name: windows for name, windows, _ in stats.corpora}
+    assert by_name["a"] + by_name["b"] == 400
+    assert by_name["a"] == pytest.approx(300, abs=40)
+    kept = ObjectiveSettings(window_length=20, noise_density=0.5, cross_documents=False)
+    within = TrainingBatches(split, Objective.create(kept, VOCABULARY), 8, 0, shift_windows=False)
+    assert count([(training_batch(within, 0), None)], within.objective, source="x").tallies[0].crossing == 0
+
+
+def test_tables_say_what_was_counted() -> None:
+    stats = counted(ObjectiveSettings(input_length=64))
+    found = {table.title: {line[0]: line[1:] for line in table.lines} for table in tables(stats, full=False)}
+    (tally,) = stats.tallies
+    assert found["Counts"]["spans a window"] == ("3.00", "3.00")
+    assert found["Counts"]["most sentinels in the labels"] == ("3 of 100", "")
+    assert found["Length of spans"]["1"][0] == f"{tally.span_lengths[1]:,}"
+    assert {"Length of text between", "Masked by place in the window"} <= found.keys()
+    mixture = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
+    short, full = tables(mixture, full=False), tables(mixture, full=True)
+    assert [table.title for table in short] == ["Counts", "Denoisers"]
+    assert len(full) == 2 + 3 * 3
+    assert {table.note for table in full[2:]} == {task.denoiser.title for task in mixture.objective.tasks}
+
+
+def test_padding_is_counted() -> None:
+    stats = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), batches=4)
+    plan = made_up(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), 8, 0)
+    used = sum(int((plan[b]["input_ids"] != 0).sum()) for b in range(4))
+    assert sum(tally.inputs for tally in stats.tallies) == used
+    assert stats.rows * stats.input_length == sum(plan[b]["input_ids"].size for b in range(4))
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.integers(0, 3))
+def test_lengths_are_grouped_without_gaps(counts: list[int], seed: int) -> None:
+    seen = np.array(counts)
+    law = np.random.default_rng(seed).random(len(counts))
+    found = groups(seen, law)
+    assert len(found) <= 12
+    assert [last + 1 for _, last in found[:-1]] == [first for first, _ in found[1:]]
+    assert sum(seen[first : last + 1].sum() for first, last in found) == seen.sum()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.integers(1, 40))
+def test_binning_keeps_the_mean(values: list[float], most: int) -> None:
+    first, means = binned(np.array(values), most)
+    assert len(first) <= most
+    assert means @ np.diff(np.append(first, len(values))) == pytest.approx(sum(values))
+
+
+def test_the_same_counts_draw_the_same_picture() -> None:
+    stats = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
+    light = png(stats, scale=0.5)
+    assert light.startswith(b"\x89PNG")
+    assert light == png(stats, scale=0.5)
+    assert light != png(stats, scale=0.5, dark=True)
+
+
+def test_json_has_counts_and_theory() -> None:
+    stats = counted(ObjectiveSettings(input_length=64))
+    tree = stats_json(stats)
+    (one,) = tree["denoisers"]
+    assert (tree["windows"], tree["loss"]) == (24, None)
+    assert len(one["masked"]) == len(one["theory"]["masked"]) == tree["window_length"]
+    assert sum(one["span_lengths"]) == 24 * 3

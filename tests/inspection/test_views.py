@@ -1,0 +1,147 @@
+import html
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from balanced import check_page
+from t5smith.inspection.text import inspect
+from t5smith.inspection.trace import Trace
+from t5smith.inspection.views.terminal import show
+from t5smith.inspection.views.trace import as_html, as_json, legend, marked
+
+SENTENCE = "The bad dog ruined my sleep"
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    return inspect(SENTENCE, ["bad dog"])
+
+
+@pytest.fixture(scope="module")
+def long_trace() -> Trace:
+    return inspect("In the morning the neighbours asked about the international bark. " * 12, seed=4)
+
+
+def printed(trace: Trace, *, width: int = 80, colour: bool = False) -> str:
+    file = io.StringIO()
+    system = "256" if colour else None
+    show(
+        trace,
+        Console(file=file, width=width, force_terminal=colour, color_system=system, legacy_windows=False),
+    )
+    return file.getvalue()
+
+
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines()]
+
+
+def test_a_pipe_shows_spans_inputs_targets_and_positions(trace: Trace) -> None:
+    text = printed(trace)
+    shown = lines(text)
+    assert "\x1b" not in text
+    assert "The [0: bad dog] ruined my sleep" in shown
+    assert "The <extra_id_0> ruined my sleep" in shown
+    assert "<extra_id_0> bad dog <extra_id_1>" in shown
+    assert "0  <pad> (0)             →  <extra_id_0> (32099)" in shown
+    assert "2  ▁bad (1282)           →  ▁dog (1782)" in shown
+    assert "4  <extra_id_1> (32098)  →  </s> (1)" in shown
+    assert "7 tokens, 2 of them masked in 1 span" in shown[0]
+
+
+def test_every_piece_stands_over_its_id(long_trace: Trace) -> None:
+    shown = [line.rstrip() for line in printed(long_trace).splitlines()]
+    ids = [index for index, line in enumerate(shown) if re.fullmatch(r"  \d+(\s+\d+)*", line)]
+    found: list[tuple[str, int]] = []
+    for index in ids:
+        for number in re.finditer(r"\d+", shown[index]):
+            above = shown[index - 1][number.start() :].split()[0]
+            found.append((above, int(number[0])))
+    assert found == [(token.piece, token.id) for token in long_trace.inputs]
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_line_is_wider_than_the_terminal(long_trace: Trace, width: int) -> None:
+    text = printed(long_trace, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+
+
+def test_the_table_has_every_position_of_a_long_text(long_trace: Trace) -> None:
+    positions = [int(m[1]) for line in lines(printed(long_trace)) if (m := re.match(r"(\d+)  \S+ \(", line))]
+    assert positions == list(range(len(long_trace.labels)))
+
+
+def test_a_terminal_gets_one_colour_a_span() -> None:
+    text = printed(inspect(SENTENCE, ["bad", "my"]), colour=True)
+    first, second = "\x1b[38;5;16;48;5;153m", "\x1b[38;5;16;48;5;223m"
+    for coloured in (f"{first}[0: bad]", f"{second}[1: my]", f"{first}<extra_id_0>", f"{second}▁my"):
+        assert coloured in text
+
+
+def test_notes_are_printed() -> None:
+    assert "note: 'national' is only a part" in printed(inspect("An international call", ["national"]))
+
+
+def test_the_settings_of_a_drawn_mask_are_shown() -> None:
+    text = printed(inspect(SENTENCE, seed=7))
+    assert "(density 0.15, mean span 3, seed 7)" in text
+    assert "seed" not in printed(inspect(SENTENCE, ["dog"]))
+
+
+def test_the_legend_tells_whether_a_sentinel_closes(trace: Trace) -> None:
+    assert any("<extra_id_1> closes the last span" in line for line in legend(trace))
+    assert any("no sentinel closes" in line for line in legend(inspect(SENTENCE, ["my sleep"])))
+
+
+def test_square_brackets_in_a_text_are_not_styles() -> None:
+    assert "see [bold]this[/bold] [0: now]" in printed(inspect("see [bold]this[/bold] now", ["now"]))
+
+
+def test_json_holds_ids_pieces_strings_spans_and_notes(trace: Trace) -> None:
+    tree = json.loads(json.dumps(as_json(trace)))
+    assert tree["inputs"] == "The <extra_id_0> ruined my sleep"
+    assert tree["targets"] == "<extra_id_0> bad dog <extra_id_1>"
+    assert tree["labels"] == [32099, 1282, 1782, 32098, 1]
+    assert tree["decoder_input_ids"] == [0, 32099, 1282, 1782, 32098]
+    assert tree["decoder_input_pieces"] == ["<pad>", "<extra_id_0>", "▁bad", "▁dog", "<extra_id_1>"]
+    assert tree["label_pieces"][-1] == "</s>"
+    assert tree["input_ids"] == [token.id for token in trace.inputs]
+    assert tree["input_pieces"][:2] == ["▁The", "<extra_id_0>"]
+    assert tree["spans"] == [
+        {"start": 1, "stop": 3, "sentinel": "<extra_id_0>", "sentinel_id": 32099, "text": "bad dog"}
+    ]
+    assert [token["masked"] for token in tree["tokens"]] == list(trace.mask)
+    assert tree["lengths"] == {
+        "window": 7,
+        "noise": 2,
+        "spans": 1,
+        "inputs": 7,
+        "targets": 5,
+        "sentinels": 2,
+    }
+    assert (tree["drawn"], tree["seed"], tree["notes"]) == (False, 0, [])
+
+
+def test_html_is_whole_and_needs_nothing_from_outside(trace: Trace) -> None:
+    page = as_html(trace)
+    assert check_page(page).fetched == []
+    assert "prefers-color-scheme: dark" in page
+    assert '<mark class="s0">bad dog<sup>0</sup></mark> ruined' in page
+    assert page.count("<li") == len(trace.inputs) + len(trace.labels)
+
+
+def test_html_escapes_what_is_typed() -> None:
+    hostile = "<script>alert('x')</script> & \"more\" words"
+    page = as_html(inspect(hostile, ["more"]))
+    assert "<script" not in page
+    text = html.unescape(re.sub(r"<[^>]+>", "", page))
+    assert "more" in text
+
+
+def test_colours_go_round() -> None:
+    assert 'class="s0"' in marked("x", 6)
+    assert marked(" x ", 1) == ' <mark class="s1">x<sup>1</sup></mark> '

@@ -1,0 +1,44 @@
+"""What is known of devices, and what is measured where nothing is."""
+
+from __future__ import annotations
+
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from t5smith.parallel import hardware as device
+
+BFLOAT16, FLOAT32 = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA L4", 121.0),
+        ("NVIDIA L40", 181.0),
+        ("NVIDIA L40S", 362.0),
+        ("TPU v5 lite", 197.0),
+        ("TPU v5p", 459.0),
+    ],
+)
+def test_known_devices_are_looked_up_by_the_longest_name(monkeypatch, kind, tflops):
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(device_kind=kind)])
+    monkeypatch.setattr(device, "measured_tflops", lambda dtype: -1.0)
+    assert device.peak_tflops(BFLOAT16) == tflops
+    # The data sheets' figures are of bfloat16.
+    assert device.peak_tflops(FLOAT32) == -1.0
+
+
+def test_others_are_measured():
+    assert 0 < device.measured_tflops(FLOAT32, 64, 3) < 1000
+
+
+def test_memory_of_this_machine():
+    now, most = device.memory_in_use()
+    assert 0 < now <= most
+    assert device.memory_limit() > 0

@@ -1,0 +1,172 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from t5smith.base.errors import T5smithError
+from t5smith.objective.objective import check_objective
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import dump, headline, load, presets
+
+
+def refusal(tmp_path: Path, text: str | bytes) -> str:
+    """What is said of a recipe file, without the folder's name."""
+    file = tmp_path / "my.toml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(T5smithError) as caught:
+        load(file)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_can_be_used(name):
+    recipe = load(name)
+    assert recipe.name == name
+    assert recipe.corpus.train
+    check_objective(recipe.objective)
+    assert headline(presets()[name]).endswith(".")
+    assert f"# Command: t5smith run {name}" in presets()[name].read_text()
+
+
+def test_the_demo_can_be_cut_to_fifty_steps():
+    assert load("norwegian-tiny").replace(**{"train.steps": 50}).train.steps == 50
+
+
+def test_the_base_preset_is_t5_v1_1_base_and_its_schedule():
+    recipe = load("norwegian-base")
+    model = recipe.model
+    sizes = (
+        model.d_model,
+        model.d_kv,
+        model.d_ff,
+        model.num_layers,
+        model.num_decoder_layers,
+        model.num_heads,
+    )
+    assert sizes == (768, 64, 2048, 12, 12, 12)
+    assert (recipe.train.optimizer.name, recipe.train.schedule.plateau_steps) == ("adafactor", 10_000)
+
+
+def test_nothing_named_gives_the_defaults():
+    assert load(None) == Recipe()
+
+
+def test_a_file_without_a_name_is_named_after_itself(tmp_path):
+    file = tmp_path / "å min språk.toml"
+    file.write_text("[train]\nsteps = 5")
+    assert load(file).name == "min-spr-k"
+    file.write_text('name = "mine"')
+    assert load(str(file)).name == "mine"
+
+
+def test_windows_line_ends_and_byte_order_marks_are_read(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_bytes(b"\xef\xbb\xbf[train]\r\nsteps = 5\r\n")
+    assert load(file).train.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "\n[train]\n# a comment\nsteps = 'a'",
+            "my.toml:4: train.steps: 'a' cannot be used; expected a whole",
+        ),
+        ("train.steps = 0", "my.toml:1: train.steps: 0 cannot be used; expected greater than or equal to 1"),
+        ("[train]\nstps = 5", "my.toml:2: train.stps: unknown key; expected one of steps, "),
+        ("\n[trian]\nsteps = 5", "my.toml:2: trian: unknown key; expected one of name, "),
+        (
+            "[train]\n\noptimizer = {name = 'lion'}",
+            "my.toml:3: train.optimizer.name: 'lion' cannot be used; expected 'adafactor', 'adamw'",
+        ),
+        ("[train]\nsteps = 9\n[train.optimizer]\nname = 5", "my.toml:4: train.optimizer.name: 5 cannot"),
+        ("[corpus]\ntrain = [\n'a',\n5]\ndocument = 'file'", "my.toml:2: corpus.train.1: 5 cannot be used"),
+        ("language = '''\nsteps = 5\n'''\nseed = -1", "my.toml:4: seed: -1 cannot be used"),
+        ("seed = 1979-05-27", "my.toml:1: seed: a date or time (1979-05-27) cannot be used"),
+        ("[train]\nz_loss = inf", "my.toml:2: train.z_loss: inf cannot be used; expected a finite number"),
+        ("[train]\nz_loss = nan", "my.toml:2: train.z_loss: nan cannot be used; expected a finite number"),
+        ("corpus.train = [2001-01-01]", "my.toml:1: corpus.train.0: a date or time (2001-01-01) cannot"),
+        ("train = 5", "my.toml:1: train: 5 cannot be used; expected a table of settings"),
+        ("seed = 1\nname = ", "my.toml:2: not TOML: invalid value"),
+        ("seed = 1\nname = 'a", "my.toml:2: not TOML: expected "),
+        ("[train]\nsteps = 1\nsteps = 2", "my.toml:3: not TOML: cannot overwrite a value"),
+        (b"seed = 1\nlanguage = '\xff'", "my.toml:2: not UTF-8 text"),
+        (
+            "[train.schedule]\nname = 'linear'\nwarmup_steps = 70_000",
+            "my.toml:3: train.schedule.warmup_steps: 70000 cannot be used; expected fewer than train.steps",
+        ),
+        (
+            "[train]\nsteps = 5\n[model]\nrelative_attention_num_buckets = 512",
+            "my.toml:3: model.relative_attention_max_distance: 128 cannot be used; expected over 256",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_line(tmp_path, text, message):
+    assert refusal(tmp_path, text).startswith(message)
+
+
+def test_a_missing_preset_names_the_others_and_the_nearest():
+    with pytest.raises(T5smithError) as caught:
+        load("norwegian-tinny")
+    for part in (
+        "norwegian-tinny: there is no preset",
+        "norwegian-base, norwegian-tiny",
+        "mean 'norwegian-tiny'",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(T5smithError, match="there is no such recipe file"):
+        load(tmp_path / "none.toml")
+    folder = tmp_path / "folder.toml"
+    folder.mkdir()
+    with pytest.raises(T5smithError, match="cannot be read"):
+        load(folder)
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
+positive = st.integers(1, 10**7)
+rate = st.floats(0, 1e6, exclude_min=True)
+fraction = st.floats(0, 1, exclude_min=True, exclude_max=True)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> Recipe:
+    """Recipes with every kind of setting: text, paths, lists, numbers, truth, choices and nothing."""
+    steps = draw(positive)
+    return Recipe().replace(
+        **{
+            "name": draw(names),
+            "run_dir": draw(st.none() | text.filter(lambda t: "\0" not in t).map(Path)),
+            "seed": draw(st.integers(0, 2**32 - 1)),
+            "language": draw(text),
+            "corpus.train": tuple(draw(st.lists(text, max_size=3))),
+            "corpus.held_out_fraction": draw(fraction),
+            "corpus.document": draw(st.sampled_from(["block", "file", "line"])),
+            "model.tie_word_embeddings": draw(st.booleans()),
+            "train.steps": steps,
+            "train.schedule.warmup_steps": draw(st.integers(0, steps - 1)),
+            "train.optimizer.learning_rate": draw(st.none() | rate),
+            "train.optimizer.clip_norm": draw(st.none() | rate),
+            "objective.mean_noise_span_length": draw(st.floats(1, 1e300, allow_nan=False)),
+        }
+    )
+
+
+@given(recipes())
+@example(Recipe(language="\x7f\x00\x1f\x85\u2028\"\\'\t\r\n"))
+@example(Recipe().replace(**{"train.optimizer.clip_norm": None}))
+def test_a_dumped_recipe_loads_as_itself(tmp_path_factory, recipe):
+    file = tmp_path_factory.getbasetemp() / "dumped.toml"
+    file.write_text(dump(recipe), encoding="utf-8", newline="")
+    assert load(file) == recipe
+
+
+def test_a_dump_says_every_setting_but_those_without_a_value():
+    lines = dump(load("norwegian-tiny")).splitlines()
+    assert "[train.optimizer]" in lines
+    assert "steps = 65536" in dump(Recipe())
+    assert not any(line.startswith("run_dir") for line in lines)

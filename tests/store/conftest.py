@@ -1,0 +1,3 @@
+"""Fixtures of the token store's tests."""
+
+from stores import recipe  # noqa: F401

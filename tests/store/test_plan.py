@@ -1,0 +1,272 @@
+"""The store does not depend on how the work is dealt out, whatever the files are."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.store import plan as module
+from t5smith.store import prepare as prepare_module
+from t5smith.store.plan import Plan
+from t5smith.store.prepare import prepare
+from t5smith.text.compression import compression
+from t5smith.text.document import WHOLE, Part
+from t5smith.text.documents import documents, format_of, placed_documents, splits_anywhere
+from t5smith.text.skipped_records import Faults
+from t5smith.vocabulary.train import vocab
+
+SQUEEZE: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda data: zstandard.compress(data[:99]) + zstandard.compress(data[99:]),
+}
+
+
+def rows(texts: list[str]) -> bytes:
+    return "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts)).encode()
+
+
+def table(texts: list[str], delimiter: str = ",") -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter)
+    writer.writerows([["id", "text"], *([i, text] for i, text in enumerate(texts))])
+    return out.getvalue().encode()
+
+
+def columns(texts: list[str]) -> pa.Table:
+    return pa.table({"id": range(len(texts)), "text": texts})
+
+
+def parquet_file(texts: list[str]) -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(columns(texts), out, row_group_size=7)
+    return out.getvalue()
+
+
+def arrow_file(texts: list[str]) -> bytes:
+    out = io.BytesIO()
+    with pa.ipc.new_file(out, columns(texts).schema) as writer:
+        writer.write_table(columns(texts), max_chunksize=5)
+    return out.getvalue()
+
+
+def arrow_stream(texts: list[str]) -> bytes:
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, columns(texts).schema) as writer:
+        writer.write_table(columns(texts), max_chunksize=5)
+    return out.getvalue()
+
+
+def wet(texts: list[str]) -> bytes:
+    """As Common Crawl's: each record is compressed on its own."""
+    records: list[bytes] = []
+    for i, text in enumerate(texts):
+        head = (
+            f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://a/{i}\r\n"
+            f"WARC-Record-ID: <urn:uuid:{i}>\r\nWARC-Date: 2020-01-01T00:00:00Z\r\n"
+            f"Content-Type: text/plain\r\nContent-Length: {len(text.encode())}\r\n\r\n"
+        )
+        records.append(gzip.compress(head.encode() + text.encode() + b"\r\n\r\n"))
+    return b"".join(records)
+
+
+def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
+    lines: list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]] = []
+    for ending, squeeze in SQUEEZE.items():
+        lines += [
+            (f"a.txt{ending}", lambda t, s=squeeze: s("\n\n".join(t).encode()), {}),
+            (f"b.txt{ending}", lambda t, s=squeeze: s("\n".join(t).encode()), {"document": "line"}),
+            (f"c.jsonl{ending}", lambda t, s=squeeze: s(rows(t)), {}),
+            (f"d.csv{ending}", lambda t, s=squeeze: s(table(t)), {}),
+            (f"f.parquet{ending}", lambda t, s=squeeze: s(parquet_file(t)), {}),
+            (f"g.arrow{ending}", lambda t, s=squeeze: s(arrow_file(t)), {}),
+            (f"h.arrow{ending}", lambda t, s=squeeze: s(arrow_stream(t)), {}),
+        ]
+    lines += [
+        ("e.tsv", lambda t: table(t, "\t"), {}),
+        ("i.warc.wet.gz", wet, {}),
+    ]
+    return lines
+
+
+def texts(seed: int, count: int) -> list[str]:
+    draw = random.Random(seed)
+    return [
+        " ".join(
+            draw.choice(["det", "er", "en", "dag", "natt", "år", "1,5", '"ja"'])
+            for _ in range(draw.randint(1, 30))
+        )
+        + f" nr {i}"
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("name", "make", "more"), kinds(), ids=[name for name, *_ in kinds()])
+def test_every_block_is_read_by_one_task_and_gives_its_documents(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    make: Callable[[list[str]], bytes],
+    more: dict[str, str],
+) -> None:
+    monkeypatch.setattr(module, "SMALLEST", 256)
+    monkeypatch.setattr(module, "LARGEST", 256)
+    # What cannot be compressed, so that there are several blocks on disk.
+    written = [*texts(1, 60), *(f"{random.Random(i).getrandbits(900):x}" for i in range(40))]
+    file = tmp_path / name
+    file.write_bytes(make(written))
+    corpus = CorpusSettings.model_validate({"train": (str(file),), **more})
+    assert [document.text for document in documents(corpus, [file])] == written
+    plan = Plan.create(corpus)
+    (unit,) = plan.units
+    # A table that is compressed has to be unpacked before it is read.
+    unpacked = format_of(corpus, name) in ("parquet", "arrow") and bool(compression(name))
+    assert (unit.blocks is None) is not (
+        splits_anywhere(corpus, name) or format_of(corpus, name) == "parquet" or unpacked
+    )
+    for tasks in (1, 2, 3, 8):
+        found: list[tuple[int, str, str]] = []
+        faults = Faults(strict=True)
+        for rank in range(tasks):
+            for work in plan.work(tasks, rank):
+                for place, document in placed_documents(corpus, str(file), work.part, faults):
+                    if document is not None:
+                        assert work.part.wants(work.part.block(place))
+                        found.append((work.part.block(place), document.text, document.place))
+        # Blocks follow each other, and documents are in order within each.
+        found.sort(key=lambda entry: entry[0])
+        assert [text for _, text, _ in found] == written
+        assert (
+            len({block for block, *_ in found}) == 1 if unpacked else len({block for block, *_ in found}) > 3
+        )
+        if tasks == 1:
+            one = found
+        assert found == one
+
+
+@settings(deadline=None)
+@given(
+    lines=st.lists(st.sampled_from(["", " ", "\t\u00a0", "a", "bc", "d e f", "æøå" * 5]), min_size=1),
+    ends=st.sampled_from(["\n", "\r\n"]),
+    unit=st.integers(1, 30),
+    kind=st.sampled_from(["block", "line"]),
+)
+def test_text_is_cut_at_any_byte(
+    lines: list[str], ends: str, unit: int, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("cut") / "a.txt"
+    file.write_bytes(ends.join(lines).encode())
+    corpus = CorpusSettings.model_validate({"document": kind})
+
+    def read(part: Part) -> list[tuple[str, str]]:
+        placed = placed_documents(corpus, str(file), part, Faults(strict=True))
+        return [(document.text, document.place) for _, document in placed if document is not None]
+
+    size = file.stat().st_size
+    parted = [read(Part(unit, start, start + unit)) for start in range(0, size, unit)]
+    assert [entry for part in parted for entry in part] == read(WHOLE)
+    turns = [read(Part(unit, turn=turn, turns=3)) for turn in range(3)]
+    assert sorted(entry for part in turns for entry in part) == sorted(read(WHOLE))
+
+
+def store_files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_the_store_is_the_same_for_any_number_of_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeezed: bool
+) -> None:
+    monkeypatch.setattr(module, "SMALLEST", 1_000)
+    monkeypatch.setattr(module, "LARGEST", 1_000)
+    one = tmp_path / ("a.jsonl.xz" if squeezed else "a.jsonl")
+    one.write_bytes(SQUEEZE[".xz" if squeezed else ""](rows(texts(1, 300))))
+    (tmp_path / "small").mkdir()
+    for i, text in enumerate(texts(2, 40)):
+        (tmp_path / "small" / f"{i:02}.txt").write_text(text)
+    made: list[dict[str, bytes]] = []
+    for tasks in (1, 8):
+        recipe = Recipe.model_validate(
+            {
+                "run_dir": tmp_path / f"run{tasks}",
+                "corpus": {
+                    "train": (f"x={one}", f"y={tmp_path}/small"),
+                    "held_out_fraction": 0.2,
+                },
+                "vocab": {"size": 60},
+                "prepare": {"tasks": tasks},
+            }
+        )
+        vocab(recipe)
+        made.append(store_files(prepare(recipe)))
+    assert made[0].keys() == made[1].keys()
+    assert made[0] == made[1]
+    assert len(json.loads(made[0]["shards.json"])["train"]) > 5
+
+
+def test_small_files_are_gathered(tmp_path: Path) -> None:
+    for i in range(2_000):
+        (tmp_path / f"{i}.txt").write_text("en dag")
+    plan = Plan.create(CorpusSettings(train=(str(tmp_path),)))
+    assert [len(unit.files) for unit in plan.units] == [2_000]
+    assert Plan.read(_saved(tmp_path, plan)) == plan
+
+
+def _saved(folder: Path, plan: Plan) -> Path:
+    (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+    return folder / "plan.json"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt.xz", "a.csv.gz"])
+def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Else a block that is read again after a kill would count it twice."""
+    monkeypatch.setattr(module, "SMALLEST", 300)
+    monkeypatch.setattr(module, "LARGEST", 300)
+    lines: list[bytes] = []
+    for i in range(400):
+        good = b'{"text": "dag %d"}' % (i * 7919) if "jsonl" in name else b"dag %d, %d" % (i, i * 7919)
+        lines += [good, b"\xff bad"] if i % 3 else [good]
+    between = b"\n\n" if "txt" in name else b"\n"
+    data = between.join([b"id,text", *lines] if "csv" in name else lines)
+    file = tmp_path / name
+    file.write_bytes(SQUEEZE["." + name.rpartition(".")[2]](data) if name != "a.jsonl" else data)
+    notes: list[dict[str, str]] = []
+    for tasks in (1, 5):
+        recipe = Recipe.model_validate(
+            {
+                "run_dir": tmp_path / f"run{tasks}",
+                "corpus": {"train": (str(file),), "held_out_fraction": 0.2},
+                "vocab": {"size": 40},
+                "prepare": {"tasks": tasks},
+            }
+        )
+        vocab(recipe)
+        monkeypatch.setattr(prepare_module.shutil, "rmtree", lambda *_, **__: None)
+        folder = prepare(recipe).with_name("store.notes")
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "SMALLEST", 300)
+        monkeypatch.setattr(module, "LARGEST", 300)
+        notes.append({note.name: note.read_text() for note in (folder / "shards").glob("*.json")})
+    assert notes[0] == notes[1]
+    assert sum(sum(json.loads(note)["faults"]["counts"].values()) for note in notes[0].values()) == 266

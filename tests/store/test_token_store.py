@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t5smith.base.artifact import building, file_hash
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.recipe import Recipe
+from t5smith.store.prepare import prepare
+from t5smith.store.token_store import Shards, Split, TokenStore, id_dtype
+from t5smith.vocabulary.train import build
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def split(tokens: list[int]) -> Split:
+    return Split("train", np.array(tokens, np.uint16), np.array([len(tokens)], np.int64), 0)
+
+
+@given(tokens=st.lists(st.integers(0, 99), min_size=1, max_size=60), length=st.integers(1, 60))
+def test_windows_are_the_tokens_in_a_row(tokens: list[int], length: int) -> None:
+    if length > len(tokens):
+        with pytest.raises(T5smithError):
+            split(tokens).window_count(length)
+        return
+    count = split(tokens).window_count(length)
+    assert count == len(tokens) // length
+    windows = split(tokens).windows(length, np.arange(count))
+    assert windows.dtype == np.int32
+    assert windows.reshape(-1).tolist() == tokens[: count * length]
+    backwards = split(tokens).windows(length, np.arange(count)[::-1])
+    assert backwards.tolist() == windows[::-1].tolist()
+
+
+def test_no_window_past_the_end() -> None:
+    for index in (-1, 2):
+        with pytest.raises(IndexError, match="do not lie within 5 tokens"):
+            split([1, 2, 3, 4, 5]).windows(2, np.array([0, index]))
+    assert split([1, 2]).windows(2, np.array([], np.int64)).shape == (0, 2)
+
+
+def test_too_short_a_split_says_tokens_length_and_what_to_do() -> None:
+    message = (
+        r"corpus.train: the train split has 1,200 tokens, fewer than one window of 5,000\. Give more text"
+    )
+    with pytest.raises(T5smithError, match=message):
+        split([1] * 1_200).window_count(5_000)
+
+
+@given(tokens=st.lists(st.integers(0, 9), min_size=1))
+def test_counts_are_how_often_each_id_occurs(tokens: list[int]) -> None:
+    counts = split(tokens).counts(12)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [tokens.count(i) for i in range(12)]
+
+
+def test_counts_of_a_long_split_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t5smith.store.token_store._COUNTED_AT_ONCE", 3)
+    assert split([0, 1, 1, 2, 1, 0, 2]).counts(3).tolist() == [2, 3, 2]
+
+
+def test_ids_of_another_vocabulary_are_refused() -> None:
+    with pytest.raises(T5smithError, match=r"has id 12, not among 12\. Make the store again"):
+        split([1, 12]).counts(12)
+
+
+def test_the_smallest_type_that_holds_every_id() -> None:
+    assert [id_dtype(size).str for size in (100, 65_536, 65_537)] == ["<u2", "<u2", "<u4"]
+    assert np.array([65_535], id_dtype(65_536)) == 65_535
+
+
+def test_a_large_vocabulary_is_stored_in_four_bytes(recipe: MakeRecipe) -> None:
+    """A vocabulary of 70,000 pieces takes the place of the trained one; most of them never occur."""
+    settings = recipe()
+    folder = settings.folder / "vocab"
+    pieces = [(f"▁x{i}", -20.0) for i in range(70_000)] + [
+        (c, -5.0) for c in "▁abcdefghijklmnopqrstuvwxyz0123456789"
+    ]
+    with building(folder, "vocab", {"by": "hand"}, {}) as work:
+        Vocabulary(build(pieces).to_str()).save(work)
+    tokens = TokenStore.open(prepare(settings)).train.tokens
+    assert tokens.dtype == np.uint32
+    assert max(tokens.tolist()) > 70_000
+
+
+def test_tokens_are_mapped_and_cannot_be_written(recipe: MakeRecipe) -> None:
+    store = TokenStore.open(prepare(recipe()))
+    assert isinstance(store.valid.ends, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        store.valid.ends[0] = 1
+    with pytest.raises(TypeError):
+        store.train.tokens[0] = 1
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6), length=st.integers(1, 20), data=st.data())
+def test_shards_are_one_row(
+    sizes: list[int], length: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    flat = np.arange(100, 100 + sum(sizes), dtype="<u2")
+    files = []
+    for number, (size, end) in enumerate(zip(sizes, np.cumsum(sizes), strict=True)):
+        flat[end - size : end].tofile(folder / str(number))
+        files.append((str(folder / str(number)), size))
+    shards = pickle.loads(pickle.dumps(Shards(files, np.dtype("<u2"))))
+    assert (len(shards), shards.tolist(), np.asarray(shards).tolist()) == (len(flat), *[flat.tolist()] * 2)
+    start, stop = (data.draw(st.integers(-3, len(flat) + 3)) for _ in range(2))
+    assert shards[start:stop].tolist() == flat[start:stop].tolist()
+    whole = Split("train", flat, np.array([len(flat)]), 0)
+    sharded = Split("train", shards, np.array([len(flat)]), 0)
+    if length <= len(flat):
+        starts = np.array(data.draw(st.lists(st.integers(0, len(flat) - length))), np.int64)
+        assert sharded.windows_at(starts, length).tolist() == whole.windows_at(starts, length).tolist()
+    assert sharded.counts(200).tolist() == whole.counts(200).tolist()
+
+
+def test_a_damaged_store_is_refused(recipe: MakeRecipe) -> None:
+    folder = prepare(recipe())
+    ids = folder / "train" / "00000-00000.bin"
+    data = bytearray(ids.read_bytes())
+    data[3] ^= 1
+    ids.write_bytes(data)
+    with pytest.raises(T5smithError, match=r"00000-00000.bin: not the file that was written"):
+        TokenStore.open(folder)
+    TokenStore.open(folder, check_hashes=False)
+    ids.write_bytes(data[:-2])
+    with pytest.raises(T5smithError, match=r"00000-00000.bin: not the file that was written"):
+        TokenStore.open(folder, check_hashes=False)
+
+
+def test_what_is_no_store_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(T5smithError, match=r"no finished store here\. Make it with `t5smith prepare RECIPE`"):
+        TokenStore.open(tmp_path)
+    with pytest.raises(T5smithError, match="this is a vocab; expected a store"):
+        TokenStore.open(recipe().folder / "vocab")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda facts: facts.clear(), "'vocab_size' is missing"),
+        (lambda facts: facts.pop("valid"), "'valid' is missing"),
+        (lambda facts: facts["train"].pop("text_bytes"), "'text_bytes' is missing"),
+        (lambda facts: facts["train"].pop("tokens"), "'tokens' is missing"),
+        (lambda facts: facts.update(vocab_size="many"), ""),
+        (lambda facts: facts.update(train=[]), ""),
+        (lambda facts: facts["train"].update(corpora=["a"]), ""),
+    ],
+)
+def test_a_manifest_without_what_is_needed_is_refused_in_one_line(
+    recipe: MakeRecipe, change: Callable[[dict[str, Any]], Any], problem: str
+) -> None:
+    made = recipe()
+    manifest = prepare(made) / "manifest.json"
+    tree = json.loads(manifest.read_text())
+    change(tree["facts"])
+    manifest.write_text(json.dumps(tree))
+    with pytest.raises(T5smithError) as caught:
+        prepare(made, verify=True)
+    assert f"damaged manifest or shards.json ({problem}" in str(caught.value)
+    assert str(caught.value).endswith("Delete it and make it again with `t5smith prepare`")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"train": []}',
+        '{"train": 5, "valid": []}',
+        '{"train": [["00000-00000.bin", 1000000]], "valid": []}',
+        '{"train": [["00000-00000.bin", -1]], "valid": []}',
+        '{"train": [["00000-00000.bin", 1.5]], "valid": []}',
+        '{"train": [["00000-00000.bin", 100000000000000000000]], "valid": []}',
+        '{"train": [["elsewhere.bin", 1]], "valid": []}',
+        '{"train": [["00000-00000.bin"]], "valid": []}',
+    ],
+)
+def test_a_table_of_shards_that_was_damaged_before_it_was_hashed_is_refused(
+    recipe: MakeRecipe, text: str
+) -> None:
+    folder = prepare(recipe())
+    (folder / "shards.json").write_text(text)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["shards.json"] = {"bytes": len(text), "sha256": file_hash(folder / "shards.json")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(T5smithError, match=r"damaged manifest or shards.json \(.* Delete it and make it"):
+        TokenStore.open(folder)

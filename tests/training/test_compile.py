@@ -1,0 +1,177 @@
+"""What is found out before the first step: whether it fits, how long it takes, what was left open."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import jax
+import pytest
+
+from t5smith.base.artifact import read_manifest
+from t5smith.base.errors import T5smithError
+from t5smith.objective.batches import TrainingBatches
+from t5smith.training import autotune as decided
+from t5smith.training import compile as start
+from t5smith.training.loop import train
+from t5smith.training.setup import Setup
+from tiny import tiny_recipe
+
+
+def shallow(folder, **changes):
+    """A run whose step compiles quickly: these tests compile many."""
+    changes = {"model.num_layers": 1, "model.num_decoder_layers": 1, **changes}
+    return tiny_recipe(folder, **{"train.optimizer.name": "adamw", **changes})
+
+
+def steps_of(folder):
+    return read_manifest(folder, "checkpoint").facts["step"]
+
+
+def test_tokens_and_epochs_become_steps(run_folder):
+    recipe = tiny_recipe(run_folder)
+    setup = Setup.create(recipe)
+    batch = setup.batches()[0]
+    a_batch = sum(int((batch[name] != 0).sum()) for name in ("input_ids", "labels"))
+    assert Setup.create(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch})).recipe.train.steps == 10
+    assert (
+        Setup.create(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch + 1})).recipe.train.steps == 11
+    )
+    windows = setup.store.train.window_count(setup.objective.window)
+    epochs = Setup.create(tiny_recipe(run_folder, **{"train.epochs": 2.0})).recipe.train
+    assert epochs.steps == -(-2 * windows // 4)
+    assert epochs.in_steps
+
+
+def test_a_run_by_tokens_is_that_of_its_steps(run_folder):
+    setup = Setup.create(tiny_recipe(run_folder))
+    by_tokens = tiny_recipe(
+        run_folder, **{"train.tokens": round(3 * decided.tokens_per_batch(setup.batches()))}
+    )
+    assert steps_of(train(by_tokens)) == 3
+    assert steps_of(train(tiny_recipe(run_folder, **{"train.steps": 3}))) == 3
+    assert not (run_folder / "previous").exists()
+
+
+def test_hours_become_steps_once_and_stay(run_folder, monkeypatch, capfd):
+    monkeypatch.setattr(start, "trial_seconds", lambda *_: 9.0)
+    recipe = shallow(run_folder, **{"train.hours": 0.01})
+    with pytest.raises(T5smithError, match=r"train\.hours: this is decided when training starts"):
+        Setup.create(recipe)
+    assert steps_of(train(recipe)) == 4
+    assert "4 steps fit into 0.01 hours" in capfd.readouterr().err
+    monkeypatch.setattr(start, "trial_seconds", lambda *_: 1.0)
+    assert steps_of(train(recipe)) == 4
+    assert Setup.create(recipe).recipe.train.steps == 4
+    # Another recipe is another decision.
+    assert steps_of(train(recipe.replace(**{"train.z_loss": 0.1}))) == 36
+
+
+def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, capfd):
+    recipe = shallow(run_folder, **{"train.batch_size": "auto"})
+
+    def needs(rows):
+        return start.compiled_step(Setup.create(decided.provisional(recipe, rows))).memory
+
+    limit = needs(64)
+    monkeypatch.setattr(start, "memory_limit", lambda: round(limit / start.MARGIN))
+    rows = start.largest_batch(lambda rows: Setup.create(decided.provisional(recipe, rows)), 1)
+    assert 56 <= rows <= 64
+    assert needs(rows) <= limit
+    train(recipe)
+    assert f"batches of {rows} rows fit" in capfd.readouterr().err
+    monkeypatch.setattr(start, "memory_limit", lambda: 10 * limit)
+    assert Setup.create(recipe).recipe.train.rows == rows
+    assert json.loads((run_folder / "decided.json").read_text())["batch_size"] == rows
+
+
+def test_a_batch_found_by_itself_can_be_parted(run_folder, monkeypatch):
+    recipe = shallow(run_folder, **{"train.batch_size": "auto", "train.gradient_accumulation": 3})
+    monkeypatch.setattr(start, "MOST_ROWS", 100)
+    assert start.largest_batch(lambda rows: Setup.create(decided.provisional(recipe, rows)), 3) == 96
+
+
+def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(run_folder, monkeypatch):
+    monkeypatch.setattr(start, "memory_limit", lambda: 100_000)
+    with pytest.raises(T5smithError) as caught:
+        train(tiny_recipe(run_folder))
+    message = str(caught.value)
+    assert re.search(
+        r"train\.batch_size: a step of 4 rows takes [\d.]+[kM]B, and the device has 100kB", message
+    )
+    for way in ("Lower it", "train.gradient_accumulation", "train.remat"):
+        assert way in message
+
+
+def test_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
+    monkeypatch.setattr(start, "memory_limit", lambda: 100_000)
+    with pytest.raises(T5smithError, match="a step of 1 rows takes more memory"):
+        train(shallow(run_folder, **{"train.batch_size": "auto"}))
+
+
+def test_what_a_device_says_when_it_is_full_becomes_one_line(monkeypatch):
+    monkeypatch.setattr(start, "memory_limit", lambda: 8_000_000_000)
+    expected = "a step of 64 rows takes 9GB, and the device has 8GB"
+    with pytest.raises(T5smithError, match=expected), start.out_of_memory(64, 9_000_000_000):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+    with pytest.raises(jax.errors.JaxRuntimeError), start.out_of_memory(64):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+def test_before_the_start_it_says_parameters_memory_disk_and_time(run_folder, capfd):
+    train(tiny_recipe(run_folder, **{"train.steps": 3}))
+    told = " ".join(capfd.readouterr().err.split())
+    assert re.search(
+        r"29k parameters, 3 steps of 4 rows .* about \d:\d\d on cpu, "
+        r"memory [\d.]+[kM]B of [\d.]+GB, disk [\d.]+kB",
+        told,
+    )
+
+
+def test_a_device_without_fast_bfloat16_is_told_so(run_folder, monkeypatch, capfd):
+    monkeypatch.setattr(start, "multiplies_bfloat16_fast", lambda: False)
+    train(shallow(run_folder, **{"train.steps": 3, "train.precision": "bfloat16"}))
+    assert "no fast bfloat16" in " ".join(capfd.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.tokens": 5, "train.hours": 1.0}, "train.tokens and train.hours: the length of training"),
+        ({"train.gradient_accumulation": 3}, "expected a divisor of train.batch_size, which is 4"),
+        ({"train.loggers": ("tensorbord",)}, "'tensorbord' cannot be used; expected some of tensorboard"),
+        ({"train.keep_best": True}, "Set train.evaluate_every"),
+        ({"train.explosion_factor": 0.5}, "explosion_factor: 0.5 cannot be used"),
+    ],
+)
+def test_settings_that_do_not_go_together(tmp_path, changes, message):
+    with pytest.raises(T5smithError, match=re.escape(message)):
+        tiny_recipe(tmp_path, **changes)
+
+
+def test_none_by_name_clears_a_setting(tmp_path):
+    changed = tiny_recipe(tmp_path, **{"train.hours": 1.0}).replace(**{"train.hours": "none"})
+    assert changed.train.hours is None
+    assert tiny_recipe(tmp_path, **{"train.explosion_factor": "none"}).train.explosion_factor is None
+
+
+def test_packed_rows_are_counted_without_their_padding(run_folder):
+    recipe = tiny_recipe(run_folder)
+    batches = Setup.create(recipe).batches()
+    assert isinstance(batches, TrainingBatches)
+    assert decided.tokens_per_batch(batches) == 4 * (32 + 8)
+
+
+def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch):
+    recipe = shallow(run_folder, **{"train.batch_size": "auto"})
+
+    def tried(rows):
+        return Setup.create(decided.provisional(recipe, rows))
+
+    three, four = (start.compiled_step(tried(rows)).memory for rows in (3, 4))
+    assert four > three
+    monkeypatch.setattr(start, "memory_limit", lambda: round(three / start.MARGIN))
+    assert start.largest_batch(tried, 1) == 3
+    monkeypatch.setattr(start, "memory_limit", lambda: 1)
+    with pytest.raises(T5smithError, match=r"train\.batch_size"):
+        start.largest_batch(tried, 1)

@@ -1,0 +1,168 @@
+"""Parts, and what is computed anew, change the memory that a step takes and not what it does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5smith.model.config import ModelConfig
+from t5smith.recipe.training import OptimizerSettings, ScheduleSettings
+from t5smith.training.optimizer import create_optimizer
+from t5smith.training.schedule import create_schedule
+from t5smith.training.state import fresh_state
+from t5smith.training.step import FOLLOWED_STEPS, StepSettings, create_step
+
+CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2)
+FLOAT32 = jnp.dtype(jnp.float32)
+
+
+def batches(steps, rows=8):
+    """Batches whose rows have different numbers of targets."""
+    made = []
+    for b in range(steps):
+        inputs = jax.random.randint(jax.random.key(2 * b), (rows, 12), 2, 100)
+        labels = jax.random.randint(jax.random.key(2 * b + 1), (rows, 7), 2, 100)
+        lengths = jnp.arange(rows) % 6 + 2
+        made.append(
+            {
+                "input_ids": np.asarray(jnp.where(jnp.arange(12)[None] < 2 * lengths[:, None], inputs, 0)),
+                "labels": np.asarray(jnp.where(jnp.arange(7)[None] < lengths[:, None], labels, 0)),
+            }
+        )
+    return made
+
+
+def trained(steps=20, optimizer="adamw", given=None, **settings):
+    """Losses of so many steps, and the state after them."""
+    schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
+    rule = create_optimizer(OptimizerSettings(name=optimizer), schedule)
+    averaged = settings.get("average_decay") is not None
+    state = fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged)
+    step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, **settings))
+    metrics = []
+    for batch in given or batches(steps):
+        state, told = step(state, batch)
+        metrics.append(
+            jax.device_get({"loss": told.loss, "applied": told.applied, "norm": told.gradient_norm})
+        )
+    return metrics, state
+
+
+def losses(**settings):
+    return [float(told["loss"]) for told in trained(**settings)[0]]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return losses()
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_accumulation_gives_the_same_losses(plain, parts):
+    np.testing.assert_allclose(losses(accumulation=parts), plain, rtol=0, atol=1e-5)
+    assert plain[-1] < plain[0]
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_gives_the_same_losses(plain, remat):
+    np.testing.assert_allclose(losses(remat=remat), plain, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(losses(remat=remat, accumulation=4), plain, rtol=0, atol=1e-5)
+
+
+def test_a_mean_of_means_would_not():
+    """What the sum over tokens is for: the parts of these batches have different numbers of targets."""
+    (batch,) = batches(1)
+    parts = [{name: rows[start : start + 2] for name, rows in batch.items()} for start in range(0, 8, 2)]
+    of_parts = [trained(given=[part])[0][0]["loss"] for part in parts]
+    whole = trained(given=[batch])[0][0]["loss"]
+    assert abs(np.mean(of_parts) - whole) > 1e-3
+    tokens = [(part["labels"] != 0).sum() for part in parts]
+    assert np.average(of_parts, weights=tokens) == pytest.approx(whole, abs=1e-5)
+
+
+def test_remat_full_takes_less_memory_than_none():
+    config = ModelConfig(
+        128, 100, d_model=64, d_kv=16, d_ff=256, num_layers=6, num_decoder_layers=1, num_heads=4
+    )
+    schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
+    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    shapes = jax.eval_shape(lambda: fresh_state(config, rule, jax.random.key(0)))
+    batch = {"input_ids": np.ones((16, 64), np.int32), "labels": np.ones((16, 8), np.int32)}
+    takes = {
+        remat: create_step(config, rule, schedule, StepSettings(FLOAT32, remat=remat))
+        .lower(shapes, batch)
+        .compile()
+        .memory_analysis()
+        .temp_size_in_bytes
+        for remat in ("none", "full")
+    }
+    assert takes["full"] < 0.7 * takes["none"]
+
+
+def test_dropout_is_repeatable_and_differs_by_step_and_seed():
+    once, again = losses(steps=3, dropout_rate=0.1), losses(steps=3, dropout_rate=0.1)
+    assert once == again
+    assert once != losses(steps=3, dropout_rate=0.1, seed=1)
+    assert once != losses(steps=3)
+    same = batches(1) * 2
+    first, second = (
+        float(told["loss"]) for told in trained(given=same, dropout_rate=0.5, optimizer="adamw")[0]
+    )
+    assert first != second
+
+
+def test_the_average_follows_the_parameters():
+    _, state = trained(steps=5, average_decay=0.5)
+    expected, parameters = None, None
+    for step in range(5):
+        _, now = trained(steps=step + 1)
+        parameters = now.parameters
+        start = fresh_state(
+            CONFIG, create_optimizer(OptimizerSettings(), lambda _: jnp.float32(0)), jax.random.key(0)
+        )
+        expected = start.parameters if expected is None else expected
+        stays = min(0.5, (1 + step) / (10 + step))
+        expected = jax.tree.map(
+            lambda old, new, stays=stays: stays * old + (1 - stays) * new, expected, parameters
+        )
+    for ours, wanted in zip(jax.tree.leaves(state.average), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6)
+    assert state.result is state.average
+    assert trained(steps=1)[1].result is not None
+
+
+@pytest.mark.parametrize(
+    ("steps", "usual", "applied"),
+    [(FOLLOWED_STEPS, 1e-6, False), (FOLLOWED_STEPS - 1, 1e-6, True), (FOLLOWED_STEPS, 1e6, True)],
+)
+def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual, applied):
+    schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
+    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    state = fresh_state(CONFIG, rule, jax.random.key(0))
+    state = dataclasses.replace(state, step=jnp.int32(steps), usual_norm=jnp.float32(usual))
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]
+    step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, explosion_factor=10.0))
+    after, told = step(state, batches(1)[0])
+    left = [np.asarray(leaf) for leaf in jax.tree.leaves((after.parameters, after.optimizer))]
+    unchanged = all((x == y).all() for x, y in zip(before, left, strict=True))
+    assert bool(told.applied) is applied
+    assert unchanged is not applied
+    # What was left out does not become usual.
+    assert (float(after.usual_norm) == np.float32(usual)) is not applied
+
+
+def test_the_loss_told_is_what_was_minimised():
+    (batch,) = batches(1)
+    plain, smooth = (trained(given=[batch], label_smoothing=share)[0][0]["loss"] for share in (0.0, 0.3))
+    # At the start the model knows nothing: nearly all the difference is in how sure it happens to be.
+    assert plain != smooth
+    metrics, _ = trained(given=[batch] * 40, label_smoothing=0.3)
+    # With 99 ids the smoothed target's own entropy is a floor that the loss cannot go below.
+    off = 0.3 / 100
+    floor = -((0.7 + off) * np.log(0.7 + off) + 99 * off * np.log(off))
+    assert metrics[-1]["loss"] > floor
+    assert trained(given=[batch] * 40)[0][-1]["loss"] < floor

@@ -1,0 +1,170 @@
+"""A gradient that cannot be followed is left out, counted and shown; many in a row take training back."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from t5smith.base.artifact import read_manifest
+from t5smith.base.errors import T5smithError
+from t5smith.training import checkpoints as checkpoint
+from t5smith.training import compile as start
+from t5smith.training import loop
+from t5smith.training.loop import train
+from t5smith.training.metrics import read_rows
+from t5smith.training.setup import Setup
+from t5smith.training.skipped_batches import PassedOver
+from tiny import tiny_recipe
+
+
+def planted(monkeypatch, bad):
+    """Training whose batches of these numbers give a gradient that is not a number."""
+    compiled = loop.compiled_step
+    seen = []
+
+    def compiled_step(setup):
+        step = compiled(setup)
+        known = {key(setup.batches()[b]): b for b in range(60)}
+
+        def run(state, batch):
+            b = known[key(batch)]
+            seen.append(b)
+            state, metrics = step.run(poisoned(state) if b in bad else state, batch)
+            return (cured(state) if b in bad else state), metrics
+
+        return start.CompiledStep(run, step.memory, step.rows)
+
+    monkeypatch.setattr(loop, "compiled_step", compiled_step)
+    monkeypatch.setattr(loop, "trial_seconds", lambda *_: 0.0)
+    return seen
+
+
+def key(batch):
+    return np.asarray(batch["input_ids"]).tobytes()
+
+
+kept = {}
+
+
+def poisoned(state):
+    """A state whose first parameter is infinite, so that no gradient is finite; the true one is kept."""
+    kept["scale"] = np.array(state.parameters.encoder.final_norm)
+    return with_scale(state, np.full_like(kept["scale"], np.inf))
+
+
+def cured(state):
+    return with_scale(state, kept["scale"])
+
+
+def with_scale(state, scale):
+    leaves, tree = jax.tree.flatten(state)
+    at = next(i for i, leaf in enumerate(leaves) if leaf is state.parameters.encoder.final_norm)
+    leaves[at] = jax.device_put(scale)
+    return jax.tree.unflatten(tree, leaves)
+
+
+def final(recipe):
+    setup = Setup.create(recipe)
+    state = checkpoint.read(train(recipe), checkpoint.abstract(setup.abstract_state()))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def facts(recipe, step):
+    folder = checkpoint.checkpoint_folder(recipe.folder / "train" / "checkpoints", step)
+    return read_manifest(folder, "checkpoint").facts
+
+
+def events(recipe):
+    return [json.loads(line) for line in (recipe.folder / "train" / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_planted_batch_is_left_out_counted_and_shown(run_folder, monkeypatch, capfd):
+    seen = planted(monkeypatch, {3})
+    recipe = tiny_recipe(run_folder)
+    arrays = final(recipe)
+    assert all(np.isfinite(array).all() for array in arrays)
+    # Six updates, of seven batches.
+    assert seen == [0, 1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in read_rows(recipe.folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert facts(recipe, 6)["passed_over"] == [[3, 3]]
+    assert [(event["event"], event["step"], event["batch"]) for event in events(recipe)] == [
+        ("left out", 3, 3)
+    ]
+    told = capfd.readouterr().err
+    assert "the update by batch 3 is left out after step 3: loss nan" in " ".join(told.split())
+
+
+def test_what_is_left_out_leaves_no_trace(run_folder, monkeypatch, tmp_path):
+    """The parameters are those of training on the other batches alone."""
+    recipe = tiny_recipe(run_folder)
+    with monkeypatch.context() as patched:
+        planted(patched, {3})
+        arrays = final(recipe)
+    setup = Setup.create(recipe)
+    state, batches = jax.jit(setup.fresh_state)(), setup.batches()
+    step = start.compiled_step(setup)
+    for b in (0, 1, 2, 4, 5, 6):
+        state, _ = step.run(state, batches[b])
+    for ours, alone in zip(arrays, jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(ours, np.asarray(alone))
+
+
+def test_going_on_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
+    recipe = tiny_recipe(run_folder)
+    seen = planted(monkeypatch, {1, 3})
+    train(recipe.replace(**{"train.steps": 4}))
+    assert facts(recipe, 4)["passed_over"] == [[1, 1], [3, 3]]
+    del seen[:]
+    train(recipe)
+    assert seen == [6, 7]
+    assert facts(recipe, 6)["passed_over"] == [[1, 1], [3, 3]]
+    assert [event["batch"] for event in events(recipe)] == [1, 3]
+
+
+def test_many_in_a_row_go_back_and_pass_over_the_batches_since(run_folder, monkeypatch, capfd):
+    seen = planted(monkeypatch, {3, 4, 5})
+    recipe = tiny_recipe(run_folder, **{"train.rollback_after": 3, "train.steps": 4})
+    assert np.isfinite(final(recipe)[1]).all()
+    # After two updates was the checkpoint; the third is given up together with what followed it.
+    assert seen[:6] == [0, 1, 2, 3, 4, 5]
+    assert seen[-2:] == [6, 7]
+    assert facts(recipe, 4)["passed_over"] == [[2, 5]]
+    assert [row["step"] for row in read_rows(recipe.folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert events(recipe)[-1] == {"event": "gone back", "step": 2, "batch": 5, "from_batch": 2}
+    assert "going back to step 2 and past the batches from 2 to 5" in " ".join(capfd.readouterr().err.split())
+
+
+def test_going_back_before_the_first_checkpoint_begins_anew(run_folder, monkeypatch):
+    seen = planted(monkeypatch, {0, 1})
+    recipe = tiny_recipe(run_folder, **{"train.rollback_after": 2, "train.steps": 3})
+    train(recipe)
+    assert seen[-3:] == [2, 3, 4]
+    assert facts(recipe, 3)["passed_over"] == [[0, 1]]
+
+
+def test_when_nothing_helps_it_gives_up_with_one_line(run_folder, monkeypatch):
+    planted(monkeypatch, set(range(60)))
+    recipe = tiny_recipe(run_folder, **{"train.rollback_after": 2})
+    with pytest.raises(T5smithError, match="gradients stay unusable after step 0"):
+        train(recipe)
+
+
+def test_a_learning_rate_far_too_high_ends_the_same_way(run_folder):
+    changes = {"train.optimizer.name": "adamw", "train.optimizer.learning_rate": 1e30}
+    with pytest.raises(T5smithError, match=r"gradients stay unusable.*lower learning rate"):
+        train(tiny_recipe(run_folder, **changes))
+
+
+def test_stretches_passed_over_are_counted_once():
+    passed = PassedOver()
+    for batch in (3, 4, 7):
+        passed.add(batch)
+    assert passed.plain() == [[3, 4], [7, 7]]
+    assert len(passed) == 3
+    passed.add(5, 9)
+    assert passed.plain() == [[3, 9]]
+    assert PassedOver.of({"passed_over": passed.plain()}).plain() == passed.plain()
+    assert len(PassedOver.of({})) == 0

@@ -1,0 +1,84 @@
+"""TensorBoard is told the run's figures; services that are not there are named."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from t5smith.base.errors import T5smithError
+from t5smith.training import loggers
+from t5smith.training.loop import train
+from t5smith.training.metrics import read_rows
+from tiny import tiny_recipe
+
+# protobuf's own modules warn on import.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(folder / "train" / "tensorboard"))
+    read.Reload()
+    return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_what_the_metrics_file_holds(run_folder):
+    train(tiny_recipe(run_folder, **{"train.evaluate_every": 3, "train.log_every": 2}))
+    told = scalars(run_folder)
+    rows = {row["step"]: row for row in read_rows(run_folder / "train" / "metrics.jsonl")}
+    for name in ("nll", "gradient_norm", "update_rms", "weight_rms", "mfu", "memory_bytes"):
+        assert told[f"train/{name}"] == [(s, pytest.approx(rows[s][name], rel=1e-6)) for s in (2, 4, 6)]
+    held_out = {row["step"]: row["text"] for row in read_rows(run_folder / "train" / "heldout.jsonl")}
+    assert told["heldout/nll"] == [(s, pytest.approx(held_out[s]["nll"])) for s in (3, 6)]
+
+
+def test_a_run_that_goes_on_replaces_the_steps_it_takes_again(run_folder, monkeypatch):
+    from t5smith.training import loop
+
+    taken = []
+    monkeypatch.setattr(loop._Loop, "save", lambda self, state: taken.append(self.done))
+    train(tiny_recipe(run_folder, **{"train.steps": 5}))
+    monkeypatch.undo()
+    train(tiny_recipe(run_folder, **{"train.steps": 3}))
+    train(tiny_recipe(run_folder))
+    assert [step for step, _ in scalars(run_folder)["train/nll"]][-3:] == [4, 5, 6]
+    assert taken == [2, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_service_that_is_not_installed_is_named(run_folder, name):
+    if importlib.util.find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(T5smithError, match=f"{name} is not installed.*pip install {name}"):
+        train(tiny_recipe(run_folder, **{"train.loggers": (name,)}))
+
+
+def test_without_loggers_nothing_is_written(run_folder):
+    train(tiny_recipe(run_folder, **{"train.loggers": ()}))
+    assert not (run_folder / "train" / "tensorboard").exists()
+
+
+def test_one_that_fails_is_left_out_and_training_goes_on(run_folder, monkeypatch, capfd):
+    told = []
+
+    def log(self, step, values):
+        told.append(step)
+        if step == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loggers.TensorBoard, "log", log)
+    train(tiny_recipe(run_folder, **{"train.log_every": 2}))
+    assert told == [2, 4]
+    assert [row["step"] for row in read_rows(run_folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert "tensorboard fails ([Errno 28] No space left on device)" in capfd.readouterr().err
+
+
+def test_one_that_fails_at_the_end_is_said(run_folder, monkeypatch, capfd):
+    def close(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loggers.TensorBoard, "close", close)
+    train(tiny_recipe(run_folder))
+    assert "tensorboard fails at the end" in capfd.readouterr().err

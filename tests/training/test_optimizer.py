@@ -1,0 +1,181 @@
+"""Stacked layers get the updates they would get one by one."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from t5smith.model.config import ModelConfig
+from t5smith.model.params import init, is_stacked
+from t5smith.recipe.training import OptimizerSettings, ScheduleSettings
+from t5smith.training.optimizer import (
+    apply_gradient,
+    create_optimizer,
+    directions,
+    init_optimizer,
+    is_decayed,
+    peak_learning_rate,
+)
+from t5smith.training.schedule import create_schedule
+
+# 128 is where Adafactor begins to factor.
+CONFIG = ModelConfig(
+    256, 256, d_model=128, d_kv=64, d_ff=192, num_layers=3, num_decoder_layers=2, num_heads=2
+)
+LEARNING_RATE = 0.01
+
+
+def uneven(tree, seed=0):
+    """A tree like this one whose layers differ in scale by factors of ten."""
+    leaves, structure = jax.tree.flatten(tree)
+    flags = jax.tree.leaves(is_stacked(tree))
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    made = []
+    for leaf, stacked, key in zip(leaves, flags, keys, strict=True):
+        values = jax.random.normal(key, leaf.shape)
+        if stacked:
+            scale = 10.0 ** jnp.arange(leaf.shape[0]).astype(jnp.float32)
+            values *= scale.reshape(-1, *(1,) * (leaf.ndim - 1))
+        made.append(values)
+    return jax.tree.unflatten(structure, made)
+
+
+def apart(tree):
+    """Every layer's matrix as a leaf of its own."""
+    leaves, flags = jax.tree.leaves(tree), jax.tree.leaves(is_stacked(tree))
+    return [list(leaf) if stacked else leaf for leaf, stacked in zip(leaves, flags, strict=True)]
+
+
+def matrices_apart(tree):
+    """The same shape as `apart`: whether a leaf is a matrix of a layer."""
+    leaves, flags = jax.tree.leaves(tree), jax.tree.leaves(is_stacked(tree))
+    return [
+        [leaf.ndim == 3] * leaf.shape[0] if stacked else False
+        for leaf, stacked in zip(leaves, flags, strict=True)
+    ]
+
+
+def muon(tree):
+    """optax's own Muon on separate matrices, scaled as Liu et al. do, and AdamW for the rest."""
+    labels = jax.tree.map(lambda matrix: "muon" if matrix else "adamw", matrices_apart(tree))
+    return optax.partition(
+        {
+            "muon": optax.contrib.muon(LEARNING_RATE, consistent_rms=0.2, weight_decay=0.0),
+            "adamw": optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
+        },
+        labels,
+    )
+
+
+def muon_adafactor(tree):
+    """optax's own Muon times the RMS of each separate matrix, and Adafactor for the rest."""
+    labels = jax.tree.map(lambda matrix: "muon" if matrix else "adafactor", matrices_apart(tree))
+    muon = optax.contrib.muon(LEARNING_RATE, consistent_rms=0.15, weight_decay=0.0)
+    rules = {
+        "muon": optax.chain(muon, optax.scale_by_param_block_rms(1e-3)),
+        "adafactor": optax.adafactor(LEARNING_RATE),
+    }
+    return optax.partition(rules, labels)
+
+
+REFERENCE = {
+    "adafactor": lambda _: optax.adafactor(LEARNING_RATE),
+    "adamw": lambda _: optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
+    "muon": muon,
+    "muon_adafactor": muon_adafactor,
+}
+
+
+def five_steps(name, **settings):
+    """Parameters and gradients before, and parameters after, five steps on layers of unequal scale."""
+    settings = OptimizerSettings(name=name, learning_rate=LEARNING_RATE, clip_norm=None, **settings)
+    schedule = create_schedule(ScheduleSettings(name="constant"), LEARNING_RATE, 10)
+    optimizer = create_optimizer(settings, schedule)
+    before = uneven(init(CONFIG, jax.random.key(0)))
+    gradients = [uneven(before, seed=step + 1) for step in range(5)]
+    after, state = before, init_optimizer(optimizer, before)
+    for gradient in gradients:
+        after, state, _ = apply_gradient(optimizer, gradient, state, after)
+    return before, gradients, after
+
+
+@pytest.mark.parametrize("name", sorted(REFERENCE))
+def test_five_steps_equal_optax_on_layers_one_by_one(name):
+    before, gradients, after = five_steps(name)
+    reference, theirs = REFERENCE[name](before), apart(before)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        state = reference.init(theirs)
+        for gradient in gradients:
+            updates, state = reference.update(apart(gradient), state, theirs)
+            theirs = optax.apply_updates(theirs, updates)
+    for a, b in zip(jax.tree.leaves(apart(after)), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(b).max()))
+
+
+def test_five_steps_of_adamwscale_equal_a_computation_in_float64():
+    beta1, beta2, epsilon, decay = 0.9, 0.99, 1e-8, 0.1
+    before, gradients, after = five_steps(
+        "adamwscale", beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=decay
+    )
+    decayed = jax.tree.map(
+        lambda leaf, flag, stacked: [flag] * leaf.shape[0] if stacked else flag,
+        before,
+        is_decayed(before),
+        is_stacked(before),
+    )
+    for position, (start, end, flag) in enumerate(
+        zip(*(jax.tree.leaves(tree) for tree in (apart(before), apart(after), decayed)), strict=True)
+    ):
+        w = np.asarray(start, np.float64)
+        m, v = np.zeros_like(w), np.zeros_like(w)
+        for step, gradient in enumerate(gradients, 1):
+            g = np.asarray(jax.tree.leaves(apart(gradient))[position], np.float64)
+            m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+            adam = (m / (1 - beta1**step)) / (np.sqrt(v / (1 - beta2**step)) + epsilon)
+            w = w - LEARNING_RATE * (max(np.sqrt((w**2).mean()), 1e-3) * adam + flag * decay * w)
+        np.testing.assert_allclose(end, w, rtol=1e-6, atol=1e-6 * np.abs(w).max())
+
+
+def test_treating_the_stack_as_one_array_would_be_wrong():
+    """What the mapping over layers is for: the plain rule gives another update to the same stack."""
+    p = uneven(init(CONFIG, jax.random.key(0)))
+    rule, _ = directions(OptimizerSettings(name="adafactor"))
+    stack = p.encoder.layers.feed_forward.wi_0
+    gradient = uneven(p, seed=1).encoder.layers.feed_forward.wi_0
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        whole, _ = rule.update(gradient, rule.init(stack), stack)
+        layer, _ = rule.update(gradient[0], rule.init(stack[0]), stack[0])
+    assert float(jnp.abs(whole[0] / layer).max()) > 5
+
+
+def test_gradients_are_clipped_over_the_whole_tree():
+    p = init(CONFIG, jax.random.key(0))
+    gradient = jax.tree.map(lambda leaf: 100 * jnp.ones_like(leaf), p)
+    schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)
+    settings = OptimizerSettings(name="adamw", learning_rate=1.0, clip_norm=1.0, epsilon=1e3)
+    optimizer = create_optimizer(settings, schedule)
+    new, _, _ = apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p)
+    # With an epsilon this large the step is the clipped gradient over it.
+    moved = sum(
+        float(((a - b) ** 2).sum()) for a, b in zip(jax.tree.leaves(p), jax.tree.leaves(new), strict=True)
+    )
+    assert moved**0.5 == pytest.approx(1e-3, rel=0.05)
+
+
+def test_weight_decay_is_for_matrices_alone():
+    decayed = is_decayed(init(CONFIG, jax.random.key(0)))
+    assert decayed.embedding
+    assert decayed.head
+    assert decayed.encoder.layers.feed_forward.wo
+    assert not decayed.encoder.relative_attention_bias
+    assert not decayed.encoder.layers.feed_forward_norm
+    assert not decayed.decoder.final_norm
+
+
+def test_each_optimizer_has_its_own_learning_rate_unless_told():
+    assert peak_learning_rate(OptimizerSettings(name="adafactor")) == 0.01
+    assert peak_learning_rate(OptimizerSettings(name="adamw")) == 0.001
+    assert peak_learning_rate(OptimizerSettings(name="adamw", learning_rate=0.5)) == 0.5
