@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 
 from t5smith.benchmarking.preparing import memory_of
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
 from t5smith.text.documents import documents, resolve
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -90,7 +91,7 @@ def main() -> None:
             vocabulary.tokenise(texts)
             seconds.setdefault("tokenizers", []).append(time.perf_counter() - begun)
             for name, command in {
-                "t5smith": ["-m", "t5smith.cli.main", "prepare", str(folder / "bench.toml")],
+                "t5smith": ["-m", "t5smith", "prepare", str(folder / "bench.toml")],
                 "datasets": ["-c", DATASETS, file, tokenizer, str(folder / "cache"), cores],
             }.items():
                 took, most = watched([sys.executable, *command], {"HF_HOME": str(folder / "home")})

@@ -71,7 +71,7 @@ def main() -> None:
             for document in split_documents(recipe, "train"):
                 for chunk in chunks(document.text):
                     file.write(" ".join(chunk.split()) + "\n")
-        ours = watched([sys.executable, "-m", "t5smith.cli.main", "vocab", str(folder / "bench.toml")])
+        ours = watched([sys.executable, "-m", "t5smith", "vocab", str(folder / "bench.toml")])
         theirs = watched(
             [sys.executable, "-c", SENTENCEPIECE, str(folder / "text"), str(folder / "sp"), str(asked.size)]
         )

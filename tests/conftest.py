@@ -47,7 +47,7 @@ settings.register_profile("ci", settings.get_profile("local"), derandomize=True,
 settings.load_profile("ci" if "CI" in os.environ else "local")
 
 # Shapes and types are checked on every call of the array modules, but not where trees are defined: JAX
-# also builds them of shapes, booleans and labels.
+# also builds them of shapes, booleans and targets.
 ARRAY_PACKAGES = ("model", "model.attention", "objective", "training", "generation", "evaluation")
 TREES = ("params.py", "state.py")
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "t5smith"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from t5smith.recipe.recipe import CorpusSettings, Recipe, VocabSettings
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary.train import vocab
 
 MakeRecipe = Callable[..., Recipe]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from t5smith.api import generate, inspect
+from t5smith import generate, inspect
 from t5smith.cli.main import main
 from t5smith.pipeline import run
 from t5smith.reports.terminal import show

@@ -1,9 +1,100 @@
 """Pre-train a T5 for your language: raw text in, a Hugging Face T5 out.
 
-The stages are public functions in :mod:`t5smith.api`; the command ``t5smith`` is a thin wrapper of them.
+The whole public API is here. Each verb of the command `t5smith` is one of these functions, with the same
+name and meaning; what it needs is imported when it is first used, so `import t5smith` costs nothing.
+
+| name | what it is |
+| --- | --- |
+| `run` | every stage in order; finished stages are skipped |
+| `vocab`, `prepare`, `train`, `evaluate`, `export` | one stage each |
+| `generate` | fill in the masked spans of texts |
+| `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
+| `compare_vocabularies` | how well tokenizers suit a text |
+| `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
+| `load_recipe`, `load_model` | a recipe from a preset or file; a model from a Hugging Face folder |
+| `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
 """
 
-from t5smith.base.errors import T5smithError
+from __future__ import annotations
 
-__all__ = ["T5smithError", "__version__"]
+import importlib
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from t5smith.base.errors import T5smithError
+    from t5smith.benchmarking.corrupt import bench_corrupt
+    from t5smith.benchmarking.inputs import bench_input
+    from t5smith.benchmarking.preparing import bench_prepare
+    from t5smith.benchmarking.training import bench_train
+    from t5smith.evaluation.scores import evaluate
+    from t5smith.exporting.export import export
+    from t5smith.generation.fill import generate
+    from t5smith.inspection.query import inspect_counts, inspect_rows
+    from t5smith.inspection.text import inspect
+    from t5smith.interop.huggingface_load import load_model
+    from t5smith.pipeline import prepare, run
+    from t5smith.recipe.recipe import Recipe
+    from t5smith.recipe.toml import load_recipe
+    from t5smith.training.loop import train
+    from t5smith.vocabulary.compare import compare_vocabularies
+    from t5smith.vocabulary.train import vocab
+
+__all__ = [
+    "Recipe",
+    "T5smithError",
+    "__version__",
+    "bench_corrupt",
+    "bench_input",
+    "bench_prepare",
+    "bench_train",
+    "compare_vocabularies",
+    "evaluate",
+    "export",
+    "generate",
+    "inspect",
+    "inspect_counts",
+    "inspect_rows",
+    "load_model",
+    "load_recipe",
+    "prepare",
+    "run",
+    "train",
+    "vocab",
+]
+
+_HOMES = {
+    "Recipe": "recipe.recipe",
+    "T5smithError": "base.errors",
+    "bench_corrupt": "benchmarking.corrupt",
+    "bench_input": "benchmarking.inputs",
+    "bench_prepare": "benchmarking.preparing",
+    "bench_train": "benchmarking.training",
+    "compare_vocabularies": "vocabulary.compare",
+    "evaluate": "evaluation.scores",
+    "export": "exporting.export",
+    "generate": "generation.fill",
+    "inspect": "inspection.text",
+    "inspect_counts": "inspection.query",
+    "inspect_rows": "inspection.query",
+    "load_model": "interop.huggingface_load",
+    "load_recipe": "recipe.toml",
+    "prepare": "pipeline",
+    "run": "pipeline",
+    "train": "training.loop",
+    "vocab": "vocabulary.train",
+}
+"""The module of each public name; `tests/test_public_api.py` compares it with the imports above."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

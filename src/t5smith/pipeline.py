@@ -1,52 +1,23 @@
-"""The whole job in order: vocabulary, token store, training, evaluation, export, report."""
+"""The whole job in order: vocabulary, token store, training, evaluation, export, report.
+
+What a stage needs is imported when it starts, so that preparing text needs no JAX.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from t5smith import __version__
 from t5smith.base.artifact import disk_errors, read_manifest, write_atomically
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import say
-from t5smith.evaluation.scores import evaluate
-from t5smith.inspection.text import inspect_text
-from t5smith.inspection.trace import Trace
-from t5smith.interop.huggingface import export
-from t5smith.objective.objective import check_objective
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
-from t5smith.reports.contents import Example, Report
-from t5smith.reports.prepare import prepare
-from t5smith.reports.run_page import page
-from t5smith.store.statistics import read_figures
-from t5smith.text.files import named_weights, train_and_valid
-from t5smith.training.loop import train
-from t5smith.training.metrics import HELD_OUT, STEPS, read_rows
-from t5smith.vocabulary.train import vocab
-from t5smith.vocabulary.vocabulary import Vocabulary
 
-REPORT = "report.html"
 SETTINGS = "recipe.toml"
-LIBRARIES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
-
-
-def check(recipe: Recipe) -> None:
-    """Find before the first stage what would stop a later one.
-
-    Raises:
-      T5smithError: no text given, a file is missing, more spans than sentinels, the folder is not writable.
-    """
-    check_objective(recipe.objective)
-    named_weights(recipe.corpus)
-    train_and_valid(recipe.corpus)
-    with disk_errors(recipe.folder):
-        write_atomically(recipe.folder / SETTINGS, dump(recipe))
+CORPUS_PAGE = "corpus.html"
+REPORT = "report.html"
 
 
 @in_run_folder
@@ -60,6 +31,13 @@ def run(recipe: Recipe) -> dict[str, Any]:
       T5smithError: what any stage raises.
       Stopped: a signal came while training; starting again goes on from there.
     """
+    from t5smith.evaluation.scores import evaluate
+    from t5smith.exporting.export import export
+    from t5smith.reports.run_page import page
+    from t5smith.reports.run_report import run_report
+    from t5smith.training.loop import train
+    from t5smith.vocabulary.train import vocab
+
     begun = time.monotonic()
     check(recipe)
     vocab(recipe)
@@ -70,9 +48,60 @@ def run(recipe: Recipe) -> dict[str, Any]:
     facts = summary(recipe, checkpoint)
     facts["seconds"] = round(time.monotonic() - begun, 1)
     with disk_errors(recipe.folder):
-        write_atomically(recipe.folder / REPORT, page(_report(recipe, facts)))
+        write_atomically(recipe.folder / REPORT, page(run_report(recipe, facts)))
     say(f"report    {facts['report']}")
     return facts
+
+
+def check(recipe: Recipe) -> None:
+    """Find before the first stage what would stop a later one.
+
+    Raises:
+      T5smithError: no text given, a file is missing, more spans than sentinels, the folder is not writable.
+    """
+    from t5smith.objective.objective import check_objective
+    from t5smith.text.files import named_weights, train_and_valid
+
+    check_objective(recipe.objective)
+    named_weights(recipe.corpus)
+    train_and_valid(recipe.corpus)
+    with disk_errors(recipe.folder):
+        write_atomically(recipe.folder / SETTINGS, dump(recipe))
+
+
+def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
+    """Tokenise a recipe's text and write `corpus.html` beside the store; the folder of the store.
+
+    What is there already and as it would be is left alone.
+
+    Args:
+      recipe: names the text and the run folder, in which there must be a vocabulary.
+      verify: make nothing, but read the whole store that is there and check it.
+
+    Raises:
+      T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
+        `verify`: no store, or one that is not as it was written.
+    """
+    from t5smith.store.prepare import prepare as make_store
+
+    return make_store(recipe, verify=True) if verify else _prepare(recipe)
+
+
+@in_run_folder
+def _prepare(recipe: Recipe) -> Path:
+    from t5smith.reports.corpus_page import corpus_page
+    from t5smith.store.prepare import prepare as make_store
+    from t5smith.store.statistics import read_figures
+
+    folder = make_store(recipe)
+    facts = read_manifest(folder, "store", check_hashes=False).facts
+    page = corpus_page(recipe.name, facts, read_figures(folder))
+    file = recipe.folder / CORPUS_PAGE
+    if not file.is_file() or file.read_text(encoding="utf-8") != page:
+        with disk_errors(recipe.folder):
+            write_atomically(file, page)
+        say(f"prepare   what came of the text: {file}")
+    return folder
 
 
 def summary(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
@@ -98,76 +127,3 @@ def summary(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
         "evaluation": facts("evaluation", "evaluation"),
         "export": facts("model", "model"),
     }
-
-
-def _report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
-    folder = recipe.folder
-    vocab_facts, evaluation = dict(facts["vocab"]), dict(facts["evaluation"])
-    examples = evaluation.pop("examples")
-    warnings: list[str] = []
-    if why := vocab_facts.get("why_smaller"):
-        asked, got = vocab_facts["asked"], vocab_facts["pieces"]
-        warnings.append(f"asked for a vocabulary of {asked:,} pieces, got {got:,}: {why}")
-    if (margin := evaluation["margin"]) is not None and margin <= 0:
-        warnings.append(
-            "the model predicts held-out text no better than the frequencies of pieces do; train it longer"
-        )
-    train_facts = dict(facts["train"])
-    if passed := sum(last - first + 1 for first, last in train_facts.pop("passed_over", ())):
-        warnings.append(f"training passed over {passed:,} batches whose gradients could not be followed")
-    train_facts.pop("left_out_in_a_row", None)
-    train_facts["steps"] = train_facts.pop("step")
-    return Report(
-        name=recipe.name,
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        recipe=dump(recipe),
-        vocab=vocab_facts,
-        store=facts["store"],
-        corpus=read_figures(folder / "store"),
-        train=train_facts,
-        evaluation={**evaluation, "total": evaluation["all"]},
-        export=facts["export"],
-        metrics=[_row(row) for row in read_rows(folder / "train" / STEPS)],
-        held_out=[
-            *(
-                {"step": row["step"], "nll": row["text"]["nll"]}
-                for row in read_rows(folder / "train" / HELD_OUT)
-            ),
-            {"step": evaluation["step"], "nll": evaluation["text"]["nll"]},
-        ],
-        examples=[Example(kept=one["kept"], truth=one["truth"], filled=one["fills"]) for one in examples],
-        trace=_trace(recipe, examples),
-        warnings=warnings,
-        versions=versions(),
-        seconds=train_facts["seconds"],
-        model=facts["model"],
-        prompt=examples[0]["input"] if examples else "The <extra_id_0> ruined my sleep.",
-    )
-
-
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A training row in the report's terms."""
-    return {
-        "step": row["step"],
-        "loss": row["nll"],
-        "learning_rate": row["learning_rate"],
-        "grad_norm": row["gradient_norm"],
-        "tokens_per_second": row["tokens"] / row["seconds"] if row["seconds"] else None,
-    }
-
-
-def _trace(recipe: Recipe, examples: list[dict[str, Any]]) -> Trace | None:
-    """One held-out text as the model sees it."""
-    if not examples:
-        return None
-    vocabulary = Vocabulary.load(recipe.folder / "vocab")
-    _, traces = inspect_text(examples[0]["text"], recipe.objective, vocabulary, seed=recipe.seed)
-    return traces[0]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a run is made with."""
-    found = {"t5smith": __version__, "Python": platform.python_version()}
-    for name in LIBRARIES:
-        found[name] = importlib.metadata.version(name)
-    return found

@@ -9,7 +9,7 @@ from t5smith.benchmarking import training
 from t5smith.benchmarking.training import SIZES, bench_train
 from t5smith.model.config import ModelConfig
 from t5smith.model.flops import step_flops
-from t5smith.recipe.recipe import ModelSettings
+from t5smith.recipe.model import ModelSettings
 
 TINY = ModelSettings(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
 KEYS = {"tokens_per_second", "seconds_per_step", "mfu", "peak_tflops", "compile_seconds", "peak_memory_bytes"}

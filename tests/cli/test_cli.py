@@ -250,7 +250,7 @@ def test_inspect_prints_shows_and_writes(elsewhere, capsys):
     assert "The <extra_id_0> ruined my sleep" in out
     assert "<extra_id_0> bad dog <extra_id_1>" in out
     assert main([*argv, "--json", "--html", "a.html"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["labels"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["targets"]
     assert "ruined" in (elsewhere / "a.html").read_text()
 
 
@@ -286,7 +286,7 @@ def test_signals_end_a_command_with_one_line(number, code, said, monkeypatch, ca
 def test_a_reader_that_has_enough_is_no_error():
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "t5smith.cli.main", "recipes"]
+    command = [sys.executable, "-m", "t5smith", "recipes"]
     # Buffered, as it is by default: Python tries to write what is left once more when it ends.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
@@ -304,7 +304,7 @@ def test_no_text_on_stdin_is_refused(monkeypatch, capsys):
 
 
 def test_text_that_is_no_text_on_stdin_is_refused():
-    command = [sys.executable, "-m", "t5smith.cli.main", "generate", "model"]
+    command = [sys.executable, "-m", "t5smith", "generate", "model"]
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, input=b"a\xff\n", capture_output=True, env=environment)
     assert (done.returncode, done.stderr) == (2, b"t5smith: error: stdin: not UTF-8 text\n")

@@ -36,7 +36,7 @@ def scored(finished):
 def test_the_classes_add_up_to_the_training_loss(scored):
     setup, parameters, batches, score = scored
     sums = [
-        batch_loss(parameters, setup.config, jnp.asarray(b["input_ids"]), jnp.asarray(b["labels"]))
+        batch_loss(parameters, setup.config, jnp.asarray(b["input_ids"]), jnp.asarray(b["targets"]))
         for b in batches
     ]
     assert score.total.nll == pytest.approx(sum(float(s.nll) for s in sums), rel=1e-5)
@@ -46,10 +46,10 @@ def test_the_classes_add_up_to_the_training_loss(scored):
 
 def test_each_class_counts_its_own_tokens(scored):
     setup, _, batches, score = scored
-    labels = np.concatenate([b["labels"].ravel() for b in batches])
-    rows = sum(len(b["labels"]) for b in batches)
+    targets = np.concatenate([b["targets"].ravel() for b in batches])
+    rows = sum(len(b["targets"]) for b in batches)
     assert score.sentinels.tokens == rows * setup.objective.tasks[0].lengths.spans
-    assert score.text.tokens == setup.vocabulary.is_text[labels].sum()
+    assert score.text.tokens == setup.vocabulary.is_text[targets].sum()
     # Besides the one that ends each row, `</s>` stands between documents.
     assert score.eos.tokens >= rows
 
@@ -70,10 +70,10 @@ def test_the_evaluation_is_written_and_not_done_twice(finished):
 def test_figures_follow_from_the_sums(scored):
     setup, _, batches, score = scored
     facts = numbers(setup, batches, score)
-    labels = np.concatenate([b["labels"].ravel() for b in batches])
+    targets = np.concatenate([b["targets"].ravel() for b in batches])
     text = "".join(
         piece
-        for piece, i in zip(setup.vocabulary.pieces(labels), labels, strict=True)
+        for piece, i in zip(setup.vocabulary.pieces(targets), targets, strict=True)
         if setup.vocabulary.is_text[i] and i != setup.vocabulary.unk_id
     )
     size = len(text.replace("▁", " ").encode())
@@ -84,10 +84,10 @@ def test_figures_follow_from_the_sums(scored):
 def test_the_unigram_baseline_by_hand():
     # Ids 0 and 1 are control ids; 2, 3 and 4 are text.
     counts, is_text = np.array([50, 9, 6, 3, 0]), np.array([False, False, True, True, True])
-    labels = np.array([1, 2, 2, 4, 0, 3])
+    targets = np.array([1, 2, 2, 4, 0, 3])
     total = 9.3
     expected = -np.mean([math.log(x / total) for x in (6.1, 6.1, 0.1, 3.1)])
-    assert unigram_nll(counts, is_text, labels) == pytest.approx(expected)
+    assert unigram_nll(counts, is_text, targets) == pytest.approx(expected)
     assert unigram_nll(counts, is_text, np.array([0, 1])) is None
 
 

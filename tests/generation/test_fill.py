@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5smith import api
+import t5smith
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
 from t5smith.generation.cache import greedy
@@ -50,8 +50,8 @@ def test_spans_are_read_from_targets():
 
 def test_generate_from_a_run_folder_and_from_the_model_itself(finished):
     texts = ["Alle mennesker <extra_id_0> født frie", "Ingen må <extra_id_0> eller <extra_id_1>."]
-    one = api.generate(finished.folder, texts, max_new_tokens=6)
-    assert one == api.generate(finished.folder / "model", texts, max_new_tokens=6)
+    one = t5smith.generate(finished.folder, texts, max_new_tokens=6)
+    assert one == t5smith.generate(finished.folder / "model", texts, max_new_tokens=6)
     assert [len(answer.fills) for answer in one] == [1, 2]
     assert one[0].filled.startswith("Alle mennesker")
     assert one[0].filled.endswith("født frie")
@@ -59,8 +59,8 @@ def test_generate_from_a_run_folder_and_from_the_model_itself(finished):
 
 def test_texts_of_any_number_and_length_keep_their_order(finished):
     texts = [f"{'ord ' * n}<extra_id_0>" for n in (1, 40, 3, 20)] * 5
-    together = api.generate(finished.folder, texts, max_new_tokens=4)
-    alone = [api.generate(finished.folder, [text], max_new_tokens=4)[0] for text in texts[:4]]
+    together = t5smith.generate(finished.folder, texts, max_new_tokens=4)
+    alone = [t5smith.generate(finished.folder, [text], max_new_tokens=4)[0] for text in texts[:4]]
     assert together[:4] == alone
     assert together[4:8] == alone
 
@@ -97,13 +97,13 @@ def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
 
 def test_a_run_without_a_model_is_told_so(prepared):
     with pytest.raises(T5smithError, match=r"run: this run has no model yet\. .*`t5smith run RECIPE`"):
-        api.generate(prepared, ["a <extra_id_0>"])
+        t5smith.generate(prepared, ["a <extra_id_0>"])
 
 
 def test_what_cannot_be_completed_is_refused(finished, tmp_path):
     with pytest.raises(T5smithError, match="empty"):
-        api.generate(finished.folder, [""])
+        t5smith.generate(finished.folder, [""])
     with pytest.raises(T5smithError, match="extra_id_100"):
-        api.generate(finished.folder, ["a <extra_id_100>"])
+        t5smith.generate(finished.folder, ["a <extra_id_100>"])
     with pytest.raises(T5smithError, match=r"config\.json"):
-        api.generate(tmp_path, ["a <extra_id_0>"])
+        t5smith.generate(tmp_path, ["a <extra_id_0>"])

@@ -49,7 +49,7 @@ def test_rows_of_a_run_are_those_of_training(run, capsys):
     found = tree(capsys, "--store", run.folder, "--batch", 3, "--rows", 2)
     batch = Setup.create(run).batches()[3]
     assert [row["windows"][0]["input_ids"] for row in found["rows"]] == batch["input_ids"][:2].tolist()
-    assert [row["windows"][0]["labels"] for row in found["rows"]] == batch["labels"][:2].tolist()
+    assert [row["windows"][0]["target_ids"] for row in found["rows"]] == batch["targets"][:2].tolist()
     assert found["rows"][1]["windows"][0]["place"]["row"] == 1
     assert tree(capsys, "--store", run.folder / "store", "--batch", 3, "--rows", 2) == found
 
@@ -77,9 +77,9 @@ def test_a_packed_row_is_shown_segment_by_segment(run, capsys):
 
 
 def _mixture():
-    from t5smith.recipe.toml import load
+    from t5smith.recipe.toml import load_recipe
 
-    return load("mixture.toml").objective.model_dump()
+    return load_recipe("mixture.toml").objective.model_dump()
 
 
 def test_long_rows_are_shortened_unless_asked(run, capsys):
@@ -108,7 +108,7 @@ def test_the_loss_of_a_text(run, capsys):
     flags = (SENTENCE, "--noise", "født frie", "--loss", "--model", run.folder)
     found = tree(capsys, *flags)
     nats = [loss["nll"] for loss in found["losses"]]
-    assert len(nats) == len(found["labels"])
+    assert len(nats) == len(found["target_ids"])
     assert found["loss"]["all"]["sum"] == pytest.approx(sum(nats))
     assert found["loss"]["all"]["nll"] == pytest.approx(np.mean(nats))
     assert found["loss"]["sentinels"]["tokens"] == 2
@@ -138,14 +138,14 @@ def test_a_text_under_every_denoiser(run, capsys):
     told = found["rows"][2]["windows"][0]
     assert told["spans"][0]["sentinel"] is None
     assert told["mode_token"] == ["<extra_id_98>"]
-    assert told["input_ids"][1:-1] + told["labels"][:-1] == [token["id"] for token in told["tokens"]]
+    assert told["input_ids"][1:-1] + told["target_ids"][:-1] == [token["id"] for token in told["tokens"]]
     assert "Denoiser 3 of 3" in printed(capsys, SENTENCE, "--recipe", "mixture.toml")
 
 
 def test_flags_change_the_objective(capsys):
     assert tree(capsys, SENTENCE, "--objective", "prefix_lm")["mean_noise_span_length"] is None
     without = tree(capsys, SENTENCE, "--no-eos", "--noise-density", 0.5, "--mean-noise-span-length", 1)
-    assert "</s>" not in without["input_pieces"] + without["label_pieces"]
+    assert "</s>" not in without["input_pieces"] + without["target_pieces"]
     assert without["noise_density"] == 0.5
     turned = [tree(capsys, SENTENCE, "--roll", "--seed", seed)["tokens"][-1]["masked"] for seed in range(8)]
     assert set(turned) == {True, False}
@@ -169,7 +169,7 @@ def test_counts_of_windows_of_no_text(elsewhere, capsys):
     assert found["batches"] == 2
     out = printed(capsys, "--stats", "--batches", 1, "--plot", "counts.png", "--html", "counts.html")
     assert "Length of spans" in out
-    assert "512 inputs and 114 labels, 32 windows of 568 tokens" in out
+    assert "512 inputs and 114 targets, 32 windows of 568 tokens" in out
     assert (elsewhere / "counts.png").read_bytes().startswith(b"\x89PNG")
     page = (elsewhere / "counts.html").read_text()
     assert len(check_page(page).fetched) == 2
@@ -192,7 +192,7 @@ def test_pages_are_whole_and_need_nothing_from_outside(run, elsewhere, capsys):
     printed(capsys, *rows)
     short = (elsewhere / "a.html").read_text()
     assert short.count('class="gauge"') == sum(
-        len(row["windows"][0]["labels"]) for row in tree(capsys, *rows[:5])["rows"]
+        len(row["windows"][0]["target_ids"]) for row in tree(capsys, *rows[:5])["rows"]
     )
 
 

@@ -10,7 +10,8 @@ from t5smith.inspection.spans import read
 from t5smith.model.t5 import Segments, shift_right
 from t5smith.objective.batches import Batch, TrainingBatches, evaluation_batches
 from t5smith.objective.objective import Objective
-from t5smith.recipe.recipe import EvaluateSettings, ObjectiveSettings
+from t5smith.recipe.evaluate import EvaluateSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Corpus, Split
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -55,23 +56,23 @@ objectives = st.one_of(
 def rebuilt(rows: list[Row], arrays: Batch) -> dict[str, np.ndarray]:
     """Arrays made of what is shown, every token at the place that is shown for it."""
     made = {name: np.zeros_like(array[: len(rows)]) for name, array in arrays.items()}
-    fed = np.zeros_like(made["labels"])
+    fed = np.zeros_like(made["targets"])
     for number, row in enumerate(rows):
         assert (row.input_length, row.target_length) == tuple(
-            arrays[name].shape[1] for name in ("input_ids", "labels")
+            arrays[name].shape[1] for name in ("input_ids", "targets")
         )
         for trace in row.windows:
             assert trace.place is not None
             for tokens, at, name in (
                 (trace.inputs, trace.place.input_at, "input"),
-                (trace.labels, trace.place.target_at, "label"),
+                (trace.targets, trace.place.target_at, "target"),
             ):
                 here = number, slice(at, at + len(tokens))
-                made[f"{name}_ids" if name == "input" else "labels"][here] = [token.id for token in tokens]
+                made[f"{name}_ids" if name == "input" else "targets"][here] = [token.id for token in tokens]
                 if f"{name}_segments" in made:
                     made[f"{name}_segments"][here] = trace.place.segment
             at = trace.place.target_at
-            fed[number, at : at + len(trace.labels)] = [token.id for token in trace.decoder_inputs]
+            fed[number, at : at + len(trace.targets)] = [token.id for token in trace.decoder_inputs]
     return made | {"fed": fed}
 
 
@@ -88,12 +89,12 @@ def test_what_is_shown_is_what_training_gets(settings: ObjectiveSettings, b: int
     for name, array in arrays.items():
         np.testing.assert_array_equal(made[name], array)
     segments = (
-        Segments(jnp.asarray(arrays["input_segments"]), jnp.asarray(arrays["label_segments"]))
+        Segments(jnp.asarray(arrays["input_segments"]), jnp.asarray(arrays["target_segments"]))
         if "input_segments" in arrays
         else None
     )
-    fed = np.asarray(shift_right(jnp.asarray(arrays["labels"]), segments))
-    real = arrays["labels"] != 0
+    fed = np.asarray(shift_right(jnp.asarray(arrays["targets"]), segments))
+    real = arrays["targets"] != 0
     np.testing.assert_array_equal(made["fed"][real], fed[real])
     for row in shown:
         for trace in row.windows:
@@ -116,7 +117,7 @@ def test_held_out_rows_are_those_of_the_evaluation(settings: ObjectiveSettings, 
     assert len(found) == len(expected)
     shown = rows_of(found[b], objective, VOCABULARY, SPLIT, of="batch", seed=0, rows=range(4))
     made = rebuilt(shown, expected[b])
-    for name in ("input_ids", "labels"):
+    for name in ("input_ids", "targets"):
         np.testing.assert_array_equal(made[name], expected[b][name])
     places = [row.windows[0].place for row in shown]
     assert [(p.window, p.mask) for p in places if p] == [divmod(4 * b + row, 3) for row in range(4)]
@@ -141,7 +142,7 @@ def test_spans_are_read_off_the_arrays(settings: ObjectiveSettings, b: int) -> N
 def test_an_array_that_is_not_of_its_window_is_found() -> None:
     objective = Objective.create(ObjectiveSettings(window_length=30), VOCABULARY)
     batch = training_batch(TrainingBatches(SPLIT, objective, 2, 0), 0)
-    for name, what in (("input_ids", "inputs"), ("labels", "labels")):
+    for name, what in (("input_ids", "inputs"), ("targets", "targets")):
         array = batch.arrays[name].copy()
         changed = np.flatnonzero(array[0] < 30_000)[1]
         array[0, changed] += 1
@@ -158,7 +159,7 @@ def test_padding_is_what_no_window_takes() -> None:
     shown = rows_of(given, objective, VOCABULARY, SPLIT, of="batch", seed=0, rows=range(8))
     arrays = batches[0]
     assert sum(row.input_padding for row in shown) == int((arrays["input_ids"] == 0).sum())
-    assert sum(row.target_padding for row in shown) == int((arrays["labels"] == 0).sum())
+    assert sum(row.target_padding for row in shown) == int((arrays["targets"] == 0).sum())
     titles = {trace.denoiser for row in shown for trace in row.windows}
     assert titles == {task.denoiser.title for task in objective.tasks}
     modes = {trace.inputs[0].piece for row in shown for trace in row.windows if trace.prefix}

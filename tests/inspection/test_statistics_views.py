@@ -9,7 +9,7 @@ from t5smith.inspection.views.plot import binned, png
 from t5smith.inspection.views.tables import groups, stats_json, tables
 from t5smith.objective.batches import TrainingBatches
 from t5smith.objective.objective import Objective
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Corpus, Split
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -102,9 +102,9 @@ def test_ends_of_documents_are_counted_by_hand() -> None:
     masks = [training_batch(batches, b) for b in range(50)]
     crossed = 0
     for batch in masks:
-        for labels in batch.arrays["labels"]:
-            # The end of a document and the word after it, one behind the other in the labels.
-            crossed += int(((labels[:-1] == VOCABULARY.eos_id) & (labels[1:] == 100)).sum())
+        for targets in batch.arrays["targets"]:
+            # The end of a document and the word after it, one behind the other in the targets.
+            crossed += int(((targets[:-1] == VOCABULARY.eos_id) & (targets[1:] == 100)).sum())
     assert tally.ends_in_spans == tally.crossing == crossed
     expected = tally.theory.joined[10] * 400
     assert tally.ends_expected == pytest.approx(expected)
@@ -122,7 +122,7 @@ def test_tables_say_what_was_counted() -> None:
     found = {table.title: {line[0]: line[1:] for line in table.lines} for table in tables(stats, full=False)}
     (tally,) = stats.tallies
     assert found["Counts"]["spans a window"] == ("3.00", "3.00")
-    assert found["Counts"]["most sentinels in the labels"] == ("3 of 100", "")
+    assert found["Counts"]["most sentinels in the targets"] == ("3 of 100", "")
     assert found["Length of spans"]["1"][0] == f"{tally.span_lengths[1]:,}"
     assert {"Length of text between", "Masked by place in the window"} <= found.keys()
     mixture = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5smith.api import inspect_counts, inspect_rows
+from t5smith import inspect_counts, inspect_rows
 from t5smith.base.errors import T5smithError
 from t5smith.inspection.batch import training_batch
 from t5smith.inspection.query import Source, of_store, of_text
@@ -15,7 +15,7 @@ from t5smith.inspection.text import inspect_text
 from t5smith.inspection.token_losses import create_measure
 from t5smith.model.loss import batch_loss
 from t5smith.model.t5 import Segments, forward, mask_padded_rows, shift_right
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.training.eval_step import Score
 from t5smith.training.setup import Setup
 
@@ -47,12 +47,12 @@ def test_the_losses_shown_sum_to_the_models_loss(run, asked, pack):
     batch = setup.batches()[2]
     segments = None
     if pack:
-        segments = Segments(jnp.asarray(batch["input_segments"]), jnp.asarray(batch["label_segments"]))
+        segments = Segments(jnp.asarray(batch["input_segments"]), jnp.asarray(batch["target_segments"]))
     expected = batch_loss(
         model.parameters,
         model.config,
         jnp.asarray(batch["input_ids"]),
-        jnp.asarray(batch["labels"]),
+        jnp.asarray(batch["targets"]),
         segments=segments,
     )
     view = of_store(Source(recipe, recipe.objective, 0, asked), batch=2, rows=99, held_out=False)
@@ -69,15 +69,15 @@ def test_each_probability_is_the_softmax_of_the_logits(run, asked):
     model, _ = asked
     setup = Setup.create(run)
     batch = setup.batches()[0]
-    fed = shift_right(jnp.asarray(batch["labels"]))
+    fed = shift_right(jnp.asarray(batch["targets"]))
     scores = mask_padded_rows(
         forward(model.parameters, model.config, jnp.asarray(batch["input_ids"]), fed), model.config
     )
     chances = np.asarray(jax.nn.softmax(scores, axis=-1), np.float64)
     (row,) = inspect_rows(run.folder, 0, 1, model=run.folder)
     (trace,) = row.windows
-    assert len(trace.losses) == len(trace.labels)
-    for position, (loss, label) in enumerate(zip(trace.losses, trace.labels, strict=True)):
+    assert len(trace.losses) == len(trace.targets)
+    for position, (loss, label) in enumerate(zip(trace.losses, trace.targets, strict=True)):
         law = chances[0, position]
         assert law.sum() == pytest.approx(1, abs=1e-5)
         assert loss.probability == pytest.approx(law[label.id], rel=1e-5)
@@ -101,10 +101,10 @@ def test_losses_do_not_depend_on_how_many_rows_are_taken_at_a_time(run, asked, m
     whole = create_measure(model.parameters, model.config)(batch)
     monkeypatch.setattr(
         "t5smith.inspection.token_losses._LOGITS",
-        at_once * batch["labels"].shape[1] * model.config.vocab_size,
+        at_once * batch["targets"].shape[1] * model.config.vocab_size,
     )
     parts = create_measure(model.parameters, model.config)(batch)
-    real = batch["labels"] != 0
+    real = batch["targets"] != 0
     assert parts.nll.shape == whole.nll.shape
     np.testing.assert_allclose(parts.nll[real], whole.nll[real], atol=1e-5)
     np.testing.assert_allclose(parts.rank[real], whole.rank[real], atol=1)
@@ -128,7 +128,7 @@ def test_held_out_rows_are_classed_as_the_evaluation_does(run):
     rows = inspect_rows(run.folder, 0, 8, held_out=True, model=run.folder / "model")
     for row in rows:
         for trace in row.windows:
-            for loss, label in zip(trace.losses, trace.labels, strict=True):
+            for loss, label in zip(trace.losses, trace.targets, strict=True):
                 expected = {"</s>": "eos"}.get(label.piece, "text")
                 if label.piece.startswith("<extra_id_"):
                     expected = "sentinel"
@@ -180,7 +180,7 @@ def test_a_text_is_asked_under_every_denoiser(run, asked):
         model.parameters,
         model.config,
         jnp.asarray(given.arrays["input_ids"]),
-        jnp.asarray(given.arrays["labels"]),
+        jnp.asarray(given.arrays["targets"]),
     )
     assert len(traces) == 3
     losses = [loss for trace in traces for loss in trace.losses]

@@ -25,7 +25,7 @@ def test_the_example_of_the_paper() -> None:
     trace = inspect(SENTENCE, ["bad dog"])
     assert trace.inputs_text == "The <extra_id_0> ruined my sleep"
     assert trace.targets_text == "<extra_id_0> bad dog <extra_id_1>"
-    assert [t.piece for t in trace.labels] == ["<extra_id_0>", "▁bad", "▁dog", "<extra_id_1>", "</s>"]
+    assert [t.piece for t in trace.targets] == ["<extra_id_0>", "▁bad", "▁dog", "<extra_id_1>", "</s>"]
     assert [t.piece for t in trace.decoder_inputs] == [
         "<pad>",
         "<extra_id_0>",
@@ -33,7 +33,7 @@ def test_the_example_of_the_paper() -> None:
         "▁dog",
         "<extra_id_1>",
     ]
-    assert [t.id for t in trace.labels] == [32099, 1282, 1782, 32098, 1]
+    assert [t.id for t in trace.targets] == [32099, 1282, 1782, 32098, 1]
     assert trace.decoder_inputs[0].id == 0
     assert trace.inputs[-1].piece == "</s>"
     assert trace.notes == ()
@@ -43,7 +43,7 @@ def test_a_mask_that_ends_the_text_has_no_closing_sentinel() -> None:
     trace = inspect(SENTENCE, ["my sleep"])
     assert trace.inputs_text == "The bad dog ruined <extra_id_0>"
     assert trace.targets_text == "<extra_id_0> my sleep"
-    assert trace.lengths.targets == len(trace.labels) == 4
+    assert trace.lengths.targets == len(trace.targets) == 4
 
 
 def test_a_mask_may_begin_the_text_or_be_all_of_it() -> None:
@@ -54,7 +54,7 @@ def test_a_mask_may_begin_the_text_or_be_all_of_it() -> None:
 
 def test_positions_know_their_span() -> None:
     trace = inspect(SENTENCE, ["bad dog", "my"])
-    assert [t.span for t in trace.labels] == [0, 0, 0, 1, 1, None, None]
+    assert [t.span for t in trace.targets] == [0, 0, 0, 1, 1, None, None]
     assert [t.span for t in trace.decoder_inputs] == [None, 0, 0, 0, 1, 1, None]
     assert [t.span for t in trace.inputs if t.piece.startswith("<extra")] == [0, 1]
     assert [t.piece for t in trace.tokens if t.span is not None] == ["▁bad", "▁dog", "▁my"]
@@ -205,14 +205,14 @@ def test_inputs_and_labels_hold_the_whole_text_between_them(words: list[str], da
         assume(False)
         raise
     answers: dict[int | None, list[int]] = {}
-    for token in trace.labels[:-1]:
+    for token in trace.targets[:-1]:
         answers.setdefault(token.span, []).append(token.id)
     rebuilt: list[int] = []
     for token in trace.inputs[:-1]:
         rebuilt += [token.id] if token.span is None else answers[token.span][1:]
     assert rebuilt == [token.id for token in trace.tokens] == Vocabulary.bundled().encode(text)
-    assert [t.id for t in trace.decoder_inputs] == [0, *(t.id for t in trace.labels[:-1])]
-    assert (len(trace.inputs), len(trace.labels)) == (trace.lengths.inputs, trace.lengths.targets)
+    assert [t.id for t in trace.decoder_inputs] == [0, *(t.id for t in trace.targets[:-1])]
+    assert (len(trace.inputs), len(trace.targets)) == (trace.lengths.inputs, trace.lengths.targets)
     assert any(wanted.replace("å", "<unk>") in span.text for span in trace.spans)
 
 

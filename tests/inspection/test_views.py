@@ -72,7 +72,7 @@ def test_no_line_is_wider_than_the_terminal(long_trace: Trace, width: int) -> No
 
 def test_the_table_has_every_position_of_a_long_text(long_trace: Trace) -> None:
     positions = [int(m[1]) for line in lines(printed(long_trace)) if (m := re.match(r"(\d+)  \S+ \(", line))]
-    assert positions == list(range(len(long_trace.labels)))
+    assert positions == list(range(len(long_trace.targets)))
 
 
 def test_a_terminal_gets_one_colour_a_span() -> None:
@@ -105,10 +105,10 @@ def test_json_holds_ids_pieces_strings_spans_and_notes(trace: Trace) -> None:
     tree = json.loads(json.dumps(as_json(trace)))
     assert tree["inputs"] == "The <extra_id_0> ruined my sleep"
     assert tree["targets"] == "<extra_id_0> bad dog <extra_id_1>"
-    assert tree["labels"] == [32099, 1282, 1782, 32098, 1]
+    assert tree["target_ids"] == [32099, 1282, 1782, 32098, 1]
     assert tree["decoder_input_ids"] == [0, 32099, 1282, 1782, 32098]
     assert tree["decoder_input_pieces"] == ["<pad>", "<extra_id_0>", "▁bad", "▁dog", "<extra_id_1>"]
-    assert tree["label_pieces"][-1] == "</s>"
+    assert tree["target_pieces"][-1] == "</s>"
     assert tree["input_ids"] == [token.id for token in trace.inputs]
     assert tree["input_pieces"][:2] == ["▁The", "<extra_id_0>"]
     assert tree["spans"] == [
@@ -131,7 +131,7 @@ def test_html_is_whole_and_needs_nothing_from_outside(trace: Trace) -> None:
     assert check_page(page).fetched == []
     assert "prefers-color-scheme: dark" in page
     assert '<mark class="s0">bad dog<sup>0</sup></mark> ruined' in page
-    assert page.count("<li") == len(trace.inputs) + len(trace.labels)
+    assert page.count("<li") == len(trace.inputs) + len(trace.targets)
 
 
 def test_html_escapes_what_is_typed() -> None:

@@ -14,15 +14,16 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from t5smith import api
+import t5smith
 from t5smith.base.errors import T5smithError
-from t5smith.generation.fill import Model
-from t5smith.interop.huggingface import config_json, generation_json, load, write_model
+from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_names import from_huggingface, to_huggingface
+from t5smith.interop.huggingface_save import config_json, generation_json, write_model
+from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init
 from t5smith.model.t5 import forward
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.documents import documents, resolve
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
@@ -41,7 +42,7 @@ def lines(count):
 
 def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
     folder = finished.folder / "model"
-    theirs, ours = AutoTokenizer.from_pretrained(folder), load(folder).vocabulary
+    theirs, ours = AutoTokenizer.from_pretrained(folder), load_model(folder).vocabulary
     texts = lines(1000)
     assert len(texts) == 1000
     expected = [[*ids, ours.eos_id] for ids in ours.encode_batch(texts)]
@@ -52,7 +53,7 @@ def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
 
 def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
     folder = finished.folder / "model"
-    theirs, ours = AutoTokenizer.from_pretrained(folder), load(folder).vocabulary
+    theirs, ours = AutoTokenizer.from_pretrained(folder), load_model(folder).vocabulary
     for text in ("Alle <extra_id_0> er født", "<extra_id_0> frie", "rød<extra_id_0>grønn <extra_id_1>."):
         assert theirs(text).input_ids == [*ours.encode_with_sentinels(text), ours.eos_id]
 
@@ -60,7 +61,7 @@ def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
 def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
-    vocabulary = load(finished.folder / "model").vocabulary
+    vocabulary = load_model(finished.folder / "model").vocabulary
     config = ModelConfig(
         512,
         vocabulary.size,
@@ -93,13 +94,13 @@ def test_the_trained_model_loads_and_generates_the_same(finished):
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     text = "Alle mennesker <extra_id_0> frie"
     ids = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=8, do_sample=False)[0]
-    ours = api.generate(folder, [text], max_new_tokens=8)[0].ids
+    ours = t5smith.generate(folder, [text], max_new_tokens=8)[0].ids
     assert ids[1:].tolist()[: len(ours)] == list(ours)
 
 
 def test_rows_that_round_the_vocabulary_up_are_never_generated(finished):
     folder = finished.folder / "model"
-    model = load(folder)
+    model = load_model(folder)
     settings = json.loads((folder / "generation_config.json").read_text())
     assert settings == generation_json(model.config, model.vocabulary)
     assert settings["suppress_tokens"] == list(range(model.config.real_vocab_size, model.config.vocab_size))
@@ -108,7 +109,7 @@ def test_rows_that_round_the_vocabulary_up_are_never_generated(finished):
 
 
 def test_our_own_export_reads_back_exactly(finished, tmp_path):
-    model = load(finished.folder / "model")
+    model = load_model(finished.folder / "model")
     write_model(tmp_path, model, model_max_length=32)
     before, after = (
         load_file(folder / "model.safetensors") for folder in (finished.folder / "model", tmp_path)
@@ -183,7 +184,7 @@ def truncate(folder):
 )
 def test_a_broken_folder_is_refused_with_its_place(finished, tmp_path, change, named):
     with pytest.raises(T5smithError, match=named) as caught:
-        load(broken(finished.folder, tmp_path, change))
+        load_model(broken(finished.folder, tmp_path, change))
     assert caught.value.where
 
 
@@ -191,8 +192,8 @@ def test_figures_of_another_model_do_not_get_into_the_model_card(finished, tmp_p
     recipe = finished.replace(
         run_dir=shutil.copytree(finished.folder, tmp_path / "run"), **{"train.batch_size": 5}
     )
-    api.train(recipe)
+    t5smith.train(recipe)
     with pytest.raises(T5smithError, match="figures are of another model"):
-        api.export(recipe)
-    api.evaluate(recipe)
-    api.export(recipe)
+        t5smith.export(recipe)
+    t5smith.evaluate(recipe)
+    t5smith.export(recipe)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from t5smith.recipe.recipe import CorpusSettings, VocabSettings
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.documents import documents, resolve
 from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.train import build, train_pieces

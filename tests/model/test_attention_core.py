@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5smith.model.attention.core import MASKED, Groups, attend_rows
+from t5smith.model.attention.masks import MASKED, Groups
+from t5smith.model.attention.multi_head import attend_rows
 from t5smith.model.dropout import Dropout
 
 B, Q, S, H, K = 3, 5, 7, 2, 4

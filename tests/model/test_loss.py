@@ -34,13 +34,13 @@ def batch():
 
 def plain(p, config, z_loss=0.0, smoothing=0.0):
     """All logits at once and gradients by JAX; smoothing as cross-entropy with the mixed distribution."""
-    inputs, labels = batch()
-    scores = mask_padded_rows(forward(p, config, inputs, shift_right(labels)), config)
+    inputs, targets = batch()
+    scores = mask_padded_rows(forward(p, config, inputs, shift_right(targets)), config)
     real = config.real_vocab_size
-    mixed = (1 - smoothing) * jax.nn.one_hot(labels, real) + smoothing / real
+    mixed = (1 - smoothing) * jax.nn.one_hot(targets, real) + smoothing / real
     log_p = jax.nn.log_softmax(scores, axis=-1)[..., :real]
     value = -(mixed * log_p).sum(-1) + z_loss * jnp.square(jax.nn.logsumexp(scores, axis=-1))
-    return (value * (labels != 0)).sum()
+    return (value * (targets != 0)).sum()
 
 
 @pytest.mark.parametrize("config", [CONFIG, TIED], ids=["untied", "tied"])
@@ -49,9 +49,9 @@ def test_value_and_gradient_are_those_of_the_plain_loss(chunks, config, z_loss, 
     p = init(config, jax.random.key(0))
 
     def ours(p):
-        inputs, labels = batch()
+        inputs, targets = batch()
         # Twice, so that a factor from outside must reach the gradients.
-        return 2 * batch_loss(p, config, inputs, labels, z_loss=z_loss, label_smoothing=smoothing).objective
+        return 2 * batch_loss(p, config, inputs, targets, z_loss=z_loss, label_smoothing=smoothing).objective
 
     value, gradient = jax.value_and_grad(ours)(p)
     with jax.numpy_dtype_promotion("standard"):
@@ -64,22 +64,22 @@ def test_value_and_gradient_are_those_of_the_plain_loss(chunks, config, z_loss, 
 
 def test_figures_do_not_depend_on_the_chunks(chunks):
     p = init(CONFIG, jax.random.key(0))
-    inputs, labels = batch()
-    scores = mask_padded_rows(forward(p, CONFIG, inputs, shift_right(labels)), CONFIG)
+    inputs, targets = batch()
+    scores = mask_padded_rows(forward(p, CONFIG, inputs, shift_right(targets)), CONFIG)
     for got, wanted in zip(
-        target_losses(p, CONFIG, inputs, labels), token_losses(scores, labels), strict=True
+        target_losses(p, CONFIG, inputs, targets), token_losses(scores, targets), strict=True
     ):
         np.testing.assert_allclose(got, wanted, rtol=1e-5)
-    sums = batch_loss(p, CONFIG, inputs, labels, z_loss=0.5)
+    sums = batch_loss(p, CONFIG, inputs, targets, z_loss=0.5)
     assert float(sums.tokens) == 3 * 7 - 4
     assert float(sums.objective) == pytest.approx(float(sums.nll + 0.5 * sums.z), rel=1e-6)
 
 
 def test_rows_that_round_the_vocabulary_up_get_no_gradient():
     p = init(CONFIG, jax.random.key(0))
-    inputs, labels = batch()
+    inputs, targets = batch()
     gradient = jax.grad(
-        lambda p: batch_loss(p, CONFIG, inputs, labels, z_loss=0.1, label_smoothing=0.2).objective
+        lambda p: batch_loss(p, CONFIG, inputs, targets, z_loss=0.1, label_smoothing=0.2).objective
     )(p)
     assert float(jnp.abs(gradient.head[:, 100:]).max()) == 0.0
     assert float(jnp.abs(gradient.head[:, :100]).max()) > 0.0
@@ -88,8 +88,8 @@ def test_rows_that_round_the_vocabulary_up_get_no_gradient():
 def test_no_program_holds_all_logits_in_float32(monkeypatch):
     monkeypatch.setitem(loss_module.CHUNK_BYTES, "cpu", 4 * 128 * 3 * 2)
     p = init(CONFIG, jax.random.key(0))
-    inputs, labels = batch()
-    program = jax.jit(jax.grad(lambda p: batch_loss(p, CONFIG, inputs, labels).objective)).lower(p).as_text()
+    inputs, targets = batch()
+    program = jax.jit(jax.grad(lambda p: batch_loss(p, CONFIG, inputs, targets).objective)).lower(p).as_text()
     assert "6x128xf32" in program
     assert "21x128xf32" not in program
     assert "3x7x128xf32" not in program

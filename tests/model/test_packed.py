@@ -18,7 +18,7 @@ from t5smith.model.loss import batch_loss
 from t5smith.model.params import init
 from t5smith.model.t5 import Segments, encode, forward, shift_right
 from t5smith.objective.batches import Objective, TrainingBatches
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -70,8 +70,8 @@ def test_the_loss_of_a_packed_row_is_that_of_its_pieces(shapes, seed):
     p = init(SMALL, jax.random.key(seed % 3))
     pieces = [tuple(rng.integers(2, 120, size) for size in shape) for shape in shapes]
     inputs, input_segments = pack(pieces, 30, 0)
-    labels, label_segments = pack(pieces, 22, 1)
-    packed = batch_loss(p, SMALL, inputs, labels, segments=Segments(input_segments, label_segments))
+    targets, target_segments = pack(pieces, 22, 1)
+    packed = batch_loss(p, SMALL, inputs, targets, segments=Segments(input_segments, target_segments))
     alone = [batch_loss(p, SMALL, pack([one], 8, 0)[0], pack([one], 6, 1)[0]) for one in pieces]
     for name in FIELDS:
         whole = sum(float(getattr(sums, name)) for sums in alone)
@@ -82,9 +82,9 @@ def test_no_position_feels_another_window_of_its_row():
     p = init(SMALL, jax.random.key(0))
     pieces = [(np.arange(2, 8), np.arange(30, 34)), (np.arange(10, 15), np.arange(40, 45))]
     inputs, input_segments = pack(pieces, 12, 0)
-    labels, label_segments = pack(pieces, 10, 1)
-    segments = Segments(input_segments, label_segments)
-    decoder_input_ids = shift_right(labels, segments)
+    targets, target_segments = pack(pieces, 10, 1)
+    segments = Segments(input_segments, target_segments)
+    decoder_input_ids = shift_right(targets, segments)
     assert decoder_input_ids[0].tolist() == [0, 30, 31, 32, 0, 40, 41, 42, 43, 0]
 
     def output(embedding, position):
@@ -117,18 +117,18 @@ def test_the_loss_of_a_batch_of_an_objective_is_that_of_its_windows(name):
     )
     p = init(config, jax.random.key(0))
     batch = {key: jnp.asarray(value) for key, value in batches[3].items()}
-    segments = Segments(batch["input_segments"], batch["label_segments"])
+    segments = Segments(batch["input_segments"], batch["target_segments"])
     assert int(segments.inputs.max()) > 1
-    packed = batch_loss(p, config, batch["input_ids"], batch["labels"], segments=segments)
-    inputs, labels = [], []
+    packed = batch_loss(p, config, batch["input_ids"], batch["targets"], segments=segments)
+    inputs, targets = [], []
     for row in range(4):
         for number in range(1, int(segments.inputs[row].max()) + 1):
             for ids, numbers, size, into in (
                 (batch["input_ids"], segments.inputs, objective.input_length, inputs),
-                (batch["labels"], segments.labels, objective.target_length, labels),
+                (batch["targets"], segments.targets, objective.target_length, targets),
             ):
                 own = np.asarray(ids[row])[np.asarray(numbers[row]) == number]
                 into.append(np.pad(own, (0, size - len(own))))
-    alone = batch_loss(p, config, jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(labels)))
+    alone = batch_loss(p, config, jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(targets)))
     for field in FIELDS:
         assert float(getattr(packed, field)) == pytest.approx(float(getattr(alone, field)), rel=1e-4), field

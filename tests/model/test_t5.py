@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from t5smith.interop.huggingface_names import from_huggingface
-from t5smith.model.attention.multi_head import relative_position_bucket
+from t5smith.model.attention.position_bias import relative_position_bucket
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import batch_loss, token_losses
 from t5smith.model.params import init, is_stacked, parameter_count
@@ -52,9 +52,9 @@ def test_logits_are_those_of_t5x(golden, t5x):
 
 
 def test_the_loss_is_that_of_t5x(golden, t5x):
-    labels = jnp.asarray(golden["decoder_target_tokens"])
-    assert (np.asarray(shift_right(labels))[:, :5] == golden["decoder_input_tokens"][:, :5]).all()
-    sums = batch_loss(t5x, T5X, jnp.asarray(golden["encoder_input_tokens"]), labels)
+    targets = jnp.asarray(golden["decoder_target_tokens"])
+    assert (np.asarray(shift_right(targets))[:, :5] == golden["decoder_input_tokens"][:, :5]).all()
+    sums = batch_loss(t5x, T5X, jnp.asarray(golden["encoder_input_tokens"]), targets)
     assert float(sums.tokens) == (golden["decoder_target_tokens"] != 0).sum()
     mean = float(sums.nll / sums.tokens)
     assert mean == pytest.approx(float(golden["loss_mean_over_nonpad"]), abs=1e-5)

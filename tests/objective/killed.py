@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from t5smith.objective.batches import Objective, TrainingBatches, prefetched
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import TokenStore
 from t5smith.vocabulary.vocabulary import Vocabulary
 

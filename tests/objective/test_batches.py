@@ -7,7 +7,7 @@ import pytest
 
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches, evaluation_batches
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -43,7 +43,7 @@ def test_batches_are_the_same_in_any_order_of_access(split, objective):
     forward = [batches[b] for b in range(12)]
     again = TrainingBatches(split, objective, 4, seed=7)
     for b in (11, 3, 0, 7):
-        for name in ("input_ids", "labels"):
+        for name in ("input_ids", "targets"):
             np.testing.assert_array_equal(again[b][name], forward[b][name])
     other = TrainingBatches(split, objective, 4, seed=8)[0]
     assert (other["input_ids"] != forward[0]["input_ids"]).any()
@@ -84,22 +84,22 @@ def test_text_of_hardly_one_window_is_shifted_as_far_as_it_goes(objective, spare
 def test_evaluation_masks_do_not_depend_on_the_batch_size(split, objective):
     def rows(batch_size, **more):
         batches = evaluation_batches(split, objective, batch_size=batch_size, masks_per_window=4, **more)
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in ("input_ids", "labels")}
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in ("input_ids", "targets")}
 
     one, other = rows(8), rows(13)
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
     assert windows_of(one, split).tolist() == [w for w in range(WINDOWS) for _ in range(4)]
-    assert len(np.unique(one["labels"][:4], axis=0)) == 4
+    assert len(np.unique(one["targets"][:4], axis=0)) == 4
     first = rows(8, windows=2)
-    assert len(first["labels"]) == 8
-    np.testing.assert_array_equal(first["labels"], one["labels"][:8])
+    assert len(first["targets"]) == 8
+    np.testing.assert_array_equal(first["targets"], one["targets"][:8])
 
 
 def test_every_row_is_full(split, objective):
     batch = TrainingBatches(split, objective, 4, seed=0)[0]
     assert batch["input_ids"].shape == (4, objective.input_length)
-    assert batch["labels"].shape == (4, objective.target_length)
+    assert batch["targets"].shape == (4, objective.target_length)
     assert all((array != objective.pad_id).all() for array in batch.values())
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from t5smith.base.errors import T5smithError
 from t5smith.objective.denoisers import settle
 from t5smith.objective.lengths import Masking, check_sentinels, lengths_for_inputs, span_lengths
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "t5_span_corruption.json").read_text())
 

@@ -12,7 +12,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches
 from t5smith.objective.denoisers import UL2, Denoiser
 from t5smith.objective.objective import check_objective
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -74,7 +74,7 @@ def test_rows_give_back_their_windows(values, seed, b):
     batches = TrainingBatches(SPLIT, objective, 3, seed)
     batch = batches[b]
     assert batch["input_ids"].shape == (3, objective.input_length)
-    assert batch["labels"].shape == (3, objective.target_length)
+    assert batch["targets"].shape == (3, objective.target_length)
     for ids in batch.values():
         assert ids.dtype == np.int32
         assert ids.min() >= 0
@@ -85,9 +85,9 @@ def test_rows_give_back_their_windows(values, seed, b):
     found = pieces(batch, VOCABULARY.pad_id)
     assert len(found) == len(q)
     opens = SPLIT.documents_open(starts, objective.window)
-    for place, (inputs, labels), start, document in zip(q, found, starts, opens, strict=True):
+    for place, (inputs, targets), start, document in zip(q, found, starts, opens, strict=True):
         task = objective.tasks[plan.kind[place % plan.windows]]
-        window, mask = window_of(inputs, labels, task, objective)
+        window, mask = window_of(inputs, targets, task, objective)
         assert window == TOKENS[start : start + objective.window].tolist()
         masked = np.array(mask)
         if task.lengths is None:
@@ -144,7 +144,7 @@ def test_rows_are_full(values, share):
     tokens = np.random.default_rng(0).integers(3, 32_000, 60_000).astype(np.uint16)
     split = Split("train", tokens, np.arange(500, 60_001, 500), 0)
     batches = TrainingBatches(split, create(**values), 14, 0)
-    arrays = [batches[b][name] for b in range(4) for name in ("input_ids", "labels")]
+    arrays = [batches[b][name] for b in range(4) for name in ("input_ids", "targets")]
     real = sum(int((ids != 0).sum()) for ids in arrays) / sum(ids.size for ids in arrays)
     assert real >= share
     if share == 1:
@@ -154,8 +154,8 @@ def test_rows_are_full(values, share):
 def test_the_last_possible_window_is_read():
     objective = create(window_length=30)
     split = Split("train", TOKENS[:30], np.array([30]), 0)
-    (inputs, labels), *_ = pieces(TrainingBatches(split, objective, 1, 0)[0], 0)
-    assert window_of(inputs, labels, objective.tasks[0], objective)[0] == TOKENS[:30].tolist()
+    (inputs, targets), *_ = pieces(TrainingBatches(split, objective, 1, 0)[0], 0)
+    assert window_of(inputs, targets, objective.tasks[0], objective)[0] == TOKENS[:30].tolist()
 
 
 def test_ul2_is_its_table():

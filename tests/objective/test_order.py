@@ -14,7 +14,8 @@ from scipy.stats import chi2_contingency
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights, prefetched
 from t5smith.objective.order import PERIOD, WindowOrder, temperature_weights
-from t5smith.recipe.recipe import CorpusSettings, ObjectiveSettings
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Corpus, Split, TokenStore
 from t5smith.vocabulary.vocabulary import Vocabulary
 

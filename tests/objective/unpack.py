@@ -6,12 +6,12 @@ import numpy as np
 
 
 def pieces(batch, pad_id):
-    """Each window's inputs and labels as lists, row after row; padding may only stand at the end of one."""
+    """Each window's inputs and targets as lists, row after row; padding may only stand at the end of one."""
     found = []
-    rows = len(batch["labels"])
+    rows = len(batch["targets"])
     for row in range(rows):
         sides = []
-        for ids, segments in (("input_ids", "input_segments"), ("labels", "label_segments")):
+        for ids, segments in (("input_ids", "input_segments"), ("targets", "target_segments")):
             own = batch[ids][row]
             number = batch[segments][row] if segments in batch else (own != pad_id).astype(np.int32)
             assert ((own != pad_id) == (number > 0)).all(), "segments are where there is no padding"
@@ -26,18 +26,18 @@ def pieces(batch, pad_id):
     return found
 
 
-def window_of(inputs, labels, task, objective):
+def window_of(inputs, targets, task, objective):
     """The window that a piece was made of, and which of its tokens were masked."""
     if task.eos:
-        assert inputs[-1] == labels[-1] == objective.eos_id
-        inputs, labels = inputs[:-1], labels[:-1]
+        assert inputs[-1] == targets[-1] == objective.eos_id
+        inputs, targets = inputs[:-1], targets[:-1]
     assert tuple(inputs[: len(task.prefix)]) == task.prefix
     inputs = inputs[len(task.prefix) :]
     if task.lengths is None:
-        return inputs + labels, [False] * len(inputs) + [True] * len(labels)
+        return inputs + targets, [False] * len(inputs) + [True] * len(targets)
     sentinels = objective.sentinel_ids.tolist()
     spans, order = {}, []
-    for token in labels:
+    for token in targets:
         if token in sentinels:
             order.append(token)
             spans[token] = []

@@ -2,14 +2,11 @@ import pytest
 from pydantic import ValidationError
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import (
-    CorpusSettings,
-    ModelSettings,
-    Recipe,
-    VocabSettings,
-    plain,
-)
-from t5smith.recipe.training import OptimizerSettings, ScheduleSettings, TrainSettings
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.model import ModelSettings
+from t5smith.recipe.recipe import Recipe, plain
+from t5smith.recipe.train import OptimizerSettings, ScheduleSettings, TrainSettings
+from t5smith.recipe.vocab import VocabSettings
 
 
 def test_an_error_is_one_line_with_what_where_expected_and_fix():

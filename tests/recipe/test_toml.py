@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from t5smith.base.errors import T5smithError
 from t5smith.objective.objective import check_objective
 from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.toml import dump, headline, load, presets
+from t5smith.recipe.toml import dump, headline, load_recipe, presets
 
 
 def refusal(tmp_path: Path, text: str | bytes) -> str:
@@ -15,13 +15,13 @@ def refusal(tmp_path: Path, text: str | bytes) -> str:
     file = tmp_path / "my.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(T5smithError) as caught:
-        load(file)
+        load_recipe(file)
     return str(caught.value).replace(f"{tmp_path}/", "")
 
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_can_be_used(name):
-    recipe = load(name)
+    recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.corpus.train
     check_objective(recipe.objective)
@@ -30,11 +30,11 @@ def test_presets_can_be_used(name):
 
 
 def test_the_demo_can_be_cut_to_fifty_steps():
-    assert load("norwegian-tiny").replace(**{"train.steps": 50}).train.steps == 50
+    assert load_recipe("norwegian-tiny").replace(**{"train.steps": 50}).train.steps == 50
 
 
 def test_the_base_preset_is_t5_v1_1_base_and_its_schedule():
-    recipe = load("norwegian-base")
+    recipe = load_recipe("norwegian-base")
     model = recipe.model
     sizes = (
         model.d_model,
@@ -49,21 +49,21 @@ def test_the_base_preset_is_t5_v1_1_base_and_its_schedule():
 
 
 def test_nothing_named_gives_the_defaults():
-    assert load(None) == Recipe()
+    assert load_recipe(None) == Recipe()
 
 
 def test_a_file_without_a_name_is_named_after_itself(tmp_path):
     file = tmp_path / "å min språk.toml"
     file.write_text("[train]\nsteps = 5")
-    assert load(file).name == "min-spr-k"
+    assert load_recipe(file).name == "min-spr-k"
     file.write_text('name = "mine"')
-    assert load(str(file)).name == "mine"
+    assert load_recipe(str(file)).name == "mine"
 
 
 def test_windows_line_ends_and_byte_order_marks_are_read(tmp_path):
     file = tmp_path / "my.toml"
     file.write_bytes(b"\xef\xbb\xbf[train]\r\nsteps = 5\r\n")
-    assert load(file).train.steps == 5
+    assert load_recipe(file).train.steps == 5
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_what_cannot_be_used_is_refused_with_its_line(tmp_path, text, message):
 
 def test_a_missing_preset_names_the_others_and_the_nearest():
     with pytest.raises(T5smithError) as caught:
-        load("norwegian-tinny")
+        load_recipe("norwegian-tinny")
     for part in (
         "norwegian-tinny: there is no preset",
         "norwegian-base, norwegian-tiny",
@@ -119,11 +119,11 @@ def test_a_missing_preset_names_the_others_and_the_nearest():
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(T5smithError, match="there is no such recipe file"):
-        load(tmp_path / "none.toml")
+        load_recipe(tmp_path / "none.toml")
     folder = tmp_path / "folder.toml"
     folder.mkdir()
     with pytest.raises(T5smithError, match="cannot be read"):
-        load(folder)
+        load_recipe(folder)
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -162,11 +162,11 @@ def recipes(draw: st.DrawFn) -> Recipe:
 def test_a_dumped_recipe_loads_as_itself(tmp_path_factory, recipe):
     file = tmp_path_factory.getbasetemp() / "dumped.toml"
     file.write_text(dump(recipe), encoding="utf-8", newline="")
-    assert load(file) == recipe
+    assert load_recipe(file) == recipe
 
 
 def test_a_dump_says_every_setting_but_those_without_a_value():
-    lines = dump(load("norwegian-tiny")).splitlines()
+    lines = dump(load_recipe("norwegian-tiny")).splitlines()
     assert "[train.optimizer]" in lines
     assert "steps = 65536" in dump(Recipe())
     assert not any(line.startswith("run_dir") for line in lines)

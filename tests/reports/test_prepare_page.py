@@ -12,9 +12,10 @@ import pytest
 
 from t5smith.base.artifact import read_manifest
 from t5smith.cli.main import main
+from t5smith.pipeline import CORPUS_PAGE as PAGE
+from t5smith.pipeline import prepare
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
-from t5smith.reports.prepare import PAGE, prepare
 from t5smith.store.statistics import FIGURES, read_figures
 from t5smith.vocabulary.train import vocab
 
@@ -80,9 +81,7 @@ def test_the_page_is_written_again_only_where_it_would_differ(
 
 def test_preparing_needs_neither_jax_nor_matplotlib() -> None:
     """They would take longer to import than a small text takes to prepare."""
-    program = (
-        "import sys, t5smith.reports.prepare as _; print({'jax', 'matplotlib', 'scipy'} & sys.modules.keys())"
-    )
+    program = "import sys, t5smith.pipeline as _; print({'jax', 'matplotlib', 'scipy'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -141,8 +141,8 @@ def test_shows_every_section(full: str) -> None:
 
 
 def test_draws_the_four_curves_with_their_levels(full: str) -> None:
-    labels = re.findall(r'aria-label="([^"]*)"', full)
-    assert labels == ["Loss", "Loss", "Learning rate", "Gradient norm", "Tokens per second"]
+    targets = re.findall(r'aria-label="([^"]*)"', full)
+    assert targets == ["Loss", "Loss", "Learning rate", "Gradient norm", "Tokens per second"]
     assert ">2,000<" in full.split('aria-label="Tokens per second"')[1]
     assert "ln V 8.31" in full
     assert "held out 6.41" in full

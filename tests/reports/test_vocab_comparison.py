@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from t5smith.api import compare_vocabularies
+from t5smith import compare_vocabularies
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
 from t5smith.recipe.recipe import Recipe

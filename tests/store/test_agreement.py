@@ -12,7 +12,8 @@ import pytest
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan as plan_module
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare

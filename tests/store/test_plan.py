@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan as module
 from t5smith.store import prepare as prepare_module
 from t5smith.store.plan import Plan

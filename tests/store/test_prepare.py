@@ -12,8 +12,8 @@ import pytest
 
 from t5smith.base.artifact import read_manifest, seal
 from t5smith.base.errors import T5smithError
+from t5smith.pipeline import prepare as with_page
 from t5smith.recipe.recipe import Recipe
-from t5smith.reports.prepare import prepare as with_page
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
 from t5smith.text.documents import split_documents

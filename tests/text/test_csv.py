@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.document import Part
 from t5smith.text.documents import documents, placed_documents
 from t5smith.text.row_count import count_rows

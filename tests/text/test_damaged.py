@@ -23,7 +23,8 @@ from pyarrow import parquet
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.store.prepare import prepare
 from t5smith.text.document import Part
 from t5smith.text.documents import documents, placed_documents

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.text import documents as sources
 from t5smith.text.documents import (
     Document,

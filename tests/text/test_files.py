@@ -10,7 +10,8 @@ import pytest
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore

@@ -13,7 +13,8 @@ import pytest
 from pyarrow import parquet
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.plan import Plan
 from t5smith.text.documents import documents
 from t5smith.text.files import corpora, resolve, train_and_valid

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan
 from t5smith.store.prepare import prepare
 from t5smith.text.document import Part

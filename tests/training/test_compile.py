@@ -32,7 +32,7 @@ def test_tokens_and_epochs_become_steps(run_folder):
     recipe = tiny_recipe(run_folder)
     setup = Setup.create(recipe)
     batch = setup.batches()[0]
-    a_batch = sum(int((batch[name] != 0).sum()) for name in ("input_ids", "labels"))
+    a_batch = sum(int((batch[name] != 0).sum()) for name in ("input_ids", "targets"))
     assert Setup.create(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch})).recipe.train.steps == 10
     assert (
         Setup.create(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch + 1})).recipe.train.steps == 11

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from t5smith.model.config import ModelConfig
-from t5smith.recipe.training import OptimizerSettings, ScheduleSettings
+from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
 from t5smith.training.state import fresh_state
@@ -25,12 +25,12 @@ def batches(steps, rows=8):
     made = []
     for b in range(steps):
         inputs = jax.random.randint(jax.random.key(2 * b), (rows, 12), 2, 100)
-        labels = jax.random.randint(jax.random.key(2 * b + 1), (rows, 7), 2, 100)
+        targets = jax.random.randint(jax.random.key(2 * b + 1), (rows, 7), 2, 100)
         lengths = jnp.arange(rows) % 6 + 2
         made.append(
             {
                 "input_ids": np.asarray(jnp.where(jnp.arange(12)[None] < 2 * lengths[:, None], inputs, 0)),
-                "labels": np.asarray(jnp.where(jnp.arange(7)[None] < lengths[:, None], labels, 0)),
+                "targets": np.asarray(jnp.where(jnp.arange(7)[None] < lengths[:, None], targets, 0)),
             }
         )
     return made
@@ -80,7 +80,7 @@ def test_a_mean_of_means_would_not():
     of_parts = [trained(given=[part])[0][0]["loss"] for part in parts]
     whole = trained(given=[batch])[0][0]["loss"]
     assert abs(np.mean(of_parts) - whole) > 1e-3
-    tokens = [(part["labels"] != 0).sum() for part in parts]
+    tokens = [(part["targets"] != 0).sum() for part in parts]
     assert np.average(of_parts, weights=tokens) == pytest.approx(whole, abs=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_remat_full_takes_less_memory_than_none():
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
     rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
     shapes = jax.eval_shape(lambda: fresh_state(config, rule, jax.random.key(0)))
-    batch = {"input_ids": np.ones((16, 64), np.int32), "labels": np.ones((16, 8), np.int32)}
+    batch = {"input_ids": np.ones((16, 64), np.int32), "targets": np.ones((16, 8), np.int32)}
     takes = {
         remat: create_step(config, rule, schedule, StepSettings(FLOAT32, remat=remat))
         .lower(shapes, batch)

@@ -10,7 +10,7 @@ import pytest
 
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init, is_stacked
-from t5smith.recipe.training import OptimizerSettings, ScheduleSettings
+from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import (
     apply_gradient,
     create_optimizer,

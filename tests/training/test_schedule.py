@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.training import ScheduleSettings
+from t5smith.recipe.train import ScheduleSettings
 from t5smith.training.schedule import create_schedule
 
 

@@ -10,7 +10,7 @@ import pytest
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import batch_loss, token_losses
 from t5smith.model.t5 import forward, mask_padded_rows, shift_right
-from t5smith.recipe.training import OptimizerSettings, ScheduleSettings
+from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
 from t5smith.training.state import fresh_state
@@ -25,19 +25,19 @@ def test_the_figures_of_a_step_are_those_of_its_batch_and_gradient():
     optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule)
     state = fresh_state(CONFIG, optimizer, jax.random.key(0))
     inputs = jax.random.randint(jax.random.key(1), (3, 9), 2, 100).at[1, 6:].set(0)
-    labels = jax.random.randint(jax.random.key(2), (3, 5), 2, 100).at[2, 3:].set(0)
+    targets = jax.random.randint(jax.random.key(2), (3, 5), 2, 100).at[2, 3:].set(0)
 
     def loss(parameters):
-        scores = forward(parameters, CONFIG, inputs, shift_right(labels))
-        nll, log_z, _ = token_losses(mask_padded_rows(scores, CONFIG), labels)
-        weight = (labels != 0).astype(jnp.float32)
+        scores = forward(parameters, CONFIG, inputs, shift_right(targets))
+        nll, log_z, _ = token_losses(mask_padded_rows(scores, CONFIG), targets)
+        weight = (targets != 0).astype(jnp.float32)
         return ((nll + Z_LOSS * jnp.square(log_z)) * weight).sum() / weight.sum()
 
     expected, gradient = jax.value_and_grad(loss)(state.parameters)
     norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
-    sums = batch_loss(state.parameters, CONFIG, inputs, labels)
+    sums = batch_loss(state.parameters, CONFIG, inputs, targets)
     step = create_step(CONFIG, optimizer, schedule, StepSettings(jnp.dtype(jnp.float32), z_loss=Z_LOSS))
-    state, metrics = step(state, {"input_ids": inputs, "labels": labels})
+    state, metrics = step(state, {"input_ids": inputs, "targets": targets})
 
     assert float(metrics.loss) == pytest.approx(float(expected), rel=1e-5)
     assert float(metrics.nll) == pytest.approx(float(sums.nll / sums.tokens), rel=1e-5)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from t5smith.recipe.recipe import CorpusSettings, VocabSettings
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.documents import documents, resolve
 from t5smith.vocabulary.sample import chunks
 from t5smith.vocabulary.train import build, train_pieces

@@ -83,7 +83,7 @@ def test_a_part_of_a_character_is_shown_as_one_that_is_missing(bytes_: Vocabular
 
 def test_inspect_widens_to_whole_characters(bytes_: Vocabulary) -> None:
     from t5smith.inspection.text import inspect_text
-    from t5smith.recipe.recipe import ObjectiveSettings
+    from t5smith.recipe.objective import ObjectiveSettings
 
     _, traces = inspect_text("Blåbær og", ObjectiveSettings(), bytes_, ("æ",))
     trace = traces[0]

@@ -243,7 +243,7 @@ def cached(cache: Path, name: str, files: dict[str, bytes], revision: str = "5" 
 
 def command(folder: Path, cache: Path, *args: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    line = [sys.executable, "-m", "t5smith.cli.main", "vocab", "--run-dir", str(folder / "run"), *args]
+    line = [sys.executable, "-m", "t5smith", "vocab", "--run-dir", str(folder / "run"), *args]
     return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True)
 
 
@@ -357,7 +357,7 @@ def online(folder: Path, hub: str, name: str) -> subprocess.CompletedProcess[str
         "HF_ENDPOINT": hub,
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    line = [sys.executable, "-m", "t5smith.cli.main", "vocab", "--run-dir", str(folder / "run")]
+    line = [sys.executable, "-m", "t5smith", "vocab", "--run-dir", str(folder / "run")]
     line += ["--vocab.tokenizer", name, "--json"]
     return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True)
 

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import Recipe, VocabSettings
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.train import build, train_pieces, vocab
 from t5smith.vocabulary.vocabulary import Vocabulary

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import Bar
-from t5smith.recipe.recipe import CorpusSettings, Recipe, VocabSettings
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.documents import is_held_out
 from t5smith.vocabulary import train
 from t5smith.vocabulary.sample import CHUNK, chunks
@@ -34,7 +36,9 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 PROGRAM = """
 import sys
 from pathlib import Path
-from t5smith.recipe.recipe import CorpusSettings, Recipe, VocabSettings
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.vocab import VocabSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.vocabulary.train import vocab
 corpus = CorpusSettings(train=(sys.argv[2],), document="line", held_out_fraction=0.001)
 vocab(Recipe(run_dir=Path(sys.argv[1]), vocab=VocabSettings(size=180), corpus=corpus))

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.documents import documents, resolve
 from t5smith.vocabulary.train import normalizer
 from t5smith.vocabulary.vocabulary import BUNDLED, Vocabulary

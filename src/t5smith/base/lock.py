@@ -8,20 +8,31 @@ import functools
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from t5smith.base.artifact import disk_errors
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import Recipe
 
 LOCK = ".lock"
+
+
+class HasFolder(Protocol):
+    """Anything with a run folder, such as a recipe."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        ...
+
+
+R = TypeVar("R", bound=HasFolder)
 T = TypeVar("T")
 P = ParamSpec("P")
 
 _held: set[Path] = set()
 
 
-def in_run_folder(stage: Callable[Concatenate[Recipe, P], T]) -> Callable[Concatenate[Recipe, P], T]:
+def in_run_folder(stage: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
     """Make a stage the only one at work in its run folder, which is made if it is not there.
 
     Raises:
@@ -29,7 +40,7 @@ def in_run_folder(stage: Callable[Concatenate[Recipe, P], T]) -> Callable[Concat
     """
 
     @functools.wraps(stage)
-    def alone(recipe: Recipe, *args: P.args, **kwargs: P.kwargs) -> T:
+    def alone(recipe: R, *args: P.args, **kwargs: P.kwargs) -> T:
         with locked(recipe.folder):
             return stage(recipe, *args, **kwargs)
 

@@ -15,7 +15,7 @@ from t5smith.benchmarking.peer import corrupt_batch
 from t5smith.objective.lengths import Masking, check_sentinels, lengths_for_inputs
 from t5smith.objective.rng import TRAINING, uniforms
 from t5smith.objective.spans import corrupt, draw_spans, draws_needed
-from t5smith.recipe.recipe import SENTINELS
+from t5smith.recipe.symbols import SENTINELS
 
 VOCABULARY = 32_000
 EOS, PAD = 1, 0

@@ -16,7 +16,8 @@ from t5smith.model.config import ModelConfig
 from t5smith.model.flops import step_flops
 from t5smith.objective.batches import TrainingBatches, prefetched
 from t5smith.objective.objective import Objective
-from t5smith.recipe.recipe import ModelSettings, ObjectiveSettings
+from t5smith.recipe.model import ModelSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Corpus, Split, TokenStore
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -140,5 +141,5 @@ def _rate(batches: TrainingBatches, seconds: float, workers: int, start: int) ->
 def _real_share(batches: TrainingBatches) -> float:
     """The share of the positions of inputs and targets that are not padding."""
     pad = batches.objective.pad_id
-    arrays = [batch[name] for batch in (batches[0], batches[1]) for name in ("input_ids", "labels")]
+    arrays = [batch[name] for batch in (batches[0], batches[1]) for name in ("input_ids", "targets")]
     return sum(int((ids != pad).sum()) for ids in arrays) / sum(ids.size for ids in arrays)

@@ -18,7 +18,8 @@ from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import say
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
 from t5smith.text.documents import documents, resolve
 from t5smith.text.files import SAMPLES
@@ -117,7 +118,7 @@ def _bundled(folder: Path) -> str:
 
 def _prepare(folder: Path) -> tuple[float, int]:
     """Seconds of one run of the command, and the most memory that it and its tasks held at a time."""
-    command = [sys.executable, "-m", "t5smith.cli.main", "prepare", str(folder / "bench.toml")]
+    command = [sys.executable, "-m", "t5smith", "prepare", str(folder / "bench.toml")]
     with tempfile.TemporaryFile() as errors:
         shutil.rmtree(folder / "run" / "store", ignore_errors=True)
         begun = time.perf_counter()

@@ -17,8 +17,8 @@ from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
 from t5smith.model.t5 import Remat
 from t5smith.parallel.hardware import measured_tflops, memory_in_use, peak_tflops
-from t5smith.recipe.recipe import ModelSettings
-from t5smith.recipe.training import OptimizerSettings, ScheduleSettings
+from t5smith.recipe.model import ModelSettings
+from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
 from t5smith.training.state import TrainState, fresh_state
@@ -65,7 +65,7 @@ class Trial:
         rng = np.random.default_rng(0)
         self.batch = {
             "input_ids": rng.integers(3, VOCABULARY, (batch, input_length), np.int32),
-            "labels": rng.integers(3, VOCABULARY, (batch, target_length), np.int32),
+            "targets": rng.integers(3, VOCABULARY, (batch, target_length), np.int32),
         }
         begun = time.perf_counter()
         self.step = step.lower(jax.eval_shape(fresh), self.batch).compile()

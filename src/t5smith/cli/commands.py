@@ -296,13 +296,13 @@ RECIPE_VERBS = {
         VocabCommand,
     ),
     "prepare": RecipeVerb(
-        "Turn the recipe's text into a token store.", "t5smith.reports.prepare", "store", PrepareCommand
+        "Turn the recipe's text into a token store.", "t5smith.pipeline", "store", PrepareCommand
     ),
     "train": RecipeVerb("Train the model on the token store.", "t5smith.training.loop", "checkpoint"),
     "evaluate": RecipeVerb(
         "Measure the trained model on held-out text.", "t5smith.evaluation.scores", "evaluation"
     ),
     "export": RecipeVerb(
-        "Write the trained model as a Hugging Face folder.", "t5smith.interop.huggingface", "model"
+        "Write the trained model as a Hugging Face folder.", "t5smith.exporting.export", "model"
     ),
 }

@@ -13,8 +13,9 @@ from t5smith.cli.commands import InspectCommand
 from t5smith.inspection.query import Source, View, of_counts, of_store, of_text
 from t5smith.inspection.views.page import page, view_json
 from t5smith.inspection.views.terminal import show_view
-from t5smith.recipe.recipe import ObjectiveSettings, Recipe
-from t5smith.recipe.toml import load
+from t5smith.recipe.objective import ObjectiveSettings
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import load_recipe
 
 OVERRIDES = ("noise_density", "mean_noise_span_length")
 
@@ -51,7 +52,7 @@ def _view(command: InspectCommand) -> View:
 
 def _source(command: InspectCommand) -> Source:
     """The objective: the recipe's, or else the run's, or else the model's run's, or T5's; flags change it."""
-    recipe = load(command.recipe) if command.recipe is not None else None
+    recipe = load_recipe(command.recipe) if command.recipe is not None else None
     run = model = None
     if command.store is not None:
         from t5smith.inspection.run_folder import recipe_of

@@ -33,7 +33,7 @@ from t5smith.cli.commands import (
     VocabCommand,
 )
 from t5smith.cli.flags import parse
-from t5smith.recipe.toml import headline, load, presets
+from t5smith.recipe.toml import headline, load_recipe, presets
 
 if TYPE_CHECKING:
     from t5smith.generation.fill import Completion
@@ -143,7 +143,7 @@ def _dispatch(args: list[str]) -> int:
 
 def _recipe_verb(verb: str, args: list[str]) -> None:
     named = bool(args) and not args[0].startswith("-")
-    recipe = load(args[0] if named else None)
+    recipe = load_recipe(args[0] if named else None)
     spec = RECIPE_VERBS[verb]
     command = parse(
         spec.command,
@@ -157,7 +157,9 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             "there is nothing to compare", where="--compare", expected="at least one tokenizer"
         )
     if isinstance(command, VocabCommand) and command.measures:
-        _function("t5smith.reports.vocab_comparison", "compare")(command)
+        _function("t5smith.reports.vocab_comparison", "compare")(
+            command.recipe, command.compare, command.max_bytes, plot=command.plot, as_json=command.json
+        )
         return
     recipe, more = command.asked
     result = _function(spec.module, verb)(recipe, **more)
@@ -179,7 +181,7 @@ def _generate(args: list[str]) -> None:
     asked = [text for text in texts if text.strip()]
     if not asked:
         raise T5smithError("there is no text", where="stdin", expected="a text a line")
-    done: list[Completion] = _function("t5smith.api", "generate")(
+    done: list[Completion] = _function("t5smith.generation.fill", "generate")(
         command.model, asked, max_new_tokens=command.max_new_tokens, mode=command.mode
     )
     _tell_unmasked([text for text, completion in zip(asked, done, strict=True) if not completion.fills])

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 
 from t5smith.base.artifact import building, find_current, fingerprint
-from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import progress, say
-from t5smith.generation.fill import Model, complete
+from t5smith.generation.fill import complete
+from t5smith.interop.model import Model
 from t5smith.objective.batches import Batch, evaluation_batches
 from t5smith.objective.rng import EXAMPLES, generator
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.eval_step import HeldOutScore, RowSums, Score, create_scorer, token_classes, total
-from t5smith.training.setup import DTYPES, Setup
+from t5smith.training.setup import DTYPES, Setup, trained
 from t5smith.vocabulary.vocabulary import SPACE, Vocabulary
 
 RESULTS = "evaluation.json"
@@ -41,27 +41,6 @@ EXAMPLE_ANSWER = 24
 """The model may write so many tokens."""
 EXAMPLE_DOCUMENTS, EXAMPLE_STRETCH = 200, 2_000
 """They are looked for in the first documents, and in so many tokens of each."""
-
-
-def trained(setup: Setup) -> tuple[Path, str]:
-    """The checkpoint at the recipe's last step and its manifest's fingerprint.
-
-    Raises:
-      T5smithError: training has not come that far.
-    """
-    steps = setup.recipe.train.steps
-    found = checkpoint.newest(setup.checkpoints, setup.made_from, up_to=steps)
-    if found is None or found[1].facts["step"] != steps:
-        reached = (
-            f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of these settings"
-        )
-        raise T5smithError(
-            f"training {reached}",
-            where=setup.checkpoints,
-            expected=f"step {steps:,}",
-            fix="run `t5smith train`",
-        )
-    return found[0], fingerprint([found[1].key, found[1].facts["step"], found[1].files])
 
 
 @in_run_folder
@@ -92,13 +71,13 @@ def evaluate(recipe: Recipe) -> Path:
         windows=recipe.evaluate.windows,
     )
     scorer = create_scorer(setup.config, token_classes(setup.vocabulary), DTYPES["float32"])
-    with progress("evaluate", sum(len(batch["labels"]) for batch in batches), "windows") as bar:
+    with progress("evaluate", sum(len(batch["targets"]) for batch in batches), "windows") as bar:
         parts: list[RowSums] = []
         text = Score(0.0, 0.0, 0.0)
         for batch in batches:
             parts.append(scorer(model.parameters, [batch]))
             text += total(parts[-1]).text
-            bar.advance(len(batch["labels"]), nll=f"{text.nll / max(text.tokens, 1):.3f}")
+            bar.advance(len(batch["targets"]), nll=f"{text.nll / max(text.tokens, 1):.3f}")
     rows = np.concatenate(parts)
     facts = numbers(setup, batches, total(rows))
     if len(setup.objective.tasks) > 1:
@@ -127,9 +106,9 @@ def by_denoiser(setup: Setup, batches: Sequence[Batch], rows: RowSums) -> dict[s
 
 def numbers(setup: Setup, batches: Sequence[Batch], score: HeldOutScore) -> dict[str, Any]:
     """The figures of a report from sums over held-out batches."""
-    labels = np.concatenate([batch["labels"].ravel() for batch in batches])
-    masked_bytes = int(setup.vocabulary.piece_bytes[labels].sum())
-    baseline = unigram_nll(setup.store.train.counts(setup.vocabulary.size), setup.vocabulary.is_text, labels)
+    targets = np.concatenate([batch["targets"].ravel() for batch in batches])
+    masked_bytes = int(setup.vocabulary.piece_bytes[targets].sum())
+    baseline = unigram_nll(setup.store.train.counts(setup.vocabulary.size), setup.vocabulary.is_text, targets)
     return {
         "text": score.text.per_token(),
         "sentinels": score.sentinels.per_token(),
@@ -139,15 +118,15 @@ def numbers(setup: Setup, batches: Sequence[Batch], score: HeldOutScore) -> dict
         "margin": None if baseline is None else baseline - score.text.nll / score.text.tokens,
         "bits_per_byte": score.total.nll / math.log(2) / masked_bytes if masked_bytes else None,
         "masked_bytes": masked_bytes,
-        "windows": sum(len(batch["labels"]) for batch in batches),
+        "windows": sum(len(batch["targets"]) for batch in batches),
         "masks_per_window": setup.recipe.evaluate.masks_per_window,
         "step": setup.recipe.train.steps,
     }
 
 
-def unigram_nll(counts: np.ndarray, is_text: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean NLL of the text labels under smoothed training frequencies of the text ids."""
-    text = labels[is_text[labels]]
+def unigram_nll(counts: np.ndarray, is_text: np.ndarray, targets: np.ndarray) -> float | None:
+    """Mean NLL of the text targets under smoothed training frequencies of the text ids."""
+    text = targets[is_text[targets]]
     if not len(text):
         return None
     weights = (counts + SMOOTHING)[is_text].sum()

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t5smith.model.attention.core import attend, mask_bias
-from t5smith.model.attention.multi_head import position_bias, split_heads
+from t5smith.model.attention.masks import mask_bias
+from t5smith.model.attention.multi_head import split_heads
+from t5smith.model.attention.position_bias import position_bias
+from t5smith.model.attention.xla import attend
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import dense, feed_forward, norm
 from t5smith.model.params import DecoderLayer, Parameters

@@ -10,22 +10,14 @@ import numpy as np
 
 from t5smith.base.errors import T5smithError
 from t5smith.generation.cache import greedy
-from t5smith.model.config import ModelConfig
-from t5smith.model.params import Parameters
+from t5smith.interop.huggingface_load import load_model
+from t5smith.interop.model import Model
+from t5smith.objective.denoisers import mode_token
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 BATCH = 16
 LENGTH_STEP = 32
 """Inputs are padded to a multiple of this, so that few shapes are compiled."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """All that is needed to use a model."""
-
-    parameters: Parameters
-    config: ModelConfig
-    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,25 @@ def model_folder(folder: Path) -> Path:
             "this run has no model yet", where=folder, fix="make it with `t5smith run RECIPE`, or export it"
         )
     return folder
+
+
+def generate(
+    model: str | Path, texts: Sequence[str], max_new_tokens: int = 64, mode: str = ""
+) -> list[Completion]:
+    """Fill in the sentinels of texts such as `The <extra_id_0> ruined my sleep`, greedily.
+
+    Args:
+      model: a Hugging Face T5 folder, or a run folder with its exported `model` in it.
+      texts: one or more; each is completed on its own.
+      max_new_tokens: longest answer.
+      mode: mode token put before each text, for a model that was trained with them, such as `[R]`.
+
+    Raises:
+      T5smithError: no model there, or a text is empty or names a sentinel that does not exist.
+    """
+    loaded = load_model(model_folder(Path(model)))
+    inputs = [loaded.vocabulary.encode_with_sentinels(text) for text in texts]
+    return complete(loaded, inputs, max_new_tokens, mode_token(mode, loaded.vocabulary))
 
 
 def complete(

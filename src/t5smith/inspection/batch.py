@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t5smith.objective.objective import Batch, Objective
-from t5smith.recipe.recipe import EvaluateSettings
+from t5smith.recipe.evaluate import EvaluateSettings
 from t5smith.store.token_store import Split
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Given:
     @property
     def rows(self) -> int:
         """Rows of the batch."""
-        return len(self.arrays["labels"])
+        return len(self.arrays["targets"])
 
     def only(self, rows: Sequence[int]) -> Given:
         """The same batch with these rows alone, in this order."""
@@ -103,10 +103,10 @@ def held_out_batches(split: Split, objective: Objective, settings: EvaluateSetti
         masks_per_window=masks,
         windows=settings.windows,
     ):
-        rows = np.arange(len(batch["labels"]))
+        rows = np.arange(len(batch["targets"]))
         at, begin = begin + rows, begin + len(rows)
         yield _given(
-            {name: batch[name] for name in ("input_ids", "labels")},
+            {name: batch[name] for name in ("input_ids", "targets")},
             split,
             objective,
             row=rows,

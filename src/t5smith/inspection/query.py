@@ -14,14 +14,15 @@ from t5smith.base.errors import T5smithError
 from t5smith.inspection.rows import Row
 from t5smith.inspection.text import inspect_text
 from t5smith.objective.denoisers import describe
-from t5smith.recipe.recipe import ObjectiveSettings, Recipe
+from t5smith.recipe.objective import ObjectiveSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from t5smith.generation.fill import Model
     from t5smith.inspection.batch import Given
     from t5smith.inspection.statistics import Stats
     from t5smith.inspection.token_losses import Measure
+    from t5smith.interop.model import Model
     from t5smith.training.setup import Setup
 
 BATCHES = 20
@@ -127,7 +128,7 @@ def of_text(source: Source, text: str, noise: Sequence[str]) -> View:
     vocabulary = source.vocabulary
     measure = source.measure()
     _, traces = inspect_text(text, source.objective, vocabulary, noise, source.seed, measure)
-    rows = tuple(Row("", (trace,), len(trace.inputs), len(trace.labels)) for trace in traces)
+    rows = tuple(Row("", (trace,), len(trace.inputs), len(trace.targets)) for trace in traces)
     model = source.model[1] if source.model is not None else ""
     return View("What T5 sees", rows, model=model, z_loss=source.weight_of_z)
 
@@ -237,3 +238,68 @@ def _held_out(setup: Setup) -> Iterable[Given]:
     from t5smith.inspection.batch import held_out_batches
 
     return held_out_batches(setup.store.valid, setup.objective, setup.recipe.evaluate)
+
+
+def inspect_rows(
+    run: str | Path,
+    batch: int = 0,
+    rows: int = 1,
+    *,
+    held_out: bool = False,
+    model: str | Path | None = None,
+    recipe: Recipe | None = None,
+) -> tuple[Row, ...]:
+    """The first rows of a run's batch exactly as training gets it, window by window.
+
+    Args:
+      run: the run folder.
+      batch: which batch, from 0.
+      rows: how many of its rows.
+      held_out: a batch of the evaluation, on its fixed masks, instead of one of training.
+      model: a run or model folder; each label then has its probability and nats by that model.
+      recipe: its objective is taken instead of the run's; all of it if there is none in the run folder.
+
+    Raises:
+      T5smithError: no prepared store there, no such batch, or the model has another vocabulary.
+    """
+    return of_store(_source(run, recipe, model), batch=batch, rows=rows, held_out=held_out).rows
+
+
+def inspect_counts(
+    run: str | Path | None = None,
+    recipe: Recipe | None = None,
+    *,
+    batch: int = 0,
+    batches: int | None = None,
+    held_out: bool = False,
+    model: str | Path | None = None,
+) -> Stats:
+    """Spans, places, padding and more, counted over batches, beside what theory says they come to.
+
+    Args:
+      run: the run folder; left out: windows of no text under the objective of `recipe`.
+      recipe: its objective is taken instead of the run's, or of T5's.
+      batch: the first batch.
+      batches: how many; left out: 20 of training, all that are held out.
+      held_out: the evaluation's batches instead of those of training.
+      model: a run or model folder; its loss is then summed too.
+
+    Raises:
+      T5smithError: no prepared store there, no such batch, or the model has another vocabulary.
+    """
+    view = of_counts(_source(run, recipe, model), first=batch, batches=batches, held_out=held_out)
+    assert view.stats is not None
+    return view.stats
+
+
+def _source(run: str | Path | None, recipe: Recipe | None, model: str | Path | None) -> Source:
+    from t5smith.inspection.run_folder import load_model, recipe_of
+
+    if run is None and (model is not None):
+        raise T5smithError("a model is asked about a store", where="model", expected="run too")
+    of_run = recipe_of(Path(run), recipe) if run is not None else None
+    objective = (recipe or of_run or Recipe()).objective
+    if of_run is not None:
+        of_run = of_run.replace(objective=objective.model_dump())
+    asked = load_model(Path(model), recipe) if model is not None else None
+    return Source(of_run, objective, (of_run or recipe or Recipe()).seed, asked)

@@ -41,8 +41,8 @@ class Row:
 
     @property
     def target_padding(self) -> int:
-        """Positions of the labels that hold nothing."""
-        return self.target_length - sum(len(one.labels) for one in self.windows)
+        """Positions of the targets that hold nothing."""
+        return self.target_length - sum(len(one.targets) for one in self.windows)
 
 
 def rows_of(
@@ -70,7 +70,7 @@ def rows_of(
     """
     given = given.only(rows)
     reading = read(given, objective)
-    S, T = given.arrays["input_ids"].shape[1], given.arrays["labels"].shape[1]
+    S, T = given.arrays["input_ids"].shape[1], given.arrays["targets"].shape[1]
     losses: Mapping[int, tuple[TokenLoss, ...]] = {}
     if measure is not None:
         from t5smith.inspection.token_losses import of_windows
@@ -99,7 +99,7 @@ def _placed(traces: Sequence[Trace], given: Given, row: int) -> tuple[Trace, ...
     """The windows of a row with the positions at which each begins in it."""
     if "input_segments" not in given.arrays:
         return tuple(traces)
-    begins = [given.arrays[f"{side}_segments"][row] for side in ("input", "label")]
+    begins = [given.arrays[f"{side}_segments"][row] for side in ("input", "target")]
     placed: list[Trace] = []
     for trace in traces:
         assert trace.place is not None

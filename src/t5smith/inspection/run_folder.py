@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from t5smith.base.errors import T5smithError
-from t5smith.generation.fill import Model
-from t5smith.interop import huggingface
+from t5smith.interop.huggingface_load import load_model as load_exported
+from t5smith.interop.model import Model
 from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.toml import load
+from t5smith.recipe.toml import load_recipe
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.setup import Setup
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -30,7 +30,7 @@ def recipe_of(folder: Path, otherwise: Recipe | None = None) -> Recipe:
     if not run.is_dir():
         raise T5smithError("there is no such folder", where=run, expected="a run folder")
     if (run / SETTINGS).is_file():
-        return load(run / SETTINGS).replace(run_dir=run)
+        return load_recipe(run / SETTINGS).replace(run_dir=run)
     if otherwise is None:
         raise T5smithError(
             f"there is no {SETTINGS}",
@@ -56,7 +56,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
     """
     for exported in (folder, folder / "model"):
         if (exported / "config.json").is_file():
-            return huggingface.load(exported), str(exported)
+            return load_exported(exported), str(exported)
     if not (folder / SETTINGS).is_file() and recipe is None:
         raise T5smithError(
             "there is no model here", where=folder, expected="a run folder or an exported model folder"

@@ -1,6 +1,6 @@
 """Where windows were masked, read off the arrays that the model is given.
 
-Nothing is drawn again: spans are found by the sentinels in inputs and labels, and the text that these hold
+Nothing is drawn again: spans are found by the sentinels in inputs and targets, and the text that these hold
 between them is compared with the window. So what is shown is what is in the arrays.
 
 Shapes: n windows, W tokens a window, B rows, S input and T target positions a row, p positions in use.
@@ -20,7 +20,7 @@ from t5smith.objective.spans import Spans
 
 @dataclass(frozen=True)
 class Side:
-    """The positions of inputs or of labels that are in use, row by row.
+    """The positions of inputs or of targets that are in use, row by row.
 
     Attributes:
       at: (p,) their places in the flattened array.
@@ -46,14 +46,14 @@ class Reading:
     """What the arrays of a batch say of its windows.
 
     Attributes:
-      inputs, labels: the positions in use.
+      inputs, targets: the positions in use.
       spans: what is masked; of prefix LM the part to be told.
-      closing: (n,) whether the labels have a sentinel that closes the last span.
+      closing: (n,) whether the targets have a sentinel that closes the last span.
       masked: (n, W) which tokens of the text are masked.
     """
 
     inputs: Side
-    labels: Side
+    targets: Side
     spans: Spans
     closing: Bool[np.ndarray, " n"]
     masked: Bool[np.ndarray, "n W"]
@@ -65,22 +65,22 @@ def read(given: Given, objective: Objective) -> Reading:
     eos = np.array([task.eos for task in objective.tasks])[given.task].astype(np.int64)
     n, W = given.windows.shape
     inputs = _side(given, objective, "input", prefix, eos)
-    labels = _side(given, objective, "label", np.zeros(n, np.int64), eos)
+    targets = _side(given, objective, "target", np.zeros(n, np.int64), eos)
 
-    asked, answered = np.flatnonzero(inputs.sentinel >= 0), np.flatnonzero(labels.sentinel >= 0)
+    asked, answered = np.flatnonzero(inputs.sentinel >= 0), np.flatnonzero(targets.sentinel >= 0)
     row, number = inputs.window[asked], inputs.sentinel[asked]
     count = np.bincount(row, minlength=n)
     text_before = inputs.place[asked] - prefix[row] - number
-    # What a sentinel of the labels is followed by, up to the next one or to the end.
-    of = labels.window[answered]
+    # What a sentinel of the targets is followed by, up to the next one or to the end.
+    of = targets.window[answered]
     end = np.where(
-        np.append(of[1:], -1) == of, np.append(labels.place[answered][1:], 0), (labels.used - eos)[of]
+        np.append(of[1:], -1) == of, np.append(targets.place[answered][1:], 0), (targets.used - eos)[of]
     )
-    length = end - labels.place[answered] - 1
-    paired = labels.sentinel[answered] < count[of]
+    length = end - targets.place[answered] - 1
+    paired = targets.sentinel[answered] < count[of]
     assert np.array_equal(row, of[paired])
-    assert np.array_equal(number, labels.sentinel[answered][paired]), "sentinels do not pair"
-    start = text_before + (labels.place[answered] - labels.sentinel[answered])[paired]
+    assert np.array_equal(number, targets.sentinel[answered][paired]), "sentinels do not pair"
+    start = text_before + (targets.place[answered] - targets.sentinel[answered])[paired]
     stop = start + length[paired]
 
     told = np.array([task.lengths is None for task in objective.tasks])[given.task]
@@ -93,16 +93,18 @@ def read(given: Given, objective: Objective) -> Reading:
     spans = Spans(n, row[order], start[order], stop[order])
     masked = spans.masks(W)
     assert np.array_equal(given.windows[~masked], inputs.ids[inputs.is_text]), "inputs are not of their text"
-    assert np.array_equal(given.windows[masked], labels.ids[labels.is_text]), "labels are not of their text"
+    assert np.array_equal(given.windows[masked], targets.ids[targets.is_text]), (
+        "targets are not of their text"
+    )
     closing = np.zeros(n, np.bool_)
     closing[of[~paired]] = True
-    return Reading(inputs, labels, spans, closing, masked)
+    return Reading(inputs, targets, spans, closing, masked)
 
 
 def _side(
     given: Given, objective: Objective, name: str, prefix: Int[np.ndarray, " n"], eos: Int[np.ndarray, " n"]
 ) -> Side:
-    ids = given.arrays["input_ids" if name == "input" else "labels"]
+    ids = given.arrays["input_ids" if name == "input" else "targets"]
     n = len(given.row)
     segments = given.arrays.get(f"{name}_segments", (ids != objective.pad_id).astype(np.int32))
     number = np.full((len(ids), int(given.segment.max(initial=0)) + 1), -1)

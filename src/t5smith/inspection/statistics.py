@@ -21,7 +21,7 @@ from t5smith.objective.boundaries import crossing
 from t5smith.objective.denoisers import ObjectiveSettings, Task, denoisers_of, row_inputs, settle
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import plan_rows
-from t5smith.recipe.recipe import SENTINELS
+from t5smith.recipe.symbols import SENTINELS
 from t5smith.store.token_store import Split
 
 TEXT_IDS = 1_000
@@ -40,7 +40,7 @@ class Tally:
       masked: (W,) how often each place was masked.
       span_lengths, text_lengths: (W + 1,) how many spans and stretches of text there were of each length.
       closing: closing sentinels.
-      sentinels: the most in the labels of a window.
+      sentinels: the most in the targets of a window.
       inputs, targets: positions in use.
       crossing: spans that have tokens of more than one document.
       ends: ends of documents that lie within a window.
@@ -102,7 +102,7 @@ class Tally:
             spans = np.bincount(row, minlength=len(mine))
             self.sentinels = max(self.sentinels, int((spans + reading.closing[mine]).max(initial=0)))
         self.inputs += int(reading.inputs.used[mine].sum())
-        self.targets += int(reading.labels.used[mine].sum())
+        self.targets += int(reading.targets.used[mine].sum())
         opens = given.opens[mine]
         opens = opens & (np.arange(W) > 0)  # a document that begins the window ends outside it
         document = np.cumsum(opens, axis=1, dtype=np.int32)
@@ -163,7 +163,7 @@ def count(
         Tally(task, theory(task, roll=objective.roll and task.lengths is not None), share)
         for task, share in zip(objective.tasks, shares, strict=True)
     )
-    batches = rows = inputs = labels = 0
+    batches = rows = inputs = targets = 0
     seen = np.zeros(len(corpora), np.int64)
     for batch, scores in given:
         reading = read(batch, objective)
@@ -176,11 +176,11 @@ def count(
         if corpora:
             seen += np.bincount(batch.corpus, minlength=len(seen))
         batches, rows = batches + 1, rows + batch.rows
-        inputs, labels = (batch.arrays[name].shape[1] for name in ("input_ids", "labels"))
+        inputs, targets = (batch.arrays[name].shape[1] for name in ("input_ids", "targets"))
     named = tuple(
         (name, windows, share) for (name, share), windows in zip(corpora, seen.tolist(), strict=True)
     )
-    return Stats(source, objective, batches, rows, inputs, labels, tallies, named, documents)
+    return Stats(source, objective, batches, rows, inputs, targets, tallies, named, documents)
 
 
 def made_up(settings: ObjectiveSettings, batch_size: int, seed: int) -> TrainingBatches:

@@ -21,7 +21,7 @@ from t5smith.objective.objective import Objective
 from t5smith.objective.packing import RowPlan
 from t5smith.objective.rng import TRAINING, uniforms
 from t5smith.objective.spans import Spans, corrupt
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _masked(
         sentinels=count + closing,
     )
     task = replace(first, lengths=lengths, window=window)
-    inputs, labels = corrupt(
+    inputs, targets = corrupt(
         ids[None],
         spans,
         sentinel_ids=objective.sentinel_ids,
@@ -173,5 +173,5 @@ def _masked(
         target_length=lengths.targets,
         prefix=task.prefix,
     )
-    given = alone({"input_ids": inputs, "labels": labels}, ids[None], np.zeros(1, np.int64))
+    given = alone({"input_ids": inputs, "targets": targets}, ids[None], np.zeros(1, np.int64))
     return given, replace(objective, tasks=(task,))

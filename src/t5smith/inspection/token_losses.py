@@ -36,7 +36,7 @@ _LOGITS = 1 << 26
 
 @dataclass(frozen=True)
 class Losses:
-    """For every position of a batch's labels; padding has some too, which mean nothing.
+    """For every position of a batch's targets; padding has some too, which mean nothing.
 
     Attributes:
       nll: cross-entropy of the label in nats.
@@ -61,19 +61,19 @@ def create_measure(parameters: Parameters, config: ModelConfig) -> Measure:
 
     @jax.jit
     def measured(
-        parameters: Parameters, ids: Int[Array, "B S"], labels: Int[Array, "B T"], segments: Segments | None
+        parameters: Parameters, ids: Int[Array, "B S"], targets: Int[Array, "B T"], segments: Segments | None
     ) -> tuple[Array, ...]:
-        fed = shift_right(labels, segments)
+        fed = shift_right(targets, segments)
         scores = mask_padded_rows(forward(parameters, config, ids, fed, segments=segments), config)
-        nll, log_z, _ = token_losses(scores, labels)
-        others = jnp.where(jax.nn.one_hot(labels, config.vocab_size, dtype=jnp.bool_), -jnp.inf, scores)
+        nll, log_z, _ = token_losses(scores, targets)
+        others = jnp.where(jax.nn.one_hot(targets, config.vocab_size, dtype=jnp.bool_), -jnp.inf, scores)
         # Not log_z - nll, which differs from the label's logit in its last bits.
-        own = jnp.take_along_axis(scores, labels[..., None], axis=-1)
+        own = jnp.take_along_axis(scores, targets[..., None], axis=-1)
         rank = 1 + (others > own).sum(axis=-1, dtype=jnp.int32)
         return nll, log_z, rank, others.argmax(axis=-1), log_z - others.max(axis=-1)
 
     def measure(batch: Batch) -> Losses:
-        rows, T = batch["labels"].shape
+        rows, T = batch["targets"].shape
         at_once = max(1, min(rows, _LOGITS // (T * config.vocab_size)))
         parts: list[list[np.ndarray]] = []
         for first in range(0, rows, at_once):
@@ -82,11 +82,11 @@ def create_measure(parameters: Parameters, config: ModelConfig) -> Measure:
             part = {name: array[chosen] for name, array in batch.items()}
             packed = "input_segments" in part
             segments = (
-                Segments(jnp.asarray(part["input_segments"]), jnp.asarray(part["label_segments"]))
+                Segments(jnp.asarray(part["input_segments"]), jnp.asarray(part["target_segments"]))
                 if packed
                 else None
             )
-            found = measured(parameters, part["input_ids"], part["labels"], segments)
+            found = measured(parameters, part["input_ids"], part["targets"], segments)
             parts.append([np.asarray(one)[: rows - first] for one in found])
         return Losses(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -94,9 +94,9 @@ def create_measure(parameters: Parameters, config: ModelConfig) -> Measure:
 
 
 def of_windows(losses: Losses, reading: Reading, vocabulary: Vocabulary) -> dict[int, tuple[TokenLoss, ...]]:
-    """For each window of a batch the losses of its labels, in their order."""
+    """For each window of a batch the losses of its targets, in their order."""
     classes = token_classes(vocabulary)
-    side = reading.labels
+    side = reading.targets
     nll, log_z, rank, other, other_nll = (
         getattr(losses, name).reshape(-1)[side.at].tolist()
         for name in ("nll", "log_z", "rank", "other", "other_nll")
@@ -133,7 +133,7 @@ def score_by_window(
     losses: Losses, reading: Reading, vocabulary: Vocabulary, windows: int
 ) -> Float[np.ndarray, "n 3 3"]:
     """For each window and class of token: nats, right predictions, tokens."""
-    side = reading.labels
+    side = reading.targets
     kind = token_classes(vocabulary)[side.ids]
     nll = losses.nll.reshape(-1)[side.at].astype(np.float64)
     right = losses.rank.reshape(-1)[side.at] == 1

@@ -76,7 +76,7 @@ class Place:
       start, stop: its tokens in the split.
       documents: the numbers of its first and last document in the split, from 0.
       row, segment: where it is in the batch; segments of a row count from 1.
-      input_at, target_at: its first position in the row's inputs and labels.
+      input_at, target_at: its first position in the row's inputs and targets.
     """
 
     split: str
@@ -102,10 +102,10 @@ class Trace:
       mask: which of them are masked.
       spans: the masked spans, in order.
       inputs: what the encoder reads, without padding.
-      decoder_inputs: what the decoder is fed: the labels shifted right by one from the pad id.
-      labels: what the decoder must predict.
+      decoder_inputs: what the decoder is fed: the targets shifted right by one from the pad id.
+      targets: what the decoder must predict.
       inputs_text: the inputs as text, without `</s>`.
-      targets_text: the labels as text, without `</s>`.
+      targets_text: the targets as text, without `</s>`.
       lengths: the lengths as they came out; `targets` and `sentinels` count a closing sentinel too.
       drawn: whether the mask was drawn as in training; else it was given.
       noise_density: the density of a drawn mask.
@@ -114,7 +114,7 @@ class Trace:
       notes: what was done other than asked.
       denoiser: what drew the mask, in a few words; "" if it was given.
       prefix: how many of the inputs are the mode token.
-      eos: whether inputs and labels end with `</s>`.
+      eos: whether inputs and targets end with `</s>`.
       roll: whether masks are turned by a random number of places.
       place: where the window comes from, if from a store.
       losses: for every label what a model says of it, if one was asked.
@@ -126,7 +126,7 @@ class Trace:
     spans: tuple[Span, ...]
     inputs: tuple[Token, ...]
     decoder_inputs: tuple[Token, ...]
-    labels: tuple[Token, ...]
+    targets: tuple[Token, ...]
     inputs_text: str
     targets_text: str
     lengths: SpanLengths
@@ -168,16 +168,16 @@ def trace_of(
       drawn: whether the mask was drawn.
       place: where the window comes from.
       notes: what was done other than asked.
-      losses: what a model says of its labels.
+      losses: what a model says of its targets.
     """
     task = objective.tasks[int(given.task[window])]
     ids, mask = given.windows[window], reading.masked[window]
-    inputs, labels = (_of(side, window) for side in (reading.inputs, reading.labels))
+    inputs, targets = (_of(side, window) for side in (reading.inputs, reading.targets))
     surface = Surface.of(vocabulary, ids)
     spans, told = list(runs(mask)), task.lengths is None
     closing = int(reading.closing[window])
     sentinels = [None] * len(spans) if told else objective.sentinel_ids[: len(spans)].tolist()
-    answers = _labels(vocabulary, labels, 0 if told else None, len(spans), task.eos)
+    answers = _labels(vocabulary, targets, 0 if told else None, len(spans), task.eos)
     asked = reading.inputs.sentinel[reading.inputs.window == window].tolist()
     return Trace(
         text=surface.text,
@@ -195,15 +195,15 @@ def trace_of(
         ),
         inputs=_tokens(vocabulary, inputs, [None if number < 0 else number for number in asked]),
         decoder_inputs=(*_tokens(vocabulary, [vocabulary.pad_id], [None]), *answers[:-1]),
-        labels=answers,
+        targets=answers,
         inputs_text=_text(vocabulary, inputs, task.eos),
-        targets_text=_text(vocabulary, labels, task.eos),
+        targets_text=_text(vocabulary, targets, task.eos),
         lengths=SpanLengths(
             window=len(ids),
             noise=int(mask.sum()),
             spans=len(spans),
             inputs=len(inputs),
-            targets=len(labels),
+            targets=len(targets),
             sentinels=0 if told else len(spans) + closing,
         ),
         drawn=drawn,
@@ -233,16 +233,16 @@ def _span_of_each(mask: np.ndarray) -> list[int | None]:
 
 
 def _labels(
-    vocabulary: Vocabulary, labels: np.ndarray, current: int | None, spans: int, eos: bool
+    vocabulary: Vocabulary, targets: np.ndarray, current: int | None, spans: int, eos: bool
 ) -> tuple[Token, ...]:
-    """The labels; what follows a sentinel is of its span, but a closing sentinel and `</s>` are of none."""
+    """The targets; what follows a sentinel is of its span, but a closing sentinel and `</s>` are of none."""
     of: list[int | None] = []
-    for label in labels.tolist():
+    for label in targets.tolist():
         number = vocabulary.sentinel_number(label)
         if number is not None:
             current = number if number < spans else None
-        of.append(None if eos and len(of) == len(labels) - 1 else current)
-    return _tokens(vocabulary, labels, of)
+        of.append(None if eos and len(of) == len(targets) - 1 else current)
+    return _tokens(vocabulary, targets, of)
 
 
 def _tokens(

@@ -26,6 +26,8 @@ from t5smith.model.params import (
     Parameters,
 )
 
+WEIGHTS = "model.safetensors"
+"""The file with the weights."""
 Tensors = Mapping[str, np.ndarray]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from t5smith.recipe.recipe import ModelSettings
+from t5smith.recipe.model import ModelSettings
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def batch_loss(
     p: Parameters,
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
-    labels: Int[Array, "B T"],
+    targets: Int[Array, "B T"],
     dtype: jnp.dtype = FLOAT32,
     segments: Segments | None = None,
     *,
@@ -80,7 +80,7 @@ def batch_loss(
       p: the model's parameters.
       config: its sizes.
       input_ids: token ids; 0 is padding.
-      labels: likewise.
+      targets: likewise.
       dtype: what operands of products are rounded to; sums are float32.
       segments: which window each position is of, where rows hold several.
       z_loss: weight of the squared log-partition function (T5X: 1e-4).
@@ -90,12 +90,12 @@ def batch_loss(
       remat: what the backward pass computes anew.
     """
     decoded = hidden(
-        p, config, input_ids, shift_right(labels, segments), dtype, segments, dropout=dropout, remat=remat
+        p, config, input_ids, shift_right(targets, segments), dtype, segments, dropout=dropout, remat=remat
     )
     x, w = head(p, config, decoded)
-    weight = (labels != PAD_ID).astype(jnp.float32)
+    weight = (targets != PAD_ID).astype(jnp.float32)
     how = _How(dtype, config, z_loss, label_smoothing)
-    objective, (nll, log_z, correct) = cast(Any, _summed(x, w, labels, weight, how))
+    objective, (nll, log_z, correct) = cast(Any, _summed(x, w, targets, weight, how))
     return LossSums(
         objective=objective,
         nll=(nll * weight).sum(),
@@ -109,22 +109,22 @@ def target_losses(
     p: Parameters,
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
-    labels: Int[Array, "B T"],
+    targets: Int[Array, "B T"],
     dtype: jnp.dtype = FLOAT32,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "B T"]]:
     """For every target, padding included: what :func:`token_losses` gives."""
-    decoded = hidden(p, config, input_ids, shift_right(labels), dtype)
+    decoded = hidden(p, config, input_ids, shift_right(targets), dtype)
     x, w = head(p, config, decoded)
-    weight = jnp.ones(labels.shape, jnp.float32)
-    return _forward(x, w, labels, weight, _How(dtype, config), gradients=False)[1]
+    weight = jnp.ones(targets.shape, jnp.float32)
+    return _forward(x, w, targets, weight, _How(dtype, config), gradients=False)[1]
 
 
 def token_losses(
-    scores: Float[Array, "*N V"], labels: Int[Array, "*N"]
+    scores: Float[Array, "*N V"], targets: Int[Array, "*N"]
 ) -> tuple[Float[Array, "*N"], Float[Array, "*N"], Float[Array, "*N"]]:
     """Per token: NLL in nats, log-partition function, and 1.0 where the highest logit is the label's."""
     log_z = jax.nn.logsumexp(scores, axis=-1)
-    label_score = jnp.take_along_axis(scores, labels[..., None], axis=-1)[..., 0]
+    label_score = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
     correct = (label_score >= scores.max(axis=-1)).astype(jnp.float32)
     return log_z - label_score, log_z, correct
 
@@ -143,15 +143,15 @@ _Terms = tuple[Array, Array, Array]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _summed(x: Array, w: Array, labels: Array, weight: Array, how: _How) -> tuple[Array, _Terms]:
+def _summed(x: Array, w: Array, targets: Array, weight: Array, how: _How) -> tuple[Array, _Terms]:
     """The objective's sum, and each token's NLL, log-partition function and whether it was right."""
-    return _forward(x, w, labels, weight, how, gradients=False)[:2]
+    return _forward(x, w, targets, weight, how, gradients=False)[:2]
 
 
 def _summed_forward(
-    x: Array, w: Array, labels: Array, weight: Array, how: _How
+    x: Array, w: Array, targets: Array, weight: Array, how: _How
 ) -> tuple[tuple[Array, _Terms], tuple[Array, Array]]:
-    objective, terms, dx, dw = _forward(x, w, labels, weight, how, gradients=True)
+    objective, terms, dx, dw = _forward(x, w, targets, weight, how, gradients=True)
     return (objective, terms), (dx, dw)
 
 
@@ -167,7 +167,7 @@ _summed.defvjp(_summed_forward, _summed_backward)
 def _forward(
     x: Float[Array, "B T D"],
     w: Float[Array, "D V"],
-    labels: Int[Array, "B T"],
+    targets: Int[Array, "B T"],
     weight: Float[Array, "B T"],
     how: _How,
     *,
@@ -180,10 +180,10 @@ def _forward(
     narrow = w.astype(how.dtype)
 
     def chunk(dw: Array, given: tuple[Array, Array, Array]) -> tuple[Array, tuple[Any, ...]]:
-        x, labels, weight = given
+        x, targets, weight = given
         x = x.astype(how.dtype)
         scores = mask_padded_rows(jnp.matmul(x, narrow, preferred_element_type=jnp.float32), how.config)
-        nll, log_z, correct = token_losses(scores, labels)
+        nll, log_z, correct = token_losses(scores, targets)
         value = nll + how.z_loss * jnp.square(log_z)
         if how.label_smoothing:
             mean = scores[:, :real].mean(axis=-1)
@@ -191,7 +191,7 @@ def _forward(
         terms = ((value * weight).sum(), nll, log_z, correct)
         if not gradients:
             return dw, (*terms, jnp.zeros((0,)))
-        target = jnp.where(jnp.arange(V)[None] == labels[:, None], 1.0 - how.label_smoothing, 0.0)
+        target = jnp.where(jnp.arange(V)[None] == targets[:, None], 1.0 - how.label_smoothing, 0.0)
         if how.label_smoothing:
             target += jnp.where(jnp.arange(V)[None] < real, how.label_smoothing / real, 0.0)
         slope = 1.0 + 2.0 * how.z_loss * log_z
@@ -201,7 +201,7 @@ def _forward(
         return dw, (*terms, dx)
 
     dw = jnp.zeros((D, V) if gradients else (0,), jnp.float32)
-    given = (_in_chunks(x, chunks), _in_chunks(labels, chunks), _in_chunks(weight, chunks))
+    given = (_in_chunks(x, chunks), _in_chunks(targets, chunks), _in_chunks(weight, chunks))
     dw, (objective, nll, log_z, correct, dx) = jax.lax.scan(chunk, dw, given)
     nll, log_z, correct = (_put_together(term, B, T) for term in (nll, log_z, correct))
     if gradients:

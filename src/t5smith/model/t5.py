@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t5smith.model.attention.core import Groups, mask_bias
-from t5smith.model.attention.multi_head import attention, causal, position_bias
+from t5smith.model.attention.masks import Groups, causal, mask_bias
+from t5smith.model.attention.multi_head import attention
+from t5smith.model.attention.position_bias import position_bias
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout, at, drop
 from t5smith.model.layers import dense, feed_forward, norm
@@ -37,11 +38,11 @@ class Segments:
     """Rows that hold several windows: the number of each position's window, from 1; 0 is padding.
 
     Attributes:
-      inputs, labels: of the encoder's and the decoder's positions; windows have the same number in both.
+      inputs, targets: of the encoder's and the decoder's positions; windows have the same number in both.
     """
 
     inputs: Int[Array, "B S"]
-    labels: Int[Array, "B T"]
+    targets: Int[Array, "B T"]
 
 
 def encode(
@@ -102,8 +103,8 @@ def decode(
     )
     bias += mask_bias(jnp.asarray(causal(T)))
     # What comes after padding sees it, as in T5: the loss has no target there.
-    own_groups = _groups(None, None if segments is None else (segments.labels, segments.labels), (B, T))
-    cross_groups = _groups(input_ids, None if segments is None else (segments.labels, segments.inputs))
+    own_groups = _groups(None, None if segments is None else (segments.targets, segments.targets), (B, T))
+    cross_groups = _groups(input_ids, None if segments is None else (segments.targets, segments.inputs))
     cross_bias = jnp.zeros((config.num_heads, T, S), jnp.float32)
     memory = encoded.reshape(-1, encoded.shape[-1])
 
@@ -187,16 +188,16 @@ def mask_padded_rows(scores: Float[Array, "*B V"], config: ModelConfig) -> Float
     return jnp.where(real, scores, jnp.finfo(scores.dtype).min)
 
 
-def shift_right(labels: Int[Array, "B T"], segments: Segments | None = None) -> Int[Array, "B T"]:
+def shift_right(targets: Int[Array, "B T"], segments: Segments | None = None) -> Int[Array, "B T"]:
     """Decoder inputs: the targets one later, beginning with `decoder_start_token_id`, the pad id.
 
     Where a row holds several windows each begins with it.
     """
-    shifted = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=PAD_ID)[:, :-1]
+    shifted = jnp.pad(targets, ((0, 0), (1, 0)), constant_values=PAD_ID)[:, :-1]
     if segments is None:
         return shifted
-    before = jnp.pad(segments.labels, ((0, 0), (1, 0)))[:, :-1]
-    return jnp.where(segments.labels == before, shifted, PAD_ID)
+    before = jnp.pad(segments.targets, ((0, 0), (1, 0)))[:, :-1]
+    return jnp.where(segments.targets == before, shifted, PAD_ID)
 
 
 def forward(

@@ -16,7 +16,7 @@ from absl import flags
 from t5smith.objective.objective import Batch, Objective
 from t5smith.objective.order import WindowOrder, temperature_weights
 from t5smith.objective.rng import EVALUATION, TRAINING, uniforms
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.token_store import Split
 from t5smith.text.files import named_weights
 

@@ -20,7 +20,7 @@ from t5smith.objective.lengths import (
 )
 from t5smith.objective.packing import Piece
 from t5smith.objective.spans import draws_needed
-from t5smith.recipe.recipe import ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 INPUT_LENGTH = WINDOW_LENGTH = 512

@@ -15,12 +15,13 @@ from t5smith.objective.boundaries import keep_within_documents
 from t5smith.objective.denoisers import Task, denoisers_of, mode_tokens, row_inputs, settle
 from t5smith.objective.packing import RowPlan, plan_rows
 from t5smith.objective.spans import Spans, corrupt, draw_spans, roll_spans
-from t5smith.recipe.recipe import SENTINELS, ObjectiveSettings
+from t5smith.recipe.objective import ObjectiveSettings
+from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 Batch = Mapping[str, Int[np.ndarray, "_ _"]]
-"""`input_ids` (B, S) and `labels` (B, T), int32, padded with the pad id; where rows hold several windows
-also `input_segments` and `label_segments`, the number of each position's window in its row from 1, 0 for
+"""`input_ids` (B, S) and `targets` (B, T), int32, padded with the pad id; where rows hold several windows
+also `input_segments` and `target_segments`, the number of each position's window in its row from 1, 0 for
 padding."""
 
 
@@ -184,7 +185,7 @@ class Objective:
             if task.lengths is None:
                 self._prefix_lm(task, windows[mine], uniforms[mine, 0], at, mine, out)
                 continue
-            inputs, labels = corrupt(
+            inputs, targets = corrupt(
                 windows[mine],
                 self.spans(task, uniforms[mine], own_opens),
                 sentinel_ids=self.sentinel_ids,
@@ -194,9 +195,9 @@ class Objective:
                 target_length=task.lengths.targets,
                 prefix=task.prefix,
             )
-            if len(self.tasks) == 1 and inputs.shape == (rows, S) and labels.shape == (rows, T):
-                return {"input_ids": inputs, "labels": labels}
-            out.put(inputs, labels, at.row[mine], at.input_at[mine], at.target_at[mine], at.segment[mine])
+            if len(self.tasks) == 1 and inputs.shape == (rows, S) and targets.shape == (rows, T):
+                return {"input_ids": inputs, "targets": targets}
+            out.put(inputs, targets, at.row[mine], at.input_at[mine], at.target_at[mine], at.segment[mine])
         return out.batch()
 
     def _prefix_lm(
@@ -219,17 +220,17 @@ class Objective:
         inputs[:, :prefix] = task.prefix
         inputs[:, prefix : prefix + W] = windows
         kept = prefix + W - noise
-        labels = np.full((n, W + eos), self.pad_id, np.int32)
+        targets = np.full((n, W + eos), self.pad_id, np.int32)
         told = windows.take(np.arange(n)[:, None] * W + (W - noise)[:, None] + np.arange(W), mode="clip")
-        labels[:, :W] = told
-        for ids, end in ((inputs, kept), (labels, noise)):
+        targets[:, :W] = told
+        for ids, end in ((inputs, kept), (targets, noise)):
             if eos:
                 ids[np.arange(n), end] = self.eos_id
             ids[np.arange(ids.shape[1]) >= (end + eos)[:, None]] = self.pad_id
         input_at = at.input_at[mine] + np.where(second, np.roll(kept, 1) + eos, 0)
         target_at = at.target_at[mine] + np.where(second, np.roll(noise, 1) + eos, 0)
         out.put_ragged(
-            inputs, labels, at.row[mine], input_at, target_at, at.segment[mine], kept + eos, noise + eos
+            inputs, targets, at.row[mine], input_at, target_at, at.segment[mine], kept + eos, noise + eos
         )
 
 
@@ -244,14 +245,14 @@ class _Rows:
     def put(
         self,
         inputs: Int[np.ndarray, "n s"],
-        labels: Int[np.ndarray, "n t"],
+        targets: Int[np.ndarray, "n t"],
         row: Int[np.ndarray, " n"],
         input_at: Int[np.ndarray, " n"],
         target_at: Int[np.ndarray, " n"],
         segment: Int[np.ndarray, " n"],
     ) -> None:
         """Put pieces of one size, which may be padded."""
-        for side, (ids, begin) in enumerate(((inputs, input_at), (labels, target_at))):
+        for side, (ids, begin) in enumerate(((inputs, input_at), (targets, target_at))):
             at = row[:, None], begin[:, None] + np.arange(ids.shape[1])
             self.ids[side][at] = ids
             if self.segments:
@@ -260,16 +261,16 @@ class _Rows:
     def put_ragged(
         self,
         inputs: Int[np.ndarray, "n s"],
-        labels: Int[np.ndarray, "n t"],
+        targets: Int[np.ndarray, "n t"],
         row: Int[np.ndarray, " n"],
         input_at: Int[np.ndarray, " n"],
         target_at: Int[np.ndarray, " n"],
         segment: Int[np.ndarray, " n"],
         inputs_used: Int[np.ndarray, " n"],
-        labels_used: Int[np.ndarray, " n"],
+        targets_used: Int[np.ndarray, " n"],
     ) -> None:
         """Put pieces of different sizes, of each only the part that is used."""
-        sides = ((inputs, input_at, inputs_used), (labels, target_at, labels_used))
+        sides = ((inputs, input_at, inputs_used), (targets, target_at, targets_used))
         for side, (ids, begin, used) in enumerate(sides):
             of, column = np.nonzero(np.arange(ids.shape[1]) < used[:, None])
             at = row[of], begin[of] + column
@@ -279,7 +280,7 @@ class _Rows:
 
     def batch(self) -> Batch:
         """What was put."""
-        names = ["input_ids", "labels", "input_segments", "label_segments"]
+        names = ["input_ids", "targets", "input_segments", "target_segments"]
         return dict(zip(names, self.ids + self.segments, strict=False))
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from t5smith.base.errors import T5smithError
 
+SENTINELS = 100
+"""T5 has one hundred sentinels, `<extra_id_0>` to `<extra_id_99>`."""
+
 CONTROL_WORD = re.compile(r"</s>|<pad>|<unk>|<extra_id_[0-9]+>")
 """Names of pieces that are in every vocabulary."""
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")

@@ -31,7 +31,7 @@ def headline(path: Path) -> str:
         return file.readline().lstrip("# ").rstrip()
 
 
-def load(recipe: str | Path | None) -> Recipe:
+def load_recipe(recipe: str | Path | None) -> Recipe:
     """The recipe of a preset's name or of a file whose name ends in `.toml`; None gives the defaults.
 
     A file that has no `name` is named after itself.
@@ -56,7 +56,7 @@ def load(recipe: str | Path | None) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as TOML, every setting written out; :func:`load` makes an equal recipe of it."""
+    """The recipe as TOML, every setting written out; :func:`load_recipe` makes an equal recipe of it."""
     # Mode json makes text of paths and lists of tuples, which is all that TOML can hold. It has no null:
     # a setting that is None by default is left out, and the one that is not (clip_norm) says "none".
     tree = recipe.model_dump(mode="json")

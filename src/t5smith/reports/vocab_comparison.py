@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -18,9 +19,9 @@ from rich.text import Text
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.wrapping import counted, unpadded
-from t5smith.cli.commands import VocabCommand
 from t5smith.inspection.views.plot import LIGHT
 from t5smith.pages.facts import percent, size
+from t5smith.recipe.recipe import Recipe
 from t5smith.vocabulary.compare import Comparison, Measured, compare_vocabularies
 
 WIDTH = 80
@@ -39,23 +40,37 @@ _PANELS = (
 _FIGURE, _BAR, _HEAD, _FOOT = 9.0, 0.3, 0.66, 0.12
 
 
-def compare(command: VocabCommand) -> None:
-    """Do what `t5smith vocab --compare` asks for.
+def compare(
+    recipe: Recipe,
+    tokenizers: Sequence[str],
+    max_bytes: int,
+    *,
+    plot: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print how well tokenizers suit a recipe's held-out text: `t5smith vocab --compare`.
+
+    Args:
+      recipe: names the text.
+      tokenizers: what is compared.
+      max_bytes: of held-out text, at most.
+      plot: a .png or .svg file to draw the figures into.
+      as_json: print one JSON object instead of a table.
 
     Raises:
       T5smithError: see :func:`compare_vocabularies`; or the picture cannot be written.
     """
-    ending = command.plot.suffix.lower() if command.plot else ""
-    if command.plot and ending not in (".png", ".svg"):
+    ending = plot.suffix.lower() if plot else ""
+    if plot and ending not in (".png", ".svg"):
         raise T5smithError(f"{ending!r} is no kind of picture", where="--plot", expected=".png or .svg")
-    found = compare_vocabularies(command.recipe, command.compare, command.max_bytes)
-    if command.plot:
+    found = compare_vocabularies(recipe, tokenizers, max_bytes)
+    if plot:
         try:
-            command.plot.write_bytes(picture(found, ending[1:]))
+            plot.write_bytes(picture(found, ending[1:]))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise T5smithError(f"cannot be written ({reason})", where=command.plot) from None
-    if command.json:
+            raise T5smithError(f"cannot be written ({reason})", where=plot) from None
+    if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False))
     else:
         show(found)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import compression, opened
 from t5smith.text.document import Part
 from t5smith.text.documents import TABLES, file_bytes, format_of, splits_anywhere

@@ -13,7 +13,8 @@ from typing import IO, Any, Literal
 
 from t5smith.base.artifact import file_hash
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings, Recipe
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.text.compression import compression, opened, reading
 from t5smith.text.document import WHOLE, Document, Part
 from t5smith.text.files import corpora, resolve

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.globs import below, matching, mode
 from t5smith.text.hub import PREFIX, hub_files, is_saved, saved_files
 from t5smith.text.locations import Place, Remote, Rows, is_url, local, remote_files, without_rows

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import compression, is_damage, reading
 from t5smith.text.formats.csv import delimiter_of, headers
 from t5smith.text.formats.parquet_arrow import arrow_row_count, parquet_row_count

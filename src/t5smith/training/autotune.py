@@ -14,7 +14,7 @@ from t5smith.base.artifact import disk_errors, fingerprint, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import TrainingBatches
 from t5smith.recipe.recipe import Recipe, plain
-from t5smith.recipe.training import LENGTHS
+from t5smith.recipe.train import LENGTHS
 
 DECIDED = "decided.json"
 SAMPLE = 8
@@ -76,7 +76,7 @@ def tokens_per_batch(batches: TrainingBatches) -> float:
     pad = batches.objective.pad_id
     first = [batches[b] for b in range(SAMPLE)]
     return (
-        sum(int((batch[name] != pad).sum()) for batch in first for name in ("input_ids", "labels")) / SAMPLE
+        sum(int((batch[name] != pad).sum()) for batch in first for name in ("input_ids", "targets")) / SAMPLE
     )
 
 

@@ -85,17 +85,17 @@ def create_scorer(
 
     @jax.jit
     def sums(
-        parameters: Parameters, input_ids: Int[Array, "B S"], labels: Int[Array, "B T"]
+        parameters: Parameters, input_ids: Int[Array, "B S"], targets: Int[Array, "B T"]
     ) -> Float[Array, "B 3 3"]:
-        nll, _, correct = target_losses(parameters, config, input_ids, labels, dtype)
-        weight = (labels != PAD_ID).astype(jnp.float32)
-        kind = jax.nn.one_hot(jnp.asarray(padded)[labels], 3) * weight[..., None]
+        nll, _, correct = target_losses(parameters, config, input_ids, targets, dtype)
+        weight = (targets != PAD_ID).astype(jnp.float32)
+        kind = jax.nn.one_hot(jnp.asarray(padded)[targets], 3) * weight[..., None]
         stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])
         return jnp.einsum("mbt,btk->bkm", stacked, kind)
 
     def score(parameters: Parameters, batches: Sequence[Batch]) -> RowSums:
         # Queue all batches first, then fetch.
-        parts = [sums(parameters, batch["input_ids"], batch["labels"]) for batch in batches]
+        parts = [sums(parameters, batch["input_ids"], batch["targets"]) for batch in batches]
         return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
     return score

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from optax import contrib
 
 from t5smith.model.params import Parameters, is_stacked
-from t5smith.recipe.training import OptimizerSettings
+from t5smith.recipe.train import OptimizerSettings
 from t5smith.training.schedule import Schedule
 
 DEFAULT_LEARNING_RATE = {

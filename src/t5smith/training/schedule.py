@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.training import ScheduleSettings
+from t5smith.recipe.train import ScheduleSettings
 
 FALLING = ("linear", "cosine", "wsd")
 """The schedules that need to know the last step."""

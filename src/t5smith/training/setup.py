@@ -16,8 +16,9 @@ from t5smith.base.errors import T5smithError
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.recipe.recipe import Recipe, plain
-from t5smith.recipe.training import LENGTHS
+from t5smith.recipe.train import LENGTHS
 from t5smith.store.token_store import TokenStore
+from t5smith.training import checkpoints
 from t5smith.training.autotune import with_decisions, with_steps
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.schedule import FALLING, Schedule, create_schedule, warmup_steps
@@ -145,6 +146,27 @@ def _batches(recipe: Recipe, store: TokenStore, objective: Objective) -> Trainin
         recipe.objective.shift_windows,
         corpus_weights(recipe.corpus, store.train),
     )
+
+
+def trained(setup: Setup) -> tuple[Path, str]:
+    """The checkpoint at the recipe's last step and its manifest's fingerprint.
+
+    Raises:
+      T5smithError: training has not come that far.
+    """
+    steps = setup.recipe.train.steps
+    found = checkpoints.newest(setup.checkpoints, setup.made_from, up_to=steps)
+    if found is None or found[1].facts["step"] != steps:
+        reached = (
+            f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of these settings"
+        )
+        raise T5smithError(
+            f"training {reached}",
+            where=setup.checkpoints,
+            expected=f"step {steps:,}",
+            fix="run `t5smith train`",
+        )
+    return found[0], fingerprint([found[1].key, found[1].facts["step"], found[1].files])
 
 
 INDIFFERENT = {

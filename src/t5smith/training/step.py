@@ -107,7 +107,7 @@ def create_step(
     schedule: Schedule,
     settings: StepSettings,
 ) -> Step:
-    """The step for batches of arrays by name: `input_ids` (B, S), `labels` (B, T); packed rows have segments.
+    """The step for batches of arrays by name: `input_ids` (B, S), `targets` (B, T); segments too if packed.
 
     The gradient is that of the sum over all target tokens of the batch, divided by their number, in however
     many parts the batch is worked on. An update whose gradient is not finite, or too large, is left out:
@@ -157,7 +157,9 @@ def _accumulated(
 
     def part(batch: Mapping[str, Int[Array, "_ _"]], number: Int[Array, ""]) -> tuple[Parameters, LossSums]:
         segments = (
-            Segments(batch["input_segments"], batch["label_segments"]) if "label_segments" in batch else None
+            Segments(batch["input_segments"], batch["target_segments"])
+            if "target_segments" in batch
+            else None
         )
         rate = settings.dropout_rate
         dropout = Dropout(jax.random.fold_in(key, number), rate) if rate else None
@@ -167,7 +169,7 @@ def _accumulated(
                 parameters,
                 config,
                 batch["input_ids"],
-                batch["labels"],
+                batch["targets"],
                 settings.dtype,
                 segments,
                 z_loss=settings.z_loss,

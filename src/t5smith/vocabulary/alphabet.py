@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import VocabSettings
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary.normalizers import SPACE, normalizer
 
 BYTE_NAMES = "<0x123456789ABCDEF>"

@@ -11,7 +11,8 @@ from typing import Any
 
 from t5smith.base import artifact as artefact
 from t5smith.base.progress import say, warn
-from t5smith.recipe.recipe import Recipe, VocabSettings
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary import byt5, hub
 from t5smith.vocabulary import sentencepiece as spiece
 from t5smith.vocabulary import tokenizer_json as trees

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
-from t5smith.recipe.recipe import VocabSettings
+from t5smith.recipe.vocab import VocabSettings
 
 SPACE = "▁"
 """Stands for a space in pieces."""

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import Bar, count
-from t5smith.recipe.recipe import Recipe, VocabSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import file_bytes, split_documents
 from t5smith.text.files import corpora

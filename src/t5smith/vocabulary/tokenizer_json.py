@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import SENTINELS
+from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary.normalizers import SPACE
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"

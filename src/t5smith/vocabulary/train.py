@@ -23,8 +23,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from t5smith.base import artifact as artefact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import Bar, progress, say, warn
-from t5smith.recipe.recipe import Recipe, VocabSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD
+from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.documents import file_bytes, inputs, resolve
 from t5smith.text.skipped_records import Faults

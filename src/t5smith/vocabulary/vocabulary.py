@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import SENTINELS
+from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary import sentencepiece as spiece
 from t5smith.vocabulary import tokenizer_json as trees
 from t5smith.vocabulary.encoding import Bytes, Pieces, Table, is_bytes

@@ -57,7 +57,7 @@ def view_tables(view: View, *, full: bool) -> list[Table]:
 def stats_line(stats: Stats) -> str:
     """What was counted, in a line."""
     batches = f"{stats.batches:,} batch" + "es" * (stats.batches != 1)
-    rows = f"{counted(stats.rows, 'row')} of {stats.input_length} inputs and {stats.target_length} labels"
+    rows = f"{counted(stats.rows, 'row')} of {stats.input_length} inputs and {stats.target_length} targets"
     windows = f"{counted(stats.windows, 'window')} of {stats.objective.window} tokens"
     return f"{stats.source}; {batches}, {rows}, {windows}"
 

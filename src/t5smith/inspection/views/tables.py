@@ -45,7 +45,7 @@ def _score(sums: np.ndarray) -> HeldOutScore:
 
 
 def loss_tables(view: View) -> list[Table]:
-    """How the labels that are shown or counted sum to the loss; nothing where no model was asked."""
+    """How the targets that are shown or counted sum to the loss; nothing where no model was asked."""
     if not view.model:
         return []
     if view.stats is not None:
@@ -105,8 +105,8 @@ def _overview(stats: Stats) -> Table:
         ("spans a window", f"{spans / windows:.2f}", f"{expected('spans') / windows:.2f}"),
         ("tokens a span", f"{noise / spans:.2f}", f"{expected('noise') / expected('spans'):.2f}"),
         ("inputs that are not padding", _share(inputs, rows_in), _share(expected("inputs"), rows_in)),
-        ("labels that are not padding", _share(targets, rows_out), _share(expected("targets"), rows_out)),
-        ("most sentinels in the labels", f"{max(t.sentinels for t in tallies)} of {_available(stats)}", ""),
+        ("targets that are not padding", _share(targets, rows_out), _share(expected("targets"), rows_out)),
+        ("most sentinels in the targets", f"{max(t.sentinels for t in tallies)} of {_available(stats)}", ""),
         (
             "windows with a closing sentinel",
             _share(sum(tally.closing for tally in tallies), windows),

@@ -85,10 +85,10 @@ def _window(trace: Trace, console: Console, *, full: bool, heading: Text) -> Non
         _interlinear(trace.inputs, console.width - _MARGIN, None if full else MOST_LINES),
     )
     console.print(
-        _heading("Decoder answers", f"{counted(len(trace.labels), 'token')}; below, one a position")
+        _heading("Decoder answers", f"{counted(len(trace.targets), 'token')}; below, one a position")
     )
     lines: list[RenderableType] = [Text(trace.targets_text), Text(), _decoder_table(trace, full)]
-    if not full and (more := len(trace.labels) - MOST_POSITIONS) > 0:
+    if not full and (more := len(trace.targets) - MOST_POSITIONS) > 0:
         lines.append(_more(more, "position"))
     if trace.losses:
         lines += [Text(), Text(loss_line(trace.losses))]
@@ -143,7 +143,7 @@ def _interlinear(tokens: Sequence[Token], width: int, most: int | None) -> Group
 
 
 def _decoder_table(trace: Trace, full: bool) -> Table:
-    pairs = list(zip(trace.decoder_inputs, trace.labels, strict=True))
+    pairs = list(zip(trace.decoder_inputs, trace.targets, strict=True))
     shown = list(enumerate(pairs if full else pairs[:MOST_POSITIONS]))
     if trace.losses:
         return _loss_table(trace, shown)

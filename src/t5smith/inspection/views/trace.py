@@ -60,7 +60,7 @@ def place(trace: Trace) -> str:
     corpus = f" (corpus {at.corpus})" if at.corpus != at.split else ""
     segment = ""
     if at.input_at or at.target_at:
-        segment = f"; in the row from input {at.input_at} and label {at.target_at} on"
+        segment = f"; in the row from input {at.input_at} and target {at.target_at} on"
     return (
         f"{window}{mask}: tokens {at.start:,} to {at.stop:,} of the {at.split} split{corpus}, "
         f"{documents}{segment}"
@@ -74,12 +74,12 @@ def row_line(row: Row) -> str:
         return f"{length} {what}" + (f" ({padding} of them padding)" if padding else "")
 
     inputs = positions("inputs", row.input_length, row.input_padding)
-    labels = positions("labels", row.target_length, row.target_padding)
-    return f"{inputs}, {labels}, {counted(len(row.windows), 'window')}"
+    targets = positions("targets", row.target_length, row.target_padding)
+    return f"{inputs}, {targets}, {counted(len(row.windows), 'window')}"
 
 
 def loss_line(losses: Sequence[TokenLoss]) -> str:
-    """How the labels of a window sum to their loss."""
+    """How the targets of a window sum to their loss."""
     total = fsum(loss.nll for loss in losses)
     return f"{total:.4f} nats over {counted(len(losses), 'token')}: {total / len(losses):.4f} a token"
 
@@ -134,8 +134,8 @@ def as_json(trace: Trace) -> dict[str, Any]:
         "input_pieces": [token.piece for token in trace.inputs],
         "decoder_input_ids": [token.id for token in trace.decoder_inputs],
         "decoder_input_pieces": [token.piece for token in trace.decoder_inputs],
-        "labels": [token.id for token in trace.labels],
-        "label_pieces": [token.piece for token in trace.labels],
+        "target_ids": [token.id for token in trace.targets],
+        "target_pieces": [token.piece for token in trace.targets],
         "lengths": asdict(trace.lengths),
         "drawn": trace.drawn,
         "noise_density": trace.noise_density,
@@ -233,7 +233,7 @@ def _cell(token: Token) -> Html:
 
 def _decoder_cells(trace: Trace) -> list[Html]:
     cells: list[Html] = []
-    for position, (fed, label) in enumerate(zip(trace.decoder_inputs, trace.labels, strict=True)):
+    for position, (fed, label) in enumerate(zip(trace.decoder_inputs, trace.targets, strict=True)):
         colour = "" if label.span is None else f" s{label.span % SPAN_COLOURS}"
         cells.append(
             tag(

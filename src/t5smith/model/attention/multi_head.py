@@ -1,73 +1,22 @@
-"""Attention with T5's relative position bias.
+"""Multi-head attention, on the backend that suits the device.
 
-Shapes: B batch, Q query and S key positions, H heads, K d_kv, D d_model, N position buckets.
+Shapes: B batch, Q query and S key positions, H heads, K d_kv, D d_model.
 """
 
 from __future__ import annotations
 
-import math
+from typing import cast
 
+import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from t5smith.model.attention.core import Groups, attend_rows
+from t5smith.model.attention.cpu import attend_by_row
+from t5smith.model.attention.masks import Groups, mask_bias
+from t5smith.model.attention.xla import attend
 from t5smith.model.dropout import Dropout
 from t5smith.model.layers import dense
 from t5smith.model.params import Attention
-
-
-def relative_position_bucket(
-    relative_position: Int[np.ndarray, "*shape"], *, bidirectional: bool, num_buckets: int, max_distance: int
-) -> Int[np.ndarray, "*shape"]:
-    """The bucket of each distance (key position minus query position), as in Mesh TensorFlow's T5.
-
-    Half of the buckets are single distances, the other half grow logarithmically up to `max_distance`;
-    farther ones share the last. Bidirectional: half of all buckets for each side. Else keys ahead of
-    the query are in bucket 0, with its own position.
-
-    The logarithm is float32's, nudged up by its epsilon, as T5X computes it: at exact powers the bucket
-    depends on the last bit.
-    """
-    offset = np.zeros_like(relative_position)
-    distance = -relative_position
-    if bidirectional:
-        num_buckets //= 2
-        offset = np.where(distance < 0, num_buckets, 0)
-        distance = np.abs(distance)
-    else:
-        distance = np.maximum(distance, 0)
-    exact = num_buckets // 2
-    ratio = distance.astype(np.float32) / np.float32(exact) + np.finfo(np.float32).eps
-    scale = np.float32((num_buckets - exact) / math.log(max_distance / exact))
-    far = exact + (np.log(ratio) * scale).astype(np.int32)
-    return offset + np.where(distance < exact, distance, np.minimum(far, num_buckets - 1))
-
-
-def position_bias(
-    table: Float[Array, "N H"],
-    queries: int,
-    keys: int,
-    *,
-    bidirectional: bool,
-    max_distance: int,
-) -> Float[Array, "H Q S"]:
-    """The bias added to the scores of every layer of a stack."""
-    distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
-    bucket = relative_position_bucket(
-        distance, bidirectional=bidirectional, num_buckets=table.shape[0], max_distance=max_distance
-    )
-    return table[bucket].transpose(2, 0, 1)
-
-
-def causal(length: int) -> Bool[np.ndarray, "1 Q S"]:
-    """What each decoder position may see: itself and what stands before it."""
-    return np.tril(np.ones((length, length), bool))[None]
-
-
-def split_heads(x: Float[Array, "BS HK"], batch: int, heads: int) -> Float[Array, "B S H K"]:
-    """Undo the flattening of tokens, and part the heads."""
-    return x.reshape(batch, x.shape[0] // batch, heads, x.shape[1] // heads)
 
 
 def attention(
@@ -86,3 +35,27 @@ def attention(
     v = dense(memory, p.v, dtype).reshape(B, memory.shape[0] // B, -1)
     mixed = attend_rows(q, k, v, bias, groups, dtype, dropout)
     return dense(mixed.reshape(x.shape[0], -1), p.o, dtype)
+
+
+def attend_rows(
+    q: Float[Array, "B Q HK"],
+    k: Float[Array, "B S HK"],
+    v: Float[Array, "B S HK"],
+    bias: Float[Array, "H Q S"],
+    groups: Groups,
+    dtype: jnp.dtype,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B Q HK"]:
+    """Weighted mean of the values. No 1/sqrt(K): the initial values of q account for it."""
+    if jax.default_backend() == "cpu":
+        key = None if dropout is None else jax.random.split(dropout.key, q.shape[0])
+        rate = 0.0 if dropout is None else dropout.rate
+        return cast(Array, attend_by_row(q, k, v, bias, groups, key, dtype, rate))
+    heads = [x.reshape(*x.shape[:2], bias.shape[0], -1) for x in (q, k, v)]
+    seen = groups.queries[:, None, :, None] == groups.keys[:, None, None, :]
+    return attend(heads[0], heads[1], heads[2], bias[None] + mask_bias(seen), dtype, dropout).reshape(q.shape)
+
+
+def split_heads(x: Float[Array, "BS HK"], batch: int, heads: int) -> Float[Array, "B S H K"]:
+    """Undo the flattening of tokens, and part the heads."""
+    return x.reshape(batch, x.shape[0] // batch, heads, x.shape[1] // heads)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import compression, reading
 from t5smith.text.document import WHOLE
 from t5smith.text.formats.columns import USUAL, named_column, shown, text_column

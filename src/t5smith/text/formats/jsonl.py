@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import reading
 from t5smith.text.document import WHOLE
 from t5smith.text.formats.columns import USUAL, text_column

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.recipe import CorpusSettings
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.document import Document, Part
 from t5smith.text.formats.columns import text_column
 from t5smith.text.formats.plain import Placed

@@ -1,8 +1,7 @@
-"""The core of attention: `softmax(q k + bias) v` over whole rows, with its own backward pass on CPU.
+"""The backend for CPU: one row at a time, with a backward pass of its own.
 
-On CPU one row is worked on at a time, so that its scores are written and read in the cache, and every
-product has the larger matrix where XLA's kernels want it: untransposed. The transposes are of the small
-matrices and laid out before the product. Elsewhere XLA gets the whole of it.
+A row's scores are written and read in the cache, and every product has the larger matrix where XLA's
+kernels want it: untransposed. The transposes are of the small matrices and laid out before the product.
 
 Shapes: B rows, Q query and S key positions, H heads, K d_kv.
 """
@@ -10,77 +9,21 @@ Shapes: B rows, Q query and S key positions, H heads, K d_kv.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array
 
-from t5smith.model.dropout import Dropout, drop
+from t5smith.model.attention.masks import Groups, mask_bias
 from t5smith.model.layers import laid_out
-
-MASKED = -1e9
-"""Added to the scores of positions that may not be seen; finite, so that a row without any is not NaN."""
-
-
-class Groups(NamedTuple):
-    """Which keys a query may see: those of its own number.
-
-    Attributes:
-      queries: one number a row, or one a position. keys: one a position.
-    """
-
-    queries: Int[Array, "*B #Q"]
-    keys: Int[Array, "*B S"]
-
-
-def attend_rows(
-    q: Float[Array, "B Q HK"],
-    k: Float[Array, "B S HK"],
-    v: Float[Array, "B S HK"],
-    bias: Float[Array, "H Q S"],
-    groups: Groups,
-    dtype: jnp.dtype,
-    dropout: Dropout | None = None,
-) -> Float[Array, "B Q HK"]:
-    """Weighted mean of the values. No 1/sqrt(K): the initial values of q account for it."""
-    if jax.default_backend() == "cpu":
-        key = None if dropout is None else jax.random.split(dropout.key, q.shape[0])
-        rate = 0.0 if dropout is None else dropout.rate
-        return cast(Array, _rows(q, k, v, bias, groups, key, dtype, rate))
-    heads = [x.reshape(*x.shape[:2], bias.shape[0], -1) for x in (q, k, v)]
-    seen = groups.queries[:, None, :, None] == groups.keys[:, None, None, :]
-    return attend(heads[0], heads[1], heads[2], bias[None] + mask_bias(seen), dtype, dropout).reshape(q.shape)
-
-
-def attend(
-    q: Float[Array, "B Q H K"],
-    k: Float[Array, "B S H K"],
-    v: Float[Array, "B S H K"],
-    bias: Float[Array, "#B #H #Q S"],
-    dtype: jnp.dtype,
-    dropout: Dropout | None = None,
-) -> Float[Array, "BQ HK"]:
-    """The same, all rows at once, with what may not be seen in the bias: decoding has few queries a row."""
-    scores = jnp.einsum(
-        "bqhk,bshk->bhqs", q.astype(dtype), k.astype(dtype), preferred_element_type=jnp.float32
-    )
-    weights = drop(jax.nn.softmax(scores + bias, axis=-1), dropout, 0)
-    mixed = jnp.einsum(
-        "bhqs,bshk->bqhk", weights.astype(dtype), v.astype(dtype), preferred_element_type=jnp.float32
-    )
-    return mixed.reshape(q.shape[0] * q.shape[1], -1)
-
-
-def mask_bias(mask: Bool[Array, ...]) -> Float[Array, ...]:
-    """0 where a position may be seen, a large negative number where not."""
-    return jnp.where(mask, jnp.float32(0), jnp.float32(MASKED))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6, 7))
-def _rows(
+def attend_by_row(
     q: Array, k: Array, v: Array, bias: Array, groups: Groups, keys: Any, dtype: jnp.dtype, rate: float
 ) -> Array:
+    """Weighted mean of the values, (B, Q, HK); see :func:`t5smith.model.attention.multi_head.attend_rows`."""
     return _rows_forward(q, k, v, bias, groups, keys, dtype, rate)[0]
 
 
@@ -138,7 +81,7 @@ def _rows_backward(
     return dq, dk, dv, bias_gradient, None, None
 
 
-_rows.defvjp(_rows_forward, _rows_backward)
+attend_by_row.defvjp(_rows_forward, _rows_backward)
 
 
 def _scores(q: Array, k: Array, bias: Array, groups: Groups, dtype: jnp.dtype) -> Array:

@@ -1,0 +1,72 @@
+"""A model written as a Hugging Face folder: configuration, weights, tokenizer.
+
+The folder loads with `AutoTokenizer` and `AutoModelForSeq2SeqLM`; nothing of t5smith is needed for that.
+We write the weights and the configuration ourselves, so this needs neither PyTorch nor transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from t5smith.interop.huggingface_names import WEIGHTS, to_huggingface
+from t5smith.interop.model import Model
+from t5smith.model.config import ModelConfig
+from t5smith.model.t5 import PAD_ID
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+
+def write_model(folder: Path, model: Model, *, model_max_length: int) -> None:
+    """Write configuration, weights (float32) and tokenizer."""
+    tensors = to_huggingface(model.parameters, model.config)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    _write_json(folder / "config.json", config_json(model.config, model.vocabulary))
+    _write_json(folder / "generation_config.json", generation_json(model.config, model.vocabulary))
+    model.vocabulary.save(folder, model_max_length=model_max_length)
+
+
+def config_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+    """`config.json` of a T5 in the names of transformers."""
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "is_encoder_decoder": True,
+        "vocab_size": config.vocab_size,
+        "d_model": config.d_model,
+        "d_kv": config.d_kv,
+        "d_ff": config.d_ff,
+        "num_layers": config.num_layers,
+        "num_decoder_layers": config.num_decoder_layers,
+        "num_heads": config.num_heads,
+        "relative_attention_num_buckets": config.relative_attention_num_buckets,
+        "relative_attention_max_distance": config.relative_attention_max_distance,
+        "feed_forward_proj": "gated-gelu" if config.gated else "relu",
+        "layer_norm_epsilon": config.layer_norm_epsilon,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "dropout_rate": 0.0,
+        "initializer_factor": 1.0,
+        "pad_token_id": vocabulary.pad_id,
+        "eos_token_id": vocabulary.eos_id,
+        "decoder_start_token_id": PAD_ID,
+        "use_cache": True,
+        "dtype": "float32",
+    }
+
+
+def generation_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+    """`generation_config.json`; rows that only round the vocabulary up are never generated."""
+    settings: dict[str, Any] = {
+        "decoder_start_token_id": PAD_ID,
+        "eos_token_id": vocabulary.eos_id,
+        "pad_token_id": vocabulary.pad_id,
+    }
+    if config.vocab_size > config.real_vocab_size:
+        settings["suppress_tokens"] = list(range(config.real_vocab_size, config.vocab_size))
+    return settings
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,54 @@
+"""T5's relative position bias.
+
+Shapes: Q query and S key positions, H heads, N position buckets.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+def relative_position_bucket(
+    relative_position: Int[np.ndarray, "*shape"], *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> Int[np.ndarray, "*shape"]:
+    """The bucket of each distance (key position minus query position), as in Mesh TensorFlow's T5.
+
+    Half of the buckets are single distances, the other half grow logarithmically up to `max_distance`;
+    farther ones share the last. Bidirectional: half of all buckets for each side. Else keys ahead of
+    the query are in bucket 0, with its own position.
+
+    The logarithm is float32's, nudged up by its epsilon, as T5X computes it: at exact powers the bucket
+    depends on the last bit.
+    """
+    offset = np.zeros_like(relative_position)
+    distance = -relative_position
+    if bidirectional:
+        num_buckets //= 2
+        offset = np.where(distance < 0, num_buckets, 0)
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(distance, 0)
+    exact = num_buckets // 2
+    ratio = distance.astype(np.float32) / np.float32(exact) + np.finfo(np.float32).eps
+    scale = np.float32((num_buckets - exact) / math.log(max_distance / exact))
+    far = exact + (np.log(ratio) * scale).astype(np.int32)
+    return offset + np.where(distance < exact, distance, np.minimum(far, num_buckets - 1))
+
+
+def position_bias(
+    table: Float[Array, "N H"],
+    queries: int,
+    keys: int,
+    *,
+    bidirectional: bool,
+    max_distance: int,
+) -> Float[Array, "H Q S"]:
+    """The bias added to the scores of every layer of a stack."""
+    distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
+    bucket = relative_position_bucket(
+        distance, bidirectional=bidirectional, num_buckets=table.shape[0], max_distance=max_distance
+    )
+    return table[bucket].transpose(2, 0, 1)

@@ -1,0 +1,95 @@
+"""The report of a run, gathered from its folder: what each stage made, the curves, the examples."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from t5smith import __version__
+from t5smith.inspection.text import inspect_text
+from t5smith.inspection.trace import Trace
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import dump
+from t5smith.reports.contents import Example, Report
+from t5smith.store.statistics import read_figures
+from t5smith.training.metrics import HELD_OUT, STEPS, read_rows
+from t5smith.vocabulary.vocabulary import Vocabulary
+
+LIBRARIES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
+
+
+def run_report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
+    """What the report of a run shows; `facts` is the run's summary."""
+    folder = recipe.folder
+    vocab_facts, evaluation = dict(facts["vocab"]), dict(facts["evaluation"])
+    examples = evaluation.pop("examples")
+    warnings: list[str] = []
+    if why := vocab_facts.get("why_smaller"):
+        asked, got = vocab_facts["asked"], vocab_facts["pieces"]
+        warnings.append(f"asked for a vocabulary of {asked:,} pieces, got {got:,}: {why}")
+    if (margin := evaluation["margin"]) is not None and margin <= 0:
+        warnings.append(
+            "the model predicts held-out text no better than the frequencies of pieces do; train it longer"
+        )
+    train_facts = dict(facts["train"])
+    if passed := sum(last - first + 1 for first, last in train_facts.pop("passed_over", ())):
+        warnings.append(f"training passed over {passed:,} batches whose gradients could not be followed")
+    train_facts.pop("left_out_in_a_row", None)
+    train_facts["steps"] = train_facts.pop("step")
+    return Report(
+        name=recipe.name,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        recipe=dump(recipe),
+        vocab=vocab_facts,
+        store=facts["store"],
+        corpus=read_figures(folder / "store"),
+        train=train_facts,
+        evaluation={**evaluation, "total": evaluation["all"]},
+        export=facts["export"],
+        metrics=[_row(row) for row in read_rows(folder / "train" / STEPS)],
+        held_out=[
+            *(
+                {"step": row["step"], "nll": row["text"]["nll"]}
+                for row in read_rows(folder / "train" / HELD_OUT)
+            ),
+            {"step": evaluation["step"], "nll": evaluation["text"]["nll"]},
+        ],
+        examples=[Example(kept=one["kept"], truth=one["truth"], filled=one["fills"]) for one in examples],
+        trace=_trace(recipe, examples),
+        warnings=warnings,
+        versions=versions(),
+        seconds=train_facts["seconds"],
+        model=facts["model"],
+        prompt=examples[0]["input"] if examples else "The <extra_id_0> ruined my sleep.",
+    )
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A training row in the report's terms."""
+    return {
+        "step": row["step"],
+        "loss": row["nll"],
+        "learning_rate": row["learning_rate"],
+        "grad_norm": row["gradient_norm"],
+        "tokens_per_second": row["tokens"] / row["seconds"] if row["seconds"] else None,
+    }
+
+
+def _trace(recipe: Recipe, examples: list[dict[str, Any]]) -> Trace | None:
+    """One held-out text as the model sees it."""
+    if not examples:
+        return None
+    vocabulary = Vocabulary.load(recipe.folder / "vocab")
+    _, traces = inspect_text(examples[0]["text"], recipe.objective, vocabulary, seed=recipe.seed)
+    return traces[0]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run is made with."""
+    found = {"t5smith": __version__, "Python": platform.python_version()}
+    for name in LIBRARIES:
+        found[name] = importlib.metadata.version(name)
+    return found
