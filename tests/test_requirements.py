@@ -22,7 +22,7 @@ RUNTIME, TESTS = locked("lock.txt"), locked("test.lock.txt")
 
 
 @pytest.mark.parametrize(
-    ("asked", "lock"),
+    ("requested", "lock"),
     [
         (PROJECT["dependencies"], RUNTIME),
         ([*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["dev"]], TESTS),

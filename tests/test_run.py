@@ -25,7 +25,7 @@ STAGES = {"vocab": "vocab", "store": "store", "evaluation": "evaluation", "model
 
 
 def made(folder):
-    """When each artefact was made."""
+    """When each artifact was made."""
     times = {name: (folder / name / "manifest.json").stat().st_mtime_ns for name in STAGES}
     steps = sorted((folder / "train" / "checkpoints").glob("step-*"))
     return times | {"train": (steps[-1] / "manifest.json").stat().st_mtime_ns}
@@ -39,7 +39,7 @@ def done(tmp_path_factory):
 
 def test_the_summary_has_what_the_person_asked_for(done):
     recipe, summary = done
-    assert summary["vocab"]["asked"] == summary["vocab"]["pieces"] == 300
+    assert summary["vocab"]["requested"] == summary["vocab"]["pieces"] == 300
     assert abs(summary["train"]["first_loss"] - summary["train"]["ln_vocab"]) < 1
     assert summary["evaluation"]["unigram_nll"] > 0
     assert len(summary["evaluation"]["examples"]) == recipe.evaluate.examples
@@ -125,14 +125,14 @@ def test_stopped_in_any_stage_the_same_command_goes_on(tmp_path, stage, kill, do
     # The process stops itself when the stage has begun to write, so no clock is needed.
     program = f"""
 import os, signal, sys
-from t5smith.base import artifact as artefact
+from t5smith.base import artifact
 from t5smith.cli.main import main
-seal = artefact.seal
+seal = artifact.seal
 def stop(folder, kind, *rest):
-    if artefact.verb_for(kind) == {stage!r}:
+    if artifact.verb_for(kind) == {stage!r}:
         os.kill(os.getpid(), {int(kill)})
     return seal(folder, kind, *rest)
-artefact.seal = stop
+artifact.seal = stop
 sys.exit(main(["run", sys.argv[1]]))
 """
     process = subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any
 
 from t5smith.base.artifact import disk_errors, read_manifest, write_atomically
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
 
@@ -49,7 +49,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     facts["seconds"] = round(time.monotonic() - begun, 1)
     with disk_errors(recipe.folder):
         write_atomically(recipe.folder / REPORT, page(run_report(recipe, facts)))
-    say(f"report    {facts['report']}")
+    info(f"report    {facts['report']}")
     return facts
 
 
@@ -100,7 +100,7 @@ def _prepare(recipe: Recipe) -> Path:
     if not file.is_file() or file.read_text(encoding="utf-8") != page:
         with disk_errors(recipe.folder):
             write_atomically(file, page)
-        say(f"prepare   what came of the text: {file}")
+        info(f"prepare   what came of the text: {file}")
     return folder
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
-from t5smith.base import artifact as artefact
+from t5smith.base import artifact
 from t5smith.base.artifact import (
     MANIFEST,
     building,
     disk_errors,
-    find_current,
+    find_up_to_date,
     fingerprint,
     read_manifest,
     set_aside,
@@ -30,34 +30,34 @@ from t5smith.base.errors import T5smithError
 OLD, NEW = {"text": "old"}, {"text": "new"}
 
 
-def build(folder: Path, made_from: dict[str, str], kind: str = "vocab") -> None:
-    """A small artefact with a file in a subfolder."""
+def build(folder: Path, inputs: dict[str, str], kind: str = "vocab") -> None:
+    """A small artifact with a file in a subfolder."""
     facts: dict[str, int] = {}
-    with building(folder, kind, made_from, facts) as work:
+    with building(folder, kind, inputs, facts) as work:
         (work / "deep").mkdir()
-        (work / "deep" / "file.txt").write_text(made_from["text"])
-        facts["size"] = len(made_from["text"])
+        (work / "deep" / "file.txt").write_text(inputs["text"])
+        facts["size"] = len(inputs["text"])
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A finished artefact made from OLD."""
+    """A finished artifact made from OLD."""
     build(tmp_path / "run" / "vocab", OLD)
     return tmp_path / "run" / "vocab"
 
 
 def is_old(folder: Path) -> bool:
-    """The artefact is there, whole and made from OLD."""
-    manifest = find_current(folder, "vocab", fingerprint(OLD))
+    """The artifact is there, whole and made from OLD."""
+    manifest = find_up_to_date(folder, "vocab", fingerprint(OLD))
     return manifest is not None and (folder / "deep" / "file.txt").read_text() == "old"
 
 
-def test_a_finished_artefact_is_found_by_its_key_alone(folder):
+def test_a_finished_artifact_is_found_by_its_key_alone(folder):
     assert is_old(folder)
-    assert find_current(folder, "vocab", fingerprint(NEW)) is None
-    assert find_current(folder.parent, "vocab", fingerprint(OLD)) is None
+    assert find_up_to_date(folder, "vocab", fingerprint(NEW)) is None
+    assert find_up_to_date(folder.parent, "vocab", fingerprint(OLD)) is None
     manifest = read_manifest(folder, "vocab")
-    assert manifest.made_from == OLD
+    assert manifest.inputs == OLD
     assert manifest.facts == {"size": 3}
     assert list(manifest.files) == ["deep/file.txt"]
 
@@ -88,7 +88,7 @@ def test_a_failure_to_move_in_brings_the_old_one_back(folder, monkeypatch):
     really = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
-        if self.name.endswith(artefact.UNFINISHED):
+        if self.name.endswith(artifact.UNFINISHED):
             raise OSError(28, "No space left on device")
         return really(self, target)
 
@@ -99,7 +99,7 @@ def test_a_failure_to_move_in_brings_the_old_one_back(folder, monkeypatch):
 
 
 def test_work_that_was_cut_off_is_not_trusted_and_does_not_hinder(folder):
-    left_over = folder.with_name("store" + artefact.UNFINISHED)
+    left_over = folder.with_name("store" + artifact.UNFINISHED)
     left_over.mkdir()
     (left_over / "half").write_text("half")
     with pytest.raises(T5smithError, match=r"there is no finished store here.*`t5smith prepare RECIPE`"):
@@ -122,7 +122,7 @@ def wait():
 really, seen = Path.rename, []
 
 def rename(self, target):
-    # The moves that put an artefact in its place: the old one aside (1), the new one in (2).
+    # The moves that put an artifact in its place: the old one aside (1), the new one in (2).
     if len(seen) + 1 == moves:
         wait()
     seen.append(target)
@@ -137,7 +137,7 @@ with building(folder, "vocab", {"text": "new"}, {}) as work:
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])
-def test_kill_9_leaves_the_old_artefact_whole_and_no_half_that_is_trusted(folder, moves):
+def test_kill_9_leaves_the_old_artifact_whole_and_no_half_that_is_trusted(folder, moves):
     command = [sys.executable, "-c", KILLED, str(folder), str(moves)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -151,10 +151,10 @@ def test_kill_9_leaves_the_old_artefact_whole_and_no_half_that_is_trusted(folder
         assert not folder.exists()
         assert is_old(folder.parent / "previous" / "vocab-1")
     if moves < 2:
-        assert find_current(folder, "vocab", fingerprint(NEW)) is None
+        assert find_up_to_date(folder, "vocab", fingerprint(NEW)) is None
         build(folder, NEW)
     # The new one was whole and had only to be moved: that is made up for, not done again.
-    assert find_current(folder, "vocab", fingerprint(NEW)) is not None
+    assert find_up_to_date(folder, "vocab", fingerprint(NEW)) is not None
     assert read_manifest(folder, "vocab").key == fingerprint(NEW)
 
 
@@ -178,7 +178,7 @@ def test_damage_is_found_and_said(folder, damage, message, capsys):
         T5smithError, match=rf"deep/file\.txt: {message}.*\. Delete .*vocab and make it again"
     ):
         read_manifest(folder, "vocab")
-    assert find_current(folder, "vocab", fingerprint(OLD)) is None
+    assert find_up_to_date(folder, "vocab", fingerprint(OLD)) is None
     assert f"file.txt: {message}" in capsys.readouterr().err
 
 
@@ -274,7 +274,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk_is_one_line_and_the_old_artefact_stays(tmp_path, writer):
+def test_a_full_disk_is_one_line_and_the_old_artifact_stays(tmp_path, writer):
     with mounted(tmp_path / "disk", "size=256k") as disk:
         build(disk / "vocab", OLD)
         with (
@@ -288,7 +288,7 @@ def test_a_full_disk_is_one_line_and_the_old_artefact_stays(tmp_path, writer):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_file_past_the_allowed_size_is_one_line_and_the_old_artefact_stays(folder, writer):
+def test_a_file_past_the_allowed_size_is_one_line_and_the_old_artifact_stays(folder, writer):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def write(work: Path) -> None:
@@ -343,3 +343,20 @@ def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)) as caught, disk_errors(Path("here")):
         raise error
     assert caught.value is error
+
+
+def test_manifests_of_the_version_before_are_read(folder):
+    before = {
+        "kind": "vocab",
+        "key": fingerprint({"size": 8}),
+        "made_from": {"size": 8},
+        "facts": {"asked": 8, "pieces": 8, "left_out": {"counts": {}}},
+        "files": {},
+        "version": "0.1.0",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(before))
+    manifest = find_up_to_date(folder, "vocab", fingerprint({"size": 8}))
+    assert manifest is not None
+    assert manifest.inputs == {"size": 8}
+    assert manifest.facts == {"requested": 8, "pieces": 8, "skipped_records": {"counts": {}}}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from t5smith.base import progress as module
-from t5smith.base.progress import count, duration, progress, say, warn
+from t5smith.base.progress import count, duration, info, progress, warn
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_pipe_gets_plain_lines_on_stderr(capsys, monkeypatch):
     with progress("train", 4, "steps") as bar:
         bar.advance(1, loss="[6.91]", rate="5 tokens/s")
         bar.advance(3)
-    say("a [line] " + "x" * 200)
+    info("a [line] " + "x" * 200)
     warn("mind [this]")
     out, err = capsys.readouterr()
     assert out == ""
@@ -172,8 +172,8 @@ def test_a_stage_of_unknown_length_ends_with_what_was_done(monkeypatch):
 
 def test_long_lines_go_on_below_their_label_on_a_terminal(monkeypatch):
     screen = terminal(monkeypatch, 40)
-    say("prepare   train split: 113 documents, 206,016 tokens, 3.64 bytes a token")
-    say("  a.jsonl:2: the field 'text' is a number here")
+    info("prepare   train split: 113 documents, 206,016 tokens, 3.64 bytes a token")
+    info("  a.jsonl:2: the field 'text' is a number here")
     warn("the vocabulary lacks characters of this text")
     assert screen.getvalue().splitlines() == [
         "prepare   train split: 113 documents,",

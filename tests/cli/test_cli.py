@@ -240,7 +240,7 @@ def test_a_recipe_verb_takes_a_file_and_flags_and_prints_its_folder(elsewhere, c
     assert err.startswith("vocab ")
     assert main(["vocab", "mine.toml", "--vocab.size", "60", "--vocab.max-piece-length=4", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (facts["folder"], facts["asked"]) == ("runs/mine/vocab", 60)
+    assert (facts["folder"], facts["requested"]) == ("runs/mine/vocab", 60)
 
 
 def test_inspect_prints_shows_and_writes(elsewhere, capsys):

@@ -17,7 +17,7 @@ VOCABULARY = Vocabulary.bundled()
 MIXTURE = ("0.3 2 2 <extra_id_99>", "0.5 4 1", "0.25 prefix 1 <extra_id_98>")
 
 
-def counted(objective: ObjectiveSettings, batches: int = 3, size: int = 8, seed: int = 0) -> Stats:
+def pluralize(objective: ObjectiveSettings, batches: int = 3, size: int = 8, seed: int = 0) -> Stats:
     plan = made_up(objective, size, seed)
     found = ((training_batch(plan, b), None) for b in range(batches))
     return count(found, plan.objective, source="windows of no text", documents=False)
@@ -34,7 +34,7 @@ def counted(objective: ObjectiveSettings, batches: int = 3, size: int = 8, seed:
 def test_counts_agree_with_each_other(
     window: int, density: float, mean: float, roll: bool, seed: int
 ) -> None:
-    stats = counted(
+    stats = pluralize(
         ObjectiveSettings(
             window_length=window, noise_density=density, mean_noise_span_length=mean, roll=roll
         ),
@@ -65,7 +65,7 @@ def test_counts_agree_with_each_other(
 )
 def test_counts_come_to_what_theory_says(objective: ObjectiveSettings) -> None:
     """Fixed seeds: each share lies within five of its standard errors."""
-    stats = counted(objective, batches=25, size=16)
+    stats = pluralize(objective, batches=25, size=16)
     for tally in stats.tallies:
         law = tally.theory
         assert tally.windows / stats.windows == pytest.approx(tally.share, abs=0.02)
@@ -118,14 +118,14 @@ def test_ends_of_documents_are_counted_by_hand() -> None:
 
 
 def test_tables_say_what_was_counted() -> None:
-    stats = counted(ObjectiveSettings(input_length=64))
+    stats = pluralize(ObjectiveSettings(input_length=64))
     found = {table.title: {line[0]: line[1:] for line in table.lines} for table in tables(stats, full=False)}
     (tally,) = stats.tallies
     assert found["Counts"]["spans a window"] == ("3.00", "3.00")
     assert found["Counts"]["most sentinels in the targets"] == ("3 of 100", "")
     assert found["Length of spans"]["1"][0] == f"{tally.span_lengths[1]:,}"
     assert {"Length of text between", "Masked by place in the window"} <= found.keys()
-    mixture = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
+    mixture = pluralize(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
     short, full = tables(mixture, full=False), tables(mixture, full=True)
     assert [table.title for table in short] == ["Counts", "Denoisers"]
     assert len(full) == 2 + 3 * 3
@@ -133,7 +133,7 @@ def test_tables_say_what_was_counted() -> None:
 
 
 def test_padding_is_counted() -> None:
-    stats = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), batches=4)
+    stats = pluralize(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), batches=4)
     plan = made_up(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), 8, 0)
     used = sum(int((plan[b]["input_ids"] != 0).sum()) for b in range(4))
     assert sum(tally.inputs for tally in stats.tallies) == used
@@ -158,7 +158,7 @@ def test_binning_keeps_the_mean(values: list[float], most: int) -> None:
 
 
 def test_the_same_counts_draw_the_same_picture() -> None:
-    stats = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
+    stats = pluralize(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
     light = png(stats, scale=0.5)
     assert light.startswith(b"\x89PNG")
     assert light == png(stats, scale=0.5)
@@ -166,7 +166,7 @@ def test_the_same_counts_draw_the_same_picture() -> None:
 
 
 def test_json_has_counts_and_theory() -> None:
-    stats = counted(ObjectiveSettings(input_length=64))
+    stats = pluralize(ObjectiveSettings(input_length=64))
     tree = stats_json(stats)
     (one,) = tree["denoisers"]
     assert (tree["windows"], tree["loss"]) == (24, None)

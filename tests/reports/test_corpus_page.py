@@ -12,7 +12,7 @@ from t5smith.reports.corpus_page import corpus_page, corpus_section
 
 STORE: dict[str, Any] = {
     "vocab_size": 2100,
-    "left_out": {
+    "skipped_records": {
         "counts": {"no text": 5, "not UTF-8": 10},
         "first": ["a.jsonl:2: the field 'text' is int", "a.jsonl:3: invalid UTF-8"],
     },
@@ -167,7 +167,7 @@ def test_a_damaged_archive_is_no_record() -> None:
         "first": ["a.jsonl:2: no text", "b.gz:9: the archive is cut short"],
         "kinds": {"no text": "a.jsonl:2: no text", "damaged archive": "b.gz:9: the archive is cut short"},
     }
-    store = {"left_out": left_out, "train": {"documents": 7}, "valid": {"documents": 1}}
+    store = {"skipped_records": left_out, "train": {"documents": 7}, "valid": {"documents": 1}}
     page = corpus_page("norsk", store, {"came_in": [{"split": "", "corpus": "", "files": 2, "bytes": 10}]})
     assert lines(page, TITLES[0])[1][:2] == ["Records in 2 files of 10 B", "10"]
     assert "1 archive is cut short or damaged. What could not be unpacked is lost" in page
@@ -176,7 +176,7 @@ def test_a_damaged_archive_is_no_record() -> None:
 
 def test_nothing_left_out_is_a_table_too() -> None:
     store = {
-        "left_out": {"counts": {}, "first": []},
+        "skipped_records": {"counts": {}, "first": []},
         "cut_stretches": 0,
         "train": {"documents": 3},
         "valid": {"documents": 1},
@@ -255,7 +255,7 @@ def test_tokens_a_document_are_the_mean_of_their_lengths(full: str) -> None:
 def test_of_one_the_singular_is_used() -> None:
     store = {
         "cut_stretches": 1,
-        "left_out": {"counts": {"no text": 1}},
+        "skipped_records": {"counts": {"no text": 1}},
         "train": {"documents": 1, "tokens": 5},
         "valid": {"documents": 0, "tokens": 0},
     }

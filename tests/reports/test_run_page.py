@@ -27,7 +27,7 @@ FULL = Report(
     name="norwegian-tiny",
     created="1 May 2026",
     recipe='name = "norwegian-tiny"\n[train]\nsteps = 600\n',
-    vocab={"asked": 32_000, "pieces": 3_812, "ids": 3_912},
+    vocab={"requested": 32_000, "pieces": 3_812, "ids": 3_912},
     store={"train": {"documents": 10_234, "tokens": 512_344, "unknown_rate": 0.000123}},
     corpus={"pieces": {"tokens": 512_000, "most_used": [["▁er", 9_216]], "pieces": 3_709, "unused": 12}},
     train={
@@ -205,11 +205,11 @@ def test_facts_settings_warnings_and_versions_are_listed(full: str) -> None:
 def test_what_the_text_section_tells_is_not_listed_again() -> None:
     left_out = {"counts": {"no text": 3}, "first": ["a.jsonl:2: the field is empty"]}
     corpora = {"nb": {"documents": 5, "tokens": 50}}
-    store = {"left_out": left_out, "train": {"documents": 5, "tokens": 50, "corpora": corpora}}
-    text = Reader(page(Report("one", vocab={"left_out": left_out, "asked": 7}, store=store))).text
+    store = {"skipped_records": left_out, "train": {"documents": 5, "tokens": 50, "corpora": corpora}}
+    text = Reader(page(Report("one", vocab={"skipped_records": left_out, "requested": 7}, store=store))).text
     assert text.count("a.jsonl:2") == 1
     facts = text.split("Data and model")[1]
-    assert "Asked" in facts
+    assert "Requested" in facts
     assert "Train, documents" in facts
     assert "corpora" not in facts
     assert "Left out" not in facts

@@ -205,7 +205,7 @@ def test_ends_that_are_no_ends_are_found(
     old = read_manifest(folder, "store")
     np.save(folder / "train.ends.npy", change(np.load(folder / "train.ends.npy")))
     (folder / "manifest.json").unlink()
-    seal(folder, "store", old.made_from, old.facts)
+    seal(folder, "store", old.inputs, old.facts)
     with pytest.raises(T5smithError, match=message):
         prepare(recipe(), verify=True)
 

@@ -281,7 +281,7 @@ def test_what_is_left_out_is_in_the_manifest_and_told(
         }
     )
     vocab(recipe)
-    left_out = read_manifest(prepare(recipe), "store").facts["left_out"]
+    left_out = read_manifest(prepare(recipe), "store").facts["skipped_records"]
     assert left_out["counts"] == {"not JSON": 15}
     assert len(left_out["first"]) == 10
     assert f"{folder}/007.jsonl:6: not JSON" in left_out["first"][0]

@@ -15,7 +15,7 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
-from t5smith.text.documents import inputs
+from t5smith.text.documents import corpus_inputs
 from t5smith.text.files import corpora, named_weights, resolve, train_and_valid
 from t5smith.vocabulary.train import vocab
 
@@ -181,7 +181,7 @@ def test_the_store_keeps_corpora_one_after_the_other(texts):
         assert x.stop in split.ends
     plain = recipe.replace(**{"corpus.train": [str(texts / name) for name in ("a", "c", "b")]})
     again = TokenStore.open(prepare(plain)).train
-    assert json.dumps(inputs(plain.corpus)) != json.dumps(inputs(recipe.corpus))
+    assert json.dumps(corpus_inputs(plain.corpus)) != json.dumps(corpus_inputs(recipe.corpus))
     # The same text in the same order: only its division is gone.
     assert again.tokens.tolist() == store.train.tokens.tolist()
     assert [corpus.name for corpus in again.corpora] == ["train"]

@@ -19,7 +19,7 @@ from t5smith.store import plan
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
-from t5smith.text.documents import documents, fingerprint_files, inputs, placed_documents
+from t5smith.text.documents import corpus_inputs, documents, fingerprint_files, placed_documents
 from t5smith.text.files import corpora, resolve
 from t5smith.text.hub import Asked, parsed
 from t5smith.text.skipped_records import Faults
@@ -192,7 +192,7 @@ def test_a_run_on_data_sets_with_names_and_weights(hub: Path, tmp_path: Path) ->
     more = recipe.replace(
         **{"corpus.train": (recipe.corpus.train[0].replace("50", "49"), recipe.corpus.train[1])}
     )
-    assert inputs(more.corpus) != inputs(recipe.corpus)
+    assert corpus_inputs(more.corpus) != corpus_inputs(recipe.corpus)
 
 
 class Blobs(fsspec.spec.AbstractFileSystem):

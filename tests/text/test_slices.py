@@ -68,7 +68,7 @@ def read(pattern: str, **settings: object) -> tuple[list[int], Faults]:
 
 @pytest.mark.parametrize("write", FORMATS)
 @pytest.mark.parametrize(
-    ("rows", "asked"),
+    ("rows", "requested"),
     [
         ("[90:]", range(90, 100)),
         ("[:50%]", range(50)),

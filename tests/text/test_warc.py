@@ -163,7 +163,7 @@ def test_the_damage_belongs_to_one_block(tmp_path: Path, monkeypatch: pytest.Mon
                 }
             )
             vocab(recipe)
-            left_out = read_manifest(prepare(recipe), "store").facts["left_out"]
+            left_out = read_manifest(prepare(recipe), "store").facts["skipped_records"]
             assert left_out["counts"] == {"damaged archive": 1}
             assert f"a.wet:{number}: " in left_out["first"][0]
         ends = set()

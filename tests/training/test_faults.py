@@ -89,7 +89,7 @@ def test_a_planted_batch_is_left_out_counted_and_shown(run_folder, monkeypatch, 
     # Six updates, of seven batches.
     assert seen == [0, 1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in read_rows(recipe.folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
-    assert facts(recipe, 6)["passed_over"] == [[3, 3]]
+    assert facts(recipe, 6)["skipped_batches"] == [[3, 3]]
     assert [(event["event"], event["step"], event["batch"]) for event in events(recipe)] == [
         ("left out", 3, 3)
     ]
@@ -116,11 +116,11 @@ def test_going_on_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
     recipe = tiny_recipe(run_folder)
     seen = planted(monkeypatch, {1, 3})
     train(recipe.replace(**{"train.steps": 4}))
-    assert facts(recipe, 4)["passed_over"] == [[1, 1], [3, 3]]
+    assert facts(recipe, 4)["skipped_batches"] == [[1, 1], [3, 3]]
     del seen[:]
     train(recipe)
     assert seen == [6, 7]
-    assert facts(recipe, 6)["passed_over"] == [[1, 1], [3, 3]]
+    assert facts(recipe, 6)["skipped_batches"] == [[1, 1], [3, 3]]
     assert [event["batch"] for event in events(recipe)] == [1, 3]
 
 
@@ -131,7 +131,7 @@ def test_many_in_a_row_go_back_and_pass_over_the_batches_since(run_folder, monke
     # After two updates was the checkpoint; the third is given up together with what followed it.
     assert seen[:6] == [0, 1, 2, 3, 4, 5]
     assert seen[-2:] == [6, 7]
-    assert facts(recipe, 4)["passed_over"] == [[2, 5]]
+    assert facts(recipe, 4)["skipped_batches"] == [[2, 5]]
     assert [row["step"] for row in read_rows(recipe.folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4]
     assert events(recipe)[-1] == {"event": "gone back", "step": 2, "batch": 5, "from_batch": 2}
     assert "going back to step 2 and past the batches from 2 to 5" in " ".join(capfd.readouterr().err.split())
@@ -142,7 +142,7 @@ def test_going_back_before_the_first_checkpoint_begins_anew(run_folder, monkeypa
     recipe = tiny_recipe(run_folder, **{"train.rollback_after": 2, "train.steps": 3})
     train(recipe)
     assert seen[-3:] == [2, 3, 4]
-    assert facts(recipe, 3)["passed_over"] == [[0, 1]]
+    assert facts(recipe, 3)["skipped_batches"] == [[0, 1]]
 
 
 def test_when_nothing_helps_it_gives_up_with_one_line(run_folder, monkeypatch):
@@ -166,5 +166,5 @@ def test_stretches_passed_over_are_counted_once():
     assert len(passed) == 3
     passed.add(5, 9)
     assert passed.plain() == [[3, 9]]
-    assert PassedOver.of({"passed_over": passed.plain()}).plain() == passed.plain()
+    assert PassedOver.of({"skipped_batches": passed.plain()}).plain() == passed.plain()
     assert len(PassedOver.of({})) == 0

@@ -127,9 +127,9 @@ def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder,
     )
     (checkpoint.checkpoint_folder(setup.checkpoints, 6) / "manifest.json").write_text("{")
     five = dataclasses.replace(state, step=jnp.int32(5))
-    saved = checkpoint.save(setup.checkpoints, five, setup.made_from, {}, checkpoint.Keep(1))
+    saved = checkpoint.save(setup.checkpoints, five, setup.inputs, {}, checkpoint.Keep(1))
     assert checkpoint.steps_saved(setup.checkpoints) == [5, 6]
-    assert checkpoint.newest(setup.checkpoints, setup.made_from)[0] == saved
+    assert checkpoint.newest(setup.checkpoints, setup.inputs)[0] == saved
 
 
 def test_every_so_many_and_the_best_are_kept(run_folder):

@@ -110,7 +110,7 @@ def test_a_trained_vocabulary_does_not_depend_on_the_setting_being_there(tmp_pat
             **{"corpus.train": [str(tmp_path / "a.txt")], "vocab.size": 60}
         )
     )
-    assert "tokenizer" not in read_manifest(made, "vocab").made_from["vocab"]
+    assert "tokenizer" not in read_manifest(made, "vocab").inputs["vocab"]
 
 
 def test_sentinels_that_are_there_are_kept_and_symbols_come_behind_them(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_vocab_makes_a_folder_laid_out_as_t5s(tmp_path: Path, capfd: pytest.Capt
     scores = [score for _, score in table[3:300]]
     assert scores == sorted(scores, reverse=True)
     facts = read_manifest(folder, "vocab").facts
-    assert facts["asked"] == facts["pieces"] == 300
+    assert facts["requested"] == facts["pieces"] == 300
     assert facts["ids"] == 400
     assert facts["sample_bytes"] == facts["text_bytes"] > 9_000
     assert facts["documents"] == 92
@@ -129,7 +129,7 @@ def test_a_smaller_vocabulary_than_asked_is_said_with_its_reason(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     facts = read_manifest(vocab(recipe(tmp_path, 32_000)), "vocab").facts
-    assert facts["asked"] == 32_000
+    assert facts["requested"] == 32_000
     assert 300 < facts["pieces"] < 2_000
     assert facts["ids"] == facts["pieces"] + 100
     warning = capfd.readouterr().err

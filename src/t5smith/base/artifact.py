@@ -1,8 +1,8 @@
-"""An artefact is a folder with a manifest: what made it, from what, and a hash of every file in it.
+"""An artifact is a folder with a manifest: what made it, from what, and a hash of every file in it.
 
 The folder is built under a temporary name and renamed into place after its manifest was written, so a
 folder that has a manifest is whole. One without is unfinished work: it is redone, never trusted. An
-artefact that is replaced moves to `previous/` beside it; nothing a run made is deleted.
+artifact that is replaced moves to `previous/` beside it; nothing a run made is deleted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ from t5smith.base.progress import warn
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
+FACTS_0_1 = {
+    "asked": "requested",
+    "left_out": "skipped_records",
+    "passed_over": "skipped_batches",
+    "left_out_in_a_row": "skipped_in_a_row",
+}
+"""Names of facts in manifests of t5smith 0.1, and what they are called now."""
 _CHUNK = 1 << 20
 
 
@@ -51,14 +58,14 @@ class Manifest:
     Attributes:
       kind: `vocab`, `store`, `checkpoint`, `evaluation`, `model`.
       key: fingerprint of all the folder depends on; equal keys mean the work need not be done again.
-      made_from: the settings and input fingerprints behind the key, readable.
+      inputs: the settings and input fingerprints behind the key, readable.
       facts: what was found on the way: counts, sizes, warnings.
       files: relative path -> {bytes, sha256}.
     """
 
     kind: str
     key: str
-    made_from: dict[str, Any]
+    inputs: dict[str, Any]
     facts: dict[str, Any]
     files: dict[str, dict[str, Any]]
     version: str = __version__
@@ -102,7 +109,9 @@ def read_manifest(folder: Path, kind: str, *, check_hashes: bool = True) -> Mani
 def _parsed(text: str) -> Manifest:
     """A manifest from its JSON; ValueError says what is wrong with it."""
     tree = cast("object", json.loads(text))
-    fields = {"kind": str, "key": str, "made_from": dict, "facts": dict, "files": dict, "version": str}
+    if isinstance(tree, dict) and "made_from" in tree:
+        tree = _from_0_1(cast("dict[str, Any]", tree))
+    fields = {"kind": str, "key": str, "inputs": dict, "facts": dict, "files": dict, "version": str}
     if not isinstance(tree, dict) or tree.keys() != fields.keys():
         raise ValueError(f"its keys are not {', '.join(fields)}")
     tree = cast("dict[str, Any]", tree)
@@ -113,6 +122,14 @@ def _parsed(text: str) -> Manifest:
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
             raise ValueError(f"no size and hash for {name}")
     return Manifest(**tree)
+
+
+def _from_0_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """A manifest that t5smith 0.1 wrote, in today's names; what it says is the same."""
+    tree = {"inputs" if name == "made_from" else name: value for name, value in tree.items()}
+    if isinstance(tree.get("facts"), dict):
+        tree["facts"] = {FACTS_0_1.get(name, name): value for name, value in tree["facts"].items()}
+    return tree
 
 
 def _differs(file: Path, entry: Mapping[str, Any], check_hash: bool) -> str | None:
@@ -128,14 +145,14 @@ def _differs(file: Path, entry: Mapping[str, Any], check_hash: bool) -> str | No
 
 
 def verb_for(kind: str) -> str:
-    """The command that makes an artefact of this kind."""
+    """The command that makes an artifact of this kind."""
     return {"store": "prepare", "checkpoint": "train", "evaluation": "evaluate", "model": "export"}.get(
         kind, kind
     )
 
 
-def find_current(folder: Path, kind: str, key: str) -> Manifest | None:
-    """The manifest of a finished, undamaged artefact made from exactly this key, else None.
+def find_up_to_date(folder: Path, kind: str, key: str) -> Manifest | None:
+    """The manifest of a finished, undamaged artifact made from exactly this key, else None.
 
     Damage is said, for it means that the work is done again.
     """
@@ -154,8 +171,8 @@ def find_current(folder: Path, kind: str, key: str) -> Manifest | None:
 
 
 @contextlib.contextmanager
-def building(folder: Path, kind: str, made_from: Mapping[str, Any], facts: dict[str, Any]) -> Generator[Path]:
-    """Build an artefact: yields an empty folder to fill; on leaving it is sealed and moved into place.
+def building(folder: Path, kind: str, inputs: Mapping[str, Any], facts: dict[str, Any]) -> Generator[Path]:
+    """Build an artifact: yields an empty folder to fill; on leaving it is sealed and moved into place.
 
     `facts` may be filled while building. Whatever stood at `folder` moves to `previous/`. If the body
     raises, the half-built folder is removed and what stood there is left as it was.
@@ -169,14 +186,14 @@ def building(folder: Path, kind: str, made_from: Mapping[str, Any], facts: dict[
         work.mkdir(parents=True)
         try:
             yield work
-            seal(work, kind, made_from, facts)
-            swap_in(work, folder)
+            seal(work, kind, inputs, facts)
+            replace_atomically(work, folder)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
 
 
-def swap_in(work: Path, folder: Path) -> None:
+def replace_atomically(work: Path, folder: Path) -> None:
     """Set aside what stands at `folder` and put `work` there; if that fails, all is as before."""
     before = set_aside(folder)
     try:
@@ -191,7 +208,7 @@ def swap_in(work: Path, folder: Path) -> None:
 def seal(
     folder: Path,
     kind: str,
-    made_from: Mapping[str, Any],
+    inputs: Mapping[str, Any],
     facts: Mapping[str, Any],
     known: Mapping[str, dict[str, Any]] | None = None,
 ) -> Manifest:
@@ -201,7 +218,7 @@ def seal(
         name = path.relative_to(folder).as_posix()
         files[name] = (known or {}).get(name) or {"bytes": path.stat().st_size, "sha256": file_hash(path)}
         fsync(path)
-    manifest = Manifest(kind, fingerprint(made_from), dict(made_from), dict(facts), files)
+    manifest = Manifest(kind, fingerprint(inputs), dict(inputs), dict(facts), files)
     write_atomically(folder / MANIFEST, json.dumps(vars(manifest), indent=1, ensure_ascii=False) + "\n")
     for path in (*(p for p in folder.rglob("*") if p.is_dir()), folder):
         fsync(path)

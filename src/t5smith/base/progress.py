@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
-from t5smith.base.wrapping import hung
+from t5smith.base.wrapping import hanging_indent
 
 SECONDS_BETWEEN_LINES = 10.0
 ROOMY = 100
@@ -24,14 +24,14 @@ ROOMY = 100
 stderr = Console(stderr=True, highlight=False)
 
 
-def say(message: str) -> None:
+def info(message: str) -> None:
     """A line for the person, above the progress display if there is one."""
-    stderr.print(hung(Text(message), stderr), soft_wrap=True)
+    stderr.print(hanging_indent(Text(message), stderr), soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """A line that should not be missed."""
-    stderr.print(hung(Text.assemble(("warning: ", "bold yellow"), message), stderr), soft_wrap=True)
+    stderr.print(hanging_indent(Text.assemble(("warning: ", "bold yellow"), message), stderr), soft_wrap=True)
 
 
 def count(number: float) -> str:
@@ -78,7 +78,7 @@ class Bar:
         ):
             self.last_line = time.monotonic()
             self.told = self.state()
-            say(self.line())
+            info(self.line())
 
     def amount(self) -> str:
         """How much is done, of how much."""
@@ -154,7 +154,7 @@ def progress(
             yield bar
         finally:
             if bar.told != bar.state():
-                say(bar.line())
+                info(bar.line())
         return
     columns = (
         SpinnerColumn(),

@@ -13,7 +13,7 @@ _LABEL = re.compile(r" *(?:\S+ {2,}|warning: |· )?")
 """What a line may begin with, and its further lines leave room for."""
 
 
-def hung(text: Text, console: Console, indent: int | None = None) -> Text:
+def hanging_indent(text: Text, console: Console, indent: int | None = None) -> Text:
     """The text in lines that fit a terminal, those after the first indented; on a pipe as it is.
 
     Args:
@@ -47,6 +47,6 @@ def unpadded(console: Console) -> Generator[None]:
     console.file.write("\n".join(line.rstrip() for line in lines))
 
 
-def counted(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """So many of something, whose plural ends in s: 1 document, 2,000 documents."""
     return f"{number:,} {what}{'s' * (number != 1)}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 from t5smith.model.config import ModelConfig
 from t5smith.model.flops import step_flops
 from t5smith.objective.batches import TrainingBatches, prefetched
@@ -69,7 +69,7 @@ def bench_input(
     settings = ObjectiveSettings.model_validate({"name": objective})
     with tempfile.TemporaryDirectory(prefix="t5smith-bench-") as folder:
         if store is None:
-            say(f"bench     making up a store of {TOKENS:,} tokens")
+            info(f"bench     making up a store of {TOKENS:,} tokens")
             split, vocabulary = _made_up(Path(folder)), Vocabulary.bundled()
         else:
             own = store / "store" if (store / "store").is_dir() else store

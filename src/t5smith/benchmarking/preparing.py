@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
@@ -71,7 +71,7 @@ def bench_prepare(
             }
         )
         if tokenizer is None:
-            say(f"bench     training {PIECES:,} pieces")
+            info(f"bench     training {PIECES:,} pieces")
             vocab(recipe)
         else:
             (folder / "run").mkdir()
@@ -90,7 +90,7 @@ def bench_prepare(
             seconds, memory = _prepare(folder)
             ours.append(seconds)
             peak = max(peak, memory)
-            say(f"bench     {turn + 1}/{repeats}: prepare {seconds:.2f} s, tokenizers {theirs[-1]:.2f} s")
+            info(f"bench     {turn + 1}/{repeats}: prepare {seconds:.2f} s, tokenizers {theirs[-1]:.2f} s")
     return {
         "bytes_per_second": round(size / statistics.median(ours)),
         "tokenizer_bytes_per_second": round(size / statistics.median(theirs)),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 from t5smith.model.config import ModelConfig
 from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
@@ -138,7 +138,7 @@ def bench_train(
         )
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
-    say(f"bench     compiled in {trial.compile_seconds:.1f} s; timing {repeats} times {steps} steps")
+    info(f"bench     compiled in {trial.compile_seconds:.1f} s; timing {repeats} times {steps} steps")
     trial.run()
     seconds = statistics.median(trial.run(steps) / steps for _ in range(repeats))
     dtype = PRECISIONS[precision]

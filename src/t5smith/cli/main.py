@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except T5smithError as error:
-        from t5smith.base.progress import say
+        from t5smith.base.progress import info
 
-        say(f"t5smith: error: {error}")
+        info(f"t5smith: error: {error}")
         return 2
     except KeyboardInterrupt:
         print("t5smith: stopped; the same command goes on from here", file=sys.stderr)
@@ -203,10 +203,10 @@ def _generate(args: list[str]) -> None:
 def _tell_unmasked(texts: list[str]) -> None:
     """Say of texts that there is nothing to fill in."""
     from t5smith.base.progress import warn
-    from t5smith.base.wrapping import counted
+    from t5smith.base.wrapping import pluralize
 
     if texts:
-        which = "a text has" if len(texts) == 1 else f"{counted(len(texts), 'text')} have"
+        which = "a text has" if len(texts) == 1 else f"{pluralize(len(texts), 'text')} have"
         warn(f"{which} no <extra_id_0> where something is to be filled in: {texts[0][:60]!r}")
 
 
@@ -258,12 +258,12 @@ def _print_named(said: Mapping[str, str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from t5smith.base.wrapping import hung
+    from t5smith.base.wrapping import hanging_indent
 
     console = Console()
     width = max(map(len, said))
     for name, about in said.items():
-        print(hung(Text(f"{name:<{width}}  {about}"), console, width + 2))
+        print(hanging_indent(Text(f"{name:<{width}}  {about}"), console, width + 2))
 
 
 def _lines_of_stdin() -> list[str]:
@@ -289,13 +289,13 @@ def _function(module: str, name: str) -> Callable[..., Any]:
 
 def _print_folder(folder: Path, kind: str | None, as_json: bool) -> None:
     from t5smith.base.artifact import read_manifest
-    from t5smith.base.progress import say
+    from t5smith.base.progress import info
 
     facts = read_manifest(folder, kind, check_hashes=False).facts if kind else {}
     if not as_json:
         if kind == "evaluation":  # its figures are what one asks for
             for name, value in _figures(facts):
-                say(f"{name:<28} {value:,}" if isinstance(value, int) else f"{name:<28} {value:.4f}")
+                info(f"{name:<28} {value:,}" if isinstance(value, int) else f"{name:<28} {value:.4f}")
         print(folder)
         return
     print(json.dumps({"folder": str(folder), **facts}, ensure_ascii=False))

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from t5smith.base.artifact import building, find_current, fingerprint
+from t5smith.base.artifact import building, find_up_to_date, fingerprint
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import progress, say
+from t5smith.base.progress import info, progress
 from t5smith.generation.fill import complete
 from t5smith.interop.model import Model
 from t5smith.objective.batches import Batch, evaluation_batches
@@ -55,10 +55,10 @@ def evaluate(recipe: Recipe) -> Path:
     """
     setup = Setup.create(recipe)
     source, mark = trained(setup)
-    made_from = {"checkpoint": mark, "evaluate": plain(recipe.evaluate)}
+    inputs = {"checkpoint": mark, "evaluate": plain(recipe.evaluate)}
     folder = recipe.folder / "evaluation"
-    if find_current(folder, "evaluation", fingerprint(made_from)):
-        say(f"evaluate  already done: {folder}")
+    if find_up_to_date(folder, "evaluation", fingerprint(inputs)):
+        info(f"evaluate  already done: {folder}")
         return folder
 
     state = checkpoint.read(source, checkpoint.abstract(setup.abstract_state()))
@@ -83,7 +83,7 @@ def evaluate(recipe: Recipe) -> Path:
     if len(setup.objective.tasks) > 1:
         facts["denoisers"] = by_denoiser(setup, batches, rows)
     facts["examples"] = examples(setup, model, recipe.evaluate.examples)
-    with building(folder, "evaluation", made_from, facts) as work:
+    with building(folder, "evaluation", inputs, facts) as work:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
         (work / RESULTS).write_text(text, encoding="utf-8")
     return folder

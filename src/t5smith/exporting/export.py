@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from t5smith.base.artifact import building, find_current, fingerprint, read_manifest
+from t5smith.base.artifact import building, find_up_to_date, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 from t5smith.exporting.model_card import model_card
 from t5smith.interop.huggingface_save import write_model
 from t5smith.interop.model import Model
@@ -31,22 +31,22 @@ def export(recipe: Recipe) -> Path:
     setup = Setup.create(recipe)
     source, mark = trained(setup)
     evaluation = read_manifest(recipe.folder / "evaluation", "evaluation")
-    if evaluation.made_from["checkpoint"] != mark:
+    if evaluation.inputs["checkpoint"] != mark:
         raise T5smithError(
             "these figures are of another model",
             where=recipe.folder / "evaluation",
             fix="run `t5smith evaluate`",
         )
     card = {"name": recipe.name, "language": recipe.language, "license": recipe.license}
-    made_from = {"checkpoint": mark, "evaluation": evaluation.files, "card": card}
+    inputs = {"checkpoint": mark, "evaluation": evaluation.files, "card": card}
     folder = recipe.folder / "model"
-    if find_current(folder, "model", fingerprint(made_from)):
-        say(f"export    already done: {folder}")
+    if find_up_to_date(folder, "model", fingerprint(inputs)):
+        info(f"export    already done: {folder}")
         return folder
 
     state = checkpoints.read(source, checkpoints.abstract(setup.abstract_state()))
     facts = {"parameters": parameter_count(state.parameters), "step": int(state.step), "dtype": "float32"}
-    with building(folder, "model", made_from, facts) as work:
+    with building(folder, "model", inputs, facts) as work:
         write_model(
             work,
             Model(state.result, setup.config, setup.vocabulary),
@@ -57,5 +57,5 @@ def export(recipe: Recipe) -> Path:
         (work / "README.md").write_text(text, encoding="utf-8")
         settings = json.dumps(plain(recipe), indent=1, ensure_ascii=False) + "\n"
         (work / "t5smith.json").write_text(settings, encoding="utf-8")
-    say(f"export    {folder}")
+    info(f"export    {folder}")
     return folder

@@ -96,7 +96,7 @@ class Source:
         """The run's vocabulary, store and objective.
 
         Raises:
-          T5smithError: an artefact is missing or damaged.
+          T5smithError: an artifact is missing or damaged.
         """
         from t5smith.training.setup import Setup
 

@@ -62,7 +62,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
             "there is no model here", where=folder, expected="a run folder or an exported model folder"
         )
     setup = Setup.create(recipe_of(folder, recipe))
-    found = checkpoint.newest(setup.checkpoints, setup.made_from)
+    found = checkpoint.newest(setup.checkpoints, setup.inputs)
     if found is None:
         raise T5smithError(
             "there is no checkpoint of this recipe", where=setup.checkpoints, fix="run `t5smith train`"

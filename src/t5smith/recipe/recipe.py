@@ -31,7 +31,7 @@ class Recipe(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "untitled"
     """Names the run folder. Left out of a recipe file: the name of the file."""
     run_dir: Folder | None = None
-    """Where the artefacts go. Left out: runs/NAME."""
+    """Where the artifacts go. Left out: runs/NAME."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides the order of the data, the training masks and the first weights."""
     language: str = ""

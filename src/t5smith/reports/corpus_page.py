@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from t5smith.base.progress import count
-from t5smith.base.wrapping import counted
+from t5smith.base.wrapping import pluralize
 from t5smith.pages.facts import Facts, number, percent, size
 from t5smith.pages.histogram import histogram
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
@@ -31,7 +31,8 @@ def corpus_page(name: str, store: Facts, figures: Facts) -> str:
     """
     documents = [number(store, split, "documents") for split in SPLITS]
     abouts = [
-        "tokens" if found is None else f"tokens, in {counted(int(found), 'document')}" for found in documents
+        "tokens" if found is None else f"tokens, in {pluralize(int(found), 'document')}"
+        for found in documents
     ]
     read, taken = _taken(store)
     gone = sum(sum(reasons.values()) for _, reasons in taken)
@@ -40,7 +41,7 @@ def corpus_page(name: str, store: Facts, figures: Facts) -> str:
     found = [
         card("Training text", number(store, "train", "tokens"), count, abouts[0]),
         card("Held out", number(store, "valid", "tokens"), count, abouts[1]),
-        card("Left out", gone / read if read else None, percent, f"{gone:,} of {counted(read, 'record')}"),
+        card("Left out", gone / read if read else None, percent, f"{gone:,} of {pluralize(read, 'record')}"),
         card("Bytes a token", number(store, "train", "bytes_per_token"), "{:.2f}".format, "of training text"),
         unknown_card(store),
         card(
@@ -70,7 +71,7 @@ def corpus_section(store: Facts, figures: Facts) -> Html | None:
 
 def untold(facts: Facts) -> Facts:
     """Of a vocabulary's or a store's facts those that are not shown better here."""
-    told = {"left_out", "cleaning", "cut_stretches", "corpora"}
+    told = {"skipped_records", "cleaning", "cut_stretches", "corpora"}
     return {
         key: untold(cast("Facts", value)) if isinstance(value, Mapping) else value
         for key, value in facts.items()
@@ -97,7 +98,7 @@ def _taken(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
         int(sum(number(store, split, what) or 0 for split in SPLITS))
         for what in ("documents", "empty_documents")
     )
-    counts: Mapping[str, int] = (store.get("left_out") or {}).get("counts", {})
+    counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
     taken: list[tuple[str, Mapping[str, int]]] = [
         ("cannot be read", {kind: often for kind, often in counts.items() if kind != ARCHIVE}),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
@@ -128,7 +129,7 @@ def _flow(store: Facts, figures: Facts) -> Html | None:
     if cut := number(store, "cut_stretches"):
         stretches = "stretch without white space was" if cut == 1 else "stretches without white space were"
         notes.append(tag("p", f"{cut:,.0f} {stretches} too long for the tokenizer and cut.", class_="note"))
-    left_out = store.get("left_out") or {}
+    left_out = store.get("skipped_records") or {}
     if archives := number(left_out, "counts", ARCHIVE):
         what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
         told = f"{what} cut short or damaged. What could not be unpacked is lost, and counted nowhere here."
@@ -147,7 +148,7 @@ def _from_files(figures: Facts) -> str:
     if not files:
         return "Records read"
     on_disk = size(sum(own["bytes"] for own in figures["came_in"]))
-    return f"Records in {counted(files, 'file')} of {on_disk}"
+    return f"Records in {pluralize(files, 'file')} of {on_disk}"
 
 
 def _flow_line(name: str, documents: int, left: int | None, read: int, kind: str | None = None) -> Html:
@@ -188,7 +189,7 @@ def _cleaning(steps: Sequence[Facts]) -> Html | None:
                 for one in examples
             ]
             of = "all" if len(examples) == dropped else f"{len(examples)}"
-            title = f"{step['step']}: {of} of {counted(dropped, 'dropped document')}"
+            title = f"{step['step']}: {of} of {pluralize(dropped, 'dropped document')}"
             details.append(tag("details", tag("summary", title), *shown))
     about = "One step after the other, each on what the one before left. Texts begin as they were read."
     head = ["step", "in", "dropped", "share", "changed"]

@@ -28,16 +28,16 @@ def run_report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
     examples = evaluation.pop("examples")
     warnings: list[str] = []
     if why := vocab_facts.get("why_smaller"):
-        asked, got = vocab_facts["asked"], vocab_facts["pieces"]
+        asked, got = vocab_facts["requested"], vocab_facts["pieces"]
         warnings.append(f"asked for a vocabulary of {asked:,} pieces, got {got:,}: {why}")
     if (margin := evaluation["margin"]) is not None and margin <= 0:
         warnings.append(
             "the model predicts held-out text no better than the frequencies of pieces do; train it longer"
         )
     train_facts = dict(facts["train"])
-    if passed := sum(last - first + 1 for first, last in train_facts.pop("passed_over", ())):
+    if passed := sum(last - first + 1 for first, last in train_facts.pop("skipped_batches", ())):
         warnings.append(f"training passed over {passed:,} batches whose gradients could not be followed")
-    train_facts.pop("left_out_in_a_row", None)
+    train_facts.pop("skipped_in_a_row", None)
     train_facts["steps"] = train_facts.pop("step")
     return Report(
         name=recipe.name,

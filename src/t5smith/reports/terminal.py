@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from t5smith.base.progress import count, duration
-from t5smith.base.wrapping import counted, hung
+from t5smith.base.wrapping import hanging_indent, pluralize
 
 _MARGIN = 2
 GOOD, BAD, FILL, FAINT = "bold green", "bold red", "bold cyan", "dim"
@@ -23,11 +23,11 @@ def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
     lines = [Text(f"{summary['name']}: a T5 from your text", style="bold")]
     for name, value in rows:
         line = Text.assemble((f"{'':{_MARGIN}}{name}".ljust(width), FAINT), value)
-        lines.append(hung(line, console, width))
+        lines.append(hanging_indent(line, console, width))
     if examples := summary["evaluation"]["examples"]:
         lines.append(Text("Masked spans, filled in (what stood there)", style="bold"))
         bullet = f"{'':{_MARGIN}}· "
-        lines += [hung(Text(bullet) + _example(one), console, len(bullet)) for one in examples]
+        lines += [hanging_indent(Text(bullet) + _example(one), console, len(bullet)) for one in examples]
     for line in (Text(), *lines, Text()):
         console.print(line, soft_wrap=True)
 
@@ -35,11 +35,11 @@ def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
 def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     vocab, store, train = summary["vocab"], summary["store"], summary["train"]
     score = summary["evaluation"]
-    control = f", {counted(symbols, 'control symbol')}" if (symbols := vocab.get("control_symbols")) else ""
+    control = f", {pluralize(symbols, 'control symbol')}" if (symbols := vocab.get("control_symbols")) else ""
     sentinels = vocab["ids"] - vocab["pieces"] - (symbols or 0)
     pieces = (
         f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got"
-        if "asked" in vocab
+        if "requested" in vocab
         else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
     )
     no_better: list[tuple[str, Text | str]] = []
@@ -48,7 +48,7 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     rows: list[tuple[str, Text | str]] = [
         (
             "vocabulary",
-            f"{pieces}, and {counted(sentinels, 'sentinel')}{control}",
+            f"{pieces}, and {pluralize(sentinels, 'sentinel')}{control}",
         ),
         (
             "text",
@@ -59,7 +59,7 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
         ("parameters", f"{train['parameters']:,}"),
         (
             "training",
-            f"{counted(train['step'], 'step')}, {count(train['tokens'])} tokens "
+            f"{pluralize(train['step'], 'step')}, {count(train['tokens'])} tokens "
             f"in {duration(train['seconds'])} "
             f"at {train['tokens_per_second']:,.0f} tokens/s ({train['device']})",
         ),

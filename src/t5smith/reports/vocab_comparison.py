@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.wrapping import counted, unpadded
+from t5smith.base.wrapping import pluralize, unpadded
 from t5smith.inspection.views.plot import LIGHT
 from t5smith.pages.facts import percent, size
 from t5smith.recipe.recipe import Recipe
@@ -117,8 +117,8 @@ def show(found: Comparison, console: Console | None = None) -> None:
 def _of_what(found: Comparison) -> str:
     which = "all of it" if found.whole else "the first of it"
     return (
-        f"{size(found.bytes)} of held-out text ({which}), {counted(found.documents, 'document')}, "
-        f"{counted(found.words, 'word')}"
+        f"{size(found.bytes)} of held-out text ({which}), {pluralize(found.documents, 'document')}, "
+        f"{pluralize(found.words, 'word')}"
     )
 
 

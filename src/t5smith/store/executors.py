@@ -24,7 +24,7 @@ from loguru import logger
 
 from t5smith.base.artifact import disk_errors
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.worker import Task
 
@@ -207,7 +207,7 @@ def _on_slurm(recipe: Recipe, notes: Path, tasks: int, look: Callable[[], None])
         job = str(executor.job_id)
         if job != "-1":
             submitted.write_text(job)
-            say(f"prepare   Slurm job {job}; it goes on if this is stopped; the same command waits again")
+            info(f"prepare   Slurm job {job}; it goes on if this is stopped; the same command waits again")
     while executor.get_incomplete_ranks() and not any((notes / "failures").iterdir()):
         look()
         if not _queued(job):

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from t5smith.base import artifact as artefact
+from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import say, warn
-from t5smith.base.wrapping import counted
+from t5smith.base.progress import info, warn
+from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
@@ -31,7 +31,7 @@ REASONS = 3
 
 
 def finish(
-    recipe: Recipe, folders: Folders, plan: Plan, vocabulary: Vocabulary, made_from: Mapping[str, Any]
+    recipe: Recipe, folders: Folders, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
 ) -> None:
     """Make the store of what all tasks have written.
 
@@ -40,7 +40,7 @@ def finish(
       folders: with the shards and their notes.
       plan: which shards there are.
       vocabulary: of their ids.
-      made_from: for the manifest.
+      inputs: for the manifest.
 
     Raises:
       T5smithError: a split, a corpus or a file without text; anything left out, if that is refused.
@@ -80,7 +80,11 @@ def finish(
     _tell_cleaning(cleaning)
     _refuse_empty(recipe, totals, by_corpus["train"])
     separator = recipe.prepare.document_separator == "eos"
-    facts: dict[str, Any] = {"vocab_size": vocabulary.size, "left_out": faults.facts(), "cut_stretches": cut}
+    facts: dict[str, Any] = {
+        "vocab_size": vocabulary.size,
+        "skipped_records": faults.facts(),
+        "cut_stretches": cut,
+    }
     if cut:
         warn(
             f"{cut:,} stretches of {LONGEST_WORD:,} characters without white space were cut before tokenising"
@@ -92,9 +96,9 @@ def finish(
         facts[split] = _facts(totals[split], by_corpus[split], separator)
         _tell(facts[split], split)
     table = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
-    artefact.write_atomically(folders.store / "shards.json", table)
+    artifact.write_atomically(folders.store / "shards.json", table)
     write_figures(folders, plan, vocabulary, written, facts)
-    artefact.seal(folders.store, "store", made_from, facts, known)
+    artifact.seal(folders.store, "store", inputs, facts, known)
 
 
 class _Useless:
@@ -205,21 +209,23 @@ def _tell_cleaning(cleaning: list[dict[str, Any]]) -> None:
         more = ", …" * (len(one["dropped"]) > REASONS)
         changed = f", changed {one['changed']:,}" if one["changed"] else ""
         why = f" ({reasons}{more})" if len(one["dropped"]) > 1 else ""
-        say(f"prepare   {one['step']}: dropped {number:,} of {counted(one['in'], 'document')}{why}{changed}")
+        info(
+            f"prepare   {one['step']}: dropped {number:,} of {pluralize(one['in'], 'document')}{why}{changed}"
+        )
 
 
 def _tell(facts: dict[str, Any], name: str) -> None:
     """What the person should know of a split: its size, what was left out, what the vocabulary cannot say."""
-    empty = f", {counted(facts['empty_documents'], 'empty document')} left out" * bool(
+    empty = f", {pluralize(facts['empty_documents'], 'empty document')} left out" * bool(
         facts["empty_documents"]
     )
     for corpus, counts in facts.get("corpora", {}).items():
-        has = f"{counted(counts['documents'], 'document')}, {counted(counts['tokens'], 'token')}"
-        say(f"prepare   {name} {corpus}: {has}")
+        has = f"{pluralize(counts['documents'], 'document')}, {pluralize(counts['tokens'], 'token')}"
+        info(f"prepare   {name} {corpus}: {has}")
         if not counts["tokens"]:
             warn(f"nothing of the corpus {corpus!r} is held out, so held-out figures do not speak of it")
-    say(
-        f"prepare   {name} split: {counted(facts['documents'], 'document')}, {facts['tokens']:,} tokens, "
+    info(
+        f"prepare   {name} split: {pluralize(facts['documents'], 'document')}, {facts['tokens']:,} tokens, "
         f"{facts['bytes_per_token']:.2f} bytes a token, {facts['unknown_rate']:.3%} unknown{empty}"
     )
     if facts["unknown_rate"] > MUCH_UNKNOWN:

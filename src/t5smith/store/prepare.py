@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from t5smith.base import artifact as artefact
+from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import Bar, count, progress, say, warn
+from t5smith.base.progress import Bar, count, info, progress, warn
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.store.dedup import without_duplicates
 from t5smith.store.merge import finish, shards
@@ -26,7 +26,7 @@ from t5smith.store.token_store import check
 from t5smith.store.worker import Progress, Task
 from t5smith.store.workspace import Folders
 from t5smith.text.cleaning.pipeline import cleaning_inputs
-from t5smith.text.documents import inputs
+from t5smith.text.documents import corpus_inputs
 from t5smith.text.files import named_weights
 from t5smith.text.skipped_records import Faults
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -60,34 +60,34 @@ def _prepare(recipe: Recipe) -> Path:
     folder = recipe.folder / "store"
     folders = Folders.of(folder)
     vocab_folder = recipe.folder / "vocab"
-    made_vocab = artefact.read_manifest(vocab_folder, "vocab")
+    made_vocab = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
-    corpus = inputs(recipe.corpus)
-    made_from = {
+    corpus = corpus_inputs(recipe.corpus)
+    inputs = {
         "format": FORMAT,
         "vocab": made_vocab.files["tokenizer.json"]["sha256"],
         "corpus": corpus,
         "prepare": {"document_separator": recipe.prepare.document_separator},
         **cleaning_inputs(recipe),
     }
-    key = artefact.fingerprint(made_from)
-    if found := artefact.find_current(folder, "store", key):
+    key = artifact.fingerprint(inputs)
+    if found := artifact.find_up_to_date(folder, "store", key):
         shutil.rmtree(folders.notes, ignore_errors=True)
         told = Faults(recipe.corpus.strict)
-        told.merge(found.facts["left_out"])
+        told.merge(found.facts["skipped_records"])
         told.refuse()
-        say(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
+        info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
-    if stale := _other_settings(recipe, made_vocab.made_from, corpus):
+    if stale := _other_settings(recipe, made_vocab.inputs, corpus):
         warn(f"the vocabulary that is there was made from other {stale}; `t5smith vocab` makes it anew")
     vocabulary = Vocabulary.load(vocab_folder)
-    with artefact.disk_errors(folder):
+    with artifact.disk_errors(folder):
         plan = _plan(recipe, folders, key, vocab_folder)
         _run(recipe, folders, plan)
         if recipe.cleaning.duplicate_steps:
             without_duplicates(recipe, folders, list(shards(folders, plan)), vocabulary)
-        finish(recipe, folders, plan, vocabulary, made_from)
-        artefact.swap_in(folders.store, folder)
+        finish(recipe, folders, plan, vocabulary, inputs)
+        artifact.replace_atomically(folders.store, folder)
         shutil.rmtree(folders.notes)
     return folder
 
@@ -97,9 +97,9 @@ def _other_settings(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[st
     if "corpus" not in vocab:
         return ""  # it was brought in
     settings = recipe.vocab.model_dump(exclude={"tokenizer"})
-    found = ["settings"] if artefact.fingerprint(settings) != artefact.fingerprint(vocab["vocab"]) else []
+    found = ["settings"] if artifact.fingerprint(settings) != artifact.fingerprint(vocab["vocab"]) else []
     text = {name: value for name, value in corpus.items() if not name.startswith("valid")}
-    found += ["text"] if artefact.fingerprint(text) != artefact.fingerprint(vocab["corpus"]) else []
+    found += ["text"] if artifact.fingerprint(text) != artifact.fingerprint(vocab["corpus"]) else []
     return " and other ".join(found)
 
 
@@ -120,14 +120,14 @@ def _plan(recipe: Recipe, folders: Folders, key: str, vocab: Path) -> Plan:
         shutil.rmtree(folders.store, ignore_errors=True)
         shutil.rmtree(folders.notes, ignore_errors=True)
         draft.make()
-        artefact.write_atomically(folders.notes / "plan.json", plan.to_json())
+        artifact.write_atomically(folders.notes / "plan.json", plan.to_json())
     tree = {
         "key": key,
         "recipe": plain(recipe),
         "vocab": str(vocab.absolute()),
         "store": str(folders.store.absolute()),
     }
-    artefact.write_atomically(job, json.dumps(tree, ensure_ascii=False))
+    artifact.write_atomically(job, json.dumps(tree, ensure_ascii=False))
     return plan
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 
 _COUNTED_AT_ONCE = 1 << 24
 _AGAIN = "delete it and make it again with `t5smith prepare`"
@@ -205,7 +205,7 @@ class TokenStore:
           check_hashes: read every file and compare it with its hash; without, only sizes are compared.
 
         Raises:
-          T5smithError: not there, unfinished, damaged, or another kind of artefact.
+          T5smithError: not there, unfinished, damaged, or another kind of artifact.
         """
         facts = read_manifest(folder, "store", check_hashes=check_hashes).facts
         with _as_written(folder):
@@ -274,7 +274,7 @@ def check(folder: Path) -> None:
     shards = [
         len(split.tokens.files) for split in (store.train, store.valid) if isinstance(split.tokens, Shards)
     ]
-    say(
+    info(
         f"verify    {sum(shards)} shards, {len(store.train.tokens) + len(store.valid.tokens):,} tokens: "
         f"as they were written"
     )

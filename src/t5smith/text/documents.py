@@ -196,10 +196,10 @@ def is_held_out(text: str, fraction: float) -> bool:
     return int.from_bytes(digest, "big") < fraction * 2**64
 
 
-def inputs(corpus: CorpusSettings) -> dict[str, Any]:
-    """All that decides which documents there are and in which split; a part of the keys of artefacts."""
+def corpus_inputs(corpus: CorpusSettings) -> dict[str, Any]:
+    """All that decides which documents there are and in which split; a part of the keys of artifacts."""
     train = corpora(corpus.train, "corpus.train")
-    made_from: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "train": fingerprint_files(itertools.chain.from_iterable(train.values())),
         "format": corpus.format,
         "document": corpus.document,
@@ -208,15 +208,15 @@ def inputs(corpus: CorpusSettings) -> dict[str, Any]:
     }
     # Which files are of which corpus, in order: a fingerprint does not see in what order names are given.
     if any(train):
-        made_from["corpora"] = [[name, len(files)] for name, files in train.items()]
+        inputs["corpora"] = [[name, len(files)] for name, files in train.items()]
     if corpus.valid:
         valid = corpora(corpus.valid, "corpus.valid")
-        made_from["valid"] = fingerprint_files(itertools.chain.from_iterable(valid.values()))
+        inputs["valid"] = fingerprint_files(itertools.chain.from_iterable(valid.values()))
         if any(valid):
-            made_from["valid_corpora"] = [[name, len(files)] for name, files in valid.items()]
+            inputs["valid_corpora"] = [[name, len(files)] for name, files in valid.items()]
     else:
-        made_from["held_out_fraction"] = corpus.held_out_fraction
-    return made_from
+        inputs["held_out_fraction"] = corpus.held_out_fraction
+    return inputs
 
 
 def labelled_documents(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import say, warn
+from t5smith.base.progress import info, warn
 
 SHOWN = 10
 """So many places are kept of all that there are."""
@@ -76,7 +76,7 @@ class Faults:
             of = f": {', '.join(kinds)}" if kinds else ""
             warn(f"{self._left_out(of)}; the first:")
             for error in places(self.facts())[: max(TOLD, len(self.kinds))]:
-                say(f"  {error}")
+                info(f"  {error}")
 
     def _left_out(self, of: str = "") -> str:
         archives = self.counts[ARCHIVE]

@@ -28,8 +28,8 @@ class Saver:
     before it is still there, and the next may fit. Only the last one has to succeed.
     """
 
-    def __init__(self, folder: Path, made_from: Mapping[str, Any], keep: checkpoint.Keep) -> None:
-        self.folder, self.made_from, self.keep = folder, made_from, keep
+    def __init__(self, folder: Path, inputs: Mapping[str, Any], keep: checkpoint.Keep) -> None:
+        self.folder, self.inputs, self.keep = folder, inputs, keep
         self.failed = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: _Write | None = None
@@ -69,7 +69,7 @@ class Saver:
     def _write(
         self, state: TrainState, facts: dict[str, Any], best: int | None, copied: Callable[[], None]
     ) -> Path:
-        return checkpoint.save(self.folder, state, self.made_from, facts, self.keep, best=best, copied=copied)
+        return checkpoint.save(self.folder, state, self.inputs, facts, self.keep, best=best, copied=copied)
 
     def _finish(self, *, must: bool) -> Path | None:
         if self._writing is None:

@@ -59,7 +59,7 @@ class Keep:
 def save(
     folder: Path,
     state: TrainState,
-    made_from: Mapping[str, Any],
+    inputs: Mapping[str, Any],
     facts: Mapping[str, Any],
     keep: Keep,
     *,
@@ -71,7 +71,7 @@ def save(
     Args:
       folder: of all checkpoints.
       state: what to write.
-      made_from: the settings that decide it.
+      inputs: the settings that decide it.
       facts: what else is known then.
       keep: which older ones stay.
       best: the step of the lowest held-out loss, to be kept too.
@@ -84,7 +84,7 @@ def save(
     target = checkpoint_folder(folder, step)
     with (
         _one_complaint(),
-        building(target, "checkpoint", made_from, {"step": step, **facts}) as work,
+        building(target, "checkpoint", inputs, {"step": step, **facts}) as work,
         ocp.StandardCheckpointer() as checkpointer,
     ):
         _reserve(work, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
@@ -102,10 +102,10 @@ def read(folder: Path, like: TrainState) -> TrainState:
 
 
 def newest(
-    folder: Path, made_from: Mapping[str, Any], *, up_to: int | None = None
+    folder: Path, inputs: Mapping[str, Any], *, up_to: int | None = None
 ) -> tuple[Path, Manifest] | None:
     """The newest undamaged checkpoint made from exactly these settings, or None if there is none."""
-    key = fingerprint(made_from)
+    key = fingerprint(inputs)
     for step in reversed(steps_saved(folder)):
         if up_to is not None and step > up_to:
             continue

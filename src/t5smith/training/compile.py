@@ -12,7 +12,7 @@ import jax
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import count, duration, say, warn
+from t5smith.base.progress import count, duration, info, warn
 from t5smith.model.params import parameter_count
 from t5smith.objective.objective import Batch
 from t5smith.parallel.hardware import memory_limit, multiplies_bfloat16_fast
@@ -89,12 +89,12 @@ def decide(recipe: Recipe) -> None:
     if rows == "auto":
         rows = largest_batch(tried, recipe.train.gradient_accumulation)
         values["batch_size"] = rows
-        say(f"train     batches of {rows:,} rows fit")
+        info(f"train     batches of {rows:,} rows fit")
     if recipe.train.hours is not None:
         setup = tried(rows)
         seconds = trial_seconds(setup, compiled_step(setup))
         values["steps"] = max(1, round(recipe.train.hours * 3600 / seconds))
-        say(f"train     {values['steps']:,} steps fit into {recipe.train.hours:g} hours")
+        info(f"train     {values['steps']:,} steps fit into {recipe.train.hours:g} hours")
     decided.keep(recipe, values)
 
 
@@ -143,9 +143,9 @@ def say_what_comes(setup: Setup, step: CompiledStep, seconds: float, done: int) 
     of = f" of {count(limit)}B" if limit else ""
     parameters = count(parameter_count(setup.abstract_state().parameters))
     left = duration(seconds * (train.steps - done))
-    say(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} rows")
-    say(f"train     {setup.objective.shape_in_words()}")
-    say(
+    info(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} rows")
+    info(f"train     {setup.objective.shape_in_words()}")
+    info(
         f"train     about {left} on {device.device_kind}, memory {count(step.memory)}B{of}, "
         f"disk {count(kept * state)}B"
     )

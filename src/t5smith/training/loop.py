@@ -13,7 +13,7 @@ import numpy as np
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import count, progress, say, warn
+from t5smith.base.progress import count, info, progress, warn
 from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import evaluation_batches, prefetched
@@ -67,13 +67,13 @@ def train(recipe: Recipe) -> Path:
     setup = Setup.create(recipe, check_hashes=True)
     steps = setup.recipe.train.steps
     keep_or_set_aside(setup)
-    found = checkpoint.newest(setup.checkpoints, setup.made_from, up_to=steps)
+    found = checkpoint.newest(setup.checkpoints, setup.inputs, up_to=steps)
     if found and found[1].facts["step"] == steps:
-        say(f"train     already done: {found[0]}")
+        info(f"train     already done: {found[0]}")
         return found[0]
     facts = found[1].facts if found else {"step": 0}
     if found:
-        say(f"train     going on after step {facts['step']:,}")
+        info(f"train     going on after step {facts['step']:,}")
     step = compiled_step(setup)
     say_what_comes(setup, step, trial_seconds(setup, step), facts["step"])
     return _Loop(setup, step, facts).run(_restored(setup, found[0] if found else None))
@@ -101,7 +101,7 @@ class _Loop:
         self._go_on_from(facts)
         self.events = MetricsFile(setup.folder / EVENTS, lambda row: row["batch"] < self.batch)
         keep = checkpoint.Keep(self.settings.keep_checkpoints, self.settings.keep_every)
-        self.saver = Saver(setup.checkpoints, setup.made_from, keep)
+        self.saver = Saver(setup.checkpoints, setup.inputs, keep)
         self.saved = facts["step"]
         self.returned_to, self.returns = -1, 0
         self.score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
@@ -124,7 +124,7 @@ class _Loop:
         self.done = int(facts["step"])
         self.passed = PassedOver.of(facts)
         self.batch = self.done + len(self.passed)
-        self.in_a_row = int(facts.get("left_out_in_a_row", 0))
+        self.in_a_row = int(facts.get("skipped_in_a_row", 0))
 
     def run(self, state: TrainState) -> Path:
         """Train to the last step; see :func:`train`."""
@@ -260,7 +260,7 @@ class _Loop:
           T5smithError: that did not help before.
         """
         self.saver.settle()
-        found = checkpoint.newest(self.setup.checkpoints, self.setup.made_from, up_to=self.done)
+        found = checkpoint.newest(self.setup.checkpoints, self.setup.inputs, up_to=self.done)
         facts = found[1].facts if found else {"step": 0}
         self.returns = self.returns + 1 if facts["step"] == self.returned_to else 1
         self.returned_to = facts["step"]
@@ -328,7 +328,7 @@ class _Loop:
             "tokens": int(tokens),
             "seconds": round(seconds, 3),
             "tokens_per_second": round(1 / typical, 1),
-            "passed_over": self.passed.plain(),
-            "left_out_in_a_row": self.in_a_row,
+            "skipped_batches": self.passed.plain(),
+            "skipped_in_a_row": self.in_a_row,
             "device": jax.devices()[0].device_kind,
         }

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from t5smith.base.artifact import disk_errors, set_aside, write_atomically
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.setup import Setup
 
@@ -22,15 +22,15 @@ def keep_or_set_aside(setup: Setup) -> None:
                 before = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 before = {}
-            if before != setup.made_from:
-                changed = ", ".join(_differences(before, setup.made_from)) or "settings"
+            if before != setup.inputs:
+                changed = ", ".join(_differences(before, setup.inputs)) or "settings"
                 moved = set_aside(setup.folder)
-                say(f"train     starts anew ({changed} changed); the earlier training is kept in {moved}")
+                info(f"train     starts anew ({changed} changed); the earlier training is kept in {moved}")
             elif _is_longer(setup):
                 moved = set_aside(setup.folder)
-                say(f"train     starts anew for fewer steps; the longer training is kept in {moved}")
+                info(f"train     starts anew for fewer steps; the longer training is kept in {moved}")
         setup.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(setup.made_from, indent=1) + "\n")
+        write_atomically(path, json.dumps(setup.inputs, indent=1) + "\n")
 
 
 def _is_longer(setup: Setup) -> bool:

@@ -1,4 +1,4 @@
-"""From a recipe and its artefacts to what the loop needs: sizes, batches, optimizer, what it depends on."""
+"""From a recipe and its artifacts to what the loop needs: sizes, batches, optimizer, what it depends on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)
 
 @dataclass(frozen=True)
 class Setup:
-    """One run's parts. `made_from` is all that decides what the parameters become, and nothing else."""
+    """One run's parts. `inputs` is all that decides what the parameters become, and nothing else."""
 
     recipe: Recipe
     folder: Path
@@ -41,7 +41,7 @@ class Setup:
     objective: Objective
     schedule: Schedule
     optimizer: optax.GradientTransformation
-    made_from: dict[str, Any]
+    inputs: dict[str, Any]
 
     @classmethod
     def create(cls, recipe: Recipe, *, check_hashes: bool = False) -> Setup:
@@ -52,14 +52,14 @@ class Setup:
           check_hashes: read the whole store to compare it with its hashes; without, sizes are compared.
 
         Raises:
-          T5smithError: an artefact is missing or damaged, settings do not go together, or something is
+          T5smithError: an artifact is missing or damaged, settings do not go together, or something is
             left to the machine and was not decided yet.
         """
         recipe = with_decisions(recipe)
         run = recipe.folder
         store_manifest = read_manifest(run / "store", "store", check_hashes=False)
         vocab_files = read_manifest(run / "vocab", "vocab").files
-        if store_manifest.made_from["vocab"] != vocab_files["tokenizer.json"]["sha256"]:
+        if store_manifest.inputs["vocab"] != vocab_files["tokenizer.json"]["sha256"]:
             raise T5smithError(
                 "the store was made with another vocabulary", where=run / "store", fix="run `t5smith prepare`"
             )
@@ -81,7 +81,7 @@ class Setup:
             objective=objective,
             schedule=schedule,
             optimizer=create_optimizer(train.optimizer, schedule),
-            made_from={
+            inputs={
                 "store": store_manifest.key,
                 **trajectory(recipe),
                 **mixing(recipe, store, objective),
@@ -96,7 +96,7 @@ class Setup:
     @property
     def key(self) -> str:
         """Fingerprint of what the parameters depend on."""
-        return fingerprint(self.made_from)
+        return fingerprint(self.inputs)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -155,7 +155,7 @@ def trained(setup: Setup) -> tuple[Path, str]:
       T5smithError: training has not come that far.
     """
     steps = setup.recipe.train.steps
-    found = checkpoints.newest(setup.checkpoints, setup.made_from, up_to=steps)
+    found = checkpoints.newest(setup.checkpoints, setup.inputs, up_to=steps)
     if found is None or found[1].facts["step"] != steps:
         reached = (
             f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of these settings"

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from t5smith.base.progress import say
+from t5smith.base.progress import info
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the person asked for it
@@ -31,7 +31,7 @@ def collected() -> Generator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        say(f"{signal.Signals(number).name}: finishing the step and saving; once more stops at once")
+        info(f"{signal.Signals(number).name}: finishing the step and saving; once more stops at once")
 
     try:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

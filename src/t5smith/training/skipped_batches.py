@@ -37,4 +37,4 @@ class PassedOver:
     @classmethod
     def of(cls, facts: dict[str, Any]) -> PassedOver:
         """The list in a checkpoint's facts."""
-        return cls(facts.get("passed_over", ()))
+        return cls(facts.get("skipped_batches", ()))

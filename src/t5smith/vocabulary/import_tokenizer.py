@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from t5smith.base import artifact as artefact
-from t5smith.base.progress import say, warn
+from t5smith.base import artifact
+from t5smith.base.progress import info, warn
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary import byt5, hub
@@ -97,21 +97,21 @@ def imported(recipe: Recipe) -> Path:
     settings = recipe.vocab
     found = bring(settings.tokenizer, settings.control_symbols)
     symbols = list(dict.fromkeys(settings.control_symbols))
-    made_from = {"import": METHOD, "tokenizer": found.sha256, "control_symbols": symbols}
+    inputs = {"import": METHOD, "tokenizer": found.sha256, "control_symbols": symbols}
     if settings.tokenizer == BYTES:
-        made_from["tokenizer"] = BYTES
+        inputs["tokenizer"] = BYTES
     if unused := _unused(settings):
         warn(f"with {FIELD} nothing is trained, so this is without effect: {', '.join(unused)}")
-    if there := artefact.find_current(folder, "vocab", artefact.fingerprint(made_from)):
-        say(f"vocab     unchanged: {there.facts['pieces']:,} pieces in {folder}")
+    if there := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
+        info(f"vocab     unchanged: {there.facts['pieces']:,} pieces in {folder}")
         return folder
     facts = _facts(found, symbols)
-    with artefact.building(folder, "vocab", made_from, facts) as work:
+    with artifact.building(folder, "vocab", inputs, facts) as work:
         found.vocabulary.save(work)
     what = f"{facts['pieces']:,} pieces and {facts['sentinels']} sentinels"
-    say(f"vocab     {what}: {found.name}" + (f" ({found.file})" if found.file != found.name else ""))
+    info(f"vocab     {what}: {found.name}" + (f" ({found.file})" if found.file != found.name else ""))
     if added := _in_words(found.appended):
-        say(f"vocab     appended: {added}")
+        info(f"vocab     appended: {added}")
     return folder
 
 

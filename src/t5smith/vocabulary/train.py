@@ -20,14 +20,14 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from t5smith.base import artifact as artefact
+from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import Bar, progress, say, warn
+from t5smith.base.progress import Bar, info, progress, warn
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
-from t5smith.text.documents import file_bytes, inputs, resolve
+from t5smith.text.documents import corpus_inputs, file_bytes, resolve
 from t5smith.text.skipped_records import Faults
 from t5smith.vocabulary.alphabet import BYTE_NAMES, too_small
 from t5smith.vocabulary.import_tokenizer import imported
@@ -63,18 +63,20 @@ def vocab(recipe: Recipe) -> Path:
     if recipe.vocab.tokenizer:
         return imported(recipe)
     folder = recipe.folder / "vocab"
-    corpus = {name: value for name, value in inputs(recipe.corpus).items() if not name.startswith("valid")}
+    corpus = {
+        name: value for name, value in corpus_inputs(recipe.corpus).items() if not name.startswith("valid")
+    }
     settings = recipe.vocab.model_dump(exclude={"tokenizer"})
-    made_from = {"method": METHOD, "vocab": settings, "corpus": corpus}
-    made_from |= cleaning_inputs(recipe, duplicates=False)
-    if found := artefact.find_current(folder, "vocab", artefact.fingerprint(made_from)):
+    inputs = {"method": METHOD, "vocab": settings, "corpus": corpus}
+    inputs |= cleaning_inputs(recipe, duplicates=False)
+    if found := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
         told = Faults(recipe.corpus.strict)
-        told.merge(found.facts["left_out"])
+        told.merge(found.facts["skipped_records"])
         told.refuse()
-        say(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
+        info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {}
-    with artefact.building(folder, "vocab", made_from, facts) as work:
+    with artifact.building(folder, "vocab", inputs, facts) as work:
         size = sum(file_bytes(file) for file in resolve(recipe.corpus.train, "corpus.train"))
         with progress("vocab", size, "bytes", notes=("pieces", "stage")) as bar:
             sample = Sample(recipe, bar)
@@ -85,7 +87,7 @@ def vocab(recipe: Recipe) -> Path:
             bar.advance(0, stage="", pieces=f"{pieces:,}")
         vocabulary.save(work)
         facts |= {
-            "asked": recipe.vocab.size,
+            "requested": recipe.vocab.size,
             "pieces": pieces,
             "ids": vocabulary.size,
             "sentinels": len(vocabulary.sentinel_ids),
@@ -94,7 +96,7 @@ def vocab(recipe: Recipe) -> Path:
             "text_bytes": sample.text_bytes,
             "documents": sample.documents,
             "dropped": sample.dropped,
-            "left_out": sample.faults.facts(),
+            "skipped_records": sample.faults.facts(),
         }
         sample.faults.tell()
         if facts["pieces"] < recipe.vocab.size:

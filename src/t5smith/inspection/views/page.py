@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
-from t5smith.base.wrapping import counted
+from t5smith.base.wrapping import pluralize
 from t5smith.inspection.views.trace import Table, as_html, as_json, explanation, fragment, row_line, theme
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
 
@@ -57,8 +57,8 @@ def view_tables(view: View, *, full: bool) -> list[Table]:
 def stats_line(stats: Stats) -> str:
     """What was counted, in a line."""
     batches = f"{stats.batches:,} batch" + "es" * (stats.batches != 1)
-    rows = f"{counted(stats.rows, 'row')} of {stats.input_length} inputs and {stats.target_length} targets"
-    windows = f"{counted(stats.windows, 'window')} of {stats.objective.window} tokens"
+    rows = f"{pluralize(stats.rows, 'row')} of {stats.input_length} inputs and {stats.target_length} targets"
+    windows = f"{pluralize(stats.windows, 'window')} of {stats.objective.window} tokens"
     return f"{stats.source}; {batches}, {rows}, {windows}"
 
 

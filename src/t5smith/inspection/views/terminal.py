@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from t5smith.base.wrapping import counted, unpadded
+from t5smith.base.wrapping import pluralize, unpadded
 from t5smith.inspection.query import View
 from t5smith.inspection.rows import Row
 from t5smith.inspection.trace import Token, TokenLoss, Trace
@@ -76,7 +76,7 @@ def _window(trace: Trace, console: Console, *, full: bool, heading: Text) -> Non
     where = [Text(place(trace), style="dim"), Text()] if trace.place is not None else []
     _inset(console, *where, _marked(trace))
     console.print(
-        _heading("Encoder reads", f"{counted(len(trace.inputs), 'token')}; below, each over its id")
+        _heading("Encoder reads", f"{pluralize(len(trace.inputs), 'token')}; below, each over its id")
     )
     _inset(
         console,
@@ -85,7 +85,7 @@ def _window(trace: Trace, console: Console, *, full: bool, heading: Text) -> Non
         _interlinear(trace.inputs, console.width - _MARGIN, None if full else MOST_LINES),
     )
     console.print(
-        _heading("Decoder answers", f"{counted(len(trace.targets), 'token')}; below, one a position")
+        _heading("Decoder answers", f"{pluralize(len(trace.targets), 'token')}; below, one a position")
     )
     lines: list[RenderableType] = [Text(trace.targets_text), Text(), _decoder_table(trace, full)]
     if not full and (more := len(trace.targets) - MOST_POSITIONS) > 0:
@@ -101,7 +101,7 @@ def _inset(console: Console, *shown: RenderableType) -> None:
 
 
 def _more(count: int, what: str) -> Text:
-    return Text(f"… {counted(count, what)} more; --full shows all", style="dim")
+    return Text(f"… {pluralize(count, what)} more; --full shows all", style="dim")
 
 
 def _style(span: int | None) -> str:

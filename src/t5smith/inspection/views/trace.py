@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from math import fsum
 from typing import Any
 
-from t5smith.base.wrapping import counted
+from t5smith.base.wrapping import pluralize
 from t5smith.inspection.rows import Row
 from t5smith.inspection.trace import Token, TokenLoss, Trace
 from t5smith.pages.markup import SPAN_COLOURS, Html, document, join, stylesheet, tag
@@ -32,7 +32,7 @@ def summary(trace: Trace) -> str:
     if trace.drawn and mean is None:
         line = f"{lengths.window} tokens, the last {lengths.noise} of them to be told"
         return f"{line} (mean share {trace.noise_density:g}, seed {trace.seed})"
-    spans = counted(lengths.spans, "span")
+    spans = pluralize(lengths.spans, "span")
     line = f"{lengths.window} tokens, {lengths.noise} of them masked in {spans}"
     if trace.drawn:
         turned = ", rolled" * trace.roll
@@ -45,7 +45,7 @@ def short_summary(trace: Trace) -> str:
     lengths = trace.lengths
     if trace.mean_noise_span_length is None:
         return f"{trace.denoiser}; {lengths.noise} of {lengths.window} tokens to be told"
-    spans = counted(lengths.spans, "span")
+    spans = pluralize(lengths.spans, "span")
     return f"{trace.denoiser}; {lengths.noise} of {lengths.window} tokens masked in {spans}"
 
 
@@ -75,13 +75,13 @@ def row_line(row: Row) -> str:
 
     inputs = positions("inputs", row.input_length, row.input_padding)
     targets = positions("targets", row.target_length, row.target_padding)
-    return f"{inputs}, {targets}, {counted(len(row.windows), 'window')}"
+    return f"{inputs}, {targets}, {pluralize(len(row.windows), 'window')}"
 
 
 def loss_line(losses: Sequence[TokenLoss]) -> str:
     """How the targets of a window sum to their loss."""
     total = fsum(loss.nll for loss in losses)
-    return f"{total:.4f} nats over {counted(len(losses), 'token')}: {total / len(losses):.4f} a token"
+    return f"{total:.4f} nats over {pluralize(len(losses), 'token')}: {total / len(losses):.4f} a token"
 
 
 def legend(*traces: Trace) -> list[str]:

@@ -136,7 +136,7 @@ class Cleaner:
 
 
 def cleaning_inputs(recipe: Recipe, *, duplicates: bool = True) -> dict[str, Any]:
-    """All that decides what cleaning does; a part of the keys of artefacts, nothing without steps.
+    """All that decides what cleaning does; a part of the keys of artifacts, nothing without steps.
 
     Args:
       recipe: names the steps.
