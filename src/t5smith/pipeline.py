@@ -33,8 +33,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     """
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
+    from t5smith.reports.contents import run_report
     from t5smith.reports.run_page import page
-    from t5smith.reports.run_report import run_report
     from t5smith.training.loop import train
     from t5smith.vocabulary.train import vocab
 
@@ -100,7 +100,7 @@ def _prepare(recipe: Recipe) -> Path:
     if not file.is_file() or file.read_text(encoding="utf-8") != page:
         with disk_errors(recipe.folder):
             write_atomically(file, page)
-        info(f"prepare   what came of the text: {file}")
+        info(f"prepare   corpus report: {file}")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The summary of a finished run on the terminal: what was made, what it is worth, three examples."""
+"""The summary of a finished run on the terminal: what was made, how good it is, and three examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GOOD, BAD, FILL, FAINT = "bold green", "bold red", "bold cyan", "dim"
 
 
 def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what `run` returned, as wide as the terminal; plain whole lines on a pipe."""
+    """Print what `run` returned, wrapped to the terminal; in a pipe, lines are not wrapped."""
     console = console or Console(highlight=False)
     rows = _rows(summary)
     width = _MARGIN + max(len(name) for name, _ in rows) + 2
@@ -25,7 +25,7 @@ def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
         line = Text.assemble((f"{'':{_MARGIN}}{name}".ljust(width), FAINT), value)
         lines.append(hanging_indent(line, console, width))
     if examples := summary["evaluation"]["examples"]:
-        lines.append(Text("Masked spans, filled in (what stood there)", style="bold"))
+        lines.append(Text("Filled-in spans: [model] (original); […] = model filled in nothing", style="bold"))
         bullet = f"{'':{_MARGIN}}· "
         lines += [hanging_indent(Text(bullet) + _example(one), console, len(bullet)) for one in examples]
     for line in (Text(), *lines, Text()):
@@ -38,13 +38,13 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     control = f", {pluralize(symbols, 'control symbol')}" if (symbols := vocab.get("control_symbols")) else ""
     sentinels = vocab["ids"] - vocab["pieces"] - (symbols or 0)
     pieces = (
-        f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got"
+        f"{vocab['pieces']:,} pieces ({vocab['requested']:,} requested)"
         if "requested" in vocab
         else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
     )
     no_better: list[tuple[str, Text | str]] = []
     if (margin := score["margin"]) is not None and margin <= 0:
-        no_better.append(("", Text("no better than the frequencies of pieces; train it longer", BAD)))
+        no_better.append(("", Text("no better than the unigram baseline; train it longer", BAD)))
     rows: list[tuple[str, Text | str]] = [
         (
             "vocabulary",
@@ -54,7 +54,7 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
             "text",
             f"{count(store['train']['tokens'])} tokens to train on, "
             f"{count(store['valid']['tokens'])} held out, "
-            f"{store['train']['bytes_per_token']:.2f} bytes a token",
+            f"{store['train']['bytes_per_token']:.2f} bytes per token",
         ),
         ("parameters", f"{train['parameters']:,}"),
         (
@@ -84,18 +84,18 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
 
 
 def _nll(score: Mapping[str, Any]) -> Text | str:
-    """The figure a model is judged by, beside what the frequencies of pieces alone reach."""
+    """The NLL of text tokens beside the unigram baseline."""
     nll, baseline, margin = score["text"]["nll"], score["unigram_nll"], score["margin"]
     if nll is None or baseline is None:
-        return "no text among the held-out targets"
+        return "no text tokens among the held-out targets"
     verdict = (f"{margin:.3f} below", GOOD) if margin > 0 else (f"{-margin:.3f} above", BAD)
     return Text.assemble(
-        (f"{nll:.3f}", "bold"), " nats a text token, ", verdict, f" the unigram baseline {baseline:.3f}"
+        (f"{nll:.3f}", "bold"), " nats per text token, ", verdict, f" the unigram baseline {baseline:.3f}"
     )
 
 
 def _example(example: Mapping[str, Any]) -> Text:
-    """The text with the model's words in brackets, and the true ones behind them."""
+    """The text with the model's words in brackets and the original words behind them."""
     line = Text()
     pairs: Sequence[tuple[str, str]] = list(zip(example["fills"], example["truth"], strict=True))
     for kept, pair in zip(example["kept"], [*pairs, None], strict=True):
