@@ -23,7 +23,7 @@ def summary(trace: Trace) -> str:
         line = f"{lengths.window} tokens, the last {lengths.noise} to be predicted"
     else:
         rolled = ", rolled" if trace.roll else ""
-        settings = f"noise density {trace.noise_density:g}, mean span {mean:g}{rolled}" if mean else ""
+        settings = f"density {trace.noise_density:g}, mean span {mean:g}{rolled}" if mean else ""
         line = f"{lengths.window} tokens, {masked} in {pluralize(lengths.spans, 'span')}"
     return f"{line} ({settings}, seed {trace.seed})" if trace.drawn else line
 
@@ -106,8 +106,8 @@ def legend(*traces: Trace) -> list[str]:
         noise, window = trace.lengths.noise, trace.lengths.window
         if trace.drawn and round(trace.noise_density * window, 9) != noise:
             lines.append(
-                f"{noise} of {window} tokens are {noise / window:.2%}, not {trace.noise_density:.2%}: the number "
-                "of masked tokens is rounded."
+                f"{noise} of {window} tokens are {noise / window:.2%}, not {trace.noise_density:.2%}: "
+                "the number of masked tokens is rounded."
             )
             break
     if any(trace.mask[-1] for trace in spans):
