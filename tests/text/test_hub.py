@@ -232,8 +232,8 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     for name in Blobs.blobs:
         assert read(f"blobs://{name}") == expected
     # From the middle, and with the line of what is wrong there.
-    monkeypatch.setattr(plan, "SMALLEST", 1_000)
-    monkeypatch.setattr(plan, "LARGEST", 1_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 1_000)
     corpus = CorpusSettings(train=("blobs://a.jsonl",))
     faults = Faults()
     found = [
@@ -249,8 +249,8 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
 def test_some_rows_of_a_large_file_are_one_block(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "SMALLEST", 200)
-    monkeypatch.setattr(plan, "LARGEST", 200)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 200)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 200)
     corpus = CorpusSettings(train=(f"hf:{hub}:unshuffled_deduplicated_no:train[:45]",))
     units = Plan.create(corpus).units
     # The first file is read whole, in blocks; of the second some rows, by one task.
