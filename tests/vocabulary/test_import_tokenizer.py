@@ -139,7 +139,7 @@ def test_pieces_are_appended_behind_added_tokens(tmp_path: Path) -> None:
 def test_many_ways_to_name_one(tmp_path: Path, how: str, t5: Vocabulary) -> None:
     name = tmp_path / "t5"
     if how == "model":
-        from test_spiece import BASE, SOME, by_hand
+        from test_sentencepiece import BASE, SOME, by_hand
 
         name.mkdir()
         (name / "tokenizer_config.json").write_text('{"extra_ids": 300}')
@@ -249,7 +249,7 @@ def command(folder: Path, cache: Path, *args: str) -> subprocess.CompletedProces
 
 def test_a_name_on_the_hub(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    from test_spiece import BASE, SOME, by_hand
+    from test_sentencepiece import BASE, SOME, by_hand
 
     model = by_hand([*BASE, *SOME])
     cached(cache, "some/both", {"tokenizer.json": json.dumps(tree()).encode(), "spiece.model": model})
@@ -335,7 +335,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
-    from test_spiece import BASE, SOME, by_hand
+    from test_sentencepiece import BASE, SOME, by_hand
 
     Hub.models = {
         "some/both": {"tokenizer.json": json.dumps(tree()).encode(), "spiece.model": b"not asked for"},
