@@ -28,7 +28,7 @@ from t5smith.store.prepare import prepare
 from t5smith.text.compression import compression
 from t5smith.text.document import WHOLE, Part
 from t5smith.text.documents import documents, format_of, placed_documents, splits_anywhere
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
 SQUEEZE: dict[str, Callable[[bytes], bytes]] = {
@@ -144,10 +144,10 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
     )
     for tasks in (1, 2, 3, 8):
         found: list[tuple[int, str, str]] = []
-        faults = Faults(strict=True)
+        skipped = SkippedRecords(strict=True)
         for rank in range(tasks):
             for work in plan.work(tasks, rank):
-                for place, document in placed_documents(corpus, str(file), work.part, faults):
+                for place, document in placed_documents(corpus, str(file), work.part, skipped):
                     if document is not None:
                         assert work.part.wants(work.part.block(place))
                         found.append((work.part.block(place), document.text, document.place))
@@ -177,7 +177,7 @@ def test_text_is_cut_at_any_byte(
     corpus = CorpusSettings.model_validate({"document": kind})
 
     def read(part: Part) -> list[tuple[str, str]]:
-        placed = placed_documents(corpus, str(file), part, Faults(strict=True))
+        placed = placed_documents(corpus, str(file), part, SkippedRecords(strict=True))
         return [(document.text, document.place) for _, document in placed if document is not None]
 
     size = file.stat().st_size

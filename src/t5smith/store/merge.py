@@ -20,7 +20,7 @@ from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
 from t5smith.store.workspace import SPLITS, Workspace
 from t5smith.text.cleaning.pipeline import Tally
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 from t5smith.vocabulary.word_cache import LONGEST_WORD
 
@@ -47,7 +47,7 @@ def finish(
     """
     for leftover in folders.store.rglob("*.part"):
         leftover.unlink()
-    faults = Faults(recipe.corpus.strict)
+    skipped = SkippedRecords(recipe.corpus.strict)
     tallies = {step: Tally(step) for step in recipe.cleaning.steps}
     totals = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
     by_corpus: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
@@ -57,7 +57,7 @@ def finish(
     useless = _UnusableFiles()
     for unit, name in shards(folders, plan):
         note = json.loads(folders.note(name).read_text(encoding="utf-8"))
-        faults.merge(note["faults"])
+        skipped.merge(note["faults"])
         useless.look(unit, note)
         for one in note["cleaning"]:
             tallies[one["step"]].merge(one)
@@ -73,16 +73,16 @@ def finish(
             if own["tokens"]:
                 written[split].append((f"{name}.bin", own["tokens"]))
                 known[f"{split}/{name}.bin"] = {"bytes": own["bytes"], "sha256": own["sha256"]}
-    faults.refuse()
+    skipped.raise_if_strict()
     useless.refuse()
-    faults.tell()
+    skipped.report()
     cleaning = [tally.told() for tally in tallies.values()]
     _tell_cleaning(cleaning)
     _refuse_empty(recipe, totals, by_corpus["train"])
     separator = recipe.prepare.document_separator == "eos"
     facts: dict[str, Any] = {
         "vocab_size": vocabulary.size,
-        "skipped_records": faults.facts(),
+        "skipped_records": skipped.facts(),
         "cut_stretches": cut,
     }
     if cut:

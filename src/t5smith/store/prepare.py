@@ -28,7 +28,7 @@ from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.documents import corpus_inputs
 from t5smith.text.files import named_weights
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
@@ -73,9 +73,9 @@ def _prepare(recipe: Recipe) -> Path:
     key = artifact.fingerprint(inputs)
     if found := artifact.find_up_to_date(folder, "store", key):
         shutil.rmtree(folders.notes, ignore_errors=True)
-        told = Faults(recipe.corpus.strict)
-        told.merge(found.facts["skipped_records"])
-        told.refuse()
+        skipped = SkippedRecords(recipe.corpus.strict)
+        skipped.merge(found.facts["skipped_records"])
+        skipped.raise_if_strict()
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
     if stale := _other_settings(recipe, made_vocab.inputs, corpus):

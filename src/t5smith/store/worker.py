@@ -17,7 +17,7 @@ from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.document import Document
 from t5smith.text.documents import placed_documents
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import Table
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -111,7 +111,7 @@ class Task:
         try:
             for file in unit.files:
                 for place, document in placed_documents(
-                    self.recipe.corpus, file, replace(part, done=done), blocks.faults, self._read
+                    self.recipe.corpus, file, replace(part, done=done), blocks.skipped, self._read
                 ):
                     block = part.block(place)
                     if block != blocks.current:
@@ -136,7 +136,7 @@ class _Blocks:
 
     def __init__(self, task: Task, work: Work, done: frozenset[int], words: Table) -> None:
         self.task, self.work, self.done, self.words = task, work, done, words
-        self.faults = Faults(task.recipe.corpus.strict)
+        self.skipped = SkippedRecords(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
         self.current = work.part.block(work.part.start)
@@ -188,10 +188,10 @@ class _Blocks:
     def _close(self) -> None:
         if self.shard is None:
             return
-        note = self.shard.close(self.faults, self.tallies, self.words.cut)
+        note = self.shard.close(self.skipped, self.tallies, self.words.cut)
         self.shard, self.words.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
-        self.faults.clear()
+        self.skipped.clear()
         progress = self.task.progress
         for split in SPLITS:
             progress.documents += note[split]["documents"]

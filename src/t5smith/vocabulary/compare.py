@@ -13,7 +13,7 @@ from t5smith.base.progress import Bar, count, progress
 from t5smith.recipe.recipe import Recipe
 from t5smith.text.documents import documents, is_held_out
 from t5smith.text.files import corpora
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.import_tokenizer import import_tokenizer
 from t5smith.vocabulary.normalizers import SPACE
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -111,12 +111,12 @@ def _held_out(recipe: Recipe, max_bytes: int, bar: Bar) -> tuple[list[str], bool
     corpus = recipe.corpus
     field = "corpus.valid" if corpus.valid else "corpus.train"
     groups = corpora(corpus.valid or corpus.train, field)
-    faults = Faults(corpus.strict)
+    skipped = SkippedRecords(corpus.strict)
     texts: list[str] = []
     whole = True
 
     def of(files: Any) -> Iterator[str]:
-        for document in documents(corpus, files, None, faults):
+        for document in documents(corpus, files, None, skipped):
             if corpus.valid or is_held_out(document.text, corpus.held_out_fraction):
                 yield document.text
 
@@ -129,7 +129,7 @@ def _held_out(recipe: Recipe, max_bytes: int, bar: Bar) -> tuple[list[str], bool
             texts.append(text)
             taken += (size := len(text.encode()))
             bar.advance(size, documents=count(len(texts)))
-    faults.tell()
+    skipped.report()
     return texts, whole
 
 

@@ -28,7 +28,7 @@ from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.documents import corpus_inputs, file_bytes, resolve
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.alphabet import BYTE_NAMES, too_small
 from t5smith.vocabulary.import_tokenizer import imported
 from t5smith.vocabulary.normalizers import SPACE, normalizer, pre_tokenizer
@@ -70,9 +70,9 @@ def vocab(recipe: Recipe) -> Path:
     inputs = {"method": METHOD, "vocab": settings, "corpus": corpus}
     inputs |= cleaning_inputs(recipe, duplicates=False)
     if found := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
-        told = Faults(recipe.corpus.strict)
-        told.merge(found.facts["skipped_records"])
-        told.refuse()
+        skipped = SkippedRecords(recipe.corpus.strict)
+        skipped.merge(found.facts["skipped_records"])
+        skipped.raise_if_strict()
         info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {}
@@ -96,9 +96,9 @@ def vocab(recipe: Recipe) -> Path:
             "text_bytes": sample.text_bytes,
             "documents": sample.documents,
             "dropped": sample.dropped,
-            "skipped_records": sample.faults.facts(),
+            "skipped_records": sample.skipped.facts(),
         }
-        sample.faults.tell()
+        sample.skipped.report()
         if facts["pieces"] < recipe.vocab.size:
             facts["why_smaller"] = why_smaller(facts, sample.chunks)
             warn(f"asked for {recipe.vocab.size:,} pieces, got {facts['pieces']:,}: {facts['why_smaller']}")
