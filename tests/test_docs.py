@@ -30,7 +30,8 @@ EXTERNAL = {"run_t5_mlm_flax.py"}
 """Scripts of other projects that the documents compare with."""
 
 ROLE = re.compile(r":(?:func|class|mod|meth|attr|data|exc):`~?([^`]+)`")
-DOTTED = re.compile(rf"(?<![\w./-])((?:t5smith|{'|'.join(ORDER)}|{'|'.join(Recipe.model_fields)})(?:\.\w+)+)")
+TABLES = [name for name, field in Recipe.model_fields.items() if isinstance(field.default, BaseModel)]
+DOTTED = re.compile(rf"(?<![\w./-])((?:t5smith|{'|'.join([*ORDER, *TABLES])})(?:\.\w+)+)")
 
 
 # --- What there is to refer to.
@@ -129,6 +130,21 @@ def missing_files(text: str, *folders: Path) -> Iterator[str]:
             yield f"file {path}"
 
 
+def missing_tests(code: str) -> Iterator[str]:
+    """Folders that do not exist, and `pytest ... -k WORD` that selects no test."""
+    for path in re.findall(r"(?<![\w./-])((?:src|docs|tests|benchmarks|tools)/[\w/-]*)(?![\w.*/-])", code):
+        if not (ROOT / path).exists():
+            yield f"folder {path}"
+    for paths, word in re.findall(r"pytest ((?:tests[\w/.]* )+)-k (\w+)", code):
+        found = [ROOT / path for path in paths.split()]
+        files = [file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path])]
+        names = (
+            name for file in files for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))
+        )
+        if not any(word in name for name in names):
+            yield f"test -k {word}"
+
+
 def missing_commands(code: str) -> Iterator[str]:
     for verb in re.findall(r"(?<![\w.-])t5smith ([a-z][a-z-]*)\b", code):
         if verb not in VERBS and verb != "import":
@@ -156,7 +172,7 @@ def complaints(text: str, folder: Path) -> list[str]:
     """What a document in a folder refers to that does not exist."""
     bad = [*missing_links(text, folder), *missing_files(text, folder, ROOT, SRC)]
     for code in re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL):
-        bad += [*missing_commands(code), *missing_names(code)]
+        bad += [*missing_commands(code), *missing_names(code), *missing_tests(code)]
     return bad
 
 
@@ -208,6 +224,8 @@ def test_the_architecture_lists_the_packages_in_order():
         ("`training.loop.train`, `training.loop.trian`", ["name training.loop.trian"]),
         ("`t5smith.corpus.store`", ["name t5smith.corpus.store"]),
         ("`model.safetensors.index.json`, `store/figures.json`", []),
+        ("`src/t5smith/base/`, `src/t5smith/corpus/`, `tests/base`", ["folder src/t5smith/corpus/"]),
+        ("`pytest tests/test_docs.py -k xylophone`, `pytest tests/model -k t5x`", ["test -k xylophone"]),
         ("`lock.py`, `base/lock.py`, `src/t5smith/base/lock.py`, `formats/NAME.py`", ["file lock.py"]),
     ],
 )
