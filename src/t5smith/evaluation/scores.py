@@ -61,8 +61,8 @@ def evaluate(recipe: Recipe) -> Path:
         info(f"evaluate  already done: {folder}")
         return folder
 
-    state = checkpoint.read(source, checkpoint.abstract(setup.abstract_state()))
-    model = Model(state.result, setup.config, setup.vocabulary)
+    state = checkpoint.restore(source, setup.abstract_state())
+    model = Model(state.eval_params, setup.config, setup.vocabulary)
     batches = evaluation_batches(
         setup.store.valid,
         setup.objective,
