@@ -160,7 +160,7 @@ class Split:
             return self.tokens.windows_at(starts, length)
         return self.tokens[starts[:, None] + np.arange(length)].astype(np.int32)
 
-    def documents_open(self, starts: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
+    def document_starts(self, starts: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
         """Which tokens of windows are the first of a document: (n,) -> bool (n, length)."""
         opens = np.zeros((len(starts), length), np.bool_)
         first = np.searchsorted(self.ends, starts)
