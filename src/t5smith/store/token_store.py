@@ -253,7 +253,7 @@ def open_split(
     """
     tokens = Shards([(str(folder / name / file), size) for file, size in shards], dtype)
     ends = np.load(folder / f"{name}.ends.npy", "r")
-    return Split(name, tokens, ends, facts["text_bytes"], corpora_of(facts))
+    return Split(name, tokens, ends, facts["text_bytes"], corpora_from_facts(facts))
 
 
 def _split(name: str, tokens: Any, ends: Any, *rest: Any) -> Split:
@@ -292,7 +292,7 @@ def _check_split(folder: Path, split: Split, told: Mapping[str, Any], vocab_size
         raise T5smithError(f"the {split.name} split is not as long as told", where=folder, fix=_AGAIN)
 
 
-def corpora_of(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:
+def corpora_from_facts(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:
     """The corpora of a split, by what its manifest says of it; none if they had no names."""
     found: list[Corpus] = []
     for name, one in facts.get("corpora", {}).items():
