@@ -133,7 +133,7 @@ def test_tables_show_the_counts() -> None:
     short, full = statistics_tables(mixture, full=False), statistics_tables(mixture, full=True)
     assert [table.title for table in short] == ["Statistics", "Denoisers"]
     assert len(full) == 2 + 3 * 3
-    assert {table.note for table in full[2:]} == {task.denoiser.title for task in mixture.objective.tasks}
+    assert {table.note for table in full[2:]} == {task.denoiser.title for task in mixture.objective.denoisers}
 
 
 def test_padding_is_counted() -> None:

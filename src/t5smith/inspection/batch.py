@@ -93,7 +93,7 @@ class InspectedBatch:
         """Which tokens begin a document."""
         if self.split is None:
             return np.zeros(self.windows.shape, np.bool_)
-        return self.split.documents_open(self.start, self.windows.shape[1])
+        return self.split.document_starts(self.start, self.windows.shape[1])
 
     @cached_property
     def inputs(self) -> Positions:
@@ -117,7 +117,7 @@ class InspectedBatch:
     @cached_property
     def spans(self) -> Spans:
         """The masked spans; for prefix LM the part to be predicted."""
-        W, is_prefix_lm = self.windows.shape[1], [task.lengths is None for task in self.objective.tasks]
+        W, is_prefix_lm = self.windows.shape[1], [task.lengths is None for task in self.objective.denoisers]
         row, start, stop = _sentinel_spans(self)
         prefix_lm = np.flatnonzero(np.array(is_prefix_lm)[self.denoiser])
         kept = (self.inputs.count - self.prefix - self.eos)[prefix_lm]
@@ -141,12 +141,12 @@ class InspectedBatch:
     @cached_property
     def eos(self) -> Int[np.ndarray, " n"]:
         """1 for each window whose inputs and targets end with `</s>`, else 0."""
-        return np.array([task.eos for task in self.objective.tasks], np.int64)[self.denoiser]
+        return np.array([task.eos for task in self.objective.denoisers], np.int64)[self.denoiser]
 
     @cached_property
     def prefix(self) -> Int[np.ndarray, " n"]:
         """Mode tokens at the beginning of each window's inputs."""
-        return np.array([len(task.prefix) for task in self.objective.tasks])[self.denoiser]
+        return np.array([len(task.prefix) for task in self.objective.denoisers])[self.denoiser]
 
     def first_rows(self, rows: int) -> InspectedBatch:
         """The same batch with its first rows only."""
@@ -169,7 +169,7 @@ def training_batch(batches: TrainingBatches, b: int) -> InspectedBatch:
         batches.split.windows_at(start, objective.window),
         row=number // plan.windows * len(plan.rows) + plan.row[cycle] - first,
         segment=plan.segment[cycle],
-        denoiser=plan.kind[cycle],
+        denoiser=plan.denoiser[cycle],
         number=number,
         mask=np.zeros_like(number),
         start=start,

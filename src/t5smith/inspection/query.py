@@ -180,12 +180,12 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
             "there is no model here", where=folder, expected="a run folder or an exported model folder"
         )
     setup = Setup.create(recipe_of(folder, recipe))
-    found = checkpoints.newest(setup.checkpoints, setup.inputs)
+    found = checkpoints.latest(setup.checkpoints, setup.inputs)
     if found is None:
         raise T5smithError(
             "there is no checkpoint of this recipe", where=setup.checkpoints, fix="run `t5smith train`"
         )
     path, manifest = found
-    state = checkpoints.read(path, checkpoints.abstract(setup.abstract_state()))
-    model = Model(state.result, setup.config, setup.vocabulary)
+    state = checkpoints.restore(path, setup.abstract_state())
+    model = Model(state.eval_params, setup.config, setup.vocabulary)
     return model, f"{folder}, step {manifest.facts['step']:,}"

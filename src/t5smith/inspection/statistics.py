@@ -16,8 +16,14 @@ from jaxtyping import Float, Int
 from t5smith.inspection.batch import InspectedBatch
 from t5smith.inspection.theory import Theory, theory
 from t5smith.objective.batches import TrainingBatches
-from t5smith.objective.boundaries import crossing
-from t5smith.objective.denoisers import ObjectiveSettings, Task, denoisers_of, row_inputs, settle
+from t5smith.objective.boundaries import crosses_documents
+from t5smith.objective.denoisers import (
+    DenoiserSpec,
+    ObjectiveSettings,
+    denoisers_of,
+    fixed_input_length,
+    resolve_lengths,
+)
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import plan_rows
 from t5smith.objective.spans import Spans
@@ -49,7 +55,7 @@ class DenoiserCounts:
       scores: by class of token: nats, correct predictions, tokens; zero without a model.
     """
 
-    task: Task
+    task: DenoiserSpec
     theory: Theory
     share: float
     windows: int = 0
@@ -101,7 +107,7 @@ class DenoiserCounts:
         # A document that begins the window ends outside it.
         starts = batch.document_starts[mine] & (np.arange(W) > 0)
         document = np.cumsum(starts, axis=1, dtype=np.int32)
-        self.crossing += int(crossing(spans, document).sum())
+        self.crossing += int(crosses_documents(spans, document).sum())
         self.ends += int(starts.sum())
         self.ends_in_spans += int((starts[:, 1:] & masked[:, 1:] & masked[:, :-1]).sum())
         self.ends_expected += float(starts.sum(axis=0) @ self.theory.joined)
@@ -164,7 +170,7 @@ def count(
     """
     denoisers = tuple(
         DenoiserCounts(task, theory(task, roll=objective.roll and task.lengths is not None), share)
-        for task, share in zip(objective.tasks, objective.plan.shares(), strict=True)
+        for task, share in zip(objective.denoisers, objective.plan.shares(), strict=True)
     )
     n_batches = rows = inputs = targets = 0
     by_corpus = np.zeros(len(corpora), np.int64)
@@ -194,8 +200,10 @@ def synthetic_batches(settings: ObjectiveSettings, batch_size: int, seed: int) -
     modes = sorted({denoiser.prefix for denoiser in denoisers_of(settings)} - {""})
     first_mode = 2 + SENTINELS
     ids = {name: (first_mode + i,) for i, name in enumerate(modes)} | {"": ()}
-    tasks = settle(settings, SENTINELS, [ids[denoiser.prefix] for denoiser in denoisers_of(settings)])
-    plan = plan_rows([task.piece for task in tasks], row_inputs(settings))
+    tasks = resolve_lengths(
+        settings, SENTINELS, [ids[denoiser.prefix] for denoiser in denoisers_of(settings)]
+    )
+    plan = plan_rows([task.item for task in tasks], fixed_input_length(settings))
     objective = Objective(
         tasks,
         plan,

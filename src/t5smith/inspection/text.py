@@ -14,7 +14,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.inspection.batch import InspectedBatch, text_batch
 from t5smith.inspection.manual_masks import Surface, mask_texts
 from t5smith.inspection.trace import Trace, trace_of
-from t5smith.objective.denoisers import mode_tokens, settle
+from t5smith.objective.denoisers import resolve_lengths, resolve_mode_tokens
 from t5smith.objective.lengths import SpanLengths
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import RowPlan
@@ -121,12 +121,12 @@ def text_arrays(
         batch = _masked(ids, mask, settings, vocabulary)
     else:
         objective, notes = _objective_for(len(ids), settings, vocabulary), []
-        n = len(objective.tasks)
+        n = len(objective.denoisers)
         windows, denoiser = np.repeat(ids[None], n, axis=0), np.arange(n)
         numbers = uniforms(seed, TRAINING, 0, n, objective.draws)
         no_starts = np.zeros(windows.shape, np.bool_)
         batch = text_batch(
-            objective.alone(windows, numbers, no_starts, denoiser), objective, windows, denoiser
+            objective.one_window_per_row(windows, numbers, no_starts, denoiser), objective, windows, denoiser
         )
     if unknown := int((ids == vocabulary.unk_id).sum()):
         notes.append(f"the vocabulary lacks some characters of the text: {unknown} <unk>")
@@ -140,12 +140,12 @@ def _objective_for(window: int, settings: ObjectiveSettings, vocabulary: Vocabul
     settings = ObjectiveSettings.model_validate(
         settings.model_dump() | {"window_length": window, "input_length": None}
     )
-    prefixes, sentinels = mode_tokens(settings, vocabulary)
-    tasks = settle(settings, sentinels, prefixes)
-    longest = max(task.piece.inputs for task in tasks), max(task.piece.targets for task in tasks)
+    prefixes, sentinels = resolve_mode_tokens(settings, vocabulary)
+    tasks = resolve_lengths(settings, sentinels, prefixes)
+    longest = max(task.item.inputs for task in tasks), max(task.item.targets for task in tasks)
     return Objective(
         tasks,
-        RowPlan(tuple(task.piece for task in tasks), *longest, tuple((kind,) for kind in range(len(tasks)))),
+        RowPlan(tuple(task.item for task in tasks), *longest, tuple((kind,) for kind in range(len(tasks)))),
         vocabulary.sentinel_ids[:sentinels],
         vocabulary.eos_id,
         vocabulary.pad_id,
@@ -160,7 +160,7 @@ def _masked(
     """A text under a mask chosen by hand, with the mode token of the first denoiser that masks spans."""
     # The denoiser is needed, its lengths are not: windows of 8 tokens are never rejected.
     objective = _objective_for(8, settings, vocabulary)
-    first = next((task for task in objective.tasks if task.lengths is not None), objective.tasks[0])
+    first = next((task for task in objective.denoisers if task.lengths is not None), objective.denoisers[0])
     spans = Spans.of_masks(mask[None])
     window, noise, count, closing = len(ids), int(mask.sum()), len(spans.row), int(not mask[-1])
     lengths = SpanLengths(
@@ -183,4 +183,4 @@ def _masked(
         prefix=task.prefix,
     )
     arrays = {"input_ids": inputs, "targets": targets}
-    return text_batch(arrays, replace(objective, tasks=(task,)), ids[None], np.zeros(1, np.int64))
+    return text_batch(arrays, replace(objective, denoisers=(task,)), ids[None], np.zeros(1, np.int64))

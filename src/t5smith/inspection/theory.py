@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from t5smith.objective.denoisers import Task
+from t5smith.objective.denoisers import DenoiserSpec
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Theory:
         return float(self.masked.sum())
 
 
-def theory(task: Task, *, roll: bool) -> Theory:
+def theory(task: DenoiserSpec, *, roll: bool) -> Theory:
     """The expected values of a denoiser's windows; `roll`: its masks are rotated by a random offset."""
     if task.lengths is None:
         return _prefix_lm(task)
@@ -123,7 +123,7 @@ def _cut_ring(lengths: Float[np.ndarray, " W_and_1"]) -> Float[np.ndarray, " W_a
     return cut
 
 
-def _prefix_lm(task: Task) -> Theory:
+def _prefix_lm(task: DenoiserSpec) -> Theory:
     """The last tokens are predicted; their number is uniform over a range."""
     W, (low, high) = task.window, task.noise_range
     distribution = np.zeros(W + 1)

@@ -149,7 +149,7 @@ def trace_of(
     losses: tuple[TokenLoss, ...] = (),
 ) -> Trace:
     """The trace of one window of a batch, given its number; the other arguments are attributes of `Trace`."""
-    task = batch.objective.tasks[int(batch.denoiser[window])]
+    task = batch.objective.denoisers[int(batch.denoiser[window])]
     ids, mask = batch.windows[window], batch.masked[window]
     inputs, targets = (side.ids[side.window == window] for side in (batch.inputs, batch.targets))
     is_prefix_lm = task.lengths is None
@@ -193,7 +193,7 @@ def trace_of(
 
 def _spans(batch: InspectedBatch, window: int, vocabulary: Vocabulary) -> tuple[Span, ...]:
     surface = Surface.of(vocabulary, batch.windows[window])
-    is_prefix_lm = batch.objective.tasks[int(batch.denoiser[window])].lengths is None
+    is_prefix_lm = batch.objective.denoisers[int(batch.denoiser[window])].lengths is None
     spans: list[Span] = []
     for number, (start, stop) in enumerate(runs(batch.masked[window])):
         sentinel = None if is_prefix_lm else int(batch.objective.sentinel_ids[number])
@@ -244,7 +244,8 @@ def _tokens(
 ) -> tuple[Token, ...]:
     whole = [int(i) for i in ids]
     return tuple(
-        Token(i, piece, span) for i, piece, span in zip(whole, vocabulary.shown(whole), spans, strict=True)
+        Token(i, piece, span)
+        for i, piece, span in zip(whole, vocabulary.readable_pieces(whole), spans, strict=True)
     )
 
 
@@ -253,6 +254,6 @@ def _text(vocabulary: Vocabulary, ids: np.ndarray, eos: bool) -> str:
     whole = [int(i) for i in (ids[:-1] if eos else ids)]
     parts = [
         text if vocabulary.is_text[i] else f" {text.strip()} "
-        for i, text in zip(whole, vocabulary.texts(whole), strict=True)
+        for i, text in zip(whole, vocabulary.decode_each(whole), strict=True)
     ]
     return " ".join("".join(parts).split())

@@ -15,7 +15,7 @@ from t5smith.pages.histogram import histogram
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
 from t5smith.reports.tokens import SPLITS, tokens_part, unknown_card
-from t5smith.text.skipped_records import ARCHIVE, places
+from t5smith.text.skipped_records import DAMAGED_ARCHIVE, skipped_messages
 
 OPEN_WINDOWS = 6
 """Further windows are folded away."""
@@ -104,7 +104,7 @@ def _removed(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
     )
     counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
     removed: list[tuple[str, Mapping[str, int]]] = [
-        ("unreadable", {kind: number for kind, number in counts.items() if kind != ARCHIVE}),
+        ("unreadable", {kind: number for kind, number in counts.items() if kind != DAMAGED_ARCHIVE}),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
         ("without text", {"": empty} if empty else {}),
     ]
@@ -138,12 +138,12 @@ def _flow(store: Facts, figures: Facts) -> Html | None:
         )
         notes.append(tag("p", f"{cut:,.0f} {stretches} too long for the tokenizer and split.", class_="note"))
     skipped = store.get("skipped_records") or {}
-    if archives := number(skipped, "counts", ARCHIVE):
+    if archives := number(skipped, "counts", DAMAGED_ARCHIVE):
         what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
         note = f"{what} truncated or damaged. What could not be unpacked is lost and not counted above."
         notes.append(tag("p", note, class_="note"))
     if skipped.get("first"):
-        found = tag("ul", *(tag("li", line) for line in places(skipped)), class_="places")
+        found = tag("ul", *(tag("li", line) for line in skipped_messages(skipped)), class_="places")
         notes.append(tag("details", tag("summary", "First unreadable records"), found))
     kinds = {"": None, "documents": "number", "share": "number share", "left": "drawn"}
     head = tag("tr", *(tag("th", name, class_=kind) for name, kind in kinds.items()))

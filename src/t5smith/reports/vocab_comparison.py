@@ -17,7 +17,7 @@ from t5smith.base.wrapping import pluralize, unpadded
 from t5smith.pages.facts import percent, size
 from t5smith.pages.plot_style import FONT, LIGHT, dress, new_figure, png, style, svg
 from t5smith.recipe.recipe import Recipe
-from t5smith.vocabulary.compare import Comparison, Measured, compare_vocabularies
+from t5smith.vocabulary.compare import Comparison, MeasuredVocabulary, compare_vocabularies
 
 WIDTH = 80
 """Columns in a pipe."""
@@ -137,7 +137,7 @@ def picture(found: Comparison, kind: str) -> bytes:
         return png(figure) if kind == "png" else svg(figure)
 
 
-def _bars(axes: Any, measured: Sequence[Measured], field: str, title: str, form: str) -> None:
+def _bars(axes: Any, measured: Sequence[MeasuredVocabulary], field: str, title: str, form: str) -> None:
     """One figure of every vocabulary, each bar with its value."""
     values = [float(getattr(one, field)) for one in measured]
     dress(axes, LIGHT, "", "")
