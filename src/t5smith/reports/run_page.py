@@ -5,7 +5,6 @@ It is made of plain values and depends on no stage; missing values are not shown
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,9 +16,8 @@ from t5smith.pages.markup import SPAN_COLOURS, Html, document, join, stylesheet,
 from t5smith.pages.parts import card, cards, table
 from t5smith.reports.contents import Example, Report
 from t5smith.reports.corpus_page import corpus_section, unreported
+from t5smith.reports.terminal import NO_SPACE_BEFORE
 
-_NO_SPACE_BEFORE = re.compile(r"[.,;:!?…)\]}»”’%]|$")
-"""Punctuation that follows a word without a space, or the end of the text."""
 Kind = Literal["noisy", "line", "points"]
 
 
@@ -190,7 +188,7 @@ def _with_spans(example: Example, spans: Sequence[Html]) -> Html:
     parts: list[str] = []
     for before, span, after in zip(example.kept, spans, example.kept[1:], strict=False):
         parts += [before.strip(), " " if before.strip() else "", span]
-        parts.append("" if _NO_SPACE_BEFORE.match(after.strip()) else " ")
+        parts.append("" if NO_SPACE_BEFORE.match(after.strip()) else " ")
     return join([*parts, example.kept[-1].strip()])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from t5smith.base.progress import count, duration
 from t5smith.base.wrapping import hanging_indent, pluralize
 
 _MARGIN = 2
+NO_SPACE_BEFORE = re.compile(r"[.,;:!?…)\]}»”’%]|$")
+"""Punctuation that follows a word without a space, or the end of the text."""
 GOOD, BAD, FILL, FAINT = "bold green", "bold red", "bold cyan", "dim"
 
 
@@ -25,7 +28,8 @@ def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
         line = Text.assemble((f"{'':{_MARGIN}}{name}".ljust(width), FAINT), value)
         lines.append(hanging_indent(line, console, width))
     if examples := summary["evaluation"]["examples"]:
-        lines.append(Text("Filled-in spans: [model] (original); […] = model filled in nothing", style="bold"))
+        title = Text("Filled-in spans: [model] (original); […] = model filled in nothing", style="bold")
+        lines.append(hanging_indent(title, console, 0))
         bullet = f"{'':{_MARGIN}}· "
         lines += [hanging_indent(Text(bullet) + _example(one), console, len(bullet)) for one in examples]
     for line in (Text(), *lines, Text()):
@@ -98,14 +102,14 @@ def _example(example: Mapping[str, Any]) -> Text:
     """The text with the model's words in brackets and the original words behind them."""
     line = Text()
     pairs: Sequence[tuple[str, str]] = list(zip(example["fills"], example["truth"], strict=True))
-    for kept, pair in zip(example["kept"], [*pairs, None], strict=True):
+    for kept, pair in zip(map(str.strip, example["kept"]), [*pairs, None], strict=True):
+        line.append("" if not line or NO_SPACE_BEFORE.match(kept) else " ")
         line.append(kept)
         if pair:
             fill, truth = pair
-            line.append(" " if kept else "")
+            line.append(" " if line else "")
             line.append(f"[{fill.strip() or '…'}]", FILL)
-            line.append(f" ({truth.strip()}) ", FAINT)
-    line.rstrip()
+            line.append(f" ({truth.strip()})", FAINT)
     return line
 
 
