@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from t5smith.cli.main import OTHER_VERBS, RECIPE_VERBS
+from t5smith.cli.commands import RECIPE_VERBS
+from t5smith.cli.verbs import OTHER_VERBS
 from t5smith.recipe.toml import presets
 
 ROOT = Path(__file__).resolve().parent.parent
