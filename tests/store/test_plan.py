@@ -28,7 +28,7 @@ from t5smith.store.prepare import prepare
 from t5smith.text.compression import compression
 from t5smith.text.document import WHOLE, Part
 from t5smith.text.documents import documents, format_of, placed_documents, splits_anywhere
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
 SQUEEZE: dict[str, Callable[[bytes], bytes]] = {
@@ -127,8 +127,8 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
     make: Callable[[list[str]], bytes],
     more: dict[str, str],
 ) -> None:
-    monkeypatch.setattr(module, "SMALLEST", 256)
-    monkeypatch.setattr(module, "LARGEST", 256)
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 256)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 256)
     # What cannot be compressed, so that there are several blocks on disk.
     written = [*texts(1, 60), *(f"{random.Random(i).getrandbits(900):x}" for i in range(40))]
     file = tmp_path / name
@@ -144,10 +144,10 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
     )
     for tasks in (1, 2, 3, 8):
         found: list[tuple[int, str, str]] = []
-        faults = Faults(strict=True)
+        skipped = SkippedRecords(strict=True)
         for rank in range(tasks):
             for work in plan.work(tasks, rank):
-                for place, document in placed_documents(corpus, str(file), work.part, faults):
+                for place, document in placed_documents(corpus, str(file), work.part, skipped):
                     if document is not None:
                         assert work.part.wants(work.part.block(place))
                         found.append((work.part.block(place), document.text, document.place))
@@ -177,7 +177,7 @@ def test_text_is_cut_at_any_byte(
     corpus = CorpusSettings.model_validate({"document": kind})
 
     def read(part: Part) -> list[tuple[str, str]]:
-        placed = placed_documents(corpus, str(file), part, Faults(strict=True))
+        placed = placed_documents(corpus, str(file), part, SkippedRecords(strict=True))
         return [(document.text, document.place) for _, document in placed if document is not None]
 
     size = file.stat().st_size
@@ -197,8 +197,8 @@ def store_files(folder: Path) -> dict[str, bytes]:
 def test_the_store_is_the_same_for_any_number_of_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeezed: bool
 ) -> None:
-    monkeypatch.setattr(module, "SMALLEST", 1_000)
-    monkeypatch.setattr(module, "LARGEST", 1_000)
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 1_000)
     one = tmp_path / ("a.jsonl.xz" if squeezed else "a.jsonl")
     one.write_bytes(SQUEEZE[".xz" if squeezed else ""](rows(texts(1, 300))))
     (tmp_path / "small").mkdir()
@@ -242,8 +242,8 @@ def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Else a block that is read again after a kill would count it twice."""
-    monkeypatch.setattr(module, "SMALLEST", 300)
-    monkeypatch.setattr(module, "LARGEST", 300)
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 300)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)
     lines: list[bytes] = []
     for i in range(400):
         good = b'{"text": "dag %d"}' % (i * 7919) if "jsonl" in name else b"dag %d, %d" % (i, i * 7919)
@@ -266,8 +266,8 @@ def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
         monkeypatch.setattr(prepare_module.shutil, "rmtree", lambda *_, **__: None)
         folder = prepare(recipe).with_name("store.notes")
         monkeypatch.undo()
-        monkeypatch.setattr(module, "SMALLEST", 300)
-        monkeypatch.setattr(module, "LARGEST", 300)
+        monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 300)
+        monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)
         notes.append({note.name: note.read_text() for note in (folder / "shards").glob("*.json")})
     assert notes[0] == notes[1]
     assert sum(sum(json.loads(note)["faults"]["counts"].values()) for note in notes[0].values()) == 266

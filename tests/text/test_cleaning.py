@@ -37,8 +37,8 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
+from t5smith.text.cleaning.filters import reason_of
 from t5smith.text.cleaning.pipeline import EXAMPLES, SHOWN, Cleaner, Tally, cleaning_inputs
-from t5smith.text.cleaning.reasons import in_words
 from t5smith.text.cleaning.word_tokenizer import UnicodeWords, word_tokenizer
 from t5smith.text.document import Document
 from t5smith.vocabulary.train import vocab
@@ -107,7 +107,7 @@ def test_each_limit_drops_what_is_beyond_it(
     step: str, settings: dict[str, Any], text: str, reason: str
 ) -> None:
     own = {"stop_words": STOP_WORDS, **settings} if step == "gopher_quality" else settings
-    assert judged(cleaner(step, **{step: own}), text) == (None, {in_words(reason): 1})
+    assert judged(cleaner(step, **{step: own}), text) == (None, {reason_of(reason): 1})
 
 
 def codes(block: type) -> list[str]:
@@ -125,20 +125,20 @@ def codes(block: type) -> list[str]:
         (FineWebQualityFilter, FineWebSettings),
     ],
 )
-def test_every_code_of_datatroves_is_told_in_words_with_its_setting(
+def test_every_code_of_datatroves_is_translated_and_names_its_setting(
     block: type, settings: type[Settings]
 ) -> None:
     found = [code for code in codes(block) if code != "empty"]
     assert len(found) >= 3
     for code in found:
-        setting = re.fullmatch(r"[a-z\d ]+ \((\w+)\)", in_words(code))
+        setting = re.fullmatch(r"[a-z\d ]+ \((\w+)\)", reason_of(code))
         assert setting, code
         assert setting[1] in settings.model_fields
 
 
 def test_a_code_that_is_not_known_stays_as_it_is() -> None:
-    assert in_words("top_x_gram") == "top_x_gram"
-    assert in_words("top_4_gram") == "the same 4 words too often (top_n_grams)"
+    assert reason_of("top_x_gram") == "top_x_gram"
+    assert reason_of("top_4_gram") == "the same 4 words too often (top_n_grams)"
 
 
 def test_examples_that_are_cut_say_so() -> None:
@@ -349,8 +349,8 @@ def test_documents_in_other_languages_are_dropped(languages: Path) -> None:
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """Three hundred documents in many blocks; every third is short, every seventh has a bad word."""
-    monkeypatch.setattr(plan, "SMALLEST", 2_000)
-    monkeypatch.setattr(plan, "LARGEST", 2_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 2_000)
     draw = random.Random(0)
     with (tmp_path / "text.jsonl").open("w", encoding="utf-8") as file:
         for i in range(300):

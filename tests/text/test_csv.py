@@ -13,13 +13,13 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.document import Part
 from t5smith.text.documents import documents, placed_documents
 from t5smith.text.row_count import count_rows
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 
 
-def read(path: Path, **more: object) -> tuple[list[str], Faults]:
-    faults = Faults()
+def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
+    skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], faults=faults)], faults
+    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -38,40 +38,43 @@ def test_a_quote_open_at_the_end_is_told_with_its_line(
 ) -> None:
     good = [f"{i},dag {i}" for i in range(30)]
     path = write(tmp_path / "a.csv", "\n".join(["id,text", *good, row, *good]) + end)
-    texts, faults = read(path)
+    texts, skipped = read(path)
     assert texts == [f"dag {i}" for i in range(30)]
-    assert faults.counts == {"not CSV": 1}
-    assert f"{path}:{32 + below}: not CSV (a quote is never closed)" in faults.first[0]
+    assert skipped.counts == {"not CSV": 1}
+    assert f"{path}:{32 + below}: not CSV (a quote is never closed)" in skipped.first[0]
     with pytest.raises(T5smithError, match=rf"a\.csv:{32 + below}: .*never closed"):
         list(documents(CorpusSettings(strict=True), [path]))
 
 
 def test_an_open_quote_at_the_very_end_or_in_the_header(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'id,text\n1,en\n2,"')
-    texts, faults = read(path)
-    assert (texts, faults.counts) == (["en"], {"not CSV": 1})
-    assert f"{path}:3: " in faults.first[0]
+    texts, skipped = read(path)
+    assert (texts, skipped.counts) == (["en"], {"not CSV": 1})
+    assert f"{path}:3: " in skipped.first[0]
     with pytest.raises(T5smithError, match=r"a\.csv:1: not CSV \(a quote is never closed\)"):
         read(write(path, 'id,"text\n1,en\n2,to\n'))
     # A quote that is closed at the very end is none of this.
-    assert read(write(path, 'id,text\n1,"en\nto"')) == (["en\nto"], Faults())
+    assert read(write(path, 'id,text\n1,"en\nto"')) == (["en\nto"], SkippedRecords())
 
 
 def test_a_row_without_a_line_that_was_too_long_is_no_document(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'text\nen\n"to\n' + "x" * 500 + '\ntre"\nfire\n')
-    texts, faults = read(path, longest_document=100)
-    assert (texts, faults.counts) == (["en", "fire"], {"too long": 1})
-    assert f"{path}:4: a line of 501 bytes" in faults.first[0]
+    texts, skipped = read(path, longest_document=100)
+    assert (texts, skipped.counts) == (["en", "fire"], {"too long": 1})
+    assert f"{path}:4: a line of 501 bytes" in skipped.first[0]
 
 
 def test_the_delimiter_goes_by_the_ending(tmp_path: Path) -> None:
     folder = tmp_path / "my.tsv.d"
-    assert read(write(folder / "a.csv", "id,text\n1,en\tdag\n")) == (["en\tdag"], Faults())
-    assert read(write(folder / "a.csv.gz", gzip.compress(b"id,text\n1,en\tdag\n"))) == (["en\tdag"], Faults())
+    assert read(write(folder / "a.csv", "id,text\n1,en\tdag\n")) == (["en\tdag"], SkippedRecords())
+    assert read(write(folder / "a.csv.gz", gzip.compress(b"id,text\n1,en\tdag\n"))) == (
+        ["en\tdag"],
+        SkippedRecords(),
+    )
     for name in ("a.tsv", "A.TSV.GZ"):
         data = b"id\ttext\n1\ten, to\n"
         path = write(folder / name, gzip.compress(data) if name.endswith("GZ") else data)
-        assert read(path) == (["en, to"], Faults())
+        assert read(path) == (["en, to"], SkippedRecords())
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", ","])
@@ -79,16 +82,16 @@ def test_the_delimiter_goes_by_the_ending(tmp_path: Path) -> None:
 def test_other_delimiters_where_they_alone_find_the_column(tmp_path: Path, name: str, delimiter: str) -> None:
     rows = f'id{delimiter}text\n1{delimiter}en\n2{delimiter}"to, {delimiter}\ntre"\n'
     path = write(tmp_path / name, "\ufeff" + rows)
-    assert read(path) == (["en", f"to, {delimiter}\ntre"], Faults())
+    assert read(path) == (["en", f"to, {delimiter}\ntre"], SkippedRecords())
     assert count_rows(path) == 2
     path = write(tmp_path / name, rows.replace("text", "beskrivelse").replace("\n", "\r\n"))
-    assert read(path, text_field="beskrivelse") == (["en", f"to, {delimiter}\r\ntre"], Faults())
+    assert read(path, text_field="beskrivelse") == (["en", f"to, {delimiter}\r\ntre"], SkippedRecords())
     assert count_rows(path) == 2
 
 
 def test_the_ending_goes_before_other_delimiters(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text,a;text;b\nen,to\n")
-    assert read(path) == (["en"], Faults())
+    assert read(path) == (["en"], SkippedRecords())
 
 
 @pytest.mark.parametrize(
@@ -129,9 +132,9 @@ def test_a_header_that_is_none_is_refused_in_one_line(
 
 
 def test_a_single_column_that_is_named_or_usual(tmp_path: Path) -> None:
-    assert read(write(tmp_path / "a.csv", "content\nen\nto\n")) == (["en", "to"], Faults())
+    assert read(write(tmp_path / "a.csv", "content\nen\nto\n")) == (["en", "to"], SkippedRecords())
     path = write(tmp_path / "b.csv", "a;b\nen\nto\n")
-    assert read(path, text_field="a;b") == (["en", "to"], Faults())
+    assert read(path, text_field="a;b") == (["en", "to"], SkippedRecords())
 
 
 @pytest.mark.parametrize(
@@ -153,16 +156,16 @@ def test_columns_without_words_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(T5smithError, match=r"a\.csv:1: no field holds text.*there are 'id', 'score'"):
         read(path)
     # What is named is read as it stands there.
-    assert read(path, text_field="id") == (["1", "2"], Faults())
+    assert read(path, text_field="id") == (["1", "2"], SkippedRecords())
     write(path, "a,b\n" + "1,en\n" * 20 + "to,en\n")
-    assert read(path) == (["en"] * 21, Faults())
+    assert read(path) == (["en"] * 21, SkippedRecords())
     write(path, "a,b\n" + "1,en\n" * 19 + "to,en\n")
     with pytest.raises(T5smithError, match="2 fields hold text, and none is called 'text'"):
         read(path)
 
 
 def test_looking_for_the_column_changes_no_place(tmp_path: Path) -> None:
-    """Rows that decide on the column may lie in several blocks, with faults among them."""
+    """Rows that decide on the column may lie in several blocks, with unusable ones among them."""
     lines: list[bytes] = []
     for i in range(60):
         lines += [b'%d,"dag\n%d"' % (i, i * 7919), b"1,2,3", b"9,\xff", b"8," + b"x" * 300][: 1 + i % 4]
@@ -174,16 +177,16 @@ def test_looking_for_the_column_changes_no_place(tmp_path: Path) -> None:
             placed: list[tuple[int, str, str]] = []
             counts: dict[int, object] = {}
             for turn in range(turns):
-                faults, block = Faults(), 0
+                skipped, block = SkippedRecords(), 0
                 part = Part(100, turn=turn, turns=turns)
-                for place, document in placed_documents(corpus, str(path), part, faults):
+                for place, document in placed_documents(corpus, str(path), part, skipped):
                     if part.block(place) != block:
-                        counts |= {block: faults.facts()} if part.wants(block) else {}
-                        faults.clear()
+                        counts |= {block: skipped.facts()} if part.wants(block) else {}
+                        skipped.clear()
                         block = part.block(place)
                     if document is not None:
                         placed.append((place, document.text, document.place))
-                counts |= {block: faults.facts()} if part.wants(block) else {}
+                counts |= {block: skipped.facts()} if part.wants(block) else {}
             found.append((sorted(placed), counts))
     assert all(one == found[0] for one in found)
     assert len(found[0][0]) == 60  # type: ignore[index]
@@ -191,7 +194,7 @@ def test_looking_for_the_column_changes_no_place(tmp_path: Path) -> None:
 
 def test_the_highest_limit_is_one_that_csv_takes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text\n" + "x" * 200_000 + "\n")
-    assert read(path, longest_document=2**31 - 1) == (["x" * 200_000], Faults())
+    assert read(path, longest_document=2**31 - 1) == (["x" * 200_000], SkippedRecords())
 
 
 def test_rows_with_long_fields_are_counted(tmp_path: Path) -> None:

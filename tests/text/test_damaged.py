@@ -29,14 +29,14 @@ from t5smith.store.prepare import prepare
 from t5smith.text.document import Part
 from t5smith.text.documents import documents, placed_documents
 from t5smith.text.row_count import count_rows
-from t5smith.text.skipped_records import HOPELESS, Faults, places
+from t5smith.text.skipped_records import MAX_BAD_START, SkippedRecords, skipped_messages
 from t5smith.vocabulary.train import vocab
 
 
-def read(path: Path, **more: object) -> tuple[list[str], Faults]:
-    faults = Faults()
+def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
+    skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], faults=faults)], faults
+    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -64,23 +64,23 @@ def test_a_bad_line_among_good_ones_is_counted_with_its_place(
 ) -> None:
     lines = [line.encode() for line in GOOD]
     path = write(tmp_path / name, b"\n".join([*lines[:15], bad, *lines[15:]]))
-    texts, faults = read(path, longest_document=300)
+    texts, skipped = read(path, longest_document=300)
     assert texts == [f"dag {i}" for i in range(30)]
-    assert faults.counts == {kind: 1}
-    assert f"{path}{says}" in faults.first[0]
+    assert skipped.counts == {kind: 1}
+    assert f"{path}{says}" in skipped.first[0]
     with pytest.raises(T5smithError) as caught:
         list(documents(CorpusSettings(strict=True, longest_document=300), [path]))
-    assert str(caught.value) == faults.first[0]
+    assert str(caught.value) == skipped.first[0]
 
 
 def test_mixed_encodings_in_plain_text(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.txt", "en blå dag\n\n".encode() + "en blå natt\nto\n\n".encode("latin-1") + b"slutt"
     )
-    texts, faults = read(path)
+    texts, skipped = read(path)
     assert texts == ["en blå dag", "slutt"]
-    assert faults.counts == {"not UTF-8": 1}
-    assert f"{path}:3: invalid UTF-8: byte 0xe5 at position 6" in faults.first[0]
+    assert skipped.counts == {"not UTF-8": 1}
+    assert f"{path}:3: invalid UTF-8: byte 0xe5 at position 6" in skipped.first[0]
 
 
 def unpacked(ending: str, data: bytes) -> bytes:
@@ -108,19 +108,19 @@ def test_an_archive_that_is_cut_short(tmp_path: Path, ending: str, squeeze: obje
     )
     whole = squeeze(lines.encode())  # type: ignore[operator]
     path = write(tmp_path / f"a.jsonl{ending}", whole[: len(whole) // 2])
-    texts, faults = read(path)
+    texts, skipped = read(path)
     assert 0 < len(texts) < 20_000
     # All that can be unpacked is, to the last whole line.
     assert texts == [
         json.loads(line)["text"] for line in unpacked(ending, path.read_bytes()).split(b"\n")[:-1]
     ]
-    assert faults.counts == {"damaged archive": 1}
-    assert f"a.jsonl{ending}:{len(texts) + 1}: the archive is cut short" in faults.first[0]
+    assert skipped.counts == {"damaged archive": 1}
+    assert f"a.jsonl{ending}:{len(texts) + 1}: the archive is cut short" in skipped.first[0]
     block = write(tmp_path / f"b.txt{ending}", squeeze(b"en\n\n" * 9_000 + lines.encode())[:-2_000])  # type: ignore[operator]
-    texts, faults = read(block)
+    texts, skipped = read(block)
     assert texts[0] == "en"
     assert not any("nummer" in text for text in texts)
-    assert faults.counts == {"damaged archive": 1}
+    assert skipped.counts == {"damaged archive": 1}
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_tables(tmp_path: Path) -> None:
         + "9,to,mange\n"
         + '10,"to\nlinjer"\n11,"æ"\n'
     )
-    texts, faults = read(write(tmp_path / "a.csv", rows))
+    texts, skipped = read(write(tmp_path / "a.csv", rows))
     assert texts == [*(f"dag {i}" for i in range(9)), "to\nlinjer", "æ"]
-    assert faults.counts == {"wrong number of fields": 1}
-    assert f"{tmp_path}/a.csv:11: 3 fields; expected 2" in faults.first[0]
+    assert skipped.counts == {"wrong number of fields": 1}
+    assert f"{tmp_path}/a.csv:11: 3 fields; expected 2" in skipped.first[0]
     latin = write(tmp_path / "b.csv", "id,text\n1,a\n2,bl\u00e5\n".encode("latin-1"))
     assert read(latin)[1].counts == {"not UTF-8": 1}
     # Offsets of texts that lie beyond the data, which Arrow follows if it is let.
@@ -146,9 +146,9 @@ def test_tables(tmp_path: Path) -> None:
     with pytest.raises(T5smithError, match=r"c\.arrow: damaged.*Offset invariant failure"):
         read(tmp_path / "c.arrow")
     parquet.write_table(pa.table({"text": ["en", None, "to"], "n": [1, 2, 3]}), tmp_path / "a.parquet")
-    texts, faults = read(tmp_path / "a.parquet")
-    assert (texts, faults.counts) == (["en", "to"], {"no text": 1})
-    assert "a.parquet:2: the field 'text' is empty" in faults.first[0]
+    texts, skipped = read(tmp_path / "a.parquet")
+    assert (texts, skipped.counts) == (["en", "to"], {"no text": 1})
+    assert "a.parquet:2: the field 'text' is empty" in skipped.first[0]
 
 
 @pytest.mark.parametrize(("ending", "squeeze"), [(".gz", gzip.compress), (".xz", lzma.compress)])
@@ -161,7 +161,7 @@ def test_a_compressed_table_is_unpacked_first(
     whole = squeeze(out.getvalue())
     path = write(tmp_path / f"a.parquet{ending}", whole)
     assert count_rows(path) == 99
-    assert read(path) == ([f"dag {i}" for i in range(99)], Faults())
+    assert read(path) == ([f"dag {i}" for i in range(99)], SkippedRecords())
     write(path, whole[:-20])
     for reader in (read, count_rows):
         with pytest.raises(T5smithError, match=rf"a\.parquet{ending}: the archive is cut short or damaged"):
@@ -184,7 +184,7 @@ def test_a_compressed_table_is_unpacked_first(
         ("a.arrow", b"", "damaged, or not what its name says"),
         ("a.csv", b"a,b\nx,y\n", "none is called 'text'"),
         ("a.csv", b"a,b\n1,2\n", "no field holds text"),
-        ("a.jsonl", b"hei\n" * (HOPELESS + 1), ":1: not JSON"),
+        ("a.jsonl", b"hei\n" * (MAX_BAD_START + 1), ":1: not JSON"),
         ("a.warc.gz", b"hei", "damaged"),
         ("a.warc", b"hei", "damaged"),
     ],
@@ -212,10 +212,10 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_long_line_is_passed_over_without_being_held(tmp_path: Path, document: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text("en\n\n" + "x" * 5_000_000 + "\n\nto")
-    texts, faults = read(path, longest_document=1_000, document=document)
+    texts, skipped = read(path, longest_document=1_000, document=document)
     assert texts == ["en", "to"]
-    assert faults.counts == {"too long": 1}
-    assert f"{path}:3: a line of 5,000,001 bytes is longer than a document may be" in faults.first[0]
+    assert skipped.counts == {"too long": 1}
+    assert f"{path}:3: a line of 5,000,001 bytes is longer than a document may be" in skipped.first[0]
     with pytest.raises(T5smithError, match=r"a\.txt:3: a line of 5,000,001 bytes"):
         read(path, longest_document=1_000, document="file")
 
@@ -233,13 +233,13 @@ def test_no_damage_is_a_traceback(
             damaged[place] ^= data.draw(st.integers(1, 255))
     path = write(tmp_path_factory.mktemp("damaged") / name, bytes(damaged))
     try:
-        texts, faults = read(path)
+        texts, skipped = read(path)
     except T5smithError as error:
         if str(path) in str(error):
             return
         raise
     if bytes(damaged) != whole and name.endswith((".gz", ".xz")) and len(texts) < 30:
-        assert faults.counts or not damaged
+        assert skipped.counts or not damaged
 
 
 def _files() -> list[tuple[str, bytes]]:
@@ -264,7 +264,7 @@ def _files() -> list[tuple[str, bytes]]:
 _FILES = _files()
 
 
-def test_what_is_left_out_is_in_the_manifest_and_told(
+def test_what_is_skipped_is_in_the_manifest_and_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "texts"
@@ -281,12 +281,12 @@ def test_what_is_left_out_is_in_the_manifest_and_told(
         }
     )
     vocab(recipe)
-    left_out = read_manifest(prepare(recipe), "store").facts["skipped_records"]
-    assert left_out["counts"] == {"not JSON": 15}
-    assert len(left_out["first"]) == 10
-    assert f"{folder}/007.jsonl:6: not JSON" in left_out["first"][0]
+    skipped = read_manifest(prepare(recipe), "store").facts["skipped_records"]
+    assert skipped["counts"] == {"not JSON": 15}
+    assert len(skipped["first"]) == 10
+    assert f"{folder}/007.jsonl:6: not JSON" in skipped["first"][0]
     told = capfd.readouterr().err
-    assert told.count("15 records were left out: 15 not JSON") == 2
+    assert told.count("15 records were skipped: 15 not JSON") == 2
     with pytest.raises(T5smithError, match=r"007\.jsonl:6: not JSON"):
         prepare(recipe.replace(**{"corpus.strict": True, "prepare.document_separator": "none"}))
 
@@ -298,7 +298,7 @@ def test_a_part_within_a_long_line_is_not_read_to_its_end(tmp_path: Path, docume
     told: list[int] = []
     corpus = CorpusSettings.model_validate({"document": document})
     part = Part(1_000_000, 5_000_000, 6_000_000)
-    placed = list(placed_documents(corpus, str(path), part, Faults(), told.append))
+    placed = list(placed_documents(corpus, str(path), part, SkippedRecords(), told.append))
     assert not any(found for _, found in placed)
     assert sum(told) < 3_000_000
 
@@ -306,21 +306,21 @@ def test_a_part_within_a_long_line_is_not_read_to_its_end(tmp_path: Path, docume
 def test_a_quote_that_is_never_closed_does_not_take_the_file_along(tmp_path: Path) -> None:
     rows = [f"{i},dag {i}" for i in range(200)]
     rows[20] = '20,"dag'
-    texts, faults = read(write(tmp_path / "a.csv", "id,text\n" + "\n".join(rows)), longest_document=300)
+    texts, skipped = read(write(tmp_path / "a.csv", "id,text\n" + "\n".join(rows)), longest_document=300)
     assert texts[:20] == [f"dag {i}" for i in range(20)]
     assert texts[-1] == "dag 199"
-    assert faults.counts["not CSV"] >= 1
-    assert "a.csv:22: not CSV (field larger than field limit (300)). Close the quotes" in faults.first[0]
+    assert skipped.counts["not CSV"] >= 1
+    assert "a.csv:22: not CSV (field larger than field limit (300)). Close the quotes" in skipped.first[0]
 
 
 def test_documents_of_tables_may_be_too_long(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"text": ["en", "å" * 60, "to"]}), tmp_path / "a.parquet")
-    texts, faults = read(tmp_path / "a.parquet", longest_document=100)
-    assert (texts, faults.counts) == (["en", "to"], {"too long": 1})
-    assert "a.parquet:2: a document of 120 bytes is longer than it may be" in faults.first[0]
+    texts, skipped = read(tmp_path / "a.parquet", longest_document=100)
+    assert (texts, skipped.counts) == (["en", "to"], {"too long": 1})
+    assert "a.parquet:2: a document of 120 bytes is longer than it may be" in skipped.first[0]
 
 
-def test_strict_sees_what_an_earlier_run_left_out(tmp_path: Path) -> None:
+def test_strict_sees_what_an_earlier_run_skipped(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", "\n".join([*GOOD, "{"]))
     recipe = Recipe.model_validate(
         {
@@ -333,12 +333,12 @@ def test_strict_sees_what_an_earlier_run_left_out(tmp_path: Path) -> None:
     prepare(recipe)
     for stage in (vocab, prepare):
         with pytest.raises(
-            T5smithError, match=r"1 record was left out, the first of them: .*a\.jsonl:31: not JSON"
+            T5smithError, match=r"1 record was skipped, the first of them: .*a\.jsonl:31: not JSON"
         ):
             stage(recipe.replace(**{"corpus.strict": True}))
 
 
-def test_what_is_left_out_is_told_even_if_nothing_is_left(
+def test_what_is_skipped_is_told_even_if_nothing_is_left(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a.jsonl", "\n".join(GOOD))
@@ -357,27 +357,27 @@ def test_what_is_left_out_is_told_even_if_nothing_is_left(
 
 
 def test_of_each_kind_one_place_is_told_and_archives_first(capfd: pytest.CaptureFixture[str]) -> None:
-    def faults(*kinds: str) -> Faults:
-        made = Faults()
+    def skipped(*kinds: str) -> SkippedRecords:
+        made = SkippedRecords()
         for number, kind in enumerate(kinds):
             made.add(kind, T5smithError(kind, where=f"a:{number}"))
         return made
 
-    whole = Faults()
-    for part in (faults(*["no text"] * 12, "not JSON"), faults("no text", "damaged archive")):
+    whole = SkippedRecords()
+    for part in (skipped(*["no text"] * 12, "not JSON"), skipped("no text", "damaged archive")):
         whole.merge(json.loads(json.dumps(part.facts())))
-    whole.tell()
+    whole.report()
     told = capfd.readouterr().err.splitlines()
     assert told[0] == (
-        "warning: 14 records were left out: 13 no text, 1 not JSON, "
+        "warning: 14 records were skipped: 13 no text, 1 not JSON, "
         "and the rest of 1 damaged archive is lost; the first:"
     )
     assert [line.strip() for line in told[1:]] == ["a:1: damaged archive", "a:0: no text", "a:12: not JSON"]
-    assert places(whole.facts())[:4] == [
+    assert skipped_messages(whole.facts())[:4] == [
         "a:1: damaged archive",
         "a:0: no text",
         "a:12: not JSON",
         "a:1: no text",
     ]
-    faults("damaged archive", "damaged archive").tell()
+    skipped("damaged archive", "damaged archive").report()
     assert capfd.readouterr().err.startswith("warning: the rest of 2 damaged archives is lost; the first:")

@@ -21,9 +21,9 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.text import documents as sources
 from t5smith.text.documents import (
     Document,
+    corpus_inputs,
     documents,
     fingerprint_files,
-    inputs,
     is_held_out,
     labelled_documents,
     resolve,
@@ -360,9 +360,9 @@ def test_given_held_out_files_override_the_hash(tmp_path: Path) -> None:
 def test_inputs_hold_all_that_decides_the_documents(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.txt", "en"), write(tmp_path / "b.txt", "to")
     corpus = CorpusSettings(train=(str(a),), held_out_fraction=0.1)
-    seen = [inputs(corpus)]
+    seen = [corpus_inputs(corpus)]
     changes = ({"held_out_fraction": 0.2}, {"format": "text"}, {"document": "line"}, {"text_field": "t"})
     for change in (*changes, {"valid": (str(b),)}, {"train": (str(b),)}):
-        seen.append(inputs(corpus.model_copy(update=change)))
+        seen.append(corpus_inputs(corpus.model_copy(update=change)))
     assert all(x != y for i, x in enumerate(seen) for y in seen[:i])
     assert "held_out_fraction" not in seen[5]

@@ -22,7 +22,7 @@ from t5smith.store.token_store import TokenStore
 from t5smith.text.documents import corpus_inputs, documents, fingerprint_files, placed_documents
 from t5smith.text.files import corpora, resolve
 from t5smith.text.hub import Asked, parsed
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
 
@@ -232,38 +232,38 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     for name in Blobs.blobs:
         assert read(f"blobs://{name}") == expected
     # From the middle, and with the line of what is wrong there.
-    monkeypatch.setattr(plan, "SMALLEST", 1_000)
-    monkeypatch.setattr(plan, "LARGEST", 1_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 1_000)
     corpus = CorpusSettings(train=("blobs://a.jsonl",))
-    faults = Faults()
+    skipped = SkippedRecords()
     found = [
         document.text
         for work in Plan.create(corpus).work(1, 0)
-        for _, document in placed_documents(corpus, work.unit.files[0], work.part, faults)
+        for _, document in placed_documents(corpus, work.unit.files[0], work.part, skipped)
         if document is not None
     ]
     assert found == expected
-    assert "blobs://a.jsonl:391: not JSON" in faults.first[0]
+    assert "blobs://a.jsonl:391: not JSON" in skipped.first[0]
 
 
 def test_some_rows_of_a_large_file_are_one_block(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "SMALLEST", 200)
-    monkeypatch.setattr(plan, "LARGEST", 200)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 200)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 200)
     corpus = CorpusSettings(train=(f"hf:{hub}:unshuffled_deduplicated_no:train[:45]",))
     units = Plan.create(corpus).units
     # The first file is read whole, in blocks; of the second some rows, by one task.
     assert [unit.blocks for unit in units if "#rows" in unit.files[0]] == [1]
     assert max(unit.blocks or 0 for unit in units) > 1
-    faults = Faults()
+    skipped = SkippedRecords()
     found = [
         document.text
         for work in Plan.create(corpus).work(3, 0)
         + Plan.create(corpus).work(3, 1)
         + Plan.create(corpus).work(3, 2)
         for file in work.unit.files
-        for _, document in placed_documents(corpus, file, work.part, faults)
+        for _, document in placed_documents(corpus, file, work.part, skipped)
         if document is not None
     ]
     expected = [*rows("unshuffled_deduplicated_no0", 30), *rows("unshuffled_deduplicated_no1", 15)]

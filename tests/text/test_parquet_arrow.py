@@ -11,15 +11,15 @@ from pyarrow import parquet
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.documents import documents
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 
 KINDS = ["a.parquet", "a.arrow", "b.arrow"]
 
 
-def read(path: Path, **more: object) -> tuple[list[str], Faults]:
-    faults = Faults()
+def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
+    skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], faults=faults)], faults
+    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, table: pa.Table) -> Path:
@@ -40,9 +40,9 @@ def test_categories_are_text(tmp_path: Path, name: str, kind: pa.DataType) -> No
     column = pa.array(texts, kind).dictionary_encode()
     numbers = pa.array(range(7)).dictionary_encode()
     path = write(tmp_path / name, pa.table({"n": numbers, "beskrivelse": column}))
-    found, faults = read(path)
-    assert (found, faults.counts) == ([text for text in texts if text], {"no text": 1})
-    assert f"{path}:2: the field 'beskrivelse' is empty" in faults.first[0]
+    found, skipped = read(path)
+    assert (found, skipped.counts) == ([text for text in texts if text], {"no text": 1})
+    assert f"{path}:2: the field 'beskrivelse' is empty" in skipped.first[0]
     with pytest.raises(T5smithError, match="the field 'n' is not text"):
         read(path, text_field="n")
 
@@ -50,16 +50,16 @@ def test_categories_are_text(tmp_path: Path, name: str, kind: pa.DataType) -> No
 @pytest.mark.parametrize("name", ["a.arrow", "b.arrow"])
 def test_null_among_the_categories(tmp_path: Path, name: str) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, None, 2], pa.int8()), ["en", None, "to"])
-    found, faults = read(write(tmp_path / name, pa.table({"text": column})))
-    assert (found, faults.counts) == (["en", "en", "to"], {"no text": 2})
+    found, skipped = read(write(tmp_path / name, pa.table({"text": column})))
+    assert (found, skipped.counts) == (["en", "en", "to"], {"no text": 2})
 
 
 def test_damaged_categories(tmp_path: Path) -> None:
     bad = pa.array([b"en", b"\xff", b"to"]).view(pa.utf8())
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 1]), bad)
-    found, faults = read(write(tmp_path / "a.arrow", pa.table({"text": column})))
-    assert (found, faults.counts) == (["en", "to"], {"not UTF-8": 2})
-    assert "a.arrow:2: invalid UTF-8" in faults.first[0]
+    found, skipped = read(write(tmp_path / "a.arrow", pa.table({"text": column})))
+    assert (found, skipped.counts) == (["en", "to"], {"not UTF-8": 2})
+    assert "a.arrow:2: invalid UTF-8" in skipped.first[0]
     for values in (bad, pa.array(["en"])):
         beyond = pa.DictionaryArray.from_arrays(pa.array([0, 9]), values, safe=False)
         path = write(tmp_path / "b.arrow", pa.table({"text": beyond}))
@@ -69,8 +69,8 @@ def test_damaged_categories(tmp_path: Path) -> None:
 
 def test_views_that_are_not_utf8(tmp_path: Path) -> None:
     bad = pa.array([b"en", b"\xff"], pa.binary_view()).view(pa.string_view())
-    found, faults = read(write(tmp_path / "a.arrow", pa.table({"text": bad})))
-    assert (found, faults.counts) == (["en"], {"not UTF-8": 1})
+    found, skipped = read(write(tmp_path / "a.arrow", pa.table({"text": bad})))
+    assert (found, skipped.counts) == (["en"], {"not UTF-8": 1})
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -85,4 +85,4 @@ def test_two_columns_with_the_name_are_refused(tmp_path: Path, name: str) -> Non
     path = write(tmp_path / name, pa.table(columns, names=["a", "b", "b"]))
     with pytest.raises(T5smithError, match="2 fields are called 'b'"):
         read(path, text_field="b")
-    assert read(path, text_field="a") == (["en"], Faults())
+    assert read(path, text_field="a") == (["en"], SkippedRecords())

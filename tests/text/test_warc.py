@@ -19,7 +19,7 @@ from t5smith.store import plan
 from t5smith.store.prepare import prepare
 from t5smith.text.document import Part
 from t5smith.text.documents import documents, placed_documents
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
 
@@ -32,10 +32,10 @@ def record(text: str, kind: str = "conversion", more: str = "") -> bytes:
     return head.encode() + text.encode() + b"\r\n\r\n"
 
 
-def read(path: Path, **more: object) -> tuple[list[str], Faults]:
-    faults = Faults()
+def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
+    skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], faults=faults)], faults
+    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -58,13 +58,13 @@ TEXTS = [f"dag {i * 7919 % 10_007} og natt {i * 104_729 % 1_000_003}" for i in r
 def test_half_of_an_archive(tmp_path: Path, name: str, squeeze: Callable[[list[bytes]], bytes]) -> None:
     """Also of one whose name does not say that it is compressed."""
     whole = squeeze([record(text) for text in TEXTS])
-    assert read(write(tmp_path / name, whole)) == (TEXTS, Faults())
+    assert read(write(tmp_path / name, whole)) == (TEXTS, SkippedRecords())
     path = write(tmp_path / name, whole[: len(whole) // 2])
-    texts, faults = read(path)
+    texts, skipped = read(path)
     assert 500 < len(texts) < 1_500
     assert texts == TEXTS[: len(texts)]
-    assert faults.counts == {"damaged archive": 1}
-    assert f"{path}:{len(texts) + 1}: the archive is cut short or damaged" in faults.first[0]
+    assert skipped.counts == {"damaged archive": 1}
+    assert f"{path}:{len(texts) + 1}: the archive is cut short or damaged" in skipped.first[0]
     with pytest.raises(T5smithError, match=rf":{len(texts) + 1}: the archive is cut short"):
         read_strictly(path)
 
@@ -100,11 +100,11 @@ def test_a_plain_archive_that_is_cut_anywhere(tmp_path: Path) -> None:
             with pytest.raises(T5smithError, match=r"a\.wet"):
                 read(path)
             continue
-        found, faults = read(path)
+        found, skipped = read(path)
         assert found == expected
-        assert faults.counts == ({} if size in complete else {"damaged archive": 1})
-        if faults.counts:
-            assert f"a.wet:{number + 1}: the archive is cut short" in faults.first[0]
+        assert skipped.counts == ({} if size in complete else {"damaged archive": 1})
+        if skipped.counts:
+            assert f"a.wet:{number + 1}: the archive is cut short" in skipped.first[0]
             with pytest.raises(T5smithError, match=rf"a\.wet:{number + 1}: "):
                 read_strictly(path)
 
@@ -138,18 +138,18 @@ def test_pages_and_other_records(tmp_path: Path) -> None:
         record("en dag", more=address),
     ]
     path = write(tmp_path / "a.warc", b"".join(records))
-    assert read(path) == (["en dag"], Faults())
+    assert read(path) == (["en dag"], SkippedRecords())
     for left in (0, 9, 40):
         page = records[2][: left - len(picture) - 4]
-        texts, faults = read(write(path, b"".join([*records[:2], records[5], page])))
-        assert (texts, faults.counts) == (["en dag"], {"damaged archive": 1})
-        assert "a.warc:4: the archive is cut short" in faults.first[0]
+        texts, skipped = read(write(path, b"".join([*records[:2], records[5], page])))
+        assert (texts, skipped.counts) == (["en dag"], {"damaged archive": 1})
+        assert "a.warc:4: the archive is cut short" in skipped.first[0]
 
 
 def test_the_damage_belongs_to_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tasks read the file, and also where it comes first in its block."""
-    monkeypatch.setattr(plan, "SMALLEST", 3_000)
-    monkeypatch.setattr(plan, "LARGEST", 3_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 3_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 3_000)
     for number in (30, 31, 32):
         data = b"".join(map(record, TEXTS[:number]))
         path = write(tmp_path / "a.wet", data[:-9])
@@ -169,7 +169,7 @@ def test_the_damage_belongs_to_one_block(tmp_path: Path, monkeypatch: pytest.Mon
         ends = set()
         for turn in range(5):
             part = Part(3_000, turn=turn, turns=5)
-            *_, (last, _) = placed_documents(CorpusSettings(), str(path), part, Faults())
+            *_, (last, _) = placed_documents(CorpusSettings(), str(path), part, SkippedRecords())
             ends.add(part.block(last))
         assert len(ends) == 1
 
@@ -199,10 +199,10 @@ def test_no_damage_is_a_traceback(
     name = "a.wet.gz" if squeezed else "a.wet"
     path = write(tmp_path_factory.mktemp("damaged") / name, bytes(damaged))
     try:
-        texts, faults = read(path)
+        texts, skipped = read(path)
     except T5smithError as error:
         if str(path) in str(error):
             return
         raise
     if squeezed and damaged and len(texts) < 30:
-        assert faults.counts
+        assert skipped.counts

@@ -66,7 +66,7 @@ def test_the_table_of_words_gives_the_ids_of_the_library(
     chosen: tuple[Vocabulary, VocabSettings], line: str
 ) -> None:
     vocabulary, _ = chosen
-    words = vocabulary.words(np.dtype("<u2"))
+    words = vocabulary.bulk_encoder(np.dtype("<u2"))
     assert words.by_words
     assert np.frombuffer(words.encode(line), "<u2").tolist() == vocabulary.encode(line)
 
@@ -149,17 +149,17 @@ def test_user_symbols_are_one_piece_wherever_they_stand(text: list[str]) -> None
     vocabulary = trained(text, user_symbols=("<br>", "<b"))
     for line in ("det <br> er", "det<br>er", "<br>", "x<br><br>y"):
         assert vocabulary.pieces(vocabulary.encode(line)).count("<br>") == line.count("<br>")
-    assert vocabulary.is_text[vocabulary.named("<br>")]
+    assert vocabulary.is_text[vocabulary.id_of("<br>")]
     assert not any("<br" in piece for piece in vocabulary.pieces(range(vocabulary.size)) if piece != "<br>")
 
 
 def test_rare_characters_may_be_left_out() -> None:
     lines = ["abab baba abba " * 40, "q"]
-    assert trained(lines, size=20).named("q") is not None
+    assert trained(lines, size=20).id_of("q") is not None
     without = trained(lines, size=20, character_coverage=0.99)
-    assert without.named("q") is None
+    assert without.id_of("q") is None
     assert without.unk_id in without.encode("q")
-    assert without.named("a") is not None
+    assert without.id_of("a") is not None
 
 
 @pytest.mark.parametrize(
@@ -302,4 +302,4 @@ def test_a_piece_that_is_called_like_a_symbol_is_not_counted_twice(tmp_path: Pat
     facts = read_manifest(folder, "vocab").facts
     assert facts["control_symbols"] == 2
     assert facts["pieces"] == facts["ids"] - 102 == 299
-    assert Vocabulary.load(folder).named(name) == 300
+    assert Vocabulary.load(folder).id_of(name) == 300

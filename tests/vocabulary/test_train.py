@@ -25,7 +25,7 @@ from t5smith.vocabulary.train import (
     Sample,
     build,
     canonical,
-    in_proportion,
+    downsample_words,
     normalizer,
     train_pieces,
     vocab,
@@ -331,10 +331,10 @@ def test_much_text_is_brought_down_to_its_proportions(monkeypatch):
     text = ["det er en dag " * 300 + " ".join(f"ord{i}" for i in range(1_000))] * 3
     text[1] += " ☃ zebra"
     settings = VocabSettings()
-    assert in_proportion(text, settings) is text
+    assert downsample_words(text, settings) is text
     monkeypatch.setattr(train, "TRAINED_ON", sum(map(len, text)) // 10)
-    less = in_proportion(text, settings)
-    assert less == in_proportion(text, settings)
+    less = downsample_words(text, settings)
+    assert less == downsample_words(text, settings)
     words = " ".join(less).split()
     assert set("".join(words)) == set("".join(text)) - {" "}
     assert sum(map(len, less)) < sum(map(len, text)) / 8
@@ -352,7 +352,7 @@ def test_every_character_stays_however_it_is_typed(monkeypatch: pytest.MonkeyPat
         expected = set(normal.normalize_str(text[0]))
         with monkeypatch.context() as patch:
             patch.setattr(train, "TRAINED_ON", len(text[0]) // 50)
-            less = in_proportion(text, settings)
+            less = downsample_words(text, settings)
         assert sum(map(len, less)) < len(text[0]) / 10
         assert set(normal.normalize_str(" ".join(less))) == expected, normalization
 

@@ -61,8 +61,8 @@ def evaluate(recipe: Recipe) -> Path:
         info(f"evaluate  already done: {folder}")
         return folder
 
-    state = checkpoint.read(source, checkpoint.abstract(setup.abstract_state()))
-    model = Model(state.result, setup.config, setup.vocabulary)
+    state = checkpoint.restore(source, setup.abstract_state())
+    model = Model(state.eval_params, setup.config, setup.vocabulary)
     batches = evaluation_batches(
         setup.store.valid,
         setup.objective,
@@ -80,7 +80,7 @@ def evaluate(recipe: Recipe) -> Path:
             bar.advance(len(batch["targets"]), nll=f"{text.nll / max(text.tokens, 1):.3f}")
     rows = np.concatenate(parts)
     facts = numbers(setup, batches, total(rows))
-    if len(setup.objective.tasks) > 1:
+    if len(setup.objective.denoisers) > 1:
         facts["denoisers"] = by_denoiser(setup, batches, rows)
     facts["examples"] = examples(setup, model, recipe.evaluate.examples)
     with building(folder, "evaluation", inputs, facts) as work:
@@ -93,7 +93,7 @@ def by_denoiser(setup: Setup, batches: Sequence[Batch], rows: RowSums) -> dict[s
     """For each denoiser of a mixture its figures; they differ in how much of the text they show."""
     task = np.concatenate([batch["denoiser"][:, 0] for batch in batches])
     found: dict[str, Any] = {}
-    for number, one in enumerate(setup.objective.tasks):
+    for number, one in enumerate(setup.objective.denoisers):
         mine = rows[task == number]
         score = total(mine)
         found[one.denoiser.title] = {
@@ -155,8 +155,8 @@ def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
         ]
         chosen.append({"ids": ids, "kept": kept, "spans": spans, "inputs": inputs})
     # A mixture's first denoiser that masks spans is the one for short ones.
-    modes = [task.prefix for task in setup.objective.tasks if task.lengths is not None]
-    prefix = modes[0] if modes else setup.objective.tasks[0].prefix
+    modes = [task.prefix for task in setup.objective.denoisers if task.lengths is not None]
+    prefix = modes[0] if modes else setup.objective.denoisers[0].prefix
     longest = EXAMPLE_ANSWER * _tokens_a_piece(vocabulary)
     completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens=longest, prefix=prefix)
     return [
@@ -175,7 +175,7 @@ def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
 
 def _tokens_a_piece(vocabulary: Vocabulary) -> int:
     """How many tokens say what a piece does: bytes say less."""
-    return 4 if vocabulary.of_bytes else 1
+    return 4 if vocabulary.is_byte_level else 1
 
 
 def _sentences(setup: Setup) -> Iterator[list[int]]:
@@ -198,7 +198,7 @@ def _two_words(
 
     The last word is left alone: its full stop would be masked with it.
     """
-    starts = [at for at, piece in enumerate(vocabulary.shown(ids)) if piece.startswith(SPACE)]
+    starts = [at for at, piece in enumerate(vocabulary.readable_pieces(ids)) if piece.startswith(SPACE)]
     words = list(pairwise(starts))
     halves = words[1 : len(words) // 2], words[len(words) // 2 + 1 :]
     longest = LONGEST_EXAMPLE * _tokens_a_piece(vocabulary)

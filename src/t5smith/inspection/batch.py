@@ -83,7 +83,7 @@ def training_batch(batches: TrainingBatches, b: int) -> Given:
         batches.objective,
         row=q // plan.windows * len(plan.rows) + plan.row[cycle] - first,
         segment=plan.segment[cycle],
-        task=plan.kind[cycle],
+        task=plan.denoiser[cycle],
         number=q,
         mask=np.zeros_like(q),
         start=batches.order.starts(q),
@@ -151,5 +151,5 @@ def _given(
         start,
         # Held-out windows may lie across the end of a corpus: each is of the one it begins in.
         np.searchsorted(stops, start, side="right"),
-        split.documents_open(start, objective.window),
+        split.document_starts(start, objective.window),
     )

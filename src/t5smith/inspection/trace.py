@@ -170,7 +170,7 @@ def trace_of(
       notes: what was done other than asked.
       losses: what a model says of its targets.
     """
-    task = objective.tasks[int(given.task[window])]
+    task = objective.denoisers[int(given.task[window])]
     ids, mask = given.windows[window], reading.masked[window]
     inputs, targets = (_of(side, window) for side in (reading.inputs, reading.targets))
     surface = Surface.of(vocabulary, ids)
@@ -250,7 +250,8 @@ def _tokens(
 ) -> tuple[Token, ...]:
     whole = [int(i) for i in ids]
     return tuple(
-        Token(i, piece, span) for i, piece, span in zip(whole, vocabulary.shown(whole), spans, strict=True)
+        Token(i, piece, span)
+        for i, piece, span in zip(whole, vocabulary.readable_pieces(whole), spans, strict=True)
     )
 
 
@@ -259,6 +260,6 @@ def _text(vocabulary: Vocabulary, ids: np.ndarray, eos: bool) -> str:
     whole = [int(i) for i in (ids[:-1] if eos else ids)]
     parts = [
         text if vocabulary.is_text[i] else f" {text.strip()} "
-        for i, text in zip(whole, vocabulary.texts(whole), strict=True)
+        for i, text in zip(whole, vocabulary.decode_each(whole), strict=True)
     ]
     return " ".join("".join(parts).split())

@@ -15,7 +15,7 @@ from t5smith.pages.histogram import histogram
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
 from t5smith.reports.tokens import SPLITS, tokens_part, unknown_card
-from t5smith.text.skipped_records import ARCHIVE, places
+from t5smith.text.skipped_records import DAMAGED_ARCHIVE, skipped_messages
 
 OPEN_WINDOWS = 6
 """Further windows are shown when asked for."""
@@ -100,7 +100,7 @@ def _taken(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
     )
     counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
     taken: list[tuple[str, Mapping[str, int]]] = [
-        ("cannot be read", {kind: often for kind, often in counts.items() if kind != ARCHIVE}),
+        ("cannot be read", {kind: often for kind, often in counts.items() if kind != DAMAGED_ARCHIVE}),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
         ("without text", {"": empty} if empty else {}),
     ]
@@ -130,12 +130,12 @@ def _flow(store: Facts, figures: Facts) -> Html | None:
         stretches = "stretch without white space was" if cut == 1 else "stretches without white space were"
         notes.append(tag("p", f"{cut:,.0f} {stretches} too long for the tokenizer and cut.", class_="note"))
     left_out = store.get("skipped_records") or {}
-    if archives := number(left_out, "counts", ARCHIVE):
+    if archives := number(left_out, "counts", DAMAGED_ARCHIVE):
         what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
         told = f"{what} cut short or damaged. What could not be unpacked is lost, and counted nowhere here."
         notes.append(tag("p", told, class_="note"))
     if left_out.get("first"):
-        lines_ = tag("ul", *(tag("li", line) for line in places(left_out)), class_="places")
+        lines_ = tag("ul", *(tag("li", line) for line in skipped_messages(left_out)), class_="places")
         notes.append(tag("details", tag("summary", "The first of what could not be read"), lines_))
     kinds = {"": None, "documents": "number", "share": "number share", "left": "drawn"}
     head = tag("tr", *(tag("th", name, class_=kind) for name, kind in kinds.items()))

@@ -38,7 +38,7 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     control = f", {pluralize(symbols, 'control symbol')}" if (symbols := vocab.get("control_symbols")) else ""
     sentinels = vocab["ids"] - vocab["pieces"] - (symbols or 0)
     pieces = (
-        f"{vocab['asked']:,} pieces asked, {vocab['pieces']:,} got"
+        f"{vocab['requested']:,} pieces asked, {vocab['pieces']:,} got"
         if "requested" in vocab
         else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
     )

@@ -24,16 +24,16 @@ from t5smith.store.merge import finish, shards
 from t5smith.store.plan import Plan
 from t5smith.store.token_store import check
 from t5smith.store.worker import Progress, Task
-from t5smith.store.workspace import Folders
+from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.documents import corpus_inputs
 from t5smith.text.files import named_weights
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
 """Raised when the same text and settings would give another store than before."""
-LITTLE = 4 << 20
+IN_PROCESS_BYTES = 4 << 20
 """Files of fewer bytes in all are not worth starting processes for."""
 
 
@@ -58,7 +58,7 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
 @in_run_folder
 def _prepare(recipe: Recipe) -> Path:
     folder = recipe.folder / "store"
-    folders = Folders.of(folder)
+    folders = Workspace.of(folder)
     vocab_folder = recipe.folder / "vocab"
     made_vocab = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
@@ -73,9 +73,9 @@ def _prepare(recipe: Recipe) -> Path:
     key = artifact.fingerprint(inputs)
     if found := artifact.find_up_to_date(folder, "store", key):
         shutil.rmtree(folders.notes, ignore_errors=True)
-        told = Faults(recipe.corpus.strict)
-        told.merge(found.facts["skipped_records"])
-        told.refuse()
+        skipped = SkippedRecords(recipe.corpus.strict)
+        skipped.merge(found.facts["skipped_records"])
+        skipped.raise_if_strict()
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
     if stale := _other_settings(recipe, made_vocab.inputs, corpus):
@@ -103,10 +103,10 @@ def _other_settings(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[st
     return " and other ".join(found)
 
 
-def _plan(recipe: Recipe, folders: Folders, key: str, vocab: Path) -> Plan:
+def _plan(recipe: Recipe, folders: Workspace, key: str, vocab: Path) -> Plan:
     """The plan of a run that was begun, or a new one in empty folders."""
     job = folders.notes / "job.json"
-    draft = Folders(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
+    draft = Workspace(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
     # Without the unfinished store the notes are of one that was finished, and half removed.
     begun = folders.store.is_dir() and job.is_file()
     begun = begun and json.loads(job.read_text(encoding="utf-8"))["key"] == key
@@ -131,14 +131,14 @@ def _plan(recipe: Recipe, folders: Folders, key: str, vocab: Path) -> Plan:
     return plan
 
 
-def _run(recipe: Recipe, folders: Folders, plan: Plan) -> None:
+def _run(recipe: Recipe, folders: Workspace, plan: Plan) -> None:
     settings = recipe.prepare
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = sum(unit.bytes for unit in plan.units)
-    tasks = settings.tasks or (cores if size >= LITTLE or settings.executor != "local" else 1)
+    tasks = settings.tasks or (cores if size >= IN_PROCESS_BYTES or settings.executor != "local" else 1)
     with progress("prepare", _to_read(plan, tasks), "bytes") as bar:
-        show = _Show(folders, bar)
-        if settings.executor == "local" and (tasks == 1 or size < LITTLE):
+        show = _ProgressView(folders, bar)
+        if settings.executor == "local" and (tasks == 1 or size < IN_PROCESS_BYTES):
             for rank in range(tasks):
                 Task.load(folders.notes, tasks, rank, lambda told, rank=rank: show.of(rank, told)).run()
             return
@@ -156,10 +156,10 @@ def _to_read(plan: Plan, tasks: int) -> int:
 
 
 @dataclass
-class _Show:
+class _ProgressView:
     """The progress of all tasks in one bar."""
 
-    folders: Folders
+    folders: Workspace
     bar: Bar
     start: float = field(default_factory=time.monotonic)
     tasks: dict[str, Progress] = field(default_factory=dict[str, Progress])

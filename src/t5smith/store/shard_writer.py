@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from t5smith.store.dedup_records import Records
 from t5smith.store.token_store import id_dtype
-from t5smith.store.workspace import SPLITS, Folders, temporary, write
+from t5smith.store.workspace import SPLITS, Workspace, temporary, write
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.document import Document
 from t5smith.text.documents import is_held_out
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FLUSHED_BYTES = 1 << 22
@@ -62,7 +62,7 @@ class Shard:
 
     def __init__(
         self,
-        folders: Folders,
+        folders: Workspace,
         name: str,
         vocabulary: Vocabulary,
         separator: tuple[int, ...],
@@ -106,10 +106,10 @@ class Shard:
         if half.held_bytes >= FLUSHED_BYTES:
             half.flush(self.dtype)
 
-    def close(self, faults: Faults, tallies: Iterable[Tally], cut: int) -> dict[str, Any]:
+    def close(self, skipped: SkippedRecords, tallies: Iterable[Tally], cut: int) -> dict[str, Any]:
         """Finish it; the counts of both splits. `cut` stretches of its text were too long for a tokenizer."""
         note: dict[str, Any] = {
-            "faults": faults.facts(),
+            "faults": skipped.facts(),
             "cleaning": [tally.facts() for tally in tallies],
             "cut": cut,
         }

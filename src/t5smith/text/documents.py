@@ -24,8 +24,7 @@ from t5smith.text.formats.jsonl import json_field, json_lines
 from t5smith.text.formats.plain import Lines, Placed, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import webarchive
 from t5smith.text.locations import Place, Remote, Rows, without_rows
-from t5smith.text.skipped_records import Faults, FileFaults
-from t5smith.text.slices import RowFaults
+from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 HASHED_BYTES = 64 << 20
 """Files up to this size are known by a hash of their content, larger ones by size and time of change."""
@@ -70,7 +69,7 @@ def documents(
     corpus: CorpusSettings,
     files: Iterable[Place],
     on_bytes: Callable[[int], Any] | None = None,
-    faults: Faults | None = None,
+    skipped: SkippedRecords | None = None,
 ) -> Iterator[Document]:
     """The documents of files, in order.
 
@@ -78,15 +77,15 @@ def documents(
       corpus: says what a document is and which field holds it.
       files: as `resolve` gives them.
       on_bytes: told how many more bytes of the files were read, as they lie on disk, for progress.
-      faults: where records that cannot be used are counted.
+      skipped: where records that cannot be used are counted.
 
     Raises:
       T5smithError: with `file:line`: not there, not readable, nothing in it is of use, or, if
         `corpus.strict`, the first record that is not.
     """
-    faults = faults or Faults(corpus.strict)
+    skipped = skipped or SkippedRecords(corpus.strict)
     for path in files:
-        for _, document in placed_documents(corpus, str(path), WHOLE, faults, on_bytes):
+        for _, document in placed_documents(corpus, str(path), WHOLE, skipped, on_bytes):
             if document is not None:
                 yield document
 
@@ -95,7 +94,7 @@ def placed_documents(
     corpus: CorpusSettings,
     name: str,
     part: Part,
-    faults: Faults,
+    skipped: SkippedRecords,
     on_bytes: Callable[[int], Any] | None = None,
 ) -> Iterator[Placed]:
     """The documents of a part of a file, with their places; also places whose documents are not asked for."""
@@ -103,14 +102,14 @@ def placed_documents(
     assert rows is None or part == WHOLE
     # What was read before is not read again, so that it cannot show whether the file is of any use.
     begins = not part.start and not part.turn and not part.done
-    own = RowFaults(faults, begins, whole=begins and part.stop is None and part.turns == 1, rows=rows)
+    records = FileRecords(skipped, begins, whole=begins and part.stop is None and part.turns == 1, rows=rows)
     # Before the file is open: some file systems know one place in a file, whoever reads it.
     field = json_field(name, corpus) if format_of(corpus, name) == "jsonl" else ""
     with reading(name, anywhere=format_of(corpus, name) in TABLES) as (raw, stream):
         read = part.start
-        for placed in _placed(corpus, field, name, stream, part, own):
+        for placed in _placed(corpus, field, name, stream, part, records):
             # Beyond the first block others may have read what lies between.
-            own.begins = own.begins and not part.block(placed[0])
+            records.from_start = records.from_start and not part.block(placed[0])
             if placed[1] is not None and placed[1].bytes > corpus.longest_document:
                 error = T5smithError(
                     f"a document of {placed[1].bytes:,} bytes is longer than it may be",
@@ -118,32 +117,32 @@ def placed_documents(
                     expected=f"at most {corpus.longest_document:,} bytes",
                     fix="raise corpus.longest_document",
                 )
-                own.add("too long", error)
+                records.skip("too long", error)
                 continue
-            asked = placed[1] is None or own.use()
+            asked = placed[1] is None or records.accept()
             if on_bytes and (place := raw.tell()) - read >= TOLD_BYTES:
                 on_bytes(place - read)
                 read = place
             if asked:
                 yield placed
-            if own.over:
+            if records.finished:
                 break
         if on_bytes:
             on_bytes(max(raw.tell() - read, 0))
-    own.end()
+    records.end()
 
 
 def _placed(
-    corpus: CorpusSettings, field: str, name: str, stream: IO[bytes], part: Part, faults: FileFaults
+    corpus: CorpusSettings, field: str, name: str, stream: IO[bytes], part: Part, records: FileRecords
 ) -> Iterator[Placed]:
     kind = format_of(corpus, name)
     if kind == "parquet":
-        return tables.parquet_rows(name, stream, corpus, part, faults)
+        return tables.parquet_rows(name, stream, corpus, part, records)
     if kind == "arrow":
-        return tables.arrow_rows(name, stream, corpus, part, faults)
+        return tables.arrow_rows(name, stream, corpus, part, records)
     if kind == "warc":
-        return webarchive(name, stream, part, faults)
-    lines = Lines(name, stream, part, faults, corpus.longest_document)
+        return webarchive(name, stream, part, records)
+    lines = Lines(name, stream, part, records, corpus.longest_document)
     if kind == "jsonl":
         return json_lines(lines, field)
     if kind == "csv":
@@ -223,18 +222,18 @@ def labelled_documents(
     corpus: CorpusSettings,
     on_bytes: Callable[[int], Any] | None = None,
     only: SplitName | None = None,
-    faults: Faults | None = None,
+    skipped: SkippedRecords | None = None,
 ) -> Iterator[tuple[SplitName, Document]]:
     """Every document with its split, each file read once; `only` leaves out files of the other split."""
     if corpus.valid:
         if only != "valid":
-            for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, faults):
+            for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, skipped):
                 yield "train", document
         if only != "train":
-            for document in documents(corpus, resolve(corpus.valid, "corpus.valid"), on_bytes, faults):
+            for document in documents(corpus, resolve(corpus.valid, "corpus.valid"), on_bytes, skipped):
                 yield "valid", document
         return
-    for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, faults):
+    for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, skipped):
         yield ("valid" if is_held_out(document.text, corpus.held_out_fraction) else "train"), document
 
 
@@ -242,11 +241,11 @@ def split_documents(
     recipe: Recipe,
     split: SplitName,
     on_bytes: Callable[[int], Any] | None = None,
-    faults: Faults | None = None,
+    skipped: SkippedRecords | None = None,
 ) -> Iterator[Document]:
     """The documents of one split: the files given for it, or those the hash puts there."""
     return (
         document
-        for name, document in labelled_documents(recipe.corpus, on_bytes, split, faults)
+        for name, document in labelled_documents(recipe.corpus, on_bytes, split, skipped)
         if name == split
     )

@@ -1,4 +1,4 @@
-"""What cannot be read of a corpus: counted, with its places, and refused where it is the rule."""
+"""Records that cannot be used: counted with their places, or rejected if `corpus.strict` is set."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info, warn
 
-SHOWN = 10
-"""So many places are kept of all that there are."""
-TOLD = 3
-"""So many are shown, and one of each kind."""
-ARCHIVE = "damaged archive"
-"""A kind that is no record: nobody knows how many were in the rest of it."""
-HOPELESS = 20
-"""A file that begins with so many records that cannot be used is not what it was taken for."""
+MAX_MESSAGES = 10
+"""Number of messages that are kept."""
+MAX_REPORTED = 3
+"""Number of messages that are printed, if there are not more kinds."""
+DAMAGED_ARCHIVE = "damaged archive"
+"""A kind that is not a record: how many records the rest of the archive had is unknown."""
+MAX_BAD_START = 20
+"""A file is rejected if its first records, this many, are all unusable: its format is not what it seems."""
 
 
 @dataclass
-class Faults:
-    """Records that were left out.
+class SkippedRecords:
+    """Records that were skipped.
 
     Attributes:
-      strict: refuse the first one instead.
-      counts: how many, by what was wrong.
-      first: the first of them in full.
-      kinds: the first of each kind in full.
+      strict: raise an error at the first one instead.
+      counts: number of records by kind.
+      first: messages of the first ones.
+      kinds: message of the first one of each kind.
     """
 
     strict: bool = False
@@ -37,110 +37,145 @@ class Faults:
     kinds: dict[str, str] = field(default_factory=dict[str, str])
 
     def add(self, kind: str, error: T5smithError) -> None:
-        """Count one.
+        """Count a skipped record.
 
         Args:
-          kind: what was wrong, in a word or two.
-          error: the same in full, with its place.
+          kind: what is wrong, in a word or two.
+          error: the full message, with the place.
 
         Raises:
-          T5smithError: it, if strict.
+          T5smithError: `error`, if strict.
         """
         if self.strict:
             raise error
         self.counts[kind] += 1
-        if len(self.first) < SHOWN:
+        if len(self.first) < MAX_MESSAGES:
             self.first.append(str(error))
         self.kinds.setdefault(kind, str(error))
 
-    def refuse(self) -> None:
-        """Stand by what `strict` says, where they were counted before it was asked for.
+    def raise_if_strict(self) -> None:
+        """Apply `strict` to records that were counted by an earlier run without it.
 
         Raises:
-          T5smithError: there are any.
+          T5smithError: strict, and records were skipped.
         """
         if self.strict and self.counts:
-            what = f"{self._left_out()}, the first of them: {self.first[0]}"
+            what = f"{self._summary()}, the first of them: {self.first[0]}"
             raise T5smithError(what, where="corpus.strict")
 
     def merge(self, facts: Mapping[str, Any]) -> None:
-        """Add those of another part, as :meth:`facts` gives them."""
+        """Add the skipped records of another part of the text, as :meth:`facts` returns them."""
         self.counts.update(facts["counts"])
-        self.first = [*self.first, *facts["first"]][:SHOWN]
+        self.first = [*self.first, *facts["first"]][:MAX_MESSAGES]
         self.kinds = {**facts["kinds"], **self.kinds}
 
-    def tell(self) -> None:
-        """Warn of them, with some of their places."""
-        if self.counts:
-            kinds = [f"{number:,} {kind}" for kind, number in self.counts.most_common() if kind != ARCHIVE]
-            of = f": {', '.join(kinds)}" if kinds else ""
-            warn(f"{self._left_out(of)}; the first:")
-            for error in places(self.facts())[: max(TOLD, len(self.kinds))]:
-                info(f"  {error}")
+    def report(self) -> None:
+        """Warn about skipped records, with some of their places."""
+        if not self.counts:
+            return
+        kinds = [f"{n:,} {kind}" for kind, n in self.counts.most_common() if kind != DAMAGED_ARCHIVE]
+        details = f": {', '.join(kinds)}" if kinds else ""
+        warn(f"{self._summary(details)}; the first:")
+        for message in skipped_messages(self.facts())[: max(MAX_REPORTED, len(self.kinds))]:
+            info(f"  {message}")
 
-    def _left_out(self, of: str = "") -> str:
-        archives = self.counts[ARCHIVE]
+    def _summary(self, details: str = "") -> str:
+        archives = self.counts[DAMAGED_ARCHIVE]
         records = self.counts.total() - archives
-        said = [f"1 record was left out{of}"] if records == 1 else []
-        said += [f"{records:,} records were left out{of}"] if records > 1 else []
-        said += (
-            [f"the rest of {archives:,} damaged archive{'s' * (archives > 1)} is lost"] if archives else []
-        )
-        return ", and ".join(said)
+        parts: list[str] = []
+        if records:
+            parts.append(
+                f"{'1 record was' if records == 1 else f'{records:,} records were'} skipped{details}"
+            )
+        if archives:
+            name = "damaged archive is" if archives == 1 else "damaged archives is"
+            parts.append(f"the rest of {archives:,} {name} lost")
+        return ", and ".join(parts)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all of them."""
         self.counts.clear()
         self.first.clear()
         self.kinds.clear()
 
     def facts(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Counts and messages for the manifest."""
         kinds = dict(sorted(self.kinds.items()))
         return {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
 
 
-def places(facts: Mapping[str, Any]) -> list[str]:
-    """Of what was left out, as :meth:`Faults.facts` gives it: the first of each kind, archives before all."""
+def skipped_messages(facts: Mapping[str, Any]) -> list[str]:
+    """The first message of each kind, damaged archives before all, then the other messages kept.
+
+    Args:
+      facts: as :meth:`SkippedRecords.facts` returns them.
+    """
     kinds: Mapping[str, str] = facts.get("kinds") or {}
-    ordered = sorted(kinds, key=lambda kind: (kind != ARCHIVE, -facts["counts"].get(kind, 0), kind))
+    ordered = sorted(kinds, key=lambda kind: (kind != DAMAGED_ARCHIVE, -facts["counts"].get(kind, 0), kind))
     return list(dict.fromkeys([*(kinds[kind] for kind in ordered), *facts["first"]]))
 
 
 @dataclass
-class FileFaults:
-    """The same for one file from its beginning, which is refused if nothing in it can be used.
+class FileRecords:
+    """Usable and skipped records of one file, in the order of the file, and which rows of it are requested.
+
+    A file is rejected if nothing in it is usable. An unusable row is a row too, so counting all records
+    gives the number of the row.
 
     Attributes:
-      faults: where they are counted.
-      begins: whether reading begins at the file's beginning.
+      skipped: where skipped records are counted.
+      from_start: whether nothing of the file was read before.
       whole: whether all of it is read here.
+      rows: first row requested, and the row at which reading ends; None: the whole file.
+      row: number of rows so far.
+      usable: whether any record, requested or not, was usable: the file has the format it seems to have.
+      unusable: number of requested records that were not.
+      first_error: the error of the first of them.
     """
 
-    faults: Faults
-    begins: bool = True
+    skipped: SkippedRecords
+    from_start: bool = True
     whole: bool = True
-    good: int = 0
-    bad: int = 0
-    why: T5smithError | None = None
+    rows: tuple[int, int] | None = None
+    row: int = 0
+    usable: bool = False
+    unusable: int = 0
+    first_error: T5smithError | None = None
 
-    def add(self, kind: str, error: T5smithError) -> None:
-        """Count one.
+    def skip(self, kind: str, error: T5smithError) -> None:
+        """Count an unusable record, if its row is requested.
 
         Raises:
-          T5smithError: if strict, or if nothing else has come from the file yet.
+          T5smithError: strict, or the first records of the file are all unusable.
         """
-        self.bad += 1
-        self.why = self.why or error
-        if self.begins and not self.good and self.bad >= HOPELESS:
-            raise self.why
-        self.faults.add(kind, error)
+        # Which rows a damaged archive has lost is unknown.
+        if kind != DAMAGED_ARCHIVE and not self._next_is_requested():
+            return
+        self.unusable += 1
+        self.first_error = self.first_error or error
+        if self.from_start and not self.usable and self.unusable >= MAX_BAD_START:
+            raise self.first_error
+        self.skipped.add(kind, error)
+
+    def accept(self) -> bool:
+        """Count a usable record; whether its row is requested."""
+        self.usable |= not self.finished
+        return self._next_is_requested()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all requested rows have been read."""
+        return self.rows is not None and self.row >= self.rows[1]
 
     def end(self) -> None:
-        """The file has been read.
+        """Check a file that was read to its end.
 
         Raises:
-          T5smithError: it gave nothing but faults.
+          T5smithError: all of its records were unusable.
         """
-        if self.whole and self.why and not self.good:
-            raise self.why
+        if self.whole and self.first_error and not self.usable:
+            raise self.first_error
+
+    def _next_is_requested(self) -> bool:
+        self.row += 1
+        return self.rows is None or self.rows[0] < self.row <= self.rows[1]

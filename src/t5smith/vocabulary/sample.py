@@ -17,7 +17,7 @@ from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import file_bytes, split_documents
 from t5smith.text.files import corpora
 from t5smith.text.locations import without_rows
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 
 CHUNK = 4_096
 """Longest stretch of text, in characters, that the trainer is given at once."""
@@ -44,12 +44,12 @@ class Sample:
         def on_bytes(amount: int) -> None:
             bar.advance(amount, documents=count(self.documents))
 
-        self.faults = Faults(recipe.corpus.strict)
+        self.skipped = SkippedRecords(recipe.corpus.strict)
         cleaner = Cleaner(recipe)
         tallies = cleaner.tallies()
         # What draws no more than this does not stay.
         floor = -math.inf
-        for document in split_documents(recipe, "train", on_bytes, self.faults):
+        for document in split_documents(recipe, "train", on_bytes, self.skipped):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
             found = list(chunks(document.text, symbols))

@@ -28,7 +28,7 @@ from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.documents import corpus_inputs, file_bytes, resolve
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.alphabet import BYTE_NAMES, too_small
 from t5smith.vocabulary.import_tokenizer import imported
 from t5smith.vocabulary.normalizers import SPACE, normalizer, pre_tokenizer
@@ -40,7 +40,7 @@ METHOD = 4
 """Raised when the same text and settings would give another vocabulary than before."""
 
 TRAINED_ON = 20_000_000
-"""Characters of text whose word frequencies the trainer is given at most, see :func:`in_proportion`."""
+"""Characters of text whose word frequencies the trainer is given at most, see :func:`downsample_words`."""
 LONGEST_WORD = 256
 """Longer runs without white space are cut for the trainer, whose time and memory grow with them."""
 DECIMALS = 4
@@ -70,9 +70,9 @@ def vocab(recipe: Recipe) -> Path:
     inputs = {"method": METHOD, "vocab": settings, "corpus": corpus}
     inputs |= cleaning_inputs(recipe, duplicates=False)
     if found := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
-        told = Faults(recipe.corpus.strict)
-        told.merge(found.facts["skipped_records"])
-        told.refuse()
+        skipped = SkippedRecords(recipe.corpus.strict)
+        skipped.merge(found.facts["skipped_records"])
+        skipped.raise_if_strict()
         info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {}
@@ -96,9 +96,9 @@ def vocab(recipe: Recipe) -> Path:
             "text_bytes": sample.text_bytes,
             "documents": sample.documents,
             "dropped": sample.dropped,
-            "skipped_records": sample.faults.facts(),
+            "skipped_records": sample.skipped.facts(),
         }
-        sample.faults.tell()
+        sample.skipped.report()
         if facts["pieces"] < recipe.vocab.size:
             facts["why_smaller"] = why_smaller(facts, sample.chunks)
             warn(f"asked for {recipe.vocab.size:,} pieces, got {facts['pieces']:,}: {facts['why_smaller']}")
@@ -111,7 +111,7 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     Raises:
       T5smithError: the text has more different characters than pieces asked for, or none at all.
     """
-    text = in_proportion(covered(list(text), settings), settings)
+    text = downsample_words(drop_rare_characters(list(text), settings), settings)
     tokenizer = Tokenizer(models.Unigram())
     # The trainer has a piece of this name whose score is no number, and a text with it ends in a panic.
     apart = normalizers.Replace("<UNK>", "<UNK >")
@@ -147,7 +147,7 @@ def fixed(settings: VocabSettings) -> list[str]:
     return [*bytes_, *dict.fromkeys(settings.user_symbols)]
 
 
-def covered(text: list[str], settings: VocabSettings) -> list[str]:
+def drop_rare_characters(text: list[str], settings: VocabSettings) -> list[str]:
     """The text without its rarest characters, as far as the coverage asked for allows."""
     if settings.character_coverage == 1:
         return text
@@ -166,7 +166,7 @@ def covered(text: list[str], settings: VocabSettings) -> list[str]:
     return [normal.normalize_str(stretch).translate(table) for stretch in text] if table else text
 
 
-def in_proportion(text: list[str], settings: VocabSettings) -> list[str]:
+def downsample_words(text: list[str], settings: VocabSettings) -> list[str]:
     """The text if it is short; else its words, each as often as it would be in TRAINED_ON characters.
 
     The trainer's candidates begin, as far as we can tell, with a score by the number of *different*
@@ -269,7 +269,7 @@ def build(
     Bytes and user symbols come before the pieces, control symbols before the sentinels; a piece that is
     called like one of them is left out.
 
-    A sentinel swallows white space before it but none after it, and `▁` is put before a text only where it
+    A sentinel strips_left white space before it but none after it, and `▁` is put before a text only where it
     begins. So text with sentinels gets the ids of training: `rød<extra_id_0> og` opens a word at ` og` alone.
     """
     settings = settings or VocabSettings()

@@ -13,7 +13,7 @@ from t5smith.text.compression import compression, reading
 from t5smith.text.document import WHOLE
 from t5smith.text.formats.columns import USUAL, named_column, shown, text_column
 from t5smith.text.formats.plain import TOO_LONG, Lines, Placed
-from t5smith.text.skipped_records import Faults, FileFaults
+from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 LOOKED_AT = 20
 """So many rows show which columns hold text, where no name does."""
@@ -33,7 +33,7 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
     if (columns := rows.header()) is None:
         return
     column = columns.index(_text_column(lines, columns, corpus))
-    part, faults = lines.part, lines.faults
+    part, records = lines.part, lines.records
     while True:
         rows.begin()
         here = f"{lines.name}:{rows.line}"
@@ -44,24 +44,24 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
         except csv.Error as error:
             if ours:
                 fix = "close the quotes, or raise corpus.longest_document"
-                faults.add("not CSV", T5smithError(f"not CSV ({error})", where=here, fix=fix))
+                records.skip("not CSV", T5smithError(f"not CSV ({error})", where=here, fix=fix))
             continue
         if row is None or lines.damaged:
             break
         if not ours:
             continue
         if rows.unclosed:
-            faults.add("not CSV", rows.never_closed(row))
+            records.skip("not CSV", rows.never_closed(row))
         elif not row or rows.torn:
             continue
         elif len(row) != len(columns):
             what = f"{len(row)} fields"
             fix = "put fields with the delimiter or line breaks in them in double quotes"
             error = T5smithError(what, where=here, expected=f"{len(columns)}, as in the first line", fix=fix)
-            faults.add("wrong number of fields", error)
+            records.skip("wrong number of fields", error)
         elif not _is_utf8(row[column]):
             error = T5smithError("invalid UTF-8", where=here, expected="text in UTF-8")
-            faults.add("not UTF-8", error)
+            records.skip("not UTF-8", error)
         else:
             yield rows.place, lines.document(row[column], rows.line)
     yield lines.last, None
@@ -203,7 +203,7 @@ def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[
     seen = 0
     found: set[int] = set()
     with reading(name) as (_, stream):
-        lines = Lines(name, stream, WHOLE, FileFaults(Faults()), corpus.longest_document)
+        lines = Lines(name, stream, WHOLE, FileRecords(SkippedRecords()), corpus.longest_document)
         rows = _Rows(lines, corpus.text_field)
         rows.header()
         while seen < LOOKED_AT:

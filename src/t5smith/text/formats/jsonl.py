@@ -15,9 +15,9 @@ from t5smith.text.document import WHOLE
 from t5smith.text.formats.columns import USUAL, text_column
 from t5smith.text.formats.plain import Lines, Placed
 from t5smith.text.locations import is_url
-from t5smith.text.skipped_records import HOPELESS, Faults, FileFaults
+from t5smith.text.skipped_records import MAX_BAD_START, FileRecords, SkippedRecords
 
-LOOKED_AT = HOPELESS
+LOOKED_AT = MAX_BAD_START
 """So many of a file's first records show which field is the text; if none is good it is refused anyway."""
 
 
@@ -33,7 +33,7 @@ def json_lines(lines: Lines, field: str) -> Iterator[Placed]:
         try:
             document = lines.document(_text_of(_object(text, lines.here), field, lines.here), lines.number)
         except _RecordError as fault:
-            lines.faults.add(fault.kind, fault.error)
+            lines.records.skip(fault.kind, fault.error)
         else:
             yield lines.place, document
     yield lines.last, None
@@ -59,7 +59,7 @@ def _field_found(name: str, longest: int, _stamp: object) -> str:
     fields: dict[str, bool] = {}
     first = ""
     with reading(name) as (_, stream):
-        lines = Lines(name, stream, WHOLE, FileFaults(Faults(), begins=False), longest)
+        lines = Lines(name, stream, WHOLE, FileRecords(SkippedRecords(), from_start=False), longest)
         seen = 0
         for raw in lines.raw():
             if raw.isspace():

@@ -10,14 +10,14 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.document import Document, Part
 from t5smith.text.formats.columns import text_column
 from t5smith.text.formats.plain import Placed
-from t5smith.text.skipped_records import FileFaults
+from t5smith.text.skipped_records import FileRecords
 
 ROWS = 512
 """Rows of a Parquet file that are held at once."""
 
 
 def parquet_rows(
-    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, faults: FileFaults
+    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, records: FileRecords
 ) -> Iterator[Placed]:
     """Rows of a Parquet file. A row group belongs to the block in which it begins, by uncompressed bytes."""
     from pyarrow import parquet
@@ -37,7 +37,7 @@ def parquet_rows(
             first = row
             with _arrow_errors(name):
                 for batch in file.iter_batches(ROWS, [group], [column]):
-                    yield from _texts(batch, column, name, first, place, faults)
+                    yield from _texts(batch, column, name, first, place, records)
                     first += batch.num_rows
         place, row = place + size, row + rows
 
@@ -91,7 +91,7 @@ def _arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
 
 
 def arrow_rows(
-    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, faults: FileFaults
+    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, records: FileRecords
 ) -> Iterator[Placed]:
     """Rows of an Arrow file, of either kind: with a footer, or the stream that `datasets` saves."""
     with _arrow_errors(name):
@@ -103,7 +103,7 @@ def arrow_rows(
         for batch in batches:
             yield place, None
             if part.wants(part.block(place)):
-                yield from _texts(batch, column, name, row, place, faults)
+                yield from _texts(batch, column, name, row, place, records)
             place, row = place + batch.nbytes, row + batch.num_rows
     yield max(place - 1, 0), None
 
@@ -122,19 +122,19 @@ def _is_text(kind: Any) -> bool:
 
 
 def _texts(
-    batch: Any, column: str, name: str, first: int, place: int, faults: FileFaults
+    batch: Any, column: str, name: str, first: int, place: int, records: FileRecords
 ) -> Iterator[Placed]:
     _validate(batch)
     for row, value in enumerate(batch.column(column), first):
         try:
             text = value.as_py()
         except UnicodeDecodeError:
-            faults.add(
+            records.skip(
                 "not UTF-8", T5smithError("invalid UTF-8", where=f"{name}:{row}", expected="text in UTF-8")
             )
             continue
         if text is None:
-            faults.add("no text", T5smithError(f"the field {column!r} is empty", where=f"{name}:{row}"))
+            records.skip("no text", T5smithError(f"the field {column!r} is empty", where=f"{name}:{row}"))
             continue
         yield place, Document(text, name, row)
 

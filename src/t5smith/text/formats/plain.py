@@ -9,7 +9,7 @@ from typing import IO, Any
 from t5smith.base.errors import T5smithError
 from t5smith.text.compression import is_damage
 from t5smith.text.document import Document, Part, lines_before
-from t5smith.text.skipped_records import ARCHIVE, FileFaults
+from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -31,8 +31,8 @@ class Lines:
       damaged: the archive ended before its time, and with it whatever was being read.
     """
 
-    def __init__(self, name: str, stream: IO[bytes], part: Part, faults: FileFaults, longest: int) -> None:
-        self.name, self.stream, self.part, self.faults, self.longest = name, stream, part, faults, longest
+    def __init__(self, name: str, stream: IO[bytes], part: Part, records: FileRecords, longest: int) -> None:
+        self.name, self.stream, self.part, self.records, self.longest = name, stream, part, records, longest
         self.number = 0
         self.damaged = False
         self.place = self.next = part.start
@@ -91,7 +91,7 @@ class Lines:
             if self.part.wants(self.part.block(self.next)):
                 what = f"the archive is cut short or damaged ({error or type(error).__name__})"
                 fix = "fetch or compress the file again"
-                self.faults.add(ARCHIVE, T5smithError(what, where=self.here, fix=fix))
+                self.records.skip(DAMAGED_ARCHIVE, T5smithError(what, where=self.here, fix=fix))
 
     def wanted(self) -> Iterator[bytes | None]:
         """Lines that begin in the blocks asked for, and None where a block begins, before its first line."""
@@ -115,7 +115,7 @@ class Lines:
         """A line as text without its end, or None if it cannot be used, which is counted."""
         if raw == TOO_LONG:
             what = f"a line of {self.next - self.place:,} bytes is longer than a document may be"
-            self.faults.add("too long", _too_long(self, what))
+            self.records.skip("too long", _too_long(self, what))
             return None
         raw = raw.rstrip(b"\r\n")
         try:
@@ -123,7 +123,7 @@ class Lines:
         except UnicodeDecodeError as error:
             what = f"invalid UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line"
             fix = "save the text as UTF-8 (`iconv -f latin1 -t utf-8` if it is Latin-1)"
-            self.faults.add(
+            self.records.skip(
                 "not UTF-8", T5smithError(what, where=self.here, expected="text in UTF-8", fix=fix)
             )
             return None
@@ -149,7 +149,7 @@ def text_file(lines: Lines) -> Iterator[Placed]:
         if text is None:
             return
         if size > lines.longest:
-            lines.faults.add("too long", _too_long(lines))
+            lines.records.skip("too long", _too_long(lines))
             return
         if held or (text and not text.isspace()):
             first = first if held else lines.number
@@ -182,7 +182,7 @@ def text_blocks(lines: Lines) -> Iterator[Placed]:
             text = lines.decoded(raw)
             size += len(raw)
             if text is not None and size > lines.longest:
-                lines.faults.add("too long", _too_long(lines))
+                lines.records.skip("too long", _too_long(lines))
                 text = None
             broken = text is None
             first = first if held else lines.number

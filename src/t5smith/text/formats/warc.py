@@ -11,10 +11,10 @@ from t5smith.base.errors import T5smithError
 from t5smith.text.compression import is_damage
 from t5smith.text.document import Document, Part
 from t5smith.text.formats.plain import Placed
-from t5smith.text.skipped_records import ARCHIVE, FileFaults
+from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
 
-def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> Generator[Placed]:
+def webarchive(name: str, stream: IO[bytes], part: Part, records: FileRecords) -> Generator[Placed]:
     """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
 
     Its place is the number of the record times a thousand bytes: archives are compressed record by record.
@@ -53,7 +53,7 @@ def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> 
                 text = data.decode("utf-8")
             except UnicodeDecodeError:
                 error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
-                faults.add("not UTF-8", error)
+                records.skip("not UTF-8", error)
                 continue
             if record.rec_type == "response":
                 text = _page_text(text, name)
@@ -70,7 +70,9 @@ def webarchive(name: str, stream: IO[bytes], part: Part, faults: FileFaults) -> 
         yield lost * 1000, None
         if part.wants(part.block(lost * 1000)):
             what = f"the archive is cut short or damaged ({why})"
-            faults.add(ARCHIVE, T5smithError(what, where=f"{name}:{lost}", fix="fetch the file again"))
+            records.skip(
+                DAMAGED_ARCHIVE, T5smithError(what, where=f"{name}:{lost}", fix="fetch the file again")
+            )
     yield max(number, lost) * 1000, None
 
 

@@ -15,7 +15,7 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.plan import Plan
 from t5smith.text.documents import documents
 from t5smith.text.files import corpora, resolve, train_and_valid
-from t5smith.text.skipped_records import Faults
+from t5smith.text.skipped_records import SkippedRecords
 
 Write = Callable[[Path, Sequence[str | None]], object]
 
@@ -58,12 +58,12 @@ def texts(count: int, without: range = range(0)) -> list[str | None]:
     return [None if i in without else f"tekst {i}" for i in range(count)]
 
 
-def read(pattern: str, **settings: object) -> tuple[list[int], Faults]:
+def read(pattern: str, **settings: object) -> tuple[list[int], SkippedRecords]:
     """The numbers of the texts of a data set, and what is wrong with it."""
     corpus = CorpusSettings.model_validate(settings)
-    faults = Faults(corpus.strict)
-    found = documents(corpus, resolve([pattern], "corpus.train"), faults=faults)
-    return [int(document.text.split()[1]) for document in found], faults
+    skipped = SkippedRecords(corpus.strict)
+    found = documents(corpus, resolve([pattern], "corpus.train"), skipped=skipped)
+    return [int(document.text.split()[1]) for document in found], skipped
 
 
 @pytest.mark.parametrize("write", FORMATS)
@@ -78,14 +78,14 @@ def read(pattern: str, **settings: object) -> tuple[list[int], Faults]:
         ("[:20]", range(20)),
     ],
 )
-def test_rows_that_cannot_be_used_are_rows(ds: Path, write: Write, rows: str, asked: range) -> None:
+def test_rows_that_cannot_be_used_are_rows(ds: Path, write: Write, rows: str, requested: range) -> None:
     bad = range(10, 20)
     write(ds, texts(100, bad))
-    found, faults = read(f"hf:{ds}:train{rows}")
-    assert found == [i for i in asked if i not in bad]
+    found, skipped = read(f"hf:{ds}:train{rows}")
+    assert found == [i for i in requested if i not in bad]
     # Only what is wrong with the rows that are asked for is told.
-    assert faults.counts.total() == sum(i in bad for i in asked)
-    if faults.counts:
+    assert skipped.counts.total() == sum(i in bad for i in requested)
+    if skipped.counts:
         with pytest.raises(T5smithError):
             read(f"hf:{ds}:train{rows}", strict=True)
     else:
@@ -95,7 +95,7 @@ def test_rows_that_cannot_be_used_are_rows(ds: Path, write: Write, rows: str, as
 @pytest.mark.parametrize("write", FORMATS)
 def test_a_bad_beginning_is_none_of_the_rows_that_come_later(ds: Path, write: Write) -> None:
     write(ds, texts(100, range(40)))
-    assert read(f"hf:{ds}:train[60:]") == (list(range(60, 100)), Faults())
+    assert read(f"hf:{ds}:train[60:]") == (list(range(60, 100)), SkippedRecords())
     assert read(f"hf:{ds}:train[35:45]")[0] == list(range(40, 45))
     # All of what is asked for is of no use.
     for rows in ("[:10]", "[:60]", "[10:20]"):
@@ -105,15 +105,15 @@ def test_a_bad_beginning_is_none_of_the_rows_that_come_later(ds: Path, write: Wr
 
 def test_no_text_among_rows_that_are_asked_for_of_a_good_file(ds: Path) -> None:
     as_parquet(ds, texts(100, range(50, 90)))
-    found, faults = read(f"hf:{ds}:train[55:85]")
-    assert (found, faults.counts) == ([], {"no text": 30})
+    found, skipped = read(f"hf:{ds}:train[55:85]")
+    assert (found, skipped.counts) == ([], {"no text": 30})
 
 
 def test_a_row_that_is_too_long_is_a_row(ds: Path) -> None:
     as_parquet(ds, [*texts(10), "tekst 10 " + "x" * 5_000, *texts(20)[11:]])
-    assert read(f"hf:{ds}:train[12:]", longest_document=100) == (list(range(12, 20)), Faults())
-    found, faults = read(f"hf:{ds}:train[9:12]", longest_document=100)
-    assert (found, faults.counts) == ([9, 11], {"too long": 1})
+    assert read(f"hf:{ds}:train[12:]", longest_document=100) == (list(range(12, 20)), SkippedRecords())
+    found, skipped = read(f"hf:{ds}:train[9:12]", longest_document=100)
+    assert (found, skipped.counts) == ([9, 11], {"too long": 1})
 
 
 def test_no_row_is_read_twice(ds: Path) -> None:
