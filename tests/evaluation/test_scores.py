@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 
 from t5smith.base.errors import T5smithError
-from t5smith.evaluation.scores import evaluate, numbers, unigram_nll
+from t5smith.evaluation.scores import evaluate, scores, unigram_nll
 from t5smith.model.loss import batch_loss
 from t5smith.objective.batches import evaluation_batches
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.eval_step import create_scorer, token_classes, total
 from t5smith.training.loop import train
-from t5smith.training.setup import DTYPES, Setup
+from t5smith.training.setup import DTYPES, Run
 from tiny import tiny_recipe
 
 
 @pytest.fixture(scope="module")
 def scored(finished):
-    setup = Setup.create(finished)
+    setup = Run(finished).setup
     state = checkpoint.restore(
         checkpoint.checkpoint_folder(setup.checkpoints, finished.train.steps), setup.abstract_state()
     )
@@ -47,7 +47,7 @@ def test_each_class_counts_its_own_tokens(scored):
     setup, _, batches, score = scored
     targets = np.concatenate([b["targets"].ravel() for b in batches])
     rows = sum(len(b["targets"]) for b in batches)
-    assert score.sentinels.tokens == rows * setup.objective.tasks[0].lengths.spans
+    assert score.sentinels.tokens == rows * setup.objective.denoisers[0].lengths.spans
     assert score.text.tokens == setup.vocabulary.is_text[targets].sum()
     # Besides the one that ends each row, `</s>` stands between documents.
     assert score.eos.tokens >= rows
@@ -68,7 +68,7 @@ def test_the_evaluation_is_written_and_not_done_twice(finished):
 
 def test_figures_follow_from_the_sums(scored):
     setup, _, batches, score = scored
-    facts = numbers(setup, batches, score)
+    facts = scores(setup.store, setup.vocabulary, batches, score)
     targets = np.concatenate([b["targets"].ravel() for b in batches])
     text = "".join(
         piece

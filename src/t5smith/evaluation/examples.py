@@ -48,8 +48,8 @@ def fill_examples(model: Model, objective: Objective, held_out: Split, n: int) -
         inputs = [*kept[0], first, *kept[1], second, *kept[2]]
         chosen.append({"ids": ids, "kept": kept, "spans": spans, "inputs": inputs})
     # A mixture's first denoiser that masks spans is the one with the shortest.
-    prefixes = [task.prefix for task in objective.tasks if task.lengths is not None]
-    prefix = prefixes[0] if prefixes else objective.tasks[0].prefix
+    prefixes = [spec.prefix for spec in objective.denoisers if spec.lengths is not None]
+    prefix = prefixes[0] if prefixes else objective.denoisers[0].prefix
     max_new_tokens = MAX_NEW_TOKENS * _tokens_per_piece(vocabulary)
     completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens, prefix)
     return [

@@ -63,7 +63,7 @@ def evaluate(recipe: Recipe | Run) -> Path:
         "masks_per_window": settings.masks_per_window,
         "step": run.setup.recipe.train.steps,
     }
-    if len(objective.tasks) > 1:
+    if len(objective.denoisers) > 1:
         facts["denoisers"] = scores_by_denoiser(objective, batches, rows)
     facts["examples"] = fill_examples(run.model, objective, store.valid, settings.examples)
     with building(folder, "evaluation", inputs, facts) as work:
@@ -116,10 +116,10 @@ def scores_by_denoiser(objective: Objective, batches: Sequence[Batch], rows: Row
     """The scores of each denoiser of a mixture; they differ in how much of the text is masked."""
     denoiser = np.concatenate([batch["denoiser"][:, 0] for batch in batches])
     found: dict[str, Any] = {}
-    for number, task in enumerate(objective.tasks):
+    for number, spec in enumerate(objective.denoisers):
         own = rows[denoiser == number]
         score = total(own)
-        found[task.denoiser.title] = {
+        found[spec.denoiser.title] = {
             "windows": len(own),
             "text": score.text.per_token(),
             "all": score.total.per_token(),

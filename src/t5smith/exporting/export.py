@@ -49,9 +49,9 @@ def export(recipe: Recipe | Run) -> Path:
         "dtype": "float32",
     }
     with building(folder, "model", inputs, facts) as work:
-        longest_input = max(task.alone[0] for task in run.setup.objective.tasks)
+        longest_input = max(spec.max_lengths[0] for spec in run.setup.objective.denoisers)
         write_model(work, model, model_max_length=longest_input)
-        card_text = model_card(recipe, model.config, trained, evaluation.facts)
+        card_text = model_card(run.setup.recipe, model.config, trained, evaluation.facts)
         (work / "README.md").write_text(card_text, encoding="utf-8")
         settings = json.dumps(plain(recipe), indent=1, ensure_ascii=False) + "\n"
         (work / "t5smith.json").write_text(settings, encoding="utf-8")

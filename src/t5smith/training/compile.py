@@ -87,12 +87,12 @@ def print_summary(setup: Setup, step: CompiledStep, seconds: float, done: int) -
     parameters = count(parameter_count(state.parameters))
     left = duration(seconds * (train.steps - done))
     info(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} examples")
-    info(f"train     {setup.objective.shape_in_words()}")
+    info(f"train     {setup.objective.describe_shape()}")
     info(
         f"train     about {left} on {device.device_kind}, memory {count(step.memory)}B{of_limit}, "
         f"disk {count(kept * state_bytes)}B"
     )
-    if train.precision == "bfloat16" and not hardware.multiplies_bfloat16_fast():
+    if train.precision == "bfloat16" and not hardware.has_fast_bfloat16():
         warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be faster")
 
 
