@@ -14,7 +14,7 @@ from t5smith.recipe.recipe import Recipe
 def model_card(
     recipe: Recipe, config: ModelConfig, trained: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> str:
-    """README.md of an exported model, with the Hub's front matter; in `recipe` steps and batch size are numbers."""
+    """README.md of an exported model, with the Hub's front matter; `recipe` has numbers for all settings."""
     front = ["library_name: transformers", "tags:", "- t5", "- text2text-generation", "- t5smith"]
     if recipe.license:
         front.insert(0, f"license: {recipe.license}")

@@ -56,7 +56,7 @@ def trial_seconds(setup: Setup, step: CompiledStep) -> float:
     """Seconds per step: of the second of two steps, on a state and batches that are thrown away."""
     batches = setup.batches()
     with out_of_memory(step.batch_size, step.memory):
-        state = jax.jit(setup.fresh_state)()
+        state = setup.fresh_state()
         seconds = 0.0
         for b in range(2):
             batch = batches[b]

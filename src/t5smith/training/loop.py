@@ -72,7 +72,7 @@ def train(recipe: Recipe | Run) -> Path:
 def _initial_state(setup: Setup, folder: Path | None) -> TrainState:
     """The state of a checkpoint, or without one the state before the first step."""
     if folder is None:
-        return jax.jit(setup.fresh_state)()
+        return setup.fresh_state()
     return checkpoints.restore(folder, setup.abstract_state())
 
 

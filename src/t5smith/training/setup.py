@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Setup:
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
         averaged = self.recipe.train.average_decay is not None
-        return fresh_state(self.config, self.optimizer, jax.random.key(self.recipe.seed), averaged=averaged)
+        return _fresh_state(self.config, self.optimizer, self.recipe.seed, averaged)
 
     def abstract_state(self) -> TrainState:
         """Shapes and dtypes of the state."""
@@ -231,3 +231,10 @@ def _batches(recipe: Recipe, store: TokenStore, objective: Objective) -> Trainin
         recipe.objective.shift_windows,
         corpus_weights(recipe.corpus, store.train),
     )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _fresh_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
+) -> TrainState:
+    return fresh_state(config, optimizer, jax.random.key(seed), averaged=averaged)
