@@ -14,6 +14,7 @@ that a part which is cut off has left what it measured. OUT/README.md has all ta
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -179,10 +180,8 @@ def run_part(part: str, out: Path, limit: float, arguments: argparse.Namespace) 
         print(f"== {part}: cut off; what it measured is in {out / part}.json", flush=True)
         return False
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 

@@ -110,6 +110,15 @@ def errors(attend: Attend, arguments: tuple[jax.Array, ...]) -> dict[str, float]
     }
 
 
+def milliseconds(attend: Attend, arguments: tuple[jax.Array, ...], repeats: int) -> dict[str, float]:
+    """Time of the output, and of the output with all gradients."""
+    forward, both = jax.jit(attend), with_gradient(attend)
+    return {
+        "forward_ms": 1e3 * seconds_of(lambda: forward(*arguments[:5]), repeats),
+        "with_gradient_ms": 1e3 * seconds_of(lambda: both(*arguments), repeats),
+    }
+
+
 def measure(results: Results, scale: Scale) -> None:
     """Fill the part `attention`: whether each backend runs with a bias and its gradient, and its time."""
     dtypes = {"bfloat16": jnp.bfloat16, "float16": jnp.float16, "float32": jnp.float32}
@@ -132,13 +141,9 @@ def measure(results: Results, scale: Scale) -> None:
         for Q, S in scale.lengths:
             for name, attend in BACKENDS.items():
                 arguments = inputs(B, Q, S, H, scale.head_sizes[0], jnp.bfloat16)
-                with results.attempt(
-                    what=f"time, {B} rows, bfloat16", queries=Q, keys=S, backend=name
-                ) as row:
-                    forward = jax.jit(attend)
-                    row["forward_ms"] = 1e3 * seconds_of(lambda: forward(*arguments[:5]), scale.repeats)
-                    both = with_gradient(attend)
-                    row["with_gradient_ms"] = 1e3 * seconds_of(lambda: both(*arguments), scale.repeats)
+                names = {"queries": Q, "keys": S, "backend": name}
+                with results.attempt(what=f"time, {B} rows, bfloat16", **names) as row:
+                    row |= milliseconds(attend, arguments, scale.repeats)
                 if results.left() <= 0:
                     return
 

@@ -1,11 +1,12 @@
 """Whether the device computes what the CPU does: losses, gradients, training, repeats, resuming.
 
-The CPU's figures come from a process of its own (`--cpu-reference`), since t5smith chooses its backends by the
-process's default device.
+The CPU's figures come from a process of its own (`--cpu-reference`), since t5smith chooses its backends by
+the process's default device.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def measure(results: Results, scale: Scale) -> None:
 
 
 def computed(scale: Scale) -> dict[str, np.ndarray]:
-    """Losses and gradients of every model and kind of batch, and two loss curves, on this process's device."""
+    """Losses and gradients of every model and kind of batch, and two loss curves, on the default device."""
     found: dict[str, np.ndarray] = {}
     for size in scale.compared:
         parameters = parameters_of(size)
@@ -180,8 +181,6 @@ def deterministic(results: Results, scale: Scale) -> None:
             text=True,
             timeout=max(results.left(), 1),
         )
-        import json
-
         row |= json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,4 +1,4 @@
-"""t5smith beside transformers' PyTorch T5 on the same card: every way that PyTorch can train it, taking turns.
+"""t5smith beside transformers' T5 in PyTorch on the same card: every way to train it, taking turns.
 
 Each contender is a process of its own that takes a step when it is sent a line, so that all are compiled and
 warm before any is timed. Random tokens, AdamW (PyTorch's fused), no dropout, untied heads, equal numbers of

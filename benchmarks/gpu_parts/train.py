@@ -61,7 +61,6 @@ def one(results: Results, scale: Scale, what: str, **settings: Any) -> dict[str,
     from t5smith.parallel.hardware import memory_in_use, peak_tflops
 
     settings = {"precision": "bfloat16", "optimizer": "adamw", "remat": "none", **settings}
-    row: dict[str, Any] = {}
     with results.attempt(what=what, **settings) as row:
         trial = Trial(
             settings["size"],
