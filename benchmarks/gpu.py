@@ -43,14 +43,19 @@ PARTS = {
 }
 """Minutes at most, in the order in which they run."""
 REHEARSAL_MINUTES = 1.5
+MFU_GOAL, RATIO_GOAL = 0.5, 1.2
 MODULES = {"profile": "profile", "input": "inputs"}
 """The module of a part in `gpu_parts`, where it has another name."""
 
-# Module -> package, of all that the parts import besides the standard library.
 ENGINE = {
     "jax": "jax",
+    "jaxlib": "jaxlib",
     "numpy": "numpy",
+    "scipy": "scipy",
+    "ml_dtypes": "ml-dtypes",
+    "opt_einsum": "opt-einsum",
     "optax": "optax",
+    "absl": "absl-py",
     "jaxtyping": "jaxtyping",
     "wadler_lindig": "wadler-lindig",
     "pydantic": "pydantic",
@@ -59,26 +64,31 @@ ENGINE = {
     "typing_inspection": "typing-inspection",
     "typing_extensions": "typing-extensions",
     "rich": "rich",
+    "pygments": "pygments",
     "markdown_it": "markdown-it-py",
     "mdurl": "mdurl",
-    "pygments": "pygments",
     "orbax.checkpoint": "orbax-checkpoint",
     "tensorstore": "tensorstore",
+    "aiofiles": "aiofiles",
+    "humanize": "humanize",
+    "msgpack": "msgpack",
+    "prometheus_client": "prometheus-client",
+    "psutil": "psutil",
+    "simplejson": "simplejson",
+    "uvloop": "uvloop",
+    "yaml": "pyyaml",
     "grain": "grain",
     "array_record": "array-record",
     "etils": "etils",
     "portpicker": "portpicker",
-    "psutil": "psutil",
     "cloudpickle": "cloudpickle",
-    "absl": "absl-py",
     "google.protobuf": "protobuf",
     "tokenizers": "tokenizers",
-    "huggingface_hub": "huggingface-hub",
     "sentencepiece": "sentencepiece",
-    "scipy": "scipy",
-    "fsspec": "fsspec",
-    "xxhash": "xxhash",
+    "filelock": "filelock",
+    "zstandard": "zstandard",
 }
+"""Module -> package: what the parts import, and what those packages import."""
 PEER = {"torch": "torch", "transformers": "transformers"}
 
 
@@ -98,7 +108,9 @@ def main() -> int:
     if unknown:
         print(f"unknown part {', '.join(sorted(unknown))}; expected {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    out = arguments.out or HERE / "results" / f"gpu-{card(arguments)}-{datetime.now(UTC):%Y-%m-%d}"
+    name = f"gpu-{card(arguments)}-{datetime.now(UTC):%Y-%m-%d}"
+    # A rehearsal is no result.
+    out = arguments.out or (ROOT / "build" if arguments.rehearse else HERE / "results") / name
     out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * arguments.minutes
     code = 0
@@ -114,6 +126,8 @@ def main() -> int:
         print(f"== {part}: {what}; at most {limit / 60:.1f} minutes", flush=True)
         code |= 0 if run_part(part, out, limit, arguments) else 1
         write_page(out)
+    if out.parent == HERE / "results" and not arguments.rehearse:
+        write_index(out.parent)
     print(f"results: {out}")
     return code
 
@@ -171,6 +185,8 @@ def run_part(part: str, out: Path, limit: float, arguments: argparse.Namespace) 
     environment = dict(os.environ)
     if arguments.rehearse:
         environment["JAX_PLATFORMS"] = "cpu"
+        # Compiling is most of a rehearsal's time.
+        environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     # A group of its own, so that what a part started ends with it.
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
@@ -216,16 +232,68 @@ def child(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def read_parts(out: Path) -> dict[str, dict[str, Any]]:
+    """The parts that were measured, by name."""
+    files = {part: out / f"{part}.json" for part in PARTS}
+    return {
+        part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items() if file.is_file()
+    }
+
+
 def write_page(out: Path) -> None:
-    """All tables of a folder, as Markdown."""
+    """All tables of a folder, as Markdown, with the goals on top."""
     from gpu_parts.results import tables
 
-    lines = [f"# {out.name}", ""]
-    for part in PARTS:
-        file = out / f"{part}.json"
-        if file.is_file():
-            lines += tables(json.loads(file.read_text(encoding="utf-8")))
+    parts = read_parts(out)
+    lines = [f"# {out.name}", "", *goals(parts), ""]
+    for tree in parts.values():
+        lines += tables(tree)
     (out / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def best_mfu(parts: dict[str, dict[str, Any]]) -> float | None:
+    """The highest MFU of T5-v1.1-base in bfloat16."""
+    rows = parts.get("train", {}).get("rows", [])
+    base = (row for row in rows if row.get("size") == "t5-v1.1-base" and row.get("precision") == "bfloat16")
+    return max((row["mfu"] for row in base if "mfu" in row), default=None)
+
+
+def ratio(parts: dict[str, dict[str, Any]]) -> float | None:
+    """The speed of T5-v1.1-base over PyTorch's best."""
+    rows = parts.get("peer", {}).get("rows", [])
+    return next((row["ratio"] for row in rows if row.get("model") == "t5-v1.1-base" and "ratio" in row), None)
+
+
+def goals(parts: dict[str, dict[str, Any]]) -> list[str]:
+    """Each goal beside what was measured."""
+    rows = [
+        ("MFU of T5-v1.1-base, bfloat16", f"{MFU_GOAL}", best_mfu(parts)),
+        ("speed of T5-v1.1-base over PyTorch's best", f"{RATIO_GOAL}", ratio(parts)),
+    ]
+    found = [f"| {what} | {goal} or more | {'–' if it is None else f'{it:.3f}'} |" for what, goal, it in rows]
+    return ["| goal | | measured |", "| --- | --- | --- |", *found]
+
+
+def write_index(results: Path) -> None:
+    """One line for each card and date."""
+    lines = [
+        "# Results on GPUs",
+        "",
+        "Written by `python benchmarks/gpu.py`: a folder per card and date, with all tables in its README.md.",
+        f"The goals: T5-v1.1-base trains at an MFU of {MFU_GOAL} or more, and {RATIO_GOAL} times as fast as",
+        "PyTorch's best on the same card.",
+        "",
+    ]
+    folders = sorted(path for path in results.glob("gpu-*") if path.is_dir())
+    if not folders:
+        lines.append("No GPU has been measured yet.")
+    else:
+        lines += ["| run | MFU, base | over PyTorch's best, base |", "| --- | --- | --- |"]
+    for folder in folders:
+        parts = read_parts(folder)
+        cells = ("–" if value is None else f"{value:.3f}" for value in (best_mfu(parts), ratio(parts)))
+        lines.append(f"| [{folder.name}]({folder.name}/README.md) | {' | '.join(cells)} |")
+    (results / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

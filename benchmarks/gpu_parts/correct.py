@@ -161,9 +161,18 @@ def repeated(scale: Scale, size: str, precision: str) -> dict[str, Any]:
     others = [run(parameters) for _ in range(REPEATS - 1)]
     jax.block_until_ready(others)
     seconds = (time.perf_counter() - begun) / (REPEATS - 1)
-    same = jax.jit(lambda a, b: jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), a, b)))
-    different = sum(not bool(same(first, other)) for other in others)
+    pairs = (
+        [(a == b).all() for a, b in zip(*map(jax.tree.leaves, (first, other)), strict=True)]
+        for other in others
+    )
+    different = sum(not all(map(bool, equal)) for equal in pairs)
     return {"repeats": REPEATS, "different": different, "seconds": seconds}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees of arrays agree in every bit."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all([bool((a == b).all()) for a, b in pairs])
 
 
 def deterministic(results: Results, scale: Scale) -> None:
@@ -195,9 +204,9 @@ def resume(results: Results, folder: Path) -> None:
             state, _ = step(state, random_batch("tiny", 8, 32, 10, seed=number))
         for number in range(5):
             other, _ = step(other, random_batch("tiny", 8, 32, 10, seed=number))
-        keep = checkpoints.Keep(1)
+        keep = checkpoints.Retention(1)
         path = checkpoints.save(folder / "checkpoints", other, {"test": 1}, {}, keep)
-        other = checkpoints.read(path, checkpoints.abstract(jax.eval_shape(lambda: other)))
+        other = checkpoints.restore(path, jax.eval_shape(lambda: other))
         for number in range(5, 10):
             other, _ = step(other, random_batch("tiny", 8, 32, 10, seed=number))
         pairs = zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True)

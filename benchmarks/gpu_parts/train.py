@@ -12,6 +12,8 @@ from gpu_parts.models import TINY
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
 
+OTHER_OPTIMIZERS = ("adafactor", "adamwscale", "muon", "muon_adafactor")
+
 
 def measure(results: Results, scale: Scale) -> None:
     """Fill the part `train`."""
@@ -46,9 +48,7 @@ def measure(results: Results, scale: Scale) -> None:
             ("recomputation", lambda: varied("recomputation", "remat", ("dots", "full"))),
             (
                 "optimizers",
-                lambda: varied(
-                    "optimizers", "optimizer", ("adafactor", "adamwscale", "muon", "muon_adafactor")
-                ),
+                lambda: varied("optimizers", "optimizer", OTHER_OPTIMIZERS),
             ),
             ("precision", lambda: varied("precision", "precision", ("float32",))),
         ]
