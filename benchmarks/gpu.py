@@ -279,7 +279,7 @@ def write_index(results: Path) -> None:
     lines = [
         "# Results on GPUs",
         "",
-        "Written by `python benchmarks/gpu.py`: a folder per card and date, with all tables in its README.md.",
+        "Written by `python benchmarks/gpu.py`: a folder per card and date, with all tables in README.md.",
         f"The goals: T5-v1.1-base trains at an MFU of {MFU_GOAL} or more, and {RATIO_GOAL} times as fast as",
         "PyTorch's best on the same card.",
         "",

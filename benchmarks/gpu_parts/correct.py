@@ -172,7 +172,7 @@ def repeated(scale: Scale, size: str, precision: str) -> dict[str, Any]:
 def same(one: Any, other: Any) -> bool:
     """Whether two trees of arrays agree in every bit."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all([bool((a == b).all()) for a, b in pairs])
+    return all(bool((a == b).all()) for a, b in pairs)
 
 
 def deterministic(results: Results, scale: Scale) -> None:
