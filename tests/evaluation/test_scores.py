@@ -24,9 +24,8 @@ from tiny import tiny_recipe
 @pytest.fixture(scope="module")
 def scored(finished):
     setup = Setup.create(finished)
-    state = checkpoint.read(
-        checkpoint.checkpoint_folder(setup.checkpoints, finished.train.steps),
-        checkpoint.abstract(setup.abstract_state()),
+    state = checkpoint.restore(
+        checkpoint.checkpoint_folder(setup.checkpoints, finished.train.steps), setup.abstract_state()
     )
     batches = evaluation_batches(setup.store.valid, setup.objective, batch_size=8, masks_per_window=2)
     scorer = create_scorer(setup.config, token_classes(setup.vocabulary), DTYPES["float32"])
@@ -48,7 +47,7 @@ def test_each_class_counts_its_own_tokens(scored):
     setup, _, batches, score = scored
     targets = np.concatenate([b["targets"].ravel() for b in batches])
     rows = sum(len(b["targets"]) for b in batches)
-    assert score.sentinels.tokens == rows * setup.objective.tasks[0].lengths.spans
+    assert score.sentinels.tokens == rows * setup.objective.denoisers[0].lengths.spans
     assert score.text.tokens == setup.vocabulary.is_text[targets].sum()
     # Besides the one that ends each row, `</s>` stands between documents.
     assert score.eos.tokens >= rows
