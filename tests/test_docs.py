@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 import t5smith
-from t5smith.cli.main import OTHER_VERBS, RECIPE_VERBS
+from t5smith.cli.commands import RECIPE_VERBS
+from t5smith.cli.verbs import OTHER_VERBS
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import presets
 from test_architecture import FILES, ORDER, SRC, name_of

@@ -18,7 +18,7 @@ from t5smith.model.t5 import Segments, forward, mask_padded_rows, shift_right
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.eval_step import Score
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 
 MIXTURE = ("0.3 2 2 <extra_id_99>", "0.5 4 1", "0.25 prefix 1 <extra_id_98>")
 
@@ -44,7 +44,7 @@ def packed(recipe):
 def test_the_losses_shown_sum_to_the_models_loss(run, exported, pack):
     model, _ = exported
     recipe = packed(run) if pack else run
-    setup = Setup.create(recipe)
+    setup = Run(recipe).setup
     batch = setup.batches()[2]
     segments = None
     if pack:
@@ -68,7 +68,7 @@ def test_the_losses_shown_sum_to_the_models_loss(run, exported, pack):
 
 def test_each_probability_is_the_softmax_of_the_logits(run, exported):
     model, _ = exported
-    setup = Setup.create(run)
+    setup = Run(run).setup
     batch = setup.batches()[0]
     decoder_inputs = shift_right(jnp.asarray(batch["targets"]))
     logits = mask_padded_rows(
@@ -98,7 +98,7 @@ def test_each_probability_is_the_softmax_of_the_logits(run, exported):
 def test_losses_do_not_depend_on_the_size_of_the_parts(run, exported, monkeypatch, at_once):
     model, _ = exported
     recipe = packed(run)
-    batch = training_batch(Setup.create(recipe).batches(), 0)
+    batch = training_batch(Run(recipe).setup.batches(), 0)
     whole = create_loss_function(model)(batch)
     monkeypatch.setattr(
         "t5smith.inspection.token_losses._MAX_LOGITS",
@@ -191,5 +191,5 @@ def test_batches_of_a_run_are_counted_with_their_loss(run, exported):
     nll, tokens, _, _ = total(rows)
     (counts,) = stats.denoisers
     assert counts.scores.sum(axis=0)[[0, 2]] == pytest.approx([nll, tokens], rel=1e-6)
-    setup = Setup.create(run)
+    setup = Run(run).setup
     assert stats.windows == sum(len(training_batch(setup.batches(), b).row) for b in (1, 2))

@@ -100,10 +100,10 @@ class Query:
         Raises:
           T5smithError: an artifact is missing or damaged, or the model has another vocabulary.
         """
-        from t5smith.training.setup import Setup
+        from t5smith.training.setup import Run
 
         assert self.has_run
-        setup = Setup.create(self.recipe)
+        setup = Run(self.recipe).setup
         self._checked(setup.vocabulary)
         return setup
 
@@ -170,7 +170,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
     from t5smith.interop.huggingface_load import load_model as load_exported
     from t5smith.interop.model import Model
     from t5smith.training import checkpoints
-    from t5smith.training.setup import Setup
+    from t5smith.training.setup import Run
 
     for exported in (folder, folder / "model"):
         if (exported / "config.json").is_file():
@@ -179,7 +179,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
         raise T5smithError(
             "there is no model here", where=folder, expected="a run folder or an exported model folder"
         )
-    setup = Setup.create(recipe_of(folder, recipe))
+    setup = Run(recipe_of(folder, recipe)).setup
     found = checkpoints.latest(setup.checkpoints, setup.inputs)
     if found is None:
         raise T5smithError(
