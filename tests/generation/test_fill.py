@@ -84,7 +84,7 @@ def test_lines_without_text_are_answered_by_such_lines(finished, capsys, monkeyp
     assert [one["filled"] for one in answers] == [first, "", "", last]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
     assert main(argv) == 2
-    assert "there is no text" in capsys.readouterr().err
+    assert "no text; expected one text per line" in capsys.readouterr().err
 
 
 def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
@@ -92,9 +92,7 @@ def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
     assert main([*argv, "Alle mennesker", "Ingen <extra_id_0>"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == "Alle mennesker"
-    assert err == (
-        "warning: a text has no <extra_id_0> where something is to be filled in: 'Alle mennesker'\n"
-    )
+    assert err == ("warning: 1 text has no <extra_id_0> to mark missing words: 'Alle mennesker'\n")
 
 
 def test_a_run_without_a_model_is_told_so(prepared):

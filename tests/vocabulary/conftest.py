@@ -6,7 +6,8 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.documents import documents, resolve
 from t5smith.vocabulary.sample import chunks
-from t5smith.vocabulary.train import build, train_pieces
+from t5smith.vocabulary.train import build
+from t5smith.vocabulary.unigram import train_pieces
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 
