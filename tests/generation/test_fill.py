@@ -14,8 +14,8 @@ import t5smith
 from programs import forward, init
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
-from t5smith.generation.cache import greedy
 from t5smith.generation.fill import spans_of
+from t5smith.generation.greedy import greedy
 from t5smith.model.config import ModelConfig
 from t5smith.model.t5 import mask_padded_rows
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -96,7 +96,7 @@ def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
 
 
 def test_a_run_without_a_model_is_told_so(prepared):
-    with pytest.raises(T5smithError, match=r"run: this run has no model yet\. .*`t5smith run RECIPE`"):
+    with pytest.raises(T5smithError, match=r"run: this run has no exported model yet\. .*`t5smith run REC"):
         t5smith.generate(prepared, ["a <extra_id_0>"])
 
 
