@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from programs import batch_loss
 from t5smith.base.errors import T5smithError
 from t5smith.evaluation.scores import evaluate, scores, unigram_nll
-from t5smith.model.loss import batch_loss
 from t5smith.objective.batches import evaluation_batches
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.eval_step import create_scorer, token_classes, total
