@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t5smith.base.artifact import disk_errors, read_manifest, write_atomically
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
+
+if TYPE_CHECKING:
+    from t5smith.text.corpus import CorpusFiles
 
 SETTINGS = "recipe.toml"
 CORPUS_PAGE = "corpus.html"
@@ -39,9 +42,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from t5smith.vocabulary.train import vocab
 
     begun = time.monotonic()
-    check(recipe)
-    vocab(recipe)
-    prepare(recipe)
+    files = check(recipe)
+    vocab(recipe, files=files)
+    prepare(recipe, files=files)
     checkpoint = train(recipe)
     evaluate(recipe)
     export(recipe)
@@ -53,23 +56,27 @@ def run(recipe: Recipe) -> dict[str, Any]:
     return facts
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe) -> CorpusFiles:
     """Find before the first stage what would stop a later one.
+
+    Returns:
+      The files that the recipe names.
 
     Raises:
       T5smithError: no text given, a file is missing, more spans than sentinels, the folder is not writable.
     """
     from t5smith.objective.objective import check_objective
-    from t5smith.text.files import named_weights, train_and_valid
+    from t5smith.text.corpus import CorpusFiles, named_weights
 
     check_objective(recipe.objective)
     named_weights(recipe.corpus)
-    train_and_valid(recipe.corpus)
+    files = CorpusFiles.find(recipe.corpus)
     with disk_errors(recipe.folder):
         write_atomically(recipe.folder / SETTINGS, dump(recipe))
+    return files
 
 
-def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
+def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None) -> Path:
     """Tokenise a recipe's text and write `corpus.html` beside the store; the folder of the store.
 
     What is there already and as it would be is left alone.
@@ -77,6 +84,7 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     Args:
       recipe: names the text and the run folder, in which there must be a vocabulary.
       verify: make nothing, but read the whole store that is there and check it.
+      files: the recipe's files, if they have been found before.
 
     Raises:
       T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
@@ -84,16 +92,16 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     """
     from t5smith.store.prepare import prepare as make_store
 
-    return make_store(recipe, verify=True) if verify else _prepare(recipe)
+    return make_store(recipe, verify=True) if verify else _prepare(recipe, files)
 
 
 @in_run_folder
-def _prepare(recipe: Recipe) -> Path:
+def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
     from t5smith.reports.corpus_page import corpus_page
     from t5smith.store.prepare import prepare as make_store
     from t5smith.store.statistics import read_figures
 
-    folder = make_store(recipe)
+    folder = make_store(recipe, files=files)
     facts = read_manifest(folder, "store", check_hashes=False).facts
     page = corpus_page(recipe.name, facts, read_figures(folder))
     file = recipe.folder / CORPUS_PAGE

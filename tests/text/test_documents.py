@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
-from t5smith.text import documents as sources
+from t5smith.text import read_documents as sources
 from t5smith.text.documents import (
     Document,
     corpus_inputs,
-    documents,
+    find_files,
     fingerprint_files,
     is_held_out,
     labelled_documents,
-    resolve,
+    read_documents,
     split_documents,
 )
 
@@ -40,7 +40,7 @@ SQUEEZE = {
 
 def read(path: Path, **settings: object) -> list[tuple[str, int]]:
     corpus = CorpusSettings.model_validate(settings)
-    return [(document.text, document.line) for document in documents(corpus, [path])]
+    return [(document.text, document.line) for document in read_documents(corpus, [path])]
 
 
 def write(path: Path, content: bytes | str) -> Path:
@@ -56,7 +56,7 @@ def test_what_a_document_is(tmp_path: Path) -> None:
     assert read(path) == [("en\nto", 3), ("tre  ", 7), ("fire", 9)]
     assert read(path, document="line") == [("en", 3), ("to", 4), ("tre  ", 7), ("fire", 9)]
     assert read(path, document="file") == [("en\nto\n\n\t\ntre  \n\nfire", 3)]
-    assert next(documents(CorpusSettings(), [path])) == Document("en\nto", str(path), 3)
+    assert next(read_documents(CorpusSettings(), [path])) == Document("en\nto", str(path), 3)
     assert Document("blå", "", 1).bytes == 4
 
 
@@ -147,7 +147,7 @@ def test_bad_input_is_refused_with_its_line(
 
 def test_what_is_read_before_the_bad_line_is_still_given(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", b"en\nto\n\xff\n")
-    stream = documents(CorpusSettings(document="line"), [path])
+    stream = read_documents(CorpusSettings(document="line"), [path])
     assert next(stream).text == "en"
 
 
@@ -190,7 +190,7 @@ def test_what_may_not_be_read_is_said(as_a_user: Path) -> None:
         with pytest.raises(T5smithError, match=r"secret.txt: no permission to read"):
             reader(file)
     with pytest.raises(T5smithError, match=r"closed: cannot read this folder"):
-        resolve([str(as_a_user)], "corpus.train")
+        find_files([str(as_a_user)], "corpus.train")
 
 
 def test_what_may_not_be_looked_into_is_not_passed_over(as_a_user: Path) -> None:
@@ -200,13 +200,13 @@ def test_what_may_not_be_looked_into_is_not_passed_over(as_a_user: Path) -> None
     (as_a_user / "secret").chmod(0)
     (as_a_user / "listed").chmod(0o444)  # its names may be known, but no more
     step_down()
-    assert resolve([f"{as_a_user}/o*/**/*.txt"], "f") == [as_a_user / "open" / "a.txt"]
+    assert find_files([f"{as_a_user}/o*/**/*.txt"], "f") == [as_a_user / "open" / "a.txt"]
     secret = ("**/*.txt", "**", "*", "*/*.txt", "**/a.txt", "s*/a.txt")
     named = ("secret", "secret/a.txt", "secret/*.txt", "secret/**/*.txt", "listed", "listed/*")
     says = r"/(secret|listed)(/.*)?: cannot read this( folder)?; expected permission to read it$"
     for pattern in secret + named:
         with pytest.raises(T5smithError, match=says):
-            resolve([f"{as_a_user}/{pattern}"], "f")
+            find_files([f"{as_a_user}/{pattern}"], "f")
 
 
 def test_names_stand_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,9 @@ def test_names_stand_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
 
     def names(*patterns: str) -> list[str]:
-        return [path.relative_to(tmp_path).as_posix() for path in map(Path.absolute, resolve(patterns, "f"))]
+        return [
+            path.relative_to(tmp_path).as_posix() for path in map(Path.absolute, find_files(patterns, "f"))
+        ]
 
     everything = ["a.txt", "b.txt", "odd[1].txt", "sub/c.txt", "sub/deep/d.jsonl"]
     assert names(".") == names(str(tmp_path)) == everything
@@ -241,12 +243,12 @@ def test_names_stand_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "x")
     (tmp_path / "again").symlink_to(tmp_path)
-    assert resolve([str(tmp_path)], "f") == [tmp_path / "a.txt"]
+    assert find_files([str(tmp_path)], "f") == [tmp_path / "a.txt"]
 
 
 def test_bundled_text_is_there_without_its_licence_file() -> None:
-    names = [path.name for path in resolve(["bundled:norwegian"], "corpus.train")]
-    assert names == [path.name for path in resolve(["bundled:norwegian/*"], "corpus.train")]
+    names = [path.name for path in find_files(["bundled:norwegian"], "corpus.train")]
+    assert names == [path.name for path in find_files(["bundled:norwegian/*"], "corpus.train")]
     assert names == [
         "debian-handbook-nb.train.txt.xz",
         "debian-handbook-nb.valid.txt.xz",
@@ -256,10 +258,11 @@ def test_bundled_text_is_there_without_its_licence_file() -> None:
     ]
     corpus = CorpusSettings()
     counts = [
-        sum(1 for _ in documents(corpus, resolve([f"bundled:norwegian/{name}"], "f"))) for name in names[:2]
+        sum(1 for _ in read_documents(corpus, find_files([f"bundled:norwegian/{name}"], "f")))
+        for name in names[:2]
     ]
     assert counts == [111, 5]
-    lines = documents(CorpusSettings(document="line"), resolve(["bundled:norwegian/ordbok*"], "f"))
+    lines = read_documents(CorpusSettings(document="line"), find_files(["bundled:norwegian/ordbok*"], "f"))
     assert sum(1 for _ in lines) == 53_857
 
 
@@ -282,7 +285,7 @@ def test_names_that_stand_for_nothing_are_refused(
     write(tmp_path / "a.txt", "x")
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     with pytest.raises(T5smithError) as caught:
-        resolve(patterns, "corpus.train")
+        find_files(patterns, "corpus.train")
     assert message in str(caught.value)
 
 
@@ -290,7 +293,7 @@ def test_progress_adds_up_to_the_size_of_the_files(tmp_path: Path) -> None:
     big = write(tmp_path / "a.txt", "en linje\n" * 40_000)
     squeezed = write(tmp_path / "b.txt.xz", lzma.compress(os.urandom(150_000).hex("\n").encode()))
     told: list[int] = []
-    for _ in documents(CorpusSettings(document="line"), [big, squeezed], told.append):
+    for _ in read_documents(CorpusSettings(document="line"), [big, squeezed], told.append):
         pass
     assert sum(told) == big.stat().st_size + squeezed.stat().st_size
     assert len(told) > 5
@@ -300,7 +303,7 @@ def test_a_long_file_is_not_held_in_memory(tmp_path: Path) -> None:
     """Documents come while the file is still open far from its end."""
     path = write(tmp_path / "a.txt", "en linje\n\n" * 200_000)
     told: list[int] = []
-    stream = documents(CorpusSettings(), [path], told.append)
+    stream = read_documents(CorpusSettings(), [path], told.append)
     for _ in range(10):
         next(stream)
     assert sum(told) == 0

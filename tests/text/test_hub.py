@@ -19,8 +19,8 @@ from t5smith.store import plan
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
-from t5smith.text.documents import corpus_inputs, documents, fingerprint_files, placed_documents
-from t5smith.text.files import corpora, resolve
+from t5smith.text.documents import corpus_inputs, fingerprint_files, positioned_documents, read_documents
+from t5smith.text.files import find_corpora, find_files
 from t5smith.text.hub import Asked, parsed
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
@@ -62,7 +62,9 @@ def hub(tmp_path: Path) -> Path:
 
 
 def read(*patterns: str) -> list[str]:
-    return [document.text for document in documents(CorpusSettings(), resolve(patterns, "corpus.train"))]
+    return [
+        document.text for document in read_documents(CorpusSettings(), find_files(patterns, "corpus.train"))
+    ]
 
 
 def test_names_of_data_sets() -> None:
@@ -159,11 +161,11 @@ def test_files_behind_urls() -> None:
     assert read("memory://texts/a/x.jsonl") == rows("x", 3)
     assert read("memory://texts/a") == [*rows("y", 2), *rows("x", 3)]
     assert read("memory://texts/a/*.jsonl") == rows("x", 3)
-    (file,) = resolve(["memory://texts/a/x.jsonl"], "f")
+    (file,) = find_files(["memory://texts/a/x.jsonl"], "f")
     before = fingerprint_files([file])
-    assert before == fingerprint_files(resolve(["memory://texts/a/x.jsonl"], "f"))
+    assert before == fingerprint_files(find_files(["memory://texts/a/x.jsonl"], "f"))
     system.pipe("/texts/a/x.jsonl", b'{"text": "ny"}\n')
-    assert fingerprint_files(resolve(["memory://texts/a/x.jsonl"], "f")) != before
+    assert fingerprint_files(find_files(["memory://texts/a/x.jsonl"], "f")) != before
     with pytest.raises(T5smithError, match=r"there is no file or folder 'memory://texts/gone\.txt'"):
         read("memory://texts/gone.txt")
     with pytest.raises(T5smithError, match="'nope://a' cannot be opened"):
@@ -184,7 +186,7 @@ def test_a_run_on_data_sets_with_names_and_weights(hub: Path, tmp_path: Path) ->
             "vocab": {"size": 60},
         }
     )
-    assert [len(files) for files in corpora(recipe.corpus.train, "f").values()] == [2, 2]
+    assert [len(files) for files in find_corpora(recipe.corpus.train, "f").values()] == [2, 2]
     vocab(recipe)
     store = TokenStore.open(prepare(recipe))
     assert len(store.train.ends) + len(store.valid.ends) == 110
@@ -239,7 +241,7 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     found = [
         document.text
         for work in Plan.create(corpus).work(1, 0)
-        for _, document in placed_documents(corpus, work.unit.files[0], work.part, skipped)
+        for _, document in positioned_documents(corpus, work.unit.files[0], work.part, skipped)
         if document is not None
     ]
     assert found == expected
@@ -263,7 +265,7 @@ def test_some_rows_of_a_large_file_are_one_block(
         + Plan.create(corpus).work(3, 1)
         + Plan.create(corpus).work(3, 2)
         for file in work.unit.files
-        for _, document in placed_documents(corpus, file, work.part, skipped)
+        for _, document in positioned_documents(corpus, file, work.part, skipped)
         if document is not None
     ]
     expected = [*rows("unshuffled_deduplicated_no0", 30), *rows("unshuffled_deduplicated_no1", 15)]

@@ -13,8 +13,8 @@ from pyarrow import parquet
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.plan import Plan
-from t5smith.text.documents import documents
-from t5smith.text.files import corpora, resolve, train_and_valid
+from t5smith.text.documents import read_documents
+from t5smith.text.files import find_corpora, find_files, train_and_valid
 from t5smith.text.skipped_records import SkippedRecords
 
 Write = Callable[[Path, Sequence[str | None]], object]
@@ -62,7 +62,7 @@ def read(pattern: str, **settings: object) -> tuple[list[int], SkippedRecords]:
     """The numbers of the texts of a data set, and what is wrong with it."""
     corpus = CorpusSettings.model_validate(settings)
     skipped = SkippedRecords(corpus.strict)
-    found = documents(corpus, resolve([pattern], "corpus.train"), skipped=skipped)
+    found = read_documents(corpus, find_files([pattern], "corpus.train"), skipped=skipped)
     return [int(document.text.split()[1]) for document in found], skipped
 
 
@@ -121,11 +121,11 @@ def test_no_row_is_read_twice(ds: Path) -> None:
     for first, second in (("[:60]", "[40:80]"), ("", "[:20]"), ("[5:6]", "[:10]"), ("[:50]", "")):
         patterns = (f"hf:{ds}:train{first}", f"hf:{ds}:train{second}")
         with pytest.raises(T5smithError, match=r"^corpus\.train: .*ds/train.* have rows in common"):
-            corpora(patterns, "corpus.train")
+            find_corpora(patterns, "corpus.train")
         with pytest.raises(T5smithError, match="have rows in common"):
-            corpora((f"x={patterns[0]}", f"y={patterns[1]}"), "corpus.train")
+            find_corpora((f"x={patterns[0]}", f"y={patterns[1]}"), "corpus.train")
     apart = tuple(f"hf:{ds}:train{rows}" for rows in ("[:40]", "[40:80]", "[:40]"))
-    assert len(resolve(apart, "corpus.train")) == 2
+    assert len(find_files(apart, "corpus.train")) == 2
 
 
 def test_no_row_is_trained_on_and_held_out(ds: Path) -> None:

@@ -14,9 +14,10 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import Cleaner
-from t5smith.text.documents import file_bytes, split_documents
-from t5smith.text.files import corpora
-from t5smith.text.locations import without_rows
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.documents import split_documents
+from t5smith.text.fingerprints import file_size
+from t5smith.text.locations import split_row_range
 from t5smith.text.skipped_records import SkippedRecords
 
 CHUNK = 4_096
@@ -33,12 +34,12 @@ class Sample:
     would stay is left as it is: its chunks draw before they are cleaned.
     """
 
-    def __init__(self, recipe: Recipe, bar: Bar) -> None:
+    def __init__(self, recipe: Recipe, files: CorpusFiles, bar: Bar) -> None:
         self.documents = self.text_bytes = self.bytes = 0
         draw = random.Random(recipe.vocab.seed)
         heap: list[tuple[float, int, str]] = []
         number = 0
-        weights = _weights(recipe)
+        weights = _weights(recipe.vocab, files)
         symbols = _symbols(recipe.vocab)
 
         def on_bytes(amount: int) -> None:
@@ -49,7 +50,7 @@ class Sample:
         tallies = cleaner.tallies()
         # What draws no more than this does not stay.
         floor = -math.inf
-        for document in split_documents(recipe, "train", on_bytes, self.skipped):
+        for document in split_documents(files, "train", on_bytes, self.skipped):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
             found = list(chunks(document.text, symbols))
@@ -77,18 +78,19 @@ class Sample:
         self.chunks = [chunk for _, _, chunk in sorted(heap, key=lambda entry: entry[1])]
 
 
-def _weights(recipe: Recipe) -> dict[str, float]:
+def _weights(settings: VocabSettings, files: CorpusFiles) -> dict[str, float]:
     """How readily text of each file is drawn, for corpora to have the shares that the temperature gives.
 
     At a temperature of 1 all text is alike, and nothing is said of any file.
     """
-    if recipe.vocab.temperature == 1:
+    if settings.temperature == 1:
         return {}
-    found = corpora(recipe.corpus.train, "corpus.train")
-    sizes = {name: max(sum(map(file_bytes, files)), 1) for name, files in found.items()}
-    power = 1 / recipe.vocab.temperature - 1
+    sizes = {name: max(sum(map(file_size, own)), 1) for name, own in files.train.items()}
+    power = 1 / settings.temperature - 1
     return {
-        without_rows(str(file))[0]: sizes[name] ** power for name, files in found.items() for file in files
+        split_row_range(str(file))[0]: sizes[name] ** power
+        for name, own in files.train.items()
+        for file in own
     }
 
 

@@ -27,7 +27,8 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
-from t5smith.text.documents import corpus_inputs, file_bytes, resolve
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.fingerprints import file_size
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.alphabet import BYTE_NAMES, too_small
 from t5smith.vocabulary.import_tokenizer import imported
@@ -52,10 +53,14 @@ Scored = tuple[str, float]
 
 
 @in_run_folder
-def vocab(recipe: Recipe) -> Path:
+def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
     """Train the vocabulary of a recipe, or bring it in; the folder it is in. What is there is not made again.
 
     Held-out documents take no part.
+
+    Args:
+      recipe: names the text and the run folder.
+      files: the recipe's files, if they have been found before.
 
     Raises:
       T5smithError: no text, more different characters than pieces, or a `vocab.tokenizer` of no use.
@@ -63,9 +68,8 @@ def vocab(recipe: Recipe) -> Path:
     if recipe.vocab.tokenizer:
         return imported(recipe)
     folder = recipe.folder / "vocab"
-    corpus = {
-        name: value for name, value in corpus_inputs(recipe.corpus).items() if not name.startswith("valid")
-    }
+    files = files or CorpusFiles.find(recipe.corpus)
+    corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
     settings = recipe.vocab.model_dump(exclude={"tokenizer"})
     inputs = {"method": METHOD, "vocab": settings, "corpus": corpus}
     inputs |= cleaning_inputs(recipe, duplicates=False)
@@ -77,9 +81,9 @@ def vocab(recipe: Recipe) -> Path:
         return folder
     facts: dict[str, Any] = {}
     with artifact.building(folder, "vocab", inputs, facts) as work:
-        size = sum(file_bytes(file) for file in resolve(recipe.corpus.train, "corpus.train"))
+        size = sum(map(file_size, files.files("train")))
         with progress("vocab", size, "bytes", notes=("pieces", "stage")) as bar:
-            sample = Sample(recipe, bar)
+            sample = Sample(recipe, files, bar)
             trained = train_pieces(sample.chunks, recipe.vocab, bar)
             symbols = recipe.vocab.control_symbols
             vocabulary = Vocabulary(build(trained, symbols, recipe.vocab).to_str())
