@@ -89,7 +89,7 @@ def main() -> None:
             )
             (folder / "bench.toml").write_text(dump(recipe))
             begun = time.perf_counter()
-            vocabulary.tokenise(texts)
+            vocabulary.encode_batch_with_library(texts)
             seconds.setdefault("tokenizers", []).append(time.perf_counter() - begun)
             for name, command in {
                 "t5smith": ["-m", "t5smith", "prepare", str(folder / "bench.toml")],

@@ -66,7 +66,7 @@ def test_a_run_with_t5s_own_vocabulary(tmp_path, capsys):
     settings = {"vocab.tokenizer": str(tmp_path / "t5"), "vocab.control_symbols": ["[R]"]}
     summary = run(tiny_recipe(tmp_path / "run", **settings))
     assert (summary["vocab"]["pieces"], summary["vocab"]["ids"]) == (32_000, 32_101)
-    assert Vocabulary.load(summary["model"]).named("[R]") == 32_100
+    assert Vocabulary.load(summary["model"]).id_of("[R]") == 32_100
     show(summary)
     said = " ".join(capsys.readouterr().out.split())
     assert "vocabulary 32,000 pieces of " in said
@@ -76,5 +76,5 @@ def test_a_run_with_t5s_own_vocabulary(tmp_path, capsys):
 def test_the_command_without_any_text(tmp_path, capsys):
     assert main(["vocab", "--run-dir", str(tmp_path / "x"), "--vocab.tokenizer", "bytes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["ids"] == 384
-    ids = Vocabulary.load(tmp_path / "x").words(np.dtype("<u2")).encode("æ")
+    ids = Vocabulary.load(tmp_path / "x").bulk_encoder(np.dtype("<u2")).encode("æ")
     assert np.frombuffer(ids, "<u2").tolist() == [198, 169]

@@ -76,7 +76,7 @@ def test_the_end_is_not_said_twice_on_a_pipe(capsys, monkeypatch):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_notes_have_an_order_and_empty_ones_are_not_shown(capsys):
+def test_notes_have_an_order_and_empty_ones_are_not_readable_piece(capsys):
     with progress("vocab", 4, "bytes", notes=("pieces", "stage")) as bar:
         bar.advance(4, documents="7", stage="training")
         bar.advance(0, stage="", pieces="2,000")

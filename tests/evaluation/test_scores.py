@@ -24,9 +24,8 @@ from tiny import tiny_recipe
 @pytest.fixture(scope="module")
 def scored(finished):
     setup = Setup.create(finished)
-    state = checkpoint.read(
-        checkpoint.checkpoint_folder(setup.checkpoints, finished.train.steps),
-        checkpoint.abstract(setup.abstract_state()),
+    state = checkpoint.restore(
+        checkpoint.checkpoint_folder(setup.checkpoints, finished.train.steps), setup.abstract_state()
     )
     batches = evaluation_batches(setup.store.valid, setup.objective, batch_size=8, masks_per_window=2)
     scorer = create_scorer(setup.config, token_classes(setup.vocabulary), DTYPES["float32"])

@@ -86,7 +86,7 @@ def test_notes_are_printed() -> None:
     assert "note: 'national' is only a part" in printed(inspect("An international call", ["national"]))
 
 
-def test_the_settings_of_a_drawn_mask_are_shown() -> None:
+def test_the_settings_of_a_drawn_mask_are_readable_piece() -> None:
     text = printed(inspect(SENTENCE, seed=7))
     assert "(density 0.15, mean span 3, seed 7)" in text
     assert "seed" not in printed(inspect(SENTENCE, ["dog"]))

@@ -77,7 +77,7 @@ def ours(saved: Path, lines: list[str]) -> list[list[int]]:
 
 
 def test_our_code_and_the_table_of_words(saved: Path, lines: list[str], ours: list[list[int]]) -> None:
-    words = Vocabulary.load(saved).words(np.dtype("<u2"))
+    words = Vocabulary.load(saved).bulk_encoder(np.dtype("<u2"))
     for line, ids in zip(lines, ours, strict=True):
         assert np.frombuffer(words.encode(line), "<u2").tolist() == ids
 
@@ -116,7 +116,7 @@ def test_transformers_4(saved: Path, lines: list[str], ours: list[list[int]]) ->
 
 def test_control_words_are_text_in_ours(saved: Path) -> None:
     vocabulary = Vocabulary.load(saved)
-    words = vocabulary.words(np.dtype("<u2"))
+    words = vocabulary.bulk_encoder(np.dtype("<u2"))
     for word in CONTROL:
         for line in (word, f"et {word} her", f"et{word}her"):
             ids = vocabulary.encode(line)

@@ -84,7 +84,7 @@ def test_rows_give_back_their_windows(values, seed, b):
     starts = batches.order.starts(q)
     found = pieces(batch, VOCABULARY.pad_id)
     assert len(found) == len(q)
-    opens = SPLIT.documents_open(starts, objective.window)
+    opens = SPLIT.document_starts(starts, objective.window)
     for place, (inputs, targets), start, document in zip(q, found, starts, opens, strict=True):
         task = objective.tasks[plan.kind[place % plan.windows]]
         window, mask = window_of(inputs, targets, task, objective)

@@ -152,7 +152,7 @@ def test_documents_open_where_the_one_before_ended(lengths, data):
     one = Split("train", tokens, ends, 0)
     length = data.draw(st.integers(1, len(tokens)))
     starts = np.array(data.draw(st.lists(st.integers(0, len(tokens) - length), min_size=1, max_size=5)))
-    opens = one.documents_open(starts, length)
+    opens = one.document_starts(starts, length)
     for row, start in enumerate(starts):
         inside = [int(end) - start for end in ends if start < end < start + length]
         # A document that begins with the window's first token needs no mark: nothing stands before it.

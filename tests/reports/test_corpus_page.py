@@ -326,6 +326,6 @@ def test_all_text_of_the_corpus_is_escaped() -> None:
     assert reader.text.count(HOSTILE) > 30
 
 
-def test_of_nothing_nothing_is_shown() -> None:
+def test_of_nothing_nothing_is_readable_piece() -> None:
     assert corpus_section({}, {}) is None
     assert "<section" not in corpus_page("norsk", {}, {})

@@ -26,9 +26,9 @@ Make = Callable[..., Recipe]
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a thousand bytes."""
-    monkeypatch.setattr(plan_module, "SMALLEST", 1_000)
-    monkeypatch.setattr(plan_module, "LARGEST", 1_000)
-    monkeypatch.setattr(module, "LITTLE", 1)
+    monkeypatch.setattr(plan_module, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(plan_module, "MAX_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(module, "IN_PROCESS_BYTES", 1)
 
 
 @pytest.fixture

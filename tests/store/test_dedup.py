@@ -20,7 +20,7 @@ from t5smith.store import dedup_records as records
 from t5smith.store import plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore, check
-from t5smith.store.workspace import Folders
+from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.word_tokenizer import UnicodeWords
 from t5smith.text.documents import is_held_out
 from t5smith.vocabulary.train import vocab
@@ -45,8 +45,8 @@ def nearly(text: str, seed: int) -> str:
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRecipe:
     """A recipe on texts in JSON lines, in many blocks."""
-    monkeypatch.setattr(plan, "SMALLEST", 5_000)
-    monkeypatch.setattr(plan, "LARGEST", 5_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 5_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 5_000)
 
     def made(texts: list[str], *steps: str, **corpus: Any) -> Recipe:
         lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
@@ -219,10 +219,10 @@ def test_it_goes_on_after_any_shard(
     monkeypatch.setattr(duplicates, where, ended)
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe)
-    assert Folders.of(recipe.folder / "store").notes.exists()
+    assert Workspace.of(recipe.folder / "store").notes.exists()
     monkeypatch.setattr(duplicates, where, done)
     assert files(prepare(recipe)) == found
-    assert not Folders.of(recipe.folder / "store").notes.exists()
+    assert not Workspace.of(recipe.folder / "store").notes.exists()
 
 
 def test_what_is_found_is_what_datatrove_finds(
@@ -260,8 +260,8 @@ def test_what_is_found_is_what_datatrove_finds(
     MinhashDedupCluster(str(tmp_path / "dups"), str(tmp_path / "gone"), config).run()
     theirs = sum(path.stat().st_size // 4 for path in (tmp_path / "gone").glob("*.remove"))
     monkeypatch.undo()
-    monkeypatch.setattr(plan, "SMALLEST", 5_000)
-    monkeypatch.setattr(plan, "LARGEST", 5_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 5_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 5_000)
     own = {"n_grams": 3, "num_buckets": 9, "hashes_per_bucket": 3, "seed": 7}
     settings = {f"cleaning.near_duplicates.{name}": value for name, value in own.items()}
     recipe = make(texts, "near_duplicates").replace(**settings)
@@ -274,7 +274,7 @@ def test_what_is_found_is_what_datatrove_finds(
 @given(st.integers(0, 40), st.integers(1, 9))
 def test_long_documents_are_signed_in_parts(words: int, at_once: int) -> None:
     settings = Recipe().cleaning.near_duplicates
-    signed = records.Signatures(settings, UnicodeWords(""), Path())
+    signed = records.MinHasher(settings, UnicodeWords(""), Path())
     text = story(words, words) if words else ""
     with pytest.MonkeyPatch.context() as patch:
         whole = signed.of(text)

@@ -21,7 +21,7 @@ from t5smith.recipe.toml import dump
 from t5smith.store import executors
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
-from t5smith.store.workspace import Folders
+from t5smith.store.workspace import Workspace
 from t5smith.vocabulary.train import vocab
 
 KILLS = 30
@@ -29,8 +29,8 @@ PROGRAM = """
 import sys
 from t5smith.store import plan
 from t5smith.store import prepare
-plan.SMALLEST = plan.LARGEST = 20_000
-prepare.LITTLE = 0
+plan.MIN_BLOCK_BYTES = plan.MAX_BLOCK_BYTES = 20_000
+prepare.IN_PROCESS_BYTES = 0
 from t5smith.cli.main import main
 sys.exit(main(["prepare", sys.argv[1]]))
 """
@@ -39,7 +39,7 @@ sys.exit(main(["prepare", sys.argv[1]]))
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """A recipe on 400 kB of JSON lines, with its vocabulary; processes are started however little that is."""
-    monkeypatch.setattr(module, "LITTLE", 0)
+    monkeypatch.setattr(module, "IN_PROCESS_BYTES", 0)
     draw = random.Random(0)
     words = ["".join(letters) for letters in itertools.product("bdfgk", "aeiou", "lmnr", "aeiou")]
     text = ""
@@ -77,7 +77,7 @@ def sibling(recipe: Recipe, name: str) -> Recipe:
 def test_processes_make_what_one_makes(recipe: Recipe) -> None:
     made = store_files(prepare(recipe))
     assert made == store_files(prepare(sibling(recipe, "one").replace(**{"prepare.tasks": 1})))
-    assert not Folders.of(recipe.folder / "store").notes.exists()
+    assert not Workspace.of(recipe.folder / "store").notes.exists()
 
 
 def test_what_a_task_refuses_is_said_in_one_line(recipe: Recipe, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_task_with_a_bug_shows_it(recipe: Recipe, monkeypatch: pytest.MonkeyPa
 
     def without_a_plan(*args: object) -> object:
         plan = begin(*args)  # type: ignore[arg-type]
-        (args[1].notes / "plan.json").write_text("{}")  # type: ignore[attr-defined]
+        (args[2].notes / "plan.json").write_text("{}")  # type: ignore[attr-defined]
         return plan
 
     monkeypatch.setattr(module, "_plan", without_a_plan)

@@ -26,6 +26,7 @@ from t5smith.store import prepare as prepare_module
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.text.compression import compression_suffix
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.document import WHOLE_FILE, BlockSelection
 from t5smith.text.documents import file_format, is_splittable, positioned_documents, read_documents
 from t5smith.text.skipped_records import SkippedRecords
@@ -127,15 +128,15 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
     make: Callable[[list[str]], bytes],
     more: dict[str, str],
 ) -> None:
-    monkeypatch.setattr(module, "SMALLEST", 256)
-    monkeypatch.setattr(module, "LARGEST", 256)
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 256)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 256)
     # What cannot be compressed, so that there are several blocks on disk.
     written = [*texts(1, 60), *(f"{random.Random(i).getrandbits(900):x}" for i in range(40))]
     file = tmp_path / name
     file.write_bytes(make(written))
     corpus = CorpusSettings.model_validate({"train": (str(file),), **more})
     assert [document.text for document in read_documents(corpus, [file])] == written
-    plan = Plan.create(corpus)
+    plan = Plan.create(CorpusFiles.find(corpus))
     (unit,) = plan.units
     # A table that is compressed has to be unpacked before it is read.
     unpacked = file_format(corpus, name) in ("parquet", "arrow") and bool(compression_suffix(name))
@@ -197,8 +198,8 @@ def store_files(folder: Path) -> dict[str, bytes]:
 def test_the_store_is_the_same_for_any_number_of_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeezed: bool
 ) -> None:
-    monkeypatch.setattr(module, "SMALLEST", 1_000)
-    monkeypatch.setattr(module, "LARGEST", 1_000)
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 1_000)
     one = tmp_path / ("a.jsonl.xz" if squeezed else "a.jsonl")
     one.write_bytes(SQUEEZE[".xz" if squeezed else ""](rows(texts(1, 300))))
     (tmp_path / "small").mkdir()
@@ -227,7 +228,7 @@ def test_the_store_is_the_same_for_any_number_of_tasks(
 def test_small_files_are_gathered(tmp_path: Path) -> None:
     for i in range(2_000):
         (tmp_path / f"{i}.txt").write_text("en dag")
-    plan = Plan.create(CorpusSettings(train=(str(tmp_path),)))
+    plan = Plan.create(CorpusFiles.find(CorpusSettings(train=(str(tmp_path),))))
     assert [len(unit.files) for unit in plan.units] == [2_000]
     assert Plan.read(_saved(tmp_path, plan)) == plan
 
@@ -242,8 +243,8 @@ def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Else a block that is read again after a kill would count it twice."""
-    monkeypatch.setattr(module, "SMALLEST", 300)
-    monkeypatch.setattr(module, "LARGEST", 300)
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 300)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)
     lines: list[bytes] = []
     for i in range(400):
         good = b'{"text": "dag %d"}' % (i * 7919) if "jsonl" in name else b"dag %d, %d" % (i, i * 7919)
@@ -266,8 +267,8 @@ def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
         monkeypatch.setattr(prepare_module.shutil, "rmtree", lambda *_, **__: None)
         folder = prepare(recipe).with_name("store.notes")
         monkeypatch.undo()
-        monkeypatch.setattr(module, "SMALLEST", 300)
-        monkeypatch.setattr(module, "LARGEST", 300)
+        monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 300)
+        monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)
         notes.append({note.name: note.read_text() for note in (folder / "shards").glob("*.json")})
     assert notes[0] == notes[1]
     assert sum(sum(json.loads(note)["faults"]["counts"].values()) for note in notes[0].values()) == 266

@@ -190,8 +190,8 @@ def test_figures_are_the_same_for_any_number_of_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of many units and shards, each written in several goes."""
-    monkeypatch.setattr(plan, "SMALLEST", 1_000)
-    monkeypatch.setattr(plan, "LARGEST", 1_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 1_000)
     monkeypatch.setattr(shards, "FLUSHED_BYTES", 100)
     draw = random.Random(5)
     for i in range(30):
@@ -236,8 +236,8 @@ def long_words(count: int) -> list[str]:
 def test_stretches_that_are_cut_are_told_whoever_cuts_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(plan, "SMALLEST", 2_000)
-    monkeypatch.setattr(plan, "LARGEST", 2_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 2_000)
     monkeypatch.setattr(words, "STRETCH", 16)
     monkeypatch.setattr(words, "LONGEST_WORD", 32)
     texts = long_words(120)

@@ -349,8 +349,8 @@ def test_documents_in_other_languages_are_dropped(languages: Path) -> None:
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """Three hundred documents in many blocks; every third is short, every seventh has a bad word."""
-    monkeypatch.setattr(plan, "SMALLEST", 2_000)
-    monkeypatch.setattr(plan, "LARGEST", 2_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 2_000)
     draw = random.Random(0)
     with (tmp_path / "text.jsonl").open("w", encoding="utf-8") as file:
         for i in range(300):

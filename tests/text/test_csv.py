@@ -98,9 +98,12 @@ def test_the_ending_goes_before_other_delimiters(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("id;beskrivelse\n1;en\n", "called 'id;beskrivelse'; expected the names of the columns in the first"),
-        ("id;beskrivelse\n1;en\n", "If semicolons part the fields, set corpus.text_field to one of them; "),
+        (
+            "id;beskrivelse\n1;en\n",
+            "If semicolons separate the fields, set corpus.text_field to one of them",
+        ),
         ("id;beskrivelse\n1;en\n", "there are 'id', 'beskrivelse'"),
-        ("id\tbeskrivelse\n1\ten\n", "If tabs part the fields, set corpus.text_field to one of them; "),
+        ("id\tbeskrivelse\n1\ten\n", "If tabs separate the fields, set corpus.text_field to one of them; "),
         ("Det er en dag.\nOg en natt.\n", "one column, called 'Det er en dag.'; expected the names"),
         ("Det er en dag.\nOg en natt.\n", "Write such a line above the rows, or set corpus.text_field"),
         ("1,en dag\n2,en natt\n", "'1' stands where the name of a column should"),

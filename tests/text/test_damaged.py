@@ -317,7 +317,7 @@ def test_documents_of_tables_may_be_too_long(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"text": ["en", "å" * 60, "to"]}), tmp_path / "a.parquet")
     texts, skipped = read(tmp_path / "a.parquet", longest_document=100)
     assert (texts, skipped.counts) == (["en", "to"], {"too long": 1})
-    assert "a.parquet:2: a document of 120 bytes is longer than it may be" in skipped.first[0]
+    assert "a.parquet:2: a document of 120 bytes is longer than allowed" in skipped.first[0]
 
 
 def test_strict_sees_what_an_earlier_run_skipped(tmp_path: Path) -> None:

@@ -17,18 +17,15 @@ from hypothesis import strategies as st
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.recipe.recipe import Recipe
-from t5smith.text import read_documents as sources
+from t5smith.text import fingerprints
+from t5smith.text.corpus import CorpusFiles, find_files
 from t5smith.text.documents import (
     Document,
-    corpus_inputs,
-    find_files,
-    fingerprint_files,
     is_held_out,
-    labelled_documents,
     read_documents,
     split_documents,
 )
+from t5smith.text.fingerprints import fingerprint_files
 
 SQUEEZE = {
     ".gz": gzip.compress,
@@ -258,7 +255,7 @@ def test_bundled_text_is_there_without_its_licence_file() -> None:
     ]
     corpus = CorpusSettings()
     counts = [
-        sum(1 for _ in read_documents(corpus, find_files([f"bundled:norwegian/{name}"], "f")))
+        len(list(read_documents(corpus, find_files([f"bundled:norwegian/{name}"], "f"))))
         for name in names[:2]
     ]
     assert counts == [111, 5]
@@ -273,7 +270,7 @@ def test_bundled_text_is_there_without_its_licence_file() -> None:
         (("gone.txt",), "corpus.train: there is no file or folder 'gone.txt'"),
         (("a.txt", "gone/*.txt"), "corpus.train: no file in 'gone/*.txt'"),
         (("empty",), "corpus.train: no file in 'empty'"),
-        (("bundled:danish",), "'bundled:danish' does not come with t5smith; expected bundled:norwegian"),
+        (("bundled:danish",), "'bundled:danish' is not bundled with t5smith; expected bundled:norwegian"),
         (("bundled:norwegian/*.doc",), "no file in 'bundled:norwegian/*.doc'"),
         (("nul\0.txt",), "there is no file or folder"),
     ],
@@ -319,7 +316,7 @@ def test_fingerprints_follow_name_size_and_content(tmp_path: Path, monkeypatch: 
     os.utime(path, (1, 1))
     assert fingerprint_files([path]) == one
     assert fingerprint_files([write(path, "abd")]) != one
-    monkeypatch.setattr(sources, "HASHED_BYTES", 2)
+    monkeypatch.setattr(fingerprints, "MAX_HASHED_BYTES", 2)
     large = fingerprint_files([path])
     assert "sha256" not in large[0]
     os.utime(path, (2, 2))
@@ -340,32 +337,30 @@ def test_held_out_share_is_the_fraction() -> None:
 
 def test_splits_share_the_documents_between_them(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "".join(json.dumps({"text": f"nr {i}"}) + "\n" for i in range(200)))
-    recipe = Recipe(corpus=CorpusSettings(train=(str(path),), held_out_fraction=0.2))
-    train = [d.text for d in split_documents(recipe, "train")]
-    valid = [d.text for d in split_documents(recipe, "valid")]
+    files = CorpusFiles.find(CorpusSettings(train=(str(path),), held_out_fraction=0.2))
+    train = [d.text for d in split_documents(files, "train")]
+    valid = [d.text for d in split_documents(files, "valid")]
     assert 20 < len(valid) < 60
     assert sorted(train + valid) == sorted(f"nr {i}" for i in range(200))
     assert all(is_held_out(text, 0.2) for text in valid)
-    both = list(labelled_documents(recipe.corpus))
-    assert [d.text for name, d in both if name == "valid"] == valid
 
 
 def test_given_held_out_files_override_the_hash(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.txt", "en\n\nto"), write(tmp_path / "b.txt", "tre")
     corpus = CorpusSettings(train=(str(a),), valid=(str(b),), held_out_fraction=0.999)
-    recipe = Recipe(corpus=corpus)
-    assert [d.text for d in split_documents(recipe, "train")] == ["en", "to"]
-    assert [d.text for d in split_documents(recipe, "valid")] == ["tre"]
+    files = CorpusFiles.find(corpus)
+    assert [d.text for d in split_documents(files, "train")] == ["en", "to"]
+    assert [d.text for d in split_documents(files, "valid")] == ["tre"]
     b.unlink()
-    assert len(list(split_documents(recipe, "train"))) == 2
+    assert len(list(split_documents(files, "train"))) == 2
 
 
 def test_inputs_hold_all_that_decides_the_documents(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.txt", "en"), write(tmp_path / "b.txt", "to")
     corpus = CorpusSettings(train=(str(a),), held_out_fraction=0.1)
-    seen = [corpus_inputs(corpus)]
+    seen = [CorpusFiles.find(corpus).inputs()]
     changes = ({"held_out_fraction": 0.2}, {"format": "text"}, {"document": "line"}, {"text_field": "t"})
     for change in (*changes, {"valid": (str(b),)}, {"train": (str(b),)}):
-        seen.append(corpus_inputs(corpus.model_copy(update=change)))
+        seen.append(CorpusFiles.find(corpus.model_copy(update=change)).inputs())
     assert all(x != y for i, x in enumerate(seen) for y in seen[:i])
     assert "held_out_fraction" not in seen[5]

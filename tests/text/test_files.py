@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -12,11 +11,9 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
-from t5smith.text.documents import corpus_inputs
-from t5smith.text.files import find_corpora, find_files, named_weights, train_and_valid
+from t5smith.text.corpus import CorpusFiles, find_corpora, find_files, named_weights
 from t5smith.vocabulary.train import vocab
 
 
@@ -72,7 +69,7 @@ def test_a_folder_with_an_equals_sign_is_told_from_a_name(texts, monkeypatch):
     (texts / "lang=nb").mkdir()
     (texts / "lang=nb" / "a.txt").write_text("a text\n")
     monkeypatch.chdir(texts)
-    hint = r"\. For a path write \./lang=nb/.+: lang= is taken for the name of a corpus$"
+    hint = r"\. For a path write \./lang=nb/.+: lang= is read as the name of a corpus$"
     for name, message in (("a.txt", "there is no file or folder 'nb/a.txt'"), ("*", r"no file in 'nb/\*'.*")):
         with pytest.raises(T5smithError, match=f"{message}{hint}"):
             find_files([f"lang=nb/{name}"], "here")
@@ -85,7 +82,7 @@ def test_names_that_cannot_be_kept_are_refused(texts, monkeypatch):
     monkeypatch.chdir(texts)
     names = {"rows": "part#rows=2-5", "latin": os.fsdecode("bl\xe5.txt".encode("latin-1"))}
     says = {
-        "rows": r"^here: 'rows/part#rows=2-5' ends as names of some rows of a file do\. Rename it$",
+        "rows": r"^here: 'rows/part#rows=2-5' ends like the name of a range of rows\. Rename it$",
         "latin": r"^here: the name 'latin/bl\\udce5\.txt' is not UTF-8\. Rename the file$",
     }
     for folder, name in names.items():
@@ -111,10 +108,13 @@ def test_no_file_is_trained_on_and_held_out(texts, monkeypatch):
     (texts / "link").symlink_to("a")
     for valid in ("a/0.txt", f"{texts}/a", "link/*", f"file://{texts}/a/0.txt", "x=a/0.txt"):
         with pytest.raises(T5smithError, match=r"^corpus\.valid: .*/0\.txt is in corpus\.train too.*\. Name"):
-            Plan.create(CorpusSettings(train=("a", "b"), valid=("c", valid) if valid[1] != "=" else (valid,)))
-    train, valid = train_and_valid(CorpusSettings(train=("x=a", "y=b"), valid=("c",)))
+            CorpusFiles.find(
+                CorpusSettings(train=("a", "b"), valid=("c", valid) if valid[1] != "=" else (valid,))
+            )
+    files = CorpusFiles.find(CorpusSettings(train=("x=a", "y=b"), valid=("c",)))
+    train, valid = files.train, files.valid
     assert (list(train), list(valid), len(valid[""])) == (["x", "y"], [""], 2)
-    assert train_and_valid(CorpusSettings(train=("a",)))[1] == {}
+    assert CorpusFiles.find(CorpusSettings(train=("a",))).valid == {}
 
 
 def test_a_file_is_known_by_whatever_link_leads_to_it(texts, monkeypatch):
@@ -181,7 +181,7 @@ def test_the_store_keeps_corpora_one_after_the_other(texts):
         assert x.stop in split.ends
     plain = recipe.replace(**{"corpus.train": [str(texts / name) for name in ("a", "c", "b")]})
     again = TokenStore.open(prepare(plain)).train
-    assert json.dumps(corpus_inputs(plain.corpus)) != json.dumps(corpus_inputs(recipe.corpus))
+    assert CorpusFiles.find(plain.corpus).inputs() != CorpusFiles.find(recipe.corpus).inputs()
     # The same text in the same order: only its division is gone.
     assert again.tokens.tolist() == store.train.tokens.tolist()
     assert [corpus.name for corpus in again.corpora] == ["train"]

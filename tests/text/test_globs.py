@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.files import find_files
+from t5smith.text.corpus import find_files
 
 
 @pytest.fixture

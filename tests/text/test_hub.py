@@ -19,8 +19,9 @@ from t5smith.store import plan
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
-from t5smith.text.documents import corpus_inputs, fingerprint_files, positioned_documents, read_documents
-from t5smith.text.files import find_corpora, find_files
+from t5smith.text.corpus import CorpusFiles, find_corpora, find_files
+from t5smith.text.documents import positioned_documents, read_documents
+from t5smith.text.fingerprints import fingerprint_files
 from t5smith.text.hub import Asked, parsed
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
@@ -194,7 +195,7 @@ def test_a_run_on_data_sets_with_names_and_weights(hub: Path, tmp_path: Path) ->
     more = recipe.replace(
         **{"corpus.train": (recipe.corpus.train[0].replace("50", "49"), recipe.corpus.train[1])}
     )
-    assert corpus_inputs(more.corpus) != corpus_inputs(recipe.corpus)
+    assert CorpusFiles.find(more.corpus).inputs() != CorpusFiles.find(recipe.corpus).inputs()
 
 
 class Blobs(fsspec.spec.AbstractFileSystem):
@@ -234,13 +235,13 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     for name in Blobs.blobs:
         assert read(f"blobs://{name}") == expected
     # From the middle, and with the line of what is wrong there.
-    monkeypatch.setattr(plan, "SMALLEST", 1_000)
-    monkeypatch.setattr(plan, "LARGEST", 1_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 1_000)
     corpus = CorpusSettings(train=("blobs://a.jsonl",))
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(corpus).work(1, 0)
+        for work in Plan.create(CorpusFiles.find(corpus)).work(1, 0)
         for _, document in positioned_documents(corpus, work.unit.files[0], work.part, skipped)
         if document is not None
     ]
@@ -251,19 +252,19 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
 def test_some_rows_of_a_large_file_are_one_block(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "SMALLEST", 200)
-    monkeypatch.setattr(plan, "LARGEST", 200)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 200)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 200)
     corpus = CorpusSettings(train=(f"hf:{hub}:unshuffled_deduplicated_no:train[:45]",))
-    units = Plan.create(corpus).units
+    units = Plan.create(CorpusFiles.find(corpus)).units
     # The first file is read whole, in blocks; of the second some rows, by one task.
     assert [unit.blocks for unit in units if "#rows" in unit.files[0]] == [1]
     assert max(unit.blocks or 0 for unit in units) > 1
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(corpus).work(3, 0)
-        + Plan.create(corpus).work(3, 1)
-        + Plan.create(corpus).work(3, 2)
+        for work in Plan.create(CorpusFiles.find(corpus)).work(3, 0)
+        + Plan.create(CorpusFiles.find(corpus)).work(3, 1)
+        + Plan.create(CorpusFiles.find(corpus)).work(3, 2)
         for file in work.unit.files
         for _, document in positioned_documents(corpus, file, work.part, skipped)
         if document is not None

@@ -13,8 +13,8 @@ from pyarrow import parquet
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.plan import Plan
+from t5smith.text.corpus import CorpusFiles, find_corpora, find_files
 from t5smith.text.documents import read_documents
-from t5smith.text.files import find_corpora, find_files, train_and_valid
 from t5smith.text.skipped_records import SkippedRecords
 
 Write = Callable[[Path, Sequence[str | None]], object]
@@ -133,7 +133,8 @@ def test_no_row_is_trained_on_and_held_out(ds: Path) -> None:
     for train, valid in (("", "[:20]"), ("[:50]", "[49:]"), ("[:20]", "")):
         corpus = CorpusSettings(train=(f"hf:{ds}:train{train}",), valid=(f"hf:{ds}:train{valid}",))
         with pytest.raises(T5smithError, match=r"^corpus\.valid: .*ds/train\.parquet.* is in corpus\.train"):
-            Plan.create(corpus)
+            CorpusFiles.find(corpus)
     corpus = CorpusSettings(train=(f"hf:{ds}:train[:90]",), valid=(f"hf:{ds}:train[90:]",))
-    assert [len(files) for found in train_and_valid(corpus) for files in found.values()] == [1, 1]
-    assert [unit.split for unit in Plan.create(corpus).units] == ["train", "valid"]
+    files = CorpusFiles.find(corpus)
+    assert (len(files.files("train")), len(files.files("valid"))) == (1, 1)
+    assert [unit.split for unit in Plan.create(files).units] == ["train", "valid"]

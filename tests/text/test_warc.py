@@ -148,8 +148,8 @@ def test_pages_and_other_records(tmp_path: Path) -> None:
 
 def test_the_damage_belongs_to_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tasks read the file, and also where it comes first in its block."""
-    monkeypatch.setattr(plan, "SMALLEST", 3_000)
-    monkeypatch.setattr(plan, "LARGEST", 3_000)
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 3_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 3_000)
     for number in (30, 31, 32):
         data = b"".join(map(record, TEXTS[:number]))
         path = write(tmp_path / "a.wet", data[:-9])

@@ -71,11 +71,11 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
     recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 
     def needs(rows):
-        return start.compiled_step(Setup.create(decided.provisional(recipe, rows))).memory
+        return start.compiled_step(Setup.create(decided.trial_recipe(recipe, rows))).memory
 
     limit = needs(64)
     monkeypatch.setattr(start, "memory_limit", lambda: round(limit / start.MARGIN))
-    rows = start.largest_batch(lambda rows: Setup.create(decided.provisional(recipe, rows)), 1)
+    rows = start.largest_batch(lambda rows: Setup.create(decided.trial_recipe(recipe, rows)), 1)
     assert 56 <= rows <= 64
     assert needs(rows) <= limit
     train(recipe)
@@ -88,7 +88,7 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
 def test_a_batch_found_by_itself_can_be_parted(run_folder, monkeypatch):
     recipe = shallow(run_folder, **{"train.batch_size": "auto", "train.gradient_accumulation": 3})
     monkeypatch.setattr(start, "MOST_ROWS", 100)
-    assert start.largest_batch(lambda rows: Setup.create(decided.provisional(recipe, rows)), 3) == 96
+    assert start.largest_batch(lambda rows: Setup.create(decided.trial_recipe(recipe, rows)), 3) == 96
 
 
 def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(run_folder, monkeypatch):
@@ -166,7 +166,7 @@ def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch):
     recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 
     def tried(rows):
-        return Setup.create(decided.provisional(recipe, rows))
+        return Setup.create(decided.trial_recipe(recipe, rows))
 
     three, four = (start.compiled_step(tried(rows)).memory for rows in (3, 4))
     assert four > three

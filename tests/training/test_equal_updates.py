@@ -14,7 +14,7 @@ from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
 from t5smith.training.state import fresh_state
-from t5smith.training.step import FOLLOWED_STEPS, StepSettings, create_step
+from t5smith.training.step import NORM_EMA_WARMUP_STEPS, StepSettings, create_step
 
 CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2)
 FLOAT32 = jnp.dtype(jnp.float32)
@@ -129,21 +129,25 @@ def test_the_average_follows_the_parameters():
         expected = jax.tree.map(
             lambda old, new, stays=stays: stays * old + (1 - stays) * new, expected, parameters
         )
-    for ours, wanted in zip(jax.tree.leaves(state.average), jax.tree.leaves(expected), strict=True):
+    for ours, wanted in zip(jax.tree.leaves(state.ema_params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6)
-    assert state.result is state.average
+    assert state.eval_params is state.ema_params
     assert trained(steps=1)[1].result is not None
 
 
 @pytest.mark.parametrize(
     ("steps", "usual", "applied"),
-    [(FOLLOWED_STEPS, 1e-6, False), (FOLLOWED_STEPS - 1, 1e-6, True), (FOLLOWED_STEPS, 1e6, True)],
+    [
+        (NORM_EMA_WARMUP_STEPS, 1e-6, False),
+        (NORM_EMA_WARMUP_STEPS - 1, 1e-6, True),
+        (NORM_EMA_WARMUP_STEPS, 1e6, True),
+    ],
 )
 def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual, applied):
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
     rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
     state = fresh_state(CONFIG, rule, jax.random.key(0))
-    state = dataclasses.replace(state, step=jnp.int32(steps), usual_norm=jnp.float32(usual))
+    state = dataclasses.replace(state, step=jnp.int32(steps), grad_norm_ema=jnp.float32(usual))
     before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]
     step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, explosion_factor=10.0))
     after, told = step(state, batches(1)[0])
@@ -152,7 +156,7 @@ def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual,
     assert bool(told.applied) is applied
     assert unchanged is not applied
     # What was left out does not become usual.
-    assert (float(after.usual_norm) == np.float32(usual)) is not applied
+    assert (float(after.grad_norm_ema) == np.float32(usual)) is not applied
 
 
 def test_the_loss_told_is_what_was_minimised():

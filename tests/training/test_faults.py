@@ -16,7 +16,7 @@ from t5smith.training import loop
 from t5smith.training.loop import train
 from t5smith.training.metrics import read_rows
 from t5smith.training.setup import Setup
-from t5smith.training.skipped_batches import PassedOver
+from t5smith.training.state import SkippedBatches
 from tiny import tiny_recipe
 
 
@@ -68,7 +68,7 @@ def with_scale(state, scale):
 
 def final(recipe):
     setup = Setup.create(recipe)
-    state = checkpoint.read(train(recipe), checkpoint.abstract(setup.abstract_state()))
+    state = checkpoint.restore(train(recipe), setup.abstract_state())
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
@@ -81,7 +81,7 @@ def events(recipe):
     return [json.loads(line) for line in (recipe.folder / "train" / "events.jsonl").read_text().splitlines()]
 
 
-def test_a_planted_batch_is_left_out_counted_and_shown(run_folder, monkeypatch, capfd):
+def test_a_planted_batch_is_left_out_counted_and_readable_piece(run_folder, monkeypatch, capfd):
     seen = planted(monkeypatch, {3})
     recipe = tiny_recipe(run_folder)
     arrays = final(recipe)
@@ -159,12 +159,12 @@ def test_a_learning_rate_far_too_high_ends_the_same_way(run_folder):
 
 
 def test_stretches_passed_over_are_counted_once():
-    passed = PassedOver()
+    passed = SkippedBatches()
     for batch in (3, 4, 7):
         passed.add(batch)
-    assert passed.plain() == [[3, 4], [7, 7]]
+    assert passed.to_json() == [[3, 4], [7, 7]]
     assert len(passed) == 3
     passed.add(5, 9)
-    assert passed.plain() == [[3, 9]]
-    assert PassedOver.of({"skipped_batches": passed.plain()}).plain() == passed.plain()
-    assert len(PassedOver.of({})) == 0
+    assert passed.to_json() == [[3, 9]]
+    assert SkippedBatches(passed.to_json()).to_json() == passed.to_json()
+    assert len(SkippedBatches()) == 0

@@ -28,7 +28,7 @@ PROGRAM = "import sys; from t5smith.cli.main import main; sys.exit(main(['train'
 
 def state_of(recipe):
     setup = Setup.create(recipe)
-    state = checkpoint.read(train(recipe), checkpoint.abstract(setup.abstract_state()))
+    state = checkpoint.restore(train(recipe), setup.abstract_state())
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
@@ -53,7 +53,7 @@ def test_fifty_kills_lose_nothing_but_the_steps_since_the_last_checkpoint(run_fo
             pytest.fail(process.stderr.read())
         process.kill()
         process.communicate()
-        saved = checkpoint.steps_saved(checkpoints) if checkpoints.exists() else []
+        saved = checkpoint.saved_steps(checkpoints) if checkpoints.exists() else []
         newest = saved[-1] if saved else 0
         assert newest >= reached
         moments.append(newest - reached)

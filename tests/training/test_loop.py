@@ -35,7 +35,7 @@ TESTS = Path(__file__).parents[1]
 def final(recipe):
     """All leaves of the state after training."""
     setup = Setup.create(recipe)
-    state = checkpoint.read(train(recipe), checkpoint.abstract(setup.abstract_state()))
+    state = checkpoint.restore(train(recipe), setup.abstract_state())
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
@@ -73,7 +73,7 @@ def test_the_loss_falls_and_every_step_is_written_down(uninterrupted):
 
 
 def test_only_the_newest_checkpoints_are_kept(uninterrupted):
-    assert checkpoint.steps_saved(uninterrupted[0].folder / "train" / "checkpoints") == [4, 6]
+    assert checkpoint.saved_steps(uninterrupted[0].folder / "train" / "checkpoints") == [4, 6]
 
 
 def test_going_on_from_a_shorter_run_gives_the_same_parameters_and_metrics(run_folder, uninterrupted):
@@ -115,21 +115,19 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run_folder, uninterrupted,
     victim.write_bytes(data)
     recipe = tiny_recipe(run_folder)
     assert same(final(recipe), uninterrupted[1])
-    assert "step-00000006 is passed over" in capfd.readouterr().err
+    assert "step-00000006 is skipped" in capfd.readouterr().err
     assert rows(recipe) == rows(uninterrupted[0])
 
 
 def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder, uninterrupted):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     setup = Setup.create(tiny_recipe(run_folder))
-    state = checkpoint.read(
-        checkpoint.checkpoint_folder(setup.checkpoints, 4), checkpoint.abstract(setup.abstract_state())
-    )
+    state = checkpoint.restore(checkpoint.checkpoint_folder(setup.checkpoints, 4), setup.abstract_state())
     (checkpoint.checkpoint_folder(setup.checkpoints, 6) / "manifest.json").write_text("{")
     five = dataclasses.replace(state, step=jnp.int32(5))
-    saved = checkpoint.save(setup.checkpoints, five, setup.inputs, {}, checkpoint.Keep(1))
-    assert checkpoint.steps_saved(setup.checkpoints) == [5, 6]
-    assert checkpoint.newest(setup.checkpoints, setup.inputs)[0] == saved
+    saved = checkpoint.save(setup.checkpoints, five, setup.inputs, {}, checkpoint.Retention(1))
+    assert checkpoint.saved_steps(setup.checkpoints) == [5, 6]
+    assert checkpoint.latest(setup.checkpoints, setup.inputs)[0] == saved
 
 
 def test_every_so_many_and_the_best_are_kept(run_folder):
@@ -145,27 +143,27 @@ def test_every_so_many_and_the_best_are_kept(run_folder):
         json.loads(line) for line in (run_folder / "train" / "heldout.jsonl").read_text().splitlines()
     ]
     best = min(held_out, key=lambda row: row["text"]["nll"])["step"]
-    assert checkpoint.steps_saved(run_folder / "train" / "checkpoints") == sorted({4, 8, 9, best})
+    assert checkpoint.saved_steps(run_folder / "train" / "checkpoints") == sorted({4, 8, 9, best})
 
 
 def test_the_best_of_before_a_restart_is_kept(run_folder, monkeypatch):
     changes = {"train.keep_checkpoints": 1, "train.evaluate_every": 1, "train.keep_best": True}
     nll = iter([5.0, 3.0, 4.0, 4.5, 4.5, 2.0])
 
-    def measure(self, state):
+    def evaluate(self, state):
         text = {"nll": next(nll)}
         self.held_out.write({"step": self.done, "text": text, "all": text})
 
-    monkeypatch.setattr(loop._Loop, "measure", measure)
+    monkeypatch.setattr(loop._Loop, "evaluate", evaluate)
     saved = []
     for steps in (3, 5, 6):
         train(tiny_recipe(run_folder, **changes, **{"train.steps": steps}))
-        saved.append(checkpoint.steps_saved(run_folder / "train" / "checkpoints"))
+        saved.append(checkpoint.saved_steps(run_folder / "train" / "checkpoints"))
     assert saved == [[2, 3], [2, 5], [6]]
 
 
 def test_which_ones_may_go():
-    assert checkpoint.Keep(2, 5).outdated([3, 5, 6, 8, 9, 12], 9, best=3) == [6]
+    assert checkpoint.Retention(2, 5).to_delete([3, 5, 6, 8, 9, 12], 9, best=3) == [6]
 
 
 PROGRAM = """
@@ -192,7 +190,7 @@ def start(folder, settings):
 def wait_for_step(process, folder, step):
     """Until the checkpoint of a step, or of a later one, is there."""
     checkpoints = folder / "train" / "checkpoints"
-    while not any(saved >= step for saved in checkpoint.steps_saved(checkpoints)):
+    while not any(saved >= step for saved in checkpoint.saved_steps(checkpoints)):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
         assert process.poll() is None, process.stderr.read()
@@ -207,7 +205,7 @@ def test_killed_at_once_it_loses_only_the_steps_since_the_last_checkpoint(run_fo
     recipe = tiny_recipe(run_folder)
     reference = tiny_recipe(shutil.copytree(run_folder, tmp_path / "reference"))
     shutil.rmtree(reference.folder / "train")
-    steps = checkpoint.steps_saved(recipe.folder / "train" / "checkpoints")[-1] + 3
+    steps = checkpoint.saved_steps(recipe.folder / "train" / "checkpoints")[-1] + 3
     assert same(
         final(recipe.replace(**{"train.steps": steps})), final(reference.replace(**{"train.steps": steps}))
     )
@@ -226,15 +224,15 @@ def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code):
     assert "its checkpoint is saved" in err
     assert "Traceback" not in err
     last = read_rows(run_folder / "train" / "metrics.jsonl")[-1]["step"]
-    assert checkpoint.steps_saved(run_folder / "train" / "checkpoints")[-1] == last
+    assert checkpoint.saved_steps(run_folder / "train" / "checkpoints")[-1] == last
 
 
 def test_fewer_steps_start_anew_and_keep_the_longer_training(run_folder, uninterrupted, capfd):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     recipe = tiny_recipe(run_folder, **{"train.steps": 3})
-    assert checkpoint.steps_saved(train(recipe).parent) == [2, 3]
+    assert checkpoint.saved_steps(train(recipe).parent) == [2, 3]
     assert "longer training is kept" in capfd.readouterr().err
-    assert checkpoint.steps_saved(run_folder / "previous" / "train-1" / "checkpoints") == [4, 6]
+    assert checkpoint.saved_steps(run_folder / "previous" / "train-1" / "checkpoints") == [4, 6]
     assert [row["step"] for row in rows(recipe)] == [1, 2, 3]
 
 
@@ -280,7 +278,7 @@ record = loop._Loop.record
 
 def with_room_again(self, metrics):
     if self.done + 1 == int(sys.argv[2]):
-        self.saver.settle()
+        self.saver.wait()
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     return record(self, metrics)
 
@@ -319,10 +317,10 @@ def test_a_disk_that_is_full_for_a_while_is_survived(run_folder, tmp_path, unint
     done = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 5)
     assert done.returncode == 0, done.stderr
     told = " ".join(done.stderr.split())
-    assert "warning: the checkpoint of step 2 is not written" in told
+    assert "warning: the checkpoint of step 2 could not be written" in told
     assert "checkpoints that could not be written on the way: 2" in told
     recipe = tiny_recipe(run_folder)
-    assert checkpoint.steps_saved(run_folder / "train" / "checkpoints") == [6]
+    assert checkpoint.saved_steps(run_folder / "train" / "checkpoints") == [6]
     assert same(final(recipe), uninterrupted[1])
     assert rows(recipe) == rows(uninterrupted[0])
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from t5smith.vocabulary.import_tokenizer import bring
+from t5smith.vocabulary.import_tokenizer import import_tokenizer
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 anything = st.text(
@@ -20,7 +20,7 @@ anything = st.text(
 
 @pytest.fixture(scope="module")
 def bytes_() -> Vocabulary:
-    return bring("bytes").vocabulary
+    return import_tokenizer("bytes").vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def test_any_text_is_its_bytes(bytes_: Vocabulary, saved: Path, text: str) -> No
     assert bytes_.decode(expected) == text
     assert bytes_.is_text[expected].all()
     for kind in ("<u2", "<u4"):
-        assert np.frombuffer(bytes_.words(np.dtype(kind)).encode(text), kind).tolist() == expected
-    assert [encoding.ids for encoding in bytes_.tokenise([text])] == [expected]
+        assert np.frombuffer(bytes_.bulk_encoder(np.dtype(kind)).encode(text), kind).tolist() == expected
+    assert [encoding.ids for encoding in bytes_.encode_batch_with_library([text])] == [expected]
     assert Vocabulary.load(saved).encode(text) == expected
     assert int(bytes_.piece_bytes[expected].sum()) == len(text.encode())
 
@@ -62,7 +62,7 @@ def test_ids_are_those_of_transformers(bytes_: Vocabulary, saved: Path) -> None:
 
     theirs, auto = ByT5Tokenizer(), AutoTokenizer.from_pretrained(saved)
     names = ["<pad>", "</s>", "<unk>", *(f"<extra_id_{i}>" for i in range(125))]
-    assert [bytes_.named(name) for name in names] == theirs.convert_tokens_to_ids(names)
+    assert [bytes_.id_of(name) for name in names] == theirs.convert_tokens_to_ids(names)
     assert auto.convert_tokens_to_ids(names) == theirs.convert_tokens_to_ids(names)
     assert bytes_.sentinel_ids.tolist() == list(range(259, 384))
     assert bytes_.size == len(auto) == 384
@@ -75,8 +75,8 @@ def test_ids_are_those_of_transformers(bytes_: Vocabulary, saved: Path) -> None:
 
 def test_a_part_of_a_character_is_shown_as_one_that_is_missing(bytes_: Vocabulary) -> None:
     ids = bytes_.encode("aå b")
-    assert bytes_.texts(ids) == ["a", "", "å", " ", "b"]
-    assert bytes_.shown(ids) == ["a", "<0xC3>", "<0xA5>", "▁", "b"]
+    assert bytes_.decode_each(ids) == ["a", "", "å", " ", "b"]
+    assert bytes_.readable_pieces(ids) == ["a", "<0xC3>", "<0xA5>", "▁", "b"]
     assert bytes_.decode(ids[:2]) == "a\ufffd"
     assert bytes_.decode([*ids[:2], 259, *ids[2:]]) == "a\ufffd<extra_id_0>\ufffd b"
 

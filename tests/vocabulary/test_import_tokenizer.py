@@ -19,7 +19,7 @@ import pytest
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
-from t5smith.vocabulary.import_tokenizer import bring
+from t5smith.vocabulary.import_tokenizer import import_tokenizer
 from t5smith.vocabulary.train import vocab
 from t5smith.vocabulary.vocabulary import BUNDLED, Vocabulary
 
@@ -115,12 +115,12 @@ def test_a_trained_vocabulary_does_not_depend_on_the_setting_being_there(tmp_pat
 
 def test_sentinels_that_are_there_are_kept_and_symbols_come_behind_them(tmp_path: Path) -> None:
     names = [*NAMES, "▁<extra_id_0>", "▁<extra_id_1>"]
-    found = bring(written(tmp_path, tree(names)), ["[R]", "a"])
+    found = import_tokenizer(written(tmp_path, tree(names)), ["[R]", "a"])
     assert found.vocabulary.sentinel_ids.tolist() == [7, 8]
     assert found.vocabulary.pieces([9]) == ["[R]"]
     assert found.appended == ("[R]",)
     # A control symbol that was a piece of text is one no more.
-    assert found.vocabulary.named("a") == 4
+    assert found.vocabulary.id_of("a") == 4
     assert not found.vocabulary.is_text[4]
     assert 4 not in found.vocabulary.encode("ba a")
 
@@ -128,7 +128,7 @@ def test_sentinels_that_are_there_are_kept_and_symbols_come_behind_them(tmp_path
 def test_pieces_are_appended_behind_added_tokens(tmp_path: Path) -> None:
     token = {"id": 7, "content": "<br>", "special": False, "single_word": False, "lstrip": False}
     content = tree(added_tokens=[token | {"rstrip": False, "normalized": False}])
-    found = bring(written(tmp_path, content), ["[R]"]).vocabulary
+    found = import_tokenizer(written(tmp_path, content), ["[R]"]).vocabulary
     assert found.pieces([7, 8, 9, 108]) == ["<br>", "[R]", "<extra_id_99>", "<extra_id_0>"]
     found.save(tmp_path / "saved")
     again = Vocabulary.load(tmp_path / "saved")
@@ -145,7 +145,7 @@ def test_many_ways_to_name_one(tmp_path: Path, how: str, t5: Vocabulary) -> None
         (name / "tokenizer_config.json").write_text('{"extra_ids": 300}')
         (name / "spiece.model").write_bytes(by_hand([*BASE, *SOME]))
         for one in (name, name / "spiece.model"):
-            assert bring(str(one)).vocabulary.sentinel_ids.tolist() == list(range(306, 6, -1))
+            assert import_tokenizer(str(one)).vocabulary.sentinel_ids.tolist() == list(range(306, 6, -1))
             assert Vocabulary.load(one).size == 307
         return
     if how == "squeezed":
@@ -153,7 +153,7 @@ def test_many_ways_to_name_one(tmp_path: Path, how: str, t5: Vocabulary) -> None
     else:
         t5.save(name / "vocab" if how == "run" else name)
         name = name / "tokenizer.json" if how == "file" else name
-    found = bring(str(name)).vocabulary
+    found = import_tokenizer(str(name)).vocabulary
     assert found.pieces(range(found.size)) == t5.pieces(range(t5.size))
 
 
@@ -199,7 +199,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes("bokmål".encode("latin-1"))
     for name in ("cut.json.xz", "latin.json"):
         with pytest.raises(T5smithError, match="damaged file"):
-            bring(str(tmp_path / name))
+            import_tokenizer(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_names_of_nothing_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(T5smithError, match=message):
-        bring(name)
+        import_tokenizer(name)
 
 
 # The Hub, as its cache has it: a folder of this layout is all that is asked when HF_HUB_OFFLINE is set.

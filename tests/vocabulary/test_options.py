@@ -15,6 +15,7 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.train import build, train_pieces, vocab
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -66,7 +67,7 @@ def test_the_table_of_words_gives_the_ids_of_the_library(
     chosen: tuple[Vocabulary, VocabSettings], line: str
 ) -> None:
     vocabulary, _ = chosen
-    words = vocabulary.words(np.dtype("<u2"))
+    words = vocabulary.bulk_encoder(np.dtype("<u2"))
     assert words.by_words
     assert np.frombuffer(words.encode(line), "<u2").tolist() == vocabulary.encode(line)
 
@@ -149,17 +150,17 @@ def test_user_symbols_are_one_piece_wherever_they_stand(text: list[str]) -> None
     vocabulary = trained(text, user_symbols=("<br>", "<b"))
     for line in ("det <br> er", "det<br>er", "<br>", "x<br><br>y"):
         assert vocabulary.pieces(vocabulary.encode(line)).count("<br>") == line.count("<br>")
-    assert vocabulary.is_text[vocabulary.named("<br>")]
+    assert vocabulary.is_text[vocabulary.id_of("<br>")]
     assert not any("<br" in piece for piece in vocabulary.pieces(range(vocabulary.size)) if piece != "<br>")
 
 
 def test_rare_characters_may_be_left_out() -> None:
     lines = ["abab baba abba " * 40, "q"]
-    assert trained(lines, size=20).named("q") is not None
+    assert trained(lines, size=20).id_of("q") is not None
     without = trained(lines, size=20, character_coverage=0.99)
-    assert without.named("q") is None
+    assert without.id_of("q") is None
     assert without.unk_id in without.encode("q")
-    assert without.named("a") is not None
+    assert without.id_of("a") is not None
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def drawn(folder: Path, **changes: object) -> tuple[dict[str, int], int]:
         }
     )
     with progress("vocab") as bar:
-        chunks = Sample(recipe, bar).chunks
+        chunks = Sample(recipe, CorpusFiles.find(recipe.corpus), bar).chunks
     whole = "".join(chunks)
     return {name: 4 * whole.count(word) for name, word in (("x", "xxx"), ("y", "yyy"))}, len(whole)
 
@@ -302,4 +303,4 @@ def test_a_piece_that_is_called_like_a_symbol_is_not_counted_twice(tmp_path: Pat
     facts = read_manifest(folder, "vocab").facts
     assert facts["control_symbols"] == 2
     assert facts["pieces"] == facts["ids"] - 102 == 299
-    assert Vocabulary.load(folder).named(name) == 300
+    assert Vocabulary.load(folder).id_of(name) == 300

@@ -131,7 +131,7 @@ def test_so_has_the_table_of_words(
     both: tuple[sentencepiece.SentencePieceProcessor, Vocabulary], text: str
 ) -> None:
     _, ours = both
-    assert np.frombuffer(ours.words(np.dtype("<u2")).encode(text), "<u2").tolist() == ours.encode(text)
+    assert np.frombuffer(ours.bulk_encoder(np.dtype("<u2")).encode(text), "<u2").tolist() == ours.encode(text)
 
 
 @settings(max_examples=100)

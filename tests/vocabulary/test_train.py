@@ -18,6 +18,7 @@ from t5smith.base.progress import Bar
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.documents import is_held_out
 from t5smith.vocabulary import train
 from t5smith.vocabulary.sample import CHUNK, chunks
@@ -25,7 +26,7 @@ from t5smith.vocabulary.train import (
     Sample,
     build,
     canonical,
-    in_proportion,
+    downsample_words,
     normalizer,
     train_pieces,
     vocab,
@@ -303,7 +304,7 @@ def test_the_sample_keeps_to_its_budget_and_is_drawn_evenly(tmp_path: Path) -> N
     text.write_text("\n".join(f"{i:09}" for i in range(2_000)))
     whole = recipe(tmp_path, train=(str(text),))
     few = whole.replace(**{"vocab.sample_bytes": 4_500})
-    samples = [Sample(few, Bar("vocab", None, "", 0)) for _ in range(2)]
+    samples = [Sample(few, CorpusFiles.find(few.corpus), Bar("vocab", None, "", 0)) for _ in range(2)]
     sample = samples[0]
     assert sample.chunks == samples[1].chunks == sorted(sample.chunks)
     assert sample.bytes == sum(map(len, sample.chunks)) == 4_500
@@ -311,7 +312,9 @@ def test_the_sample_keeps_to_its_budget_and_is_drawn_evenly(tmp_path: Path) -> N
     assert sample.text_bytes == 9 * sample.documents
     quarters = [sum(500 * q <= int(chunk) < 500 * (q + 1) for chunk in sample.chunks) for q in range(4)]
     assert min(quarters) > 90
-    assert Sample(whole, Bar("vocab", None, "", 0)).bytes == 9 * sample.documents
+    assert (
+        Sample(whole, CorpusFiles.find(whole.corpus), Bar("vocab", None, "", 0)).bytes == 9 * sample.documents
+    )
 
 
 @given(text=st.text())
@@ -331,10 +334,10 @@ def test_much_text_is_brought_down_to_its_proportions(monkeypatch):
     text = ["det er en dag " * 300 + " ".join(f"ord{i}" for i in range(1_000))] * 3
     text[1] += " ☃ zebra"
     settings = VocabSettings()
-    assert in_proportion(text, settings) is text
+    assert downsample_words(text, settings) is text
     monkeypatch.setattr(train, "TRAINED_ON", sum(map(len, text)) // 10)
-    less = in_proportion(text, settings)
-    assert less == in_proportion(text, settings)
+    less = downsample_words(text, settings)
+    assert less == downsample_words(text, settings)
     words = " ".join(less).split()
     assert set("".join(words)) == set("".join(text)) - {" "}
     assert sum(map(len, less)) < sum(map(len, text)) / 8
@@ -352,7 +355,7 @@ def test_every_character_stays_however_it_is_typed(monkeypatch: pytest.MonkeyPat
         expected = set(normal.normalize_str(text[0]))
         with monkeypatch.context() as patch:
             patch.setattr(train, "TRAINED_ON", len(text[0]) // 50)
-            less = in_proportion(text, settings)
+            less = downsample_words(text, settings)
         assert sum(map(len, less)) < len(text[0]) / 10
         assert set(normal.normalize_str(" ".join(less))) == expected, normalization
 
@@ -368,6 +371,6 @@ def test_what_is_not_cleaned_is_not_in_the_sample(tmp_path: Path) -> None:
             "cleaning.length.min_characters": 9,
         }
     )
-    sample = Sample(made, Bar("vocab", None, "", 0))
+    sample = Sample(made, CorpusFiles.find(made.corpus), Bar("vocab", None, "", 0))
     assert 0 < sample.bytes <= 2_000
     assert not [chunk for chunk in sample.chunks if chunk.startswith("fy")]

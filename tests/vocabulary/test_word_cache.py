@@ -28,7 +28,7 @@ def ids(words: Words, text: str) -> list[int]:
 @settings(max_examples=400)
 @given(text=text)
 def test_any_text_has_the_ids_of_the_library(vocabulary: Vocabulary, text: str) -> None:
-    words = vocabulary.words(U4)
+    words = vocabulary.bulk_encoder(U4)
     assert words.by_words
     assert ids(words, text) == vocabulary.encode(text)
     assert ids(words, text) == vocabulary.encode(text)  # now from the table
@@ -43,12 +43,12 @@ def test_so_has_the_original_t5_vocabulary(t5: Vocabulary, t5_words: Words, text
 
 @pytest.fixture(scope="session")
 def t5_words(t5: Vocabulary) -> Words:
-    return t5.words(U4)
+    return t5.bulk_encoder(U4)
 
 
 def test_many_words_begin_the_table_anew(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORDS", 3)
-    words = vocabulary.words(U4)
+    words = vocabulary.bulk_encoder(U4)
     long = "x" * (module.LONGEST_KEPT + 1)
     for _ in range(2):
         for line in ("en to tre fire", "fire fem en", f"{long} en {long}"):
@@ -74,7 +74,7 @@ def test_a_long_text_is_taken_in_parts(vocabulary: Vocabulary, monkeypatch: pyte
     expected = vocabulary.encode(whole)
     monkeypatch.setattr(module, "STRETCH", 50)
     monkeypatch.setattr(module, "LONGEST_WORD", 100)
-    words = vocabulary.words(U4)
+    words = vocabulary.bulk_encoder(U4)
     assert ids(words, whole) == expected
     assert words.cut == 0
     assert len(ids(words, "y" * 250)) >= 2

@@ -61,8 +61,8 @@ def evaluate(recipe: Recipe) -> Path:
         info(f"evaluate  already done: {folder}")
         return folder
 
-    state = checkpoint.read(source, checkpoint.abstract(setup.abstract_state()))
-    model = Model(state.result, setup.config, setup.vocabulary)
+    state = checkpoint.restore(source, setup.abstract_state())
+    model = Model(state.eval_params, setup.config, setup.vocabulary)
     batches = evaluation_batches(
         setup.store.valid,
         setup.objective,
@@ -175,7 +175,7 @@ def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
 
 def _tokens_a_piece(vocabulary: Vocabulary) -> int:
     """How many tokens say what a piece does: bytes say less."""
-    return 4 if vocabulary.of_bytes else 1
+    return 4 if vocabulary.is_byte_level else 1
 
 
 def _sentences(setup: Setup) -> Iterator[list[int]]:
@@ -198,7 +198,7 @@ def _two_words(
 
     The last word is left alone: its full stop would be masked with it.
     """
-    starts = [at for at, piece in enumerate(vocabulary.shown(ids)) if piece.startswith(SPACE)]
+    starts = [at for at, piece in enumerate(vocabulary.readable_pieces(ids)) if piece.startswith(SPACE)]
     words = list(pairwise(starts))
     halves = words[1 : len(words) // 2], words[len(words) // 2 + 1 :]
     longest = LONGEST_EXAMPLE * _tokens_a_piece(vocabulary)

@@ -44,12 +44,12 @@ def export(recipe: Recipe) -> Path:
         info(f"export    already done: {folder}")
         return folder
 
-    state = checkpoints.read(source, checkpoints.abstract(setup.abstract_state()))
+    state = checkpoints.restore(source, setup.abstract_state())
     facts = {"parameters": parameter_count(state.parameters), "step": int(state.step), "dtype": "float32"}
     with building(folder, "model", inputs, facts) as work:
         write_model(
             work,
-            Model(state.result, setup.config, setup.vocabulary),
+            Model(state.eval_params, setup.config, setup.vocabulary),
             model_max_length=max(task.alone[0] for task in setup.objective.tasks),
         )
         trained_facts = read_manifest(source, "checkpoint").facts

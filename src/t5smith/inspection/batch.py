@@ -151,5 +151,5 @@ def _given(
         start,
         # Held-out windows may lie across the end of a corpus: each is of the one it begins in.
         np.searchsorted(stops, start, side="right"),
-        split.documents_open(start, objective.window),
+        split.document_starts(start, objective.window),
     )

@@ -29,7 +29,7 @@ class Surface:
     @classmethod
     def of(cls, vocabulary: Vocabulary, ids: Sequence[int] | np.ndarray) -> Surface:
         """The surface of a text's tokens."""
-        words = vocabulary.texts(ids)
+        words = vocabulary.decode_each(ids)
         joined = "".join(words)
         shift = len(joined) - len(joined.lstrip(" "))
         ends = tuple(max(0, end - shift) for end in accumulate(map(len, words)))

@@ -62,14 +62,14 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
             "there is no model here", where=folder, expected="a run folder or an exported model folder"
         )
     setup = Setup.create(recipe_of(folder, recipe))
-    found = checkpoint.newest(setup.checkpoints, setup.inputs)
+    found = checkpoint.latest(setup.checkpoints, setup.inputs)
     if found is None:
         raise T5smithError(
             "there is no checkpoint of this recipe", where=setup.checkpoints, fix="run `t5smith train`"
         )
     path, manifest = found
-    state = checkpoint.read(path, checkpoint.abstract(setup.abstract_state()))
-    model = Model(state.result, setup.config, setup.vocabulary)
+    state = checkpoint.restore(path, setup.abstract_state())
+    model = Model(state.eval_params, setup.config, setup.vocabulary)
     return model, f"{folder}, step {manifest.facts['step']:,}"
 
 

@@ -250,7 +250,8 @@ def _tokens(
 ) -> tuple[Token, ...]:
     whole = [int(i) for i in ids]
     return tuple(
-        Token(i, piece, span) for i, piece, span in zip(whole, vocabulary.shown(whole), spans, strict=True)
+        Token(i, piece, span)
+        for i, piece, span in zip(whole, vocabulary.readable_pieces(whole), spans, strict=True)
     )
 
 
@@ -259,6 +260,6 @@ def _text(vocabulary: Vocabulary, ids: np.ndarray, eos: bool) -> str:
     whole = [int(i) for i in (ids[:-1] if eos else ids)]
     parts = [
         text if vocabulary.is_text[i] else f" {text.strip()} "
-        for i, text in zip(whole, vocabulary.texts(whole), strict=True)
+        for i, text in zip(whole, vocabulary.decode_each(whole), strict=True)
     ]
     return " ".join("".join(parts).split())

@@ -81,7 +81,7 @@ class TrainingBatches:
 def _read(split: Split, objective: Objective, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Windows by their first token, and where documents begin in them if that matters."""
     windows = split.windows_at(starts, objective.window)
-    return windows, None if objective.cross_documents else split.documents_open(starts, objective.window)
+    return windows, None if objective.cross_documents else split.document_starts(starts, objective.window)
 
 
 def corpus_weights(settings: CorpusSettings, split: Split) -> list[float]:

@@ -243,7 +243,7 @@ def mode_token(name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
     Raises:
       T5smithError: the vocabulary cannot write it.
     """
-    named = vocabulary.named(name)
+    named = vocabulary.id_of(name)
     ids = tuple(vocabulary.encode(name)) if named is None else (named,)
     if name and (not ids or {vocabulary.unk_id, vocabulary.pad_id, vocabulary.eos_id} & {*ids}):
         raise T5smithError(

@@ -8,7 +8,7 @@ from typing import Any
 from t5smith.pages.facts import Facts, number, percent, size
 from t5smith.pages.markup import Html, join, tag
 from t5smith.pages.parts import card, table
-from t5smith.store.merge import MUCH_UNKNOWN
+from t5smith.store.merge import UNKNOWN_WARNING_SHARE
 
 SPLITS = {"train": "Training", "valid": "Held out"}
 TEXTS = {"train": "training text", "valid": "held-out text"}
@@ -67,7 +67,7 @@ def _much_unknown(store: Facts) -> Html | None:
             "text; train it on text like this.",
         )
         for split, text in TEXTS.items()
-        if (rate := number(store, split, "unknown_rate") or 0) > MUCH_UNKNOWN
+        if (rate := number(store, split, "unknown_rate") or 0) > UNKNOWN_WARNING_SHARE
     ]
     return tag("div", *said, class_="warnings") if said else None
 

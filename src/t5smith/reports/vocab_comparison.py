@@ -22,7 +22,7 @@ from t5smith.base.wrapping import pluralize, unpadded
 from t5smith.inspection.views.plot import LIGHT
 from t5smith.pages.facts import percent, size
 from t5smith.recipe.recipe import Recipe
-from t5smith.vocabulary.compare import Comparison, Measured, compare_vocabularies
+from t5smith.vocabulary.compare import Comparison, MeasuredVocabulary, compare_vocabularies
 
 WIDTH = 80
 """Columns on a pipe."""
@@ -149,7 +149,7 @@ def picture(found: Comparison, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _bars(axes: Any, measured: Sequence[Measured], field: str, title: str, form: str) -> None:
+def _bars(axes: Any, measured: Sequence[MeasuredVocabulary], field: str, title: str, form: str) -> None:
     """One figure of every vocabulary, each bar with its value behind it."""
     values = [float(getattr(one, field)) for one in measured]
     axes.barh(range(len(values)), values, height=0.62, color=LIGHT["counted"], alpha=0.8, linewidth=0)

@@ -20,7 +20,7 @@ from t5smith.store.dedup_records import RECORD, read_signatures
 from t5smith.store.plan import Unit
 from t5smith.store.shard_writer import used_pieces
 from t5smith.store.token_store import id_dtype
-from t5smith.store.workspace import SPLITS, Folders, write
+from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import EXAMPLES, Tally
 from t5smith.text.document import Document
 from t5smith.text.locations import split_row_range
@@ -39,7 +39,7 @@ Pairs = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftShards:
     """The shards as they were written, their documents numbered through.
 
     Attributes:
@@ -48,13 +48,13 @@ class Draft:
       buckets: of their signatures.
     """
 
-    folders: Folders
+    folders: Workspace
     shards: Sequence[tuple[Unit, str]]
     starts: NDArray[np.int64]
     buckets: int
 
     @classmethod
-    def of(cls, folders: Folders, shards: Sequence[tuple[Unit, str]], buckets: int) -> Draft:
+    def of(cls, folders: Workspace, shards: Sequence[tuple[Unit, str]], buckets: int) -> DraftShards:
         """Those that are there."""
         sizes = [folders.records(name).stat().st_size // RECORD.itemsize for _, name in shards]
         return cls(folders, shards, np.cumsum([0, *sizes]), buckets)
@@ -78,7 +78,7 @@ class Draft:
             yield keys, rank + np.where(records["valid"], 0, TRAIN)
 
 
-def find(draft: Draft, recipe: Recipe, bar: Bar) -> dict[str, Pairs]:
+def find(draft: DraftShards, recipe: Recipe, bar: Bar) -> dict[str, Pairs]:
     """What each step of a recipe drops, and in favour of what: numbers of documents."""
     found: dict[str, Pairs] = {}
     steps = recipe.cleaning.duplicate_steps
@@ -93,7 +93,7 @@ def find(draft: Draft, recipe: Recipe, bar: Bar) -> dict[str, Pairs]:
     return {step: pairs % TRAIN for step, pairs in found.items()}
 
 
-def _equal(draft: Draft, bucket: int | None, bar: Bar) -> Pairs:
+def _equal(draft: DraftShards, bucket: int | None, bar: Bar) -> Pairs:
     """Documents with equal hashes: each with the first of them."""
     parts = -(-max(int(draft.starts[-1]), 1) // AT_ONCE)
     pairs = [np.zeros((0, 2), np.int64)]
@@ -131,7 +131,9 @@ def _stars(pairs: Pairs) -> Pairs:
     return np.stack((own, names), axis=1)[own != names]
 
 
-def drop(draft: Draft, found: dict[str, Pairs], folders: Folders, vocabulary: Vocabulary, bar: Bar) -> None:
+def drop(
+    draft: DraftShards, found: dict[str, Pairs], folders: Workspace, vocabulary: Vocabulary, bar: Bar
+) -> None:
     """Write the shards without what was found; those that are there already are left alone.
 
     Args:
@@ -155,8 +157,8 @@ def drop(draft: Draft, found: dict[str, Pairs], folders: Folders, vocabulary: Vo
 
 
 def _rewrite(
-    draft: Draft,
-    folders: Folders,
+    draft: DraftShards,
+    folders: Workspace,
     unit: Unit,
     name: str,
     records: NDArray[np.void],
@@ -217,7 +219,7 @@ def _rewrite(
 
 
 def without_duplicates(
-    recipe: Recipe, folders: Folders, shards: Sequence[tuple[Unit, str]], vocabulary: Vocabulary
+    recipe: Recipe, folders: Workspace, shards: Sequence[tuple[Unit, str]], vocabulary: Vocabulary
 ) -> None:
     """From draft shards to those of the store.
 
@@ -225,7 +227,7 @@ def without_duplicates(
       OSError: as when the disk is full.
     """
     buckets = recipe.cleaning.near_duplicates.num_buckets
-    draft = Draft.of(Folders(folders.store, folders.notes, draft=True), shards, buckets)
+    draft = DraftShards.of(Workspace(folders.store, folders.notes, draft=True), shards, buckets)
     steps = recipe.cleaning.duplicate_steps
     rounds = ("exact_duplicates" in steps) + ("near_duplicates" in steps) * buckets
     with progress("duplicates", rounds + len(shards), "parts") as bar:

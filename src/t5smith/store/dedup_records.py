@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.workspace import Folders, temporary
+from t5smith.store.workspace import Workspace, temporary
 from t5smith.text.document import Document
 from t5smith.text.locations import split_row_range
 
@@ -46,7 +46,7 @@ class Records:
     """The records of one shard; they are there when `close` has returned."""
 
     def __init__(
-        self, folders: Folders, shard: str, files: Iterable[str], signatures: Signatures | None
+        self, folders: Workspace, shard: str, files: Iterable[str], signatures: MinHasher | None
     ) -> None:
         """Of documents of these files; without signatures texts alone are hashed."""
         self._files = {split_row_range(name)[0]: number for number, name in enumerate(files)}
@@ -98,7 +98,7 @@ def read_signatures(path: Path, documents: int, buckets: int, bucket: int) -> ND
     return found
 
 
-class Signatures:
+class MinHasher:
     """MinHash of a text's runs of words."""
 
     def __init__(self, settings: NearDuplicateSettings, words: WordTokenizer, scratch: Path) -> None:
@@ -136,7 +136,7 @@ class Signatures:
         return np.array([_key(bucket.tobytes()) for bucket in least], np.uint64)
 
 
-def signatures(recipe: Recipe, scratch: Path) -> Signatures | None:
+def signatures(recipe: Recipe, scratch: Path) -> MinHasher | None:
     """How a recipe looks for near duplicates, if it does.
 
     Raises:
@@ -147,7 +147,7 @@ def signatures(recipe: Recipe, scratch: Path) -> Signatures | None:
     from t5smith.text.cleaning.word_tokenizer import word_tokenizer
 
     words = word_tokenizer(recipe.cleaning.words, recipe.language)
-    return Signatures(recipe.cleaning.near_duplicates, words, scratch)
+    return MinHasher(recipe.cleaning.near_duplicates, words, scratch)
 
 
 def _key(data: bytes) -> tuple[int, int]:

@@ -18,20 +18,20 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
-from t5smith.store.workspace import SPLITS, Folders
+from t5smith.store.workspace import SPLITS, Workspace
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 from t5smith.vocabulary.word_cache import LONGEST_WORD
 
-MUCH_UNKNOWN = 0.001
+UNKNOWN_WARNING_SHARE = 0.001
 """A share of `<unk>` above this is worth a warning."""
 REASONS = 3
 """So many reasons for dropping documents are told of each step."""
 
 
 def finish(
-    recipe: Recipe, folders: Folders, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
+    recipe: Recipe, folders: Workspace, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
 ) -> None:
     """Make the store of what all tasks have written.
 
@@ -54,7 +54,7 @@ def finish(
     written: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
     known: dict[str, dict[str, Any]] = {}
     cut = 0
-    useless = _Useless()
+    useless = _UnusableFiles()
     for unit, name in shards(folders, plan):
         note = json.loads(folders.note(name).read_text(encoding="utf-8"))
         skipped.merge(note["faults"])
@@ -101,7 +101,7 @@ def finish(
     artifact.seal(folders.store, "store", inputs, facts, known)
 
 
-class _Useless:
+class _UnusableFiles:
     """Finds a large file of which nothing can be used: none of those who read parts of it knows."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class _Useless:
                 raise T5smithError(f"nothing in it can be used; the first: {first}", where=file)
 
 
-def shards(folders: Folders, plan: Plan) -> Iterator[tuple[Unit, str]]:
+def shards(folders: Workspace, plan: Plan) -> Iterator[tuple[Unit, str]]:
     """Every shard with what it is of, in the order of the text."""
     for unit in plan.units:
         blocks = unit.blocks if unit.blocks is not None else int(folders.end(unit.number).read_text())
@@ -137,7 +137,7 @@ def shards(folders: Folders, plan: Plan) -> Iterator[tuple[Unit, str]]:
             yield unit, unit.shard(block)
 
 
-def _write_ends(folders: Folders, split: str, documents: int, shards: list[tuple[str, int]]) -> None:
+def _write_ends(folders: Workspace, split: str, documents: int, shards: list[tuple[str, int]]) -> None:
     """int64 (documents,): where each document ends, as one file of numpy's."""
     # Made in memory: numpy's own writer does not say why a disk refused.
     header = io.BytesIO()
@@ -228,7 +228,7 @@ def _tell(facts: dict[str, Any], name: str) -> None:
         f"prepare   {name} split: {pluralize(facts['documents'], 'document')}, {facts['tokens']:,} tokens, "
         f"{facts['bytes_per_token']:.2f} bytes a token, {facts['unknown_rate']:.3%} unknown{empty}"
     )
-    if facts["unknown_rate"] > MUCH_UNKNOWN:
+    if facts["unknown_rate"] > UNKNOWN_WARNING_SHARE:
         warn(
             f"{facts['unknown_rate']:.2%} of the tokens of the {name} split are <unk>: the vocabulary lacks "
             f"characters of this text; train it on text like this"

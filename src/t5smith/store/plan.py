@@ -22,11 +22,11 @@ from t5smith.text.fingerprints import file_size
 from t5smith.text.formats.parquet_arrow import parquet_bytes
 from t5smith.text.locations import is_url, split_row_range
 
-SMALLEST, LARGEST = 4 << 20, 256 << 20
+MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 4 << 20, 256 << 20
 """Bounds on the bytes of a block."""
-ABOUT = 256
+TARGET_BLOCKS = 256
 """So many blocks are aimed at."""
-GROWS = 4
+COMPRESSION_RATIO = 4
 """Bytes of text in a byte of a compressed file, about; for dealing out work alone."""
 
 
@@ -84,8 +84,8 @@ class Plan:
             for name, files in files_of.items()
             for file in files
         ]
-        block_bytes = SMALLEST
-        while block_bytes < LARGEST and sum(size for *_, size in sizes) > block_bytes * ABOUT:
+        block_bytes = MIN_BLOCK_BYTES
+        while block_bytes < MAX_BLOCK_BYTES and sum(size for *_, size in sizes) > block_bytes * TARGET_BLOCKS:
             block_bytes *= 2
         return cls(block_bytes, tuple(_units(corpus.settings, sizes, block_bytes)))
 
@@ -98,7 +98,7 @@ class Plan:
         for number, unit in enumerate(streams):
             for turn in range(readers):
                 task = (number * readers + turn) % tasks
-                load[task] += unit.bytes * GROWS // readers
+                load[task] += unit.bytes * COMPRESSION_RATIO // readers
                 if task == rank:
                     mine.append(Work(unit, BlockSelection(self.block_bytes, reader=turn, readers=readers)))
         free = [(bytes_, task) for task, bytes_ in enumerate(load)]

@@ -24,7 +24,7 @@ from t5smith.store.merge import finish, shards
 from t5smith.store.plan import Plan
 from t5smith.store.token_store import check
 from t5smith.store.worker import Progress, Task
-from t5smith.store.workspace import Folders
+from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles, named_weights
 from t5smith.text.skipped_records import SkippedRecords
@@ -32,7 +32,7 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
 """Raised when the same text and settings would give another store than before."""
-LITTLE = 4 << 20
+IN_PROCESS_BYTES = 4 << 20
 """Files of fewer bytes in all are not worth starting processes for."""
 
 
@@ -58,7 +58,7 @@ def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None =
 @in_run_folder
 def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
     folder = recipe.folder / "store"
-    folders = Folders.of(folder)
+    folders = Workspace.of(folder)
     vocab_folder = recipe.folder / "vocab"
     made_vocab = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
@@ -104,10 +104,10 @@ def _other_settings(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[st
     return " and other ".join(found)
 
 
-def _plan(recipe: Recipe, files: CorpusFiles, folders: Folders, key: str, vocab: Path) -> Plan:
+def _plan(recipe: Recipe, files: CorpusFiles, folders: Workspace, key: str, vocab: Path) -> Plan:
     """The plan of a run that was begun, or a new one in empty folders."""
     job = folders.notes / "job.json"
-    draft = Folders(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
+    draft = Workspace(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
     # Without the unfinished store the notes are of one that was finished, and half removed.
     begun = folders.store.is_dir() and job.is_file()
     begun = begun and json.loads(job.read_text(encoding="utf-8"))["key"] == key
@@ -132,14 +132,14 @@ def _plan(recipe: Recipe, files: CorpusFiles, folders: Folders, key: str, vocab:
     return plan
 
 
-def _run(recipe: Recipe, folders: Folders, plan: Plan) -> None:
+def _run(recipe: Recipe, folders: Workspace, plan: Plan) -> None:
     settings = recipe.prepare
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = sum(unit.bytes for unit in plan.units)
-    tasks = settings.tasks or (cores if size >= LITTLE or settings.executor != "local" else 1)
+    tasks = settings.tasks or (cores if size >= IN_PROCESS_BYTES or settings.executor != "local" else 1)
     with progress("prepare", _to_read(plan, tasks), "bytes") as bar:
-        show = _Show(folders, bar)
-        if settings.executor == "local" and (tasks == 1 or size < LITTLE):
+        show = _ProgressView(folders, bar)
+        if settings.executor == "local" and (tasks == 1 or size < IN_PROCESS_BYTES):
             for rank in range(tasks):
                 Task.load(folders.notes, tasks, rank, lambda told, rank=rank: show.of(rank, told)).run()
             return
@@ -157,10 +157,10 @@ def _to_read(plan: Plan, tasks: int) -> int:
 
 
 @dataclass
-class _Show:
+class _ProgressView:
     """The progress of all tasks in one bar."""
 
-    folders: Folders
+    folders: Workspace
     bar: Bar
     start: float = field(default_factory=time.monotonic)
     tasks: dict[str, Progress] = field(default_factory=dict[str, Progress])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from t5smith.store.dedup_records import Records
 from t5smith.store.token_store import id_dtype
-from t5smith.store.workspace import SPLITS, Folders, temporary, write
+from t5smith.store.workspace import SPLITS, Workspace, temporary, write
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.document import Document
 from t5smith.text.documents import is_held_out
@@ -62,7 +62,7 @@ class Shard:
 
     def __init__(
         self,
-        folders: Folders,
+        folders: Workspace,
         name: str,
         vocabulary: Vocabulary,
         separator: tuple[int, ...],

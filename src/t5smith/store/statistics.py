@@ -18,7 +18,7 @@ from t5smith.base.artifact import write_atomically
 from t5smith.store.plan import Plan
 from t5smith.store.shard_writer import PIECES
 from t5smith.store.token_store import Split, id_dtype, open_split
-from t5smith.store.workspace import SPLITS, Folders
+from t5smith.store.workspace import SPLITS, Workspace
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FIGURES = "figures.json"
@@ -31,7 +31,7 @@ _AT_ONCE = 1 << 22
 
 
 def write_figures(
-    folders: Folders,
+    folders: Workspace,
     plan: Plan,
     vocabulary: Vocabulary,
     shards: Mapping[str, Sequence[tuple[str, int]]],

@@ -160,7 +160,7 @@ class Split:
             return self.tokens.windows_at(starts, length)
         return self.tokens[starts[:, None] + np.arange(length)].astype(np.int32)
 
-    def documents_open(self, starts: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
+    def document_starts(self, starts: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
         """Which tokens of windows are the first of a document: (n,) -> bool (n, length)."""
         opens = np.zeros((len(starts), length), np.bool_)
         first = np.searchsorted(self.ends, starts)
@@ -253,7 +253,7 @@ def open_split(
     """
     tokens = Shards([(str(folder / name / file), size) for file, size in shards], dtype)
     ends = np.load(folder / f"{name}.ends.npy", "r")
-    return Split(name, tokens, ends, facts["text_bytes"], corpora_of(facts))
+    return Split(name, tokens, ends, facts["text_bytes"], corpora_from_facts(facts))
 
 
 def _split(name: str, tokens: Any, ends: Any, *rest: Any) -> Split:
@@ -292,7 +292,7 @@ def _check_split(folder: Path, split: Split, told: Mapping[str, Any], vocab_size
         raise T5smithError(f"the {split.name} split is not as long as told", where=folder, fix=_AGAIN)
 
 
-def corpora_of(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:
+def corpora_from_facts(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:
     """The corpora of a split, by what its manifest says of it; none if they had no names."""
     found: list[Corpus] = []
     for name, one in facts.get("corpora", {}).items():

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.dedup_records import Records, Signatures, signatures
+from t5smith.store.dedup_records import MinHasher, Records, signatures
 from t5smith.store.plan import Plan, Work
 from t5smith.store.shard_writer import Shard
 from t5smith.store.token_store import id_dtype
-from t5smith.store.workspace import SPLITS, Folders, write
+from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.document import Document
 from t5smith.text.documents import positioned_documents
@@ -21,7 +21,7 @@ from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import Table
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-TOLD_SECONDS = 0.2
+PROGRESS_INTERVAL_S = 0.2
 """So often a task says how far it is."""
 
 
@@ -50,14 +50,14 @@ class Task:
       told: called every now and then with the progress.
     """
 
-    folders: Folders
+    folders: Workspace
     recipe: Recipe
     plan: Plan
     vocabulary: Vocabulary
     tasks: int
     rank: int
     cleaner: Cleaner
-    signatures: Signatures | None
+    signatures: MinHasher | None
     told: Callable[[Progress], None]
     progress: Progress = field(default_factory=Progress)
     _last: float = 0.0
@@ -67,7 +67,7 @@ class Task:
         """The task of a number, from the job that lies in a folder of notes."""
         job = json.loads((notes / "job.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(job["recipe"])
-        folders = Folders(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
+        folders = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
         file = folders.progress(rank)
         return cls(
             folders,
@@ -87,7 +87,7 @@ class Task:
         Raises:
           T5smithError: text that cannot be read, a full disk.
         """
-        words = self.vocabulary.words(id_dtype(self.vocabulary.size))
+        words = self.vocabulary.bulk_encoder(id_dtype(self.vocabulary.size))
         for work in self.plan.work(self.tasks, self.rank):
             self._unit(work, words)
         self.told(self.progress)
@@ -128,7 +128,7 @@ class Task:
     def _read(self, amount: int) -> None:
         self.progress.read += amount
         now = time.monotonic()
-        if now - self._last >= TOLD_SECONDS:
+        if now - self._last >= PROGRESS_INTERVAL_S:
             self._last = now
             self.told(self.progress)
 

@@ -10,7 +10,7 @@ SPLITS = ("train", "valid")
 
 
 @dataclass(frozen=True)
-class Folders:
+class Workspace:
     """Where `prepare` works: the store that grows, and what is known of its shards until it is whole."""
 
     store: Path
@@ -19,7 +19,7 @@ class Folders:
     """Duplicates are still among the documents."""
 
     @classmethod
-    def of(cls, folder: Path) -> Folders:
+    def of(cls, folder: Path) -> Workspace:
         """Those beside a store's folder."""
         return cls(folder.with_name(f"{folder.name}.unfinished"), folder.with_name(f"{folder.name}.notes"))
 

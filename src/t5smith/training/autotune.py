@@ -21,19 +21,19 @@ SAMPLE = 8
 """Batches whose tokens are counted to know how many a batch has, where they differ."""
 
 
-def open_to_the_machine(recipe: Recipe) -> list[str]:
+def unresolved_settings(recipe: Recipe) -> list[str]:
     """The settings whose values only the machine can tell."""
     train = recipe.train
     return ["batch_size"] * (train.batch_size == "auto") + ["hours"] * (train.hours is not None)
 
 
-def with_decisions(recipe: Recipe) -> Recipe:
+def with_measured_settings(recipe: Recipe) -> Recipe:
     """The recipe with what was decided on the machine before.
 
     Raises:
       T5smithError: nothing was decided yet.
     """
-    names = open_to_the_machine(recipe)
+    names = unresolved_settings(recipe)
     if not names:
         return recipe
     found = _read(recipe)
@@ -55,7 +55,7 @@ def keep(recipe: Recipe, values: dict[str, int]) -> None:
 
 def is_decided(recipe: Recipe) -> bool:
     """Whether nothing is left to be found out on the machine."""
-    return not open_to_the_machine(recipe) or _read(recipe) is not None
+    return not unresolved_settings(recipe) or _read(recipe) is not None
 
 
 def with_steps(recipe: Recipe, batches: TrainingBatches) -> Recipe:
@@ -80,7 +80,7 @@ def tokens_per_batch(batches: TrainingBatches) -> float:
     )
 
 
-def provisional(recipe: Recipe, rows: int) -> Recipe:
+def trial_recipe(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with some rows a step, and steps enough for its warm-up: to try things out."""
     return _changed(
         recipe, {"batch_size": rows, "steps": (recipe.train.schedule.warmup_steps or 0) + 1_000_000}

@@ -1,8 +1,8 @@
-"""Checkpoints: a folder `step-N` each, written whole or not at all.
+"""Checkpoints: one folder `step-N` each, complete or absent, written while training continues.
 
-Orbax writes the arrays; the folder gets a manifest with a hash of every file and its final name last
-(:mod:`t5smith.base.artifact`). One that was being written when the process died has no such name and is
-never loaded; one that was damaged since is passed over, said, and the one before it is used.
+Orbax writes the arrays. The folder gets a manifest with the hash of every file, and its final name last
+(:mod:`t5smith.base.artifact`), so an interrupted write is never loaded. A damaged checkpoint is reported and
+skipped; the previous one is used.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import contextlib
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +28,31 @@ from t5smith.training.state import TrainState
 
 PREFIX = "step-"
 ARRAYS = "state"
+NAMES_ON_DISK = {"ema_params": "average", "grad_norm_ema": "usual_norm"}
+"""Parts of the state that have another name in the files, the one of t5smith 0.1."""
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps stands."""
+    """The folder of the checkpoint after `step` steps."""
     return folder / f"{PREFIX}{step:08d}"
 
 
-def steps_saved(folder: Path) -> list[int]:
+def saved_steps(folder: Path) -> list[int]:
     """Steps of the finished checkpoints in a folder, oldest first."""
     names = (path.name for path in folder.glob(f"{PREFIX}*") if path.is_dir())
     return sorted(int(name[len(PREFIX) :]) for name in names if name[len(PREFIX) :].isdecimal())
 
 
 @dataclass(frozen=True)
-class Keep:
-    """Which checkpoints stay: the newest so many, those at multiples of `every` steps, and the best."""
+class Retention:
+    """Which checkpoints are kept: the `newest` ones, those at multiples of `every` steps, and the best."""
 
     newest: int
     every: int = 0
 
-    def outdated(self, saved: Sequence[int], step: int, best: int | None = None) -> list[int]:
-        """Those of the steps saved that may go once the one of `step` is written."""
-        # One of a higher number is damaged, or it would have been gone on from: it is not newer.
+    def to_delete(self, saved: Sequence[int], step: int, best: int | None = None) -> list[int]:
+        """The saved steps that may be deleted once the checkpoint of `step` is written."""
+        # A higher step is damaged, otherwise training would have resumed from it: it is not newer.
         older = sorted(number for number in saved if number <= step)
         kept = {*older[-self.newest :], best}
         return [
@@ -61,7 +65,7 @@ def save(
     state: TrainState,
     inputs: Mapping[str, Any],
     facts: Mapping[str, Any],
-    keep: Keep,
+    retention: Retention,
     *,
     best: int | None = None,
     copied: Callable[[], None] = lambda: None,
@@ -71,64 +75,133 @@ def save(
     Args:
       folder: of all checkpoints.
       state: what to write.
-      inputs: the settings that decide it.
-      facts: what else is known then.
-      keep: which older ones stay.
-      best: the step of the lowest held-out loss, to be kept too.
-      copied: called once the state is off the device and may be used up.
+      inputs: the settings that decide the state.
+      facts: further facts for the manifest.
+      retention: which older checkpoints are kept.
+      best: the step with the lowest held-out loss, which is also kept.
+      copied: called once the state is off the device and may be donated.
+
+    Returns:
+      The folder of the checkpoint.
 
     Raises:
-      T5smithError: the disk is full or refuses to be written to. Older checkpoints stay whole.
+      T5smithError: the disk is full or cannot be written to. Older checkpoints stay intact.
     """
     step = int(state.step)
     target = checkpoint_folder(folder, step)
     with (
-        _one_complaint(),
+        _logged_once(),
         building(target, "checkpoint", inputs, {"step": step, **facts}) as work,
         ocp.StandardCheckpointer() as checkpointer,
     ):
-        _reserve(work, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
-        checkpointer.save((work / ARRAYS).absolute(), state)
+        _check_free_space(work, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        checkpointer.save((work / ARRAYS).absolute(), _named_as_on_disk(state))
         copied()
-    for old in keep.outdated(steps_saved(folder), step, best):
+    for old in retention.to_delete(saved_steps(folder), step, best):
         shutil.rmtree(checkpoint_folder(folder, old))
     return target
 
 
-def read(folder: Path, like: TrainState) -> TrainState:
-    """Read the arrays of one checkpoint into the structure, shapes and places of `like`."""
+def restore(folder: Path, like: TrainState) -> TrainState:
+    """Read the state of one checkpoint onto the first device.
+
+    Args:
+      folder: the checkpoint.
+      like: a state of the same structure, or its shapes and dtypes alone.
+    """
+    # Without a sharding Orbax would look for the device that wrote it, which may be another machine's.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore((folder / ARRAYS).absolute(), like)
+        tree = checkpointer.restore((folder / ARRAYS).absolute(), _named_as_on_disk(shapes))
+    return TrainState(*(tree[name] for name in _named_as_on_disk(like)))
 
 
-def newest(
+def latest(
     folder: Path, inputs: Mapping[str, Any], *, up_to: int | None = None
 ) -> tuple[Path, Manifest] | None:
-    """The newest undamaged checkpoint made from exactly these settings, or None if there is none."""
+    """The newest undamaged checkpoint of exactly these settings, at most at step `up_to`; None without."""
     key = fingerprint(inputs)
-    for step in reversed(steps_saved(folder)):
+    for step in reversed(saved_steps(folder)):
         if up_to is not None and step > up_to:
             continue
         candidate = checkpoint_folder(folder, step)
         try:
             manifest = read_manifest(candidate, "checkpoint")
         except T5smithError as error:
-            warn(f"checkpoint {candidate.name} is passed over: {error}")
+            warn(f"checkpoint {candidate.name} is skipped: {error}")
             continue
         if manifest.key == key:
             return candidate, manifest
     return None
 
 
-def abstract(state: Any) -> Any:
-    """The shapes of a state on the first device: what :func:`read` needs to know of it."""
-    # Without a place Orbax would look for the device that wrote it, which may be another machine's.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
+class AsyncSaver:
+    """Writes one checkpoint at a time in a background thread.
+
+    A checkpoint that cannot be written (the disk is full) is reported and counted, and training continues:
+    the previous one is still there, and the next may fit. Only the last one has to succeed.
+    """
+
+    def __init__(self, folder: Path, inputs: Mapping[str, Any], retention: Retention) -> None:
+        self.folder, self.inputs, self.retention = folder, inputs, retention
+        self.failed = 0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: tuple[int, Future[Path]] | None = None
+
+    def save(self, state: TrainState, facts: Mapping[str, Any], best: int | None = None) -> None:
+        """Wait for the previous write, start this one, and return as soon as the state may be donated.
+
+        Args: see :func:`save`.
+        """
+        self.wait()
+        copied = threading.Event()
+        pending = self._pool.submit(
+            save,
+            self.folder,
+            state,
+            self.inputs,
+            dict(facts),
+            self.retention,
+            best=best,
+            copied=copied.set,
+        )
+        pending.add_done_callback(lambda _: copied.set())
+        self._pending = int(state.step), pending
+        copied.wait()
+
+    def finish(self) -> Path | None:
+        """Wait for the pending write.
+
+        Returns:
+          The folder of the checkpoint, or None if none was pending.
+
+        Raises:
+          T5smithError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        return pending[1].result() if pending else None
+
+    def wait(self) -> None:
+        """Wait for the pending write; report a failure and continue."""
+        step = self._pending[0] if self._pending else 0
+        try:
+            self.finish()
+        except T5smithError as error:
+            self.failed += 1
+            warn(f"the checkpoint of step {step:,} could not be written: {error}; training continues")
+
+    def close(self) -> None:
+        """Wait for the thread to end."""
+        self._pool.shutdown(wait=True)
 
 
-def _reserve(folder: Path, size: int) -> None:
-    """Ask the disk for so many bytes and give them back: it says no here, and not in the middle."""
+def _named_as_on_disk(state: TrainState) -> dict[str, Any]:
+    return {NAMES_ON_DISK.get(field.name, field.name): getattr(state, field.name) for field in fields(state)}
+
+
+def _check_free_space(folder: Path, size: int) -> None:
+    """Reserve `size` bytes and release them, so that a full disk fails here and not in the middle."""
     if hasattr(os, "posix_fallocate"):
         with (folder / "room").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -136,15 +209,15 @@ def _reserve(folder: Path, size: int) -> None:
 
 
 @contextlib.contextmanager
-def _one_complaint() -> Generator[None]:
-    """Orbax logs the traceback of a failed write besides raising it; once is enough."""
+def _logged_once() -> Generator[None]:
+    """Silence the traceback that Orbax logs for a failed write, besides raising it."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     except BaseException:
-        # Its other writes failed too and each would say so, with a traceback, once it is collected.
+        # Its other writes failed too; each would log a traceback when it is garbage-collected.
         logging.getLogger("asyncio").addFilter(_is_not_of_orbax)
         raise
     finally:

@@ -84,7 +84,7 @@ def decide(recipe: Recipe) -> None:
     rows = recipe.train.batch_size
 
     def tried(rows: int) -> Setup:
-        return Setup.create(decided.provisional(recipe, rows))
+        return Setup.create(decided.trial_recipe(recipe, rows))
 
     if rows == "auto":
         rows = largest_batch(tried, recipe.train.gradient_accumulation)
@@ -132,7 +132,7 @@ def largest_batch(tried: Callable[[int], Setup], parts: int) -> int:
     return units * unit
 
 
-def say_what_comes(setup: Setup, step: CompiledStep, seconds: float, done: int) -> None:
+def print_summary(setup: Setup, step: CompiledStep, seconds: float, done: int) -> None:
     """What is trained, time, memory and disk; and a warning where the precision does not suit."""
     train = setup.recipe.train
     device = jax.devices()[0]

@@ -20,23 +20,21 @@ from t5smith.objective.batches import evaluation_batches, prefetched
 from t5smith.parallel.hardware import memory_in_use, peak_tflops
 from t5smith.recipe.recipe import Recipe
 from t5smith.training import checkpoints as checkpoint
-from t5smith.training.async_checkpoint import Saver
 from t5smith.training.compile import (
     CompiledStep,
     compiled_step,
     decide,
     out_of_memory,
-    say_what_comes,
+    print_summary,
     trial_seconds,
 )
 from t5smith.training.eval_step import create_scorer, token_classes, total
 from t5smith.training.loggers import Loggers
-from t5smith.training.metrics import HELD_OUT, STEPS, MetricsFile, up_to
-from t5smith.training.run_folder import keep_or_set_aside
+from t5smith.training.metrics import EVENTS, HELD_OUT, STEPS, MetricsFile, up_to
+from t5smith.training.run_folder import archive_if_incompatible
 from t5smith.training.setup import Setup
-from t5smith.training.signals import Stopped, collected
-from t5smith.training.skipped_batches import EVENTS, PassedOver
-from t5smith.training.state import TrainState
+from t5smith.training.signals import Stopped, deferred_signals
+from t5smith.training.state import SkippedBatches, TrainState
 from t5smith.training.step import StepMetrics
 
 MOST_ROLLBACKS = 3
@@ -66,8 +64,8 @@ def train(recipe: Recipe) -> Path:
     decide(recipe)
     setup = Setup.create(recipe, check_hashes=True)
     steps = setup.recipe.train.steps
-    keep_or_set_aside(setup)
-    found = checkpoint.newest(setup.checkpoints, setup.inputs, up_to=steps)
+    archive_if_incompatible(setup)
+    found = checkpoint.latest(setup.checkpoints, setup.inputs, up_to=steps)
     if found and found[1].facts["step"] == steps:
         info(f"train     already done: {found[0]}")
         return found[0]
@@ -75,7 +73,7 @@ def train(recipe: Recipe) -> Path:
     if found:
         info(f"train     going on after step {facts['step']:,}")
     step = compiled_step(setup)
-    say_what_comes(setup, step, trial_seconds(setup, step), facts["step"])
+    print_summary(setup, step, trial_seconds(setup, step), facts["step"])
     return _Loop(setup, step, facts).run(_restored(setup, found[0] if found else None))
 
 
@@ -83,7 +81,7 @@ def _restored(setup: Setup, folder: Path | None) -> TrainState:
     """A checkpoint's state, or that before the first step."""
     if folder is None:
         return jax.jit(setup.fresh_state)()
-    return checkpoint.read(folder, checkpoint.abstract(setup.abstract_state()))
+    return checkpoint.restore(folder, setup.abstract_state())
 
 
 class _Loop:
@@ -98,12 +96,12 @@ class _Loop:
         self.batches = setup.batches()
         self.steps = MetricsFile(setup.folder / STEPS, up_to(facts["step"]))
         self.held_out = MetricsFile(setup.folder / HELD_OUT, up_to(facts["step"]))
-        self._go_on_from(facts)
+        self._resume_from(facts)
         self.events = MetricsFile(setup.folder / EVENTS, lambda row: row["batch"] < self.batch)
-        keep = checkpoint.Keep(self.settings.keep_checkpoints, self.settings.keep_every)
-        self.saver = Saver(setup.checkpoints, setup.inputs, keep)
+        keep = checkpoint.Retention(self.settings.keep_checkpoints, self.settings.keep_every)
+        self.saver = checkpoint.AsyncSaver(setup.checkpoints, setup.inputs, keep)
         self.saved = facts["step"]
-        self.returned_to, self.returns = -1, 0
+        self.rollback_step, self.returns = -1, 0
         self.score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
         shape = setup.objective.input_length, setup.objective.target_length
         flops = step_flops(setup.config, setup.recipe.train.rows, *shape)
@@ -120,10 +118,10 @@ class _Loop:
             else []
         )
 
-    def _go_on_from(self, facts: dict[str, Any]) -> None:
+    def _resume_from(self, facts: dict[str, Any]) -> None:
         self.done = int(facts["step"])
-        self.passed = PassedOver.of(facts)
-        self.batch = self.done + len(self.passed)
+        self.skipped = SkippedBatches(facts.get("skipped_batches", ()))
+        self.batch = self.done + len(self.skipped)
         self.in_a_row = int(facts.get("skipped_in_a_row", 0))
 
     def run(self, state: TrainState) -> Path:
@@ -133,7 +131,7 @@ class _Loop:
             for file in (self.steps, self.held_out, self.events):
                 open_.enter_context(file)
             open_.callback(self.saver.close)
-            stop = open_.enter_context(collected())
+            stop = open_.enter_context(deferred_signals())
             notes = ("loss", "held-out", "left out", "lr")
             bar = progress("train", self.settings.steps, "steps", self.done, notes)
             self.bar = open_.enter_context(bar)
@@ -141,16 +139,16 @@ class _Loop:
             open_.callback(self.loggers.close)
             while self.done < self.settings.steps:
                 try:
-                    state = self._stretch(state, stop)
+                    state = self._train_until_rollback(state, stop)
                 except _Diverged as diverged:
                     del state
-                    state = self.go_back(diverged.batch)
+                    state = self.roll_back(diverged.batch)
             saved = self.saver.finish()
         if self.saver.failed:
             warn(f"checkpoints that could not be written on the way: {self.saver.failed}")
         return saved or checkpoint.checkpoint_folder(self.setup.checkpoints, self.done)
 
-    def _stretch(self, state: TrainState, stop: list[int]) -> TrainState:
+    def _train_until_rollback(self, state: TrainState, stop: list[int]) -> TrainState:
         """As many steps as there are updates left; fewer of them are updates if some are left out."""
         first, left = self.batch, self.settings.steps - self.done
         upcoming = prefetched(
@@ -174,7 +172,7 @@ class _Loop:
                 applied = self.record(waiting)
                 waiting = None
                 if applied:
-                    self._do(state, *due)
+                    self._evaluate_and_save(state, *due)
                 if stopping:
                     self.stop(state, stopping)
         if waiting is not None:
@@ -187,9 +185,9 @@ class _Loop:
         measuring = bool(self.fixed) and (last or done % self.settings.evaluate_every == 0)
         return measuring, last or done % self.settings.checkpoint_every == 0
 
-    def _do(self, state: TrainState, measuring: bool, saving: bool) -> None:
+    def _evaluate_and_save(self, state: TrainState, measuring: bool, saving: bool) -> None:
         if measuring:
-            self.measure(state)
+            self.evaluate(state)
         if saving or self.best() == self.done:
             self.save(state)
 
@@ -215,7 +213,7 @@ class _Loop:
         seconds, self.clock = now - self.clock, now
         batch, self.batch = self.batch, self.batch + 1
         if not values.pop("applied"):
-            self.leave_out(batch, values)
+            self.skip_update(batch, values)
             return False
         self.in_a_row = 0
         self.done += 1
@@ -233,13 +231,13 @@ class _Loop:
         )
         if self.done % self.settings.log_every == 0:
             self.steps.flush()
-            self.tell({f"train/{name}": value for name, value in row.items() if name != "step"})
+            self.log({f"train/{name}": value for name, value in row.items() if name != "step"})
         return True
 
-    def leave_out(self, batch: int, values: dict[str, float]) -> None:
+    def skip_update(self, batch: int, values: dict[str, float]) -> None:
         """Note that a batch's update was not made; its figures may not be numbers."""
         self.in_a_row += 1
-        self.passed.add(batch)
+        self.skipped.add(batch)
         told = {
             name: values[name] if np.isfinite(values[name]) else None for name in ("loss", "gradient_norm")
         }
@@ -249,51 +247,51 @@ class _Loop:
             f"the update by batch {batch:,} is left out after step {self.done:,}: loss {values['loss']:.3g}, "
             f"gradient norm {values['gradient_norm']:.3g}"
         )
-        self.bar.advance(0, **{"left out": str(len(self.passed))})
+        self.bar.advance(0, **{"left out": str(len(self.skipped))})
         if self.in_a_row >= self.settings.rollback_after:
             raise _Diverged(batch)
 
-    def go_back(self, batch: int) -> TrainState:
+    def roll_back(self, batch: int) -> TrainState:
         """The state of the last good checkpoint; the batches from there to this one are passed over.
 
         Raises:
           T5smithError: that did not help before.
         """
-        self.saver.settle()
-        found = checkpoint.newest(self.setup.checkpoints, self.setup.inputs, up_to=self.done)
+        self.saver.wait()
+        found = checkpoint.latest(self.setup.checkpoints, self.setup.inputs, up_to=self.done)
         facts = found[1].facts if found else {"step": 0}
-        self.returns = self.returns + 1 if facts["step"] == self.returned_to else 1
-        self.returned_to = facts["step"]
+        self.returns = self.returns + 1 if facts["step"] == self.rollback_step else 1
+        self.rollback_step = facts["step"]
         if self.returns > MOST_ROLLBACKS:
             raise T5smithError(
                 f"gradients stay unusable after step {facts['step']:,}, whichever batches are passed over",
                 where="train",
                 fix="train anew with a lower learning rate or a longer warm-up; what was trained is kept",
             )
-        self._go_on_from(facts)
+        self._resume_from(facts)
         warn(f"going back to step {self.done:,} and past the batches from {self.batch:,} to {batch:,}")
         for file in (self.steps, self.held_out):
             file.cut_back(up_to(self.done))
-        self.passed.add(self.batch, batch)
+        self.skipped.add(self.batch, batch)
         self.events.write({"event": "gone back", "step": self.done, "batch": batch, "from_batch": self.batch})
         self.events.flush()
         self.batch, self.in_a_row = batch + 1, 0
         self.bar.advance(self.done - self.bar.done)
         return _restored(self.setup, found[0] if found else None)
 
-    def measure(self, state: TrainState) -> None:
+    def evaluate(self, state: TrainState) -> None:
         """The held-out loss, one fixed mask a window."""
-        score = total(self.score(state.result, self.fixed))
+        score = total(self.score(state.eval_params, self.fixed))
         text = score.text.per_token()
         self.held_out.write({"step": self.done, "text": text, "all": score.total.per_token()})
         self.held_out.flush()
         nll = text["nll"]
         if nll is not None:
             self.bar.advance(0, **{"held-out": f"{nll:.3f}"})
-            self.tell({"heldout/nll": nll, "heldout/accuracy": text["accuracy"]})
+            self.log({"heldout/nll": nll, "heldout/accuracy": text["accuracy"]})
         self.clock = time.monotonic()
 
-    def tell(self, values: dict[str, float]) -> None:
+    def log(self, values: dict[str, float]) -> None:
         """Let the loggers know."""
         self.loggers.log(self.done, values)
 
@@ -328,7 +326,7 @@ class _Loop:
             "tokens": int(tokens),
             "seconds": round(seconds, 3),
             "tokens_per_second": round(1 / typical, 1),
-            "skipped_batches": self.passed.plain(),
+            "skipped_batches": self.skipped.to_json(),
             "skipped_in_a_row": self.in_a_row,
             "device": jax.devices()[0].device_kind,
         }

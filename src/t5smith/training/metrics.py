@@ -16,6 +16,7 @@ from t5smith.base.progress import warn
 
 STEPS = "metrics.jsonl"
 HELD_OUT = "heldout.jsonl"
+EVENTS = "events.jsonl"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

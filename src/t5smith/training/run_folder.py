@@ -13,7 +13,7 @@ from t5smith.training.setup import Setup
 SETTINGS = "settings.json"
 
 
-def keep_or_set_aside(setup: Setup) -> None:
+def archive_if_incompatible(setup: Setup) -> None:
     """Start a fresh training folder if what decides the parameters has changed; the old one is kept."""
     path = setup.folder / SETTINGS
     with disk_errors(setup.folder):
@@ -35,7 +35,7 @@ def keep_or_set_aside(setup: Setup) -> None:
 
 def _is_longer(setup: Setup) -> bool:
     """Whether there are checkpoints beyond the steps asked for, and none at them."""
-    steps, saved = setup.recipe.train.steps, checkpoint.steps_saved(setup.checkpoints)
+    steps, saved = setup.recipe.train.steps, checkpoint.saved_steps(setup.checkpoints)
     return bool(saved) and saved[-1] > steps and steps not in saved
 
 

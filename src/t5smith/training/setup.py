@@ -19,7 +19,7 @@ from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.train import LENGTHS
 from t5smith.store.token_store import TokenStore
 from t5smith.training import checkpoints
-from t5smith.training.autotune import with_decisions, with_steps
+from t5smith.training.autotune import with_measured_settings, with_steps
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.schedule import FALLING, Schedule, create_schedule, warmup_steps
 from t5smith.training.state import TrainState, fresh_state
@@ -55,7 +55,7 @@ class Setup:
           T5smithError: an artifact is missing or damaged, settings do not go together, or something is
             left to the machine and was not decided yet.
         """
-        recipe = with_decisions(recipe)
+        recipe = with_measured_settings(recipe)
         run = recipe.folder
         store_manifest = read_manifest(run / "store", "store", check_hashes=False)
         vocab_files = read_manifest(run / "vocab", "vocab").files
@@ -83,8 +83,8 @@ class Setup:
             optimizer=create_optimizer(train.optimizer, schedule),
             inputs={
                 "store": store_manifest.key,
-                **trajectory(recipe),
-                **mixing(recipe, store, objective),
+                **training_fingerprint(recipe),
+                **data_order_fingerprint(recipe, store, objective),
             },
         )
 
@@ -155,7 +155,7 @@ def trained(setup: Setup) -> tuple[Path, str]:
       T5smithError: training has not come that far.
     """
     steps = setup.recipe.train.steps
-    found = checkpoints.newest(setup.checkpoints, setup.inputs, up_to=steps)
+    found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
     if found is None or found[1].facts["step"] != steps:
         reached = (
             f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of these settings"
@@ -169,7 +169,7 @@ def trained(setup: Setup) -> tuple[Path, str]:
     return found[0], fingerprint([found[1].key, found[1].facts["step"], found[1].files])
 
 
-INDIFFERENT = {
+NOT_IN_FINGERPRINT = {
     "checkpoint_every",
     "keep_checkpoints",
     "keep_every",
@@ -186,13 +186,13 @@ INDIFFERENT = {
 """Settings of training that do not decide what the parameters become."""
 
 
-def trajectory(recipe: Recipe) -> dict[str, Any]:
+def training_fingerprint(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what the parameters become.
 
     How often to log, measure or save does not. The number of steps does only where the learning rate
     falls towards the last step: else a longer run goes on from a shorter one's checkpoint.
     """
-    train = recipe.train.model_dump(mode="json", exclude=INDIFFERENT | {"steps", *LENGTHS})
+    train = recipe.train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | {"steps", *LENGTHS})
     train["optimizer"]["learning_rate"] = peak_learning_rate(recipe.train.optimizer)
     train["schedule"]["warmup_steps"] = warmup_steps(recipe.train.schedule, recipe.train.steps)
     if recipe.train.schedule.name in FALLING:
@@ -205,7 +205,7 @@ def trajectory(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def mixing(recipe: Recipe, store: TokenStore, objective: Objective) -> dict[str, Any]:
+def data_order_fingerprint(recipe: Recipe, store: TokenStore, objective: Objective) -> dict[str, Any]:
     """What decides which windows share a row and which corpus they are of, where there is a choice.
 
     The rows come from a solver, of which another version may choose others that are as good.

@@ -20,7 +20,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the person asked for it
 
 
 @contextmanager
-def collected() -> Generator[list[int]]:
+def deferred_signals() -> Generator[list[int]]:
     """Collect the signals to stop instead of dying in the middle of a step; a second one is obeyed at once.
 
     Schedulers send SIGTERM, and SIGUSR1 when asked to warn before the end of the allotted time.

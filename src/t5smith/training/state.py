@@ -1,7 +1,8 @@
-"""What training carries from step to step, and nothing else: all a checkpoint must hold."""
+"""What training carries from step to step, all of it in each checkpoint: arrays, and the skipped batches."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,26 +21,26 @@ from t5smith.training.optimizer import init_optimizer
 class TrainState:
     """Parameters and optimizer after `step` updates.
 
-    Random keys are made of the seed and `step`, so nothing of them is kept.
+    Random keys are derived from the seed and `step`, so none is kept.
 
     Attributes:
-      step: updates so far; a batch that was passed over is none.
+      step: number of updates; a skipped batch is not counted.
       parameters: the model.
       optimizer: its moments, and its own count of updates.
-      average: exponential moving average of the parameters, if one is kept.
-      usual_norm: running mean of the gradient's norm, by which an exploding one is known.
+      ema_params: exponential moving average of the parameters, or None.
+      grad_norm_ema: exponential moving average of the gradient's norm, to detect an exploding one.
     """
 
     step: Int[Array, ""]
     parameters: Parameters
     optimizer: Any
-    average: Parameters | None
-    usual_norm: Float[Array, ""]
+    ema_params: Parameters | None
+    grad_norm_ema: Float[Array, ""]
 
     @property
-    def result(self) -> Parameters:
-        """The model to measure and to keep: the average where there is one."""
-        return self.parameters if self.average is None else self.average
+    def eval_params(self) -> Parameters:
+        """The parameters to evaluate and export: the moving average if there is one."""
+        return self.parameters if self.ema_params is None else self.ema_params
 
 
 def fresh_state(
@@ -49,12 +50,39 @@ def fresh_state(
     *,
     averaged: bool = False,
 ) -> TrainState:
-    """A new model's state, before its first step."""
+    """The state of a new model before its first step, with a moving average if `averaged`."""
     parameters = init(config, key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,
         optimizer=init_optimizer(optimizer, parameters),
-        average=jax.tree.map(jnp.copy, parameters) if averaged else None,
-        usual_norm=jnp.zeros((), jnp.float32),
+        ema_params=jax.tree.map(jnp.copy, parameters) if averaged else None,
+        grad_norm_ema=jnp.zeros((), jnp.float32),
     )
+
+
+class SkippedBatches:
+    """Ranges of skipped batches in order, [first, last] with both included.
+
+    Batch b is used for update b - (number of skipped batches before b). Each checkpoint has the ranges, so a
+    resumed run takes the same batches as one that was never stopped.
+    """
+
+    def __init__(self, ranges: Sequence[Sequence[int]] = ()) -> None:
+        self.ranges = [(first, last) for first, last in ranges]
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    def add(self, first: int, last: int | None = None) -> None:
+        """Skip one batch, or all from `first` to `last`; those already skipped are counted once."""
+        last = first if last is None else last
+        before = [(a, b) for a, b in self.ranges if b < first]
+        # Batches are skipped in order, so a range that does not end before the new one is a part of it.
+        if before and before[-1][1] == first - 1:
+            first = before.pop()[0]
+        self.ranges = [*before, (first, last)]
+
+    def to_json(self) -> list[list[int]]:
+        """The ranges as lists."""
+        return [list(pair) for pair in self.ranges]

@@ -24,9 +24,9 @@ from t5smith.training.optimizer import apply_gradient, root_mean_square
 from t5smith.training.schedule import Schedule
 from t5smith.training.state import TrainState
 
-FOLLOWED_STEPS = 100
+NORM_EMA_WARMUP_STEPS = 100
 """Only after so many updates is it known what norm of the gradient is usual."""
-FOLLOWS = 0.01
+NORM_EMA_WEIGHT = 0.01
 """Weight of the newest norm in the running mean."""
 
 
@@ -121,14 +121,16 @@ def create_step(
         parameters, optimizer_state, updates = apply_gradient(
             optimizer, gradient, state.optimizer, state.parameters
         )
-        applied = _is_usual(state, sums, norm, settings.explosion_factor)
+        applied = _gradient_is_ok(state, sums, norm, settings.explosion_factor)
         first = state.step == 0
         new = TrainState(
             step=state.step + 1,
             parameters=parameters,
             optimizer=optimizer_state,
-            average=_averaged(state, parameters, settings.average_decay),
-            usual_norm=jnp.where(first, norm, (1 - FOLLOWS) * state.usual_norm + FOLLOWS * norm),
+            ema_params=_update_ema(state, parameters, settings.average_decay),
+            grad_norm_ema=jnp.where(
+                first, norm, (1 - NORM_EMA_WEIGHT) * state.grad_norm_ema + NORM_EMA_WEIGHT * norm
+            ),
         )
         inputs = (batch["input_ids"] != PAD_ID).sum().astype(jnp.float32)
         metrics = StepMetrics(
@@ -195,20 +197,20 @@ def _accumulated(
     return jax.lax.scan(add, start, (split, numbers))[0]
 
 
-def _is_usual(
+def _gradient_is_ok(
     state: TrainState, sums: LossSums, norm: Float[Array, ""], factor: float | None
 ) -> Bool[Array, ""]:
     """Whether a gradient may be followed: it is finite and no more than `factor` times as long as usual."""
     finite = jnp.isfinite(norm) & jnp.isfinite(sums.objective)
     if factor is None:
         return finite
-    return finite & ((state.step < FOLLOWED_STEPS) | (norm <= factor * state.usual_norm))
+    return finite & ((state.step < NORM_EMA_WARMUP_STEPS) | (norm <= factor * state.grad_norm_ema))
 
 
-def _averaged(state: TrainState, parameters: Parameters, decay: float | None) -> Parameters | None:
+def _update_ema(state: TrainState, parameters: Parameters, decay: float | None) -> Parameters | None:
     """The moving average after this step; early on it follows faster, so as to forget how it began."""
-    if decay is None or state.average is None:
+    if decay is None or state.ema_params is None:
         return None
     steps = state.step.astype(jnp.float32)
     stays = jnp.minimum(decay, (1.0 + steps) / (10.0 + steps))
-    return jax.tree.map(lambda old, new: stays * old + (1 - stays) * new, state.average, parameters)
+    return jax.tree.map(lambda old, new: stays * old + (1 - stays) * new, state.ema_params, parameters)

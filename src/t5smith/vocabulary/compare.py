@@ -14,7 +14,7 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.text.corpus import find_corpora
 from t5smith.text.documents import is_held_out, read_documents
 from t5smith.text.skipped_records import SkippedRecords
-from t5smith.vocabulary.import_tokenizer import bring
+from t5smith.vocabulary.import_tokenizer import import_tokenizer
 from t5smith.vocabulary.normalizers import SPACE
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -23,7 +23,7 @@ LONGEST = 8
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredVocabulary:
     """One vocabulary on a text.
 
     Attributes:
@@ -70,7 +70,7 @@ class Comparison:
     bytes: int
     words: int
     whole: bool
-    vocabularies: tuple[Measured, ...]
+    vocabularies: tuple[MeasuredVocabulary, ...]
 
 
 def compare_vocabularies(
@@ -88,7 +88,7 @@ def compare_vocabularies(
     """
     if max_bytes < 1:
         raise T5smithError(f"{max_bytes} cannot be used", where="--max-bytes", expected="1 or more")
-    found = [bring(name, where="--compare") for name in tokenizers]
+    found = [import_tokenizer(name, where="--compare") for name in tokenizers]
     with progress("compare", None, "bytes") as bar:
         texts, whole = _held_out(recipe, max_bytes, bar)
     size = sum(len(text.encode()) for text in texts)
@@ -100,7 +100,7 @@ def compare_vocabularies(
             fix="raise corpus.held_out_fraction, or name files with text in corpus.valid",
         )
     measured = tuple(
-        Measured(name=one.name, read_from=one.file, **_measure(one.vocabulary, texts, size, words))
+        MeasuredVocabulary(name=one.name, read_from=one.file, **_measure(one.vocabulary, texts, size, words))
         for one in found
     )
     return Comparison(len(texts), size, words, whole, measured)
@@ -134,7 +134,7 @@ def _held_out(recipe: Recipe, max_bytes: int, bar: Bar) -> tuple[list[str], bool
 
 
 def _measure(vocabulary: Vocabulary, texts: Sequence[str], size: int, words: int) -> dict[str, Any]:
-    table = vocabulary.words(np.dtype(np.uint32))
+    table = vocabulary.bulk_encoder(np.dtype(np.uint32))
     counts = np.zeros(vocabulary.size, np.int64)
     for text in texts:
         counts += np.bincount(np.frombuffer(table.encode(text), np.uint32), minlength=vocabulary.size)
@@ -160,7 +160,7 @@ def _measure(vocabulary: Vocabulary, texts: Sequence[str], size: int, words: int
 
 def _longest(vocabulary: Vocabulary, used: np.ndarray) -> tuple[str, ...]:
     """The longest pieces in characters, the space before them not counted; bytes have none."""
-    if vocabulary.of_bytes:
+    if vocabulary.is_byte_level:
         return ()
-    pieces = vocabulary.shown(used)
+    pieces = vocabulary.readable_pieces(used)
     return tuple(sorted(pieces, key=lambda piece: (-len(piece.strip(SPACE)), piece))[:LONGEST])

@@ -17,7 +17,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from t5smith.base.errors import T5smithError
-from t5smith.vocabulary.normalizers import SPACE, works_on_words
+from t5smith.vocabulary.normalizers import SPACE, normalizes_each_word
 from t5smith.vocabulary.sentencepiece_charsmap import of_tree
 from t5smith.vocabulary.tokenizer_json import Tree, metaspace
 from t5smith.vocabulary.word_cache import Words
@@ -55,10 +55,10 @@ class Pieces:
     """Text to ids with the pieces of a tokenizer.json.
 
     Attributes:
-      swallows: a sentinel takes the white space before it along.
+      strips_left: a sentinel takes the white space before it along.
     """
 
-    swallows = True
+    strips_left = True
 
     def __init__(self, tree: Tree, pieces: Sequence[str], control: set[int], source: object) -> None:
         if metaspace(tree.get("pre_tokenizer")) is None:
@@ -66,7 +66,7 @@ class Pieces:
                 "no Metaspace pre-tokenizer", where=source, expected=f"one that writes spaces as {SPACE}"
             )
         self._map, normalizer = of_tree(tree.get("normalizer"), source)
-        self._raw = works_on_words(json.dumps(tree.get("normalizer")))
+        self._raw = normalizes_each_word(json.dumps(tree.get("normalizer")))
         self.tokenizer = text_tokenizer(tree | {"normalizer": normalizer}, pieces, control, source)
 
     def _mapped(self, text: str) -> str:
@@ -80,12 +80,12 @@ class Pieces:
         """What the tokenizers library makes of texts on all cores."""
         return self.tokenizer.encode_batch_fast(list(map(self._mapped, texts)), add_special_tokens=False)
 
-    def words(self, dtype: np.dtype[np.unsignedinteger]) -> Table:
+    def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> Table:
         """A table for much text."""
         return Words(self.tokenizer, dtype, raw=self._raw, before=self._map)
 
     @functools.cached_property
-    def _behind(self) -> Tokenizer:
+    def _without_opening(self) -> Tokenizer:
         """The tokenizer without what it does to the beginning of a whole text, but for the first `▁`."""
         tree = json.loads(self.tokenizer.to_str())
         normalizer = tree["normalizer"]
@@ -100,22 +100,22 @@ class Pieces:
     @functools.cached_property
     def _inside_word(self) -> Tokenizer:
         """The same without a `▁` before a text that has no space there."""
-        tree = json.loads(self._behind.to_str())
+        tree = json.loads(self._without_opening.to_str())
         cast(dict[str, Any], metaspace(tree["pre_tokenizer"]))["prepend_scheme"] = "never"
         return Tokenizer.from_str(json.dumps(tree))
 
-    def behind(self, text: str) -> list[int]:
+    def encode_continuation(self, text: str) -> list[int]:
         """Ids of a text that stands behind a sentinel: it opens a word only if it begins with white space."""
         text = self._mapped(text)
         word = cast(re.Match[str], _FIRST_WORD.match(text))[0]
         glued = self._inside_word.encode(word, add_special_tokens=False).ids if word else []
-        return glued + self._behind.encode(text[len(word) :], add_special_tokens=False).ids
+        return glued + self._without_opening.encode(text[len(word) :], add_special_tokens=False).ids
 
 
 class Bytes:
     """Text to ids byte by byte: nothing is normalised, and no white space is dropped."""
 
-    swallows = False
+    strips_left = False
 
     def __init__(
         self, tree: Tree, pieces: Sequence[str], control: set[int], ids: Mapping[int, int], source: object
@@ -129,13 +129,13 @@ class Bytes:
         """Ids of a text, without `</s>`."""
         return self._ids[np.frombuffer(text.encode(), np.uint8)].tolist()
 
-    behind = encode
+    encode_continuation = encode
 
     def batch(self, texts: Sequence[str]) -> list[Encoding]:
         """What the tokenizers library makes of texts on all cores."""
         return self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
 
-    def words(self, dtype: np.dtype[np.unsignedinteger]) -> Table:
+    def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> Table:
         """For much text."""
         return _ByteTable(self._ids.astype(dtype))
 
@@ -153,7 +153,7 @@ class _ByteTable:
         return self._ids[np.frombuffer(text.encode(), np.uint8)].tobytes()
 
 
-def is_bytes(tree: Tree, bytes_: Mapping[int, int], is_text: np.ndarray, unk_id: int) -> bool:
+def is_byte_level(tree: Tree, bytes_: Mapping[int, int], is_text: np.ndarray, unk_id: int) -> bool:
     """Whether a vocabulary is all 256 bytes and no other text, and nothing is done to the text before."""
     bare = tree.get("normalizer") is None and tree.get("pre_tokenizer") == BYTE_BY_BYTE
     others = set(np.flatnonzero(is_text).tolist()) - {unk_id}

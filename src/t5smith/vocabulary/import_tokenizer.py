@@ -29,7 +29,7 @@ KEPT = ("tokenizer", "control_symbols")
 
 
 @dataclass(frozen=True)
-class Brought:
+class ImportedTokenizer:
     """A tokenizer as it was found.
 
     Attributes:
@@ -47,7 +47,7 @@ class Brought:
     appended: tuple[str, ...] = field(repr=False)
 
 
-def bring(name: str, control_symbols: Iterable[str] = (), where: str = FIELD) -> Brought:
+def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str = FIELD) -> ImportedTokenizer:
     """Read a tokenizer, and give it the sentinels and control symbols that it lacks.
 
     Args:
@@ -73,7 +73,7 @@ def bring(name: str, control_symbols: Iterable[str] = (), where: str = FIELD) ->
     tree = trees.with_sentinels(tree, extra_ids(file))
     appended = tuple(name for name in trees.pieces_and_control(tree)[0] if name not in before)
     vocabulary = Vocabulary(json.dumps(tree), file)
-    return Brought(name, _told(file), hashlib.sha256(data).hexdigest(), vocabulary, appended)
+    return ImportedTokenizer(name, _told(file), hashlib.sha256(data).hexdigest(), vocabulary, appended)
 
 
 def _tree(data: bytes, file: Path) -> trees.Tree:
@@ -91,11 +91,11 @@ def imported(recipe: Recipe) -> Path:
     """Make the vocabulary folder of a recipe that brings its tokenizer.
 
     Raises:
-      T5smithError: see :func:`bring`.
+      T5smithError: see :func:`import_tokenizer`.
     """
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
-    found = bring(settings.tokenizer, settings.control_symbols)
+    found = import_tokenizer(settings.tokenizer, settings.control_symbols)
     symbols = list(dict.fromkeys(settings.control_symbols))
     inputs = {"import": METHOD, "tokenizer": found.sha256, "control_symbols": symbols}
     if settings.tokenizer == BYTES:
@@ -115,7 +115,7 @@ def imported(recipe: Recipe) -> Path:
     return folder
 
 
-def _facts(found: Brought, symbols: list[str]) -> dict[str, Any]:
+def _facts(found: ImportedTokenizer, symbols: list[str]) -> dict[str, Any]:
     vocabulary = found.vocabulary
     facts: dict[str, Any] = {
         "tokenizer": found.name,

@@ -38,7 +38,7 @@ def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
 
 
 @functools.cache
-def works_on_words(json_text: str) -> bool:
+def normalizes_each_word(json_text: str) -> bool:
     """Whether a normaliser, as JSON, is one of ours that never reaches across white space."""
     ours = (
         VocabSettings(normalization=name, lowercase=lowercase)

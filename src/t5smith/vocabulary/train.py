@@ -41,7 +41,7 @@ METHOD = 4
 """Raised when the same text and settings would give another vocabulary than before."""
 
 TRAINED_ON = 20_000_000
-"""Characters of text whose word frequencies the trainer is given at most, see :func:`in_proportion`."""
+"""Characters of text whose word frequencies the trainer is given at most, see :func:`downsample_words`."""
 LONGEST_WORD = 256
 """Longer runs without white space are cut for the trainer, whose time and memory grow with them."""
 DECIMALS = 4
@@ -115,7 +115,7 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
     Raises:
       T5smithError: the text has more different characters than pieces asked for, or none at all.
     """
-    text = in_proportion(covered(list(text), settings), settings)
+    text = downsample_words(drop_rare_characters(list(text), settings), settings)
     tokenizer = Tokenizer(models.Unigram())
     # The trainer has a piece of this name whose score is no number, and a text with it ends in a panic.
     apart = normalizers.Replace("<UNK>", "<UNK >")
@@ -151,7 +151,7 @@ def fixed(settings: VocabSettings) -> list[str]:
     return [*bytes_, *dict.fromkeys(settings.user_symbols)]
 
 
-def covered(text: list[str], settings: VocabSettings) -> list[str]:
+def drop_rare_characters(text: list[str], settings: VocabSettings) -> list[str]:
     """The text without its rarest characters, as far as the coverage asked for allows."""
     if settings.character_coverage == 1:
         return text
@@ -170,7 +170,7 @@ def covered(text: list[str], settings: VocabSettings) -> list[str]:
     return [normal.normalize_str(stretch).translate(table) for stretch in text] if table else text
 
 
-def in_proportion(text: list[str], settings: VocabSettings) -> list[str]:
+def downsample_words(text: list[str], settings: VocabSettings) -> list[str]:
     """The text if it is short; else its words, each as often as it would be in TRAINED_ON characters.
 
     The trainer's candidates begin, as far as we can tell, with a score by the number of *different*
@@ -273,7 +273,7 @@ def build(
     Bytes and user symbols come before the pieces, control symbols before the sentinels; a piece that is
     called like one of them is left out.
 
-    A sentinel swallows white space before it but none after it, and `▁` is put before a text only where it
+    A sentinel strips_left white space before it but none after it, and `▁` is put before a text only where it
     begins. So text with sentinels gets the ids of training: `rød<extra_id_0> og` opens a word at ` og` alone.
     """
     settings = settings or VocabSettings()

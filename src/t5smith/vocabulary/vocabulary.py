@@ -18,7 +18,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary import sentencepiece as spiece
 from t5smith.vocabulary import tokenizer_json as trees
-from t5smith.vocabulary.encoding import Bytes, Pieces, Table, is_bytes
+from t5smith.vocabulary.encoding import Bytes, Pieces, Table, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
 
@@ -41,7 +41,7 @@ class Vocabulary:
       piece_bytes: int32 (size,); UTF-8 bytes of normalised text each id stands for, 0 for control ids
         and `<unk>`. The `▁` that opens a word counts as the one byte of its space.
       is_text: bool (size,); neither pad, eos, sentinel nor another control id. `<unk>` is text.
-      of_bytes: whether every byte of a text is an id of its own, as in ByT5.
+      is_byte_level: whether every byte of a text is an id of its own, as in ByT5.
     """
 
     def __init__(self, tokenizer_json: str, source: object = "tokenizer.json") -> None:
@@ -71,10 +71,10 @@ class Vocabulary:
             array.flags.writeable = False
 
         no_text = control | {self.unk_id}
-        self.of_bytes = is_bytes(tree, self._bytes, self.is_text, self.unk_id)
+        self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
         self._text: Pieces | Bytes = (
             Bytes(tree, self._pieces, no_text, self._bytes, source)
-            if self.of_bytes
+            if self.is_byte_level
             else Pieces(tree, self._pieces, no_text, source)
         )
 
@@ -105,22 +105,22 @@ class Vocabulary:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, computed on all cores."""
-        if self.of_bytes:
+        if self.is_byte_level:
             return [self.encode(text) for text in texts]
-        return [encoding.ids for encoding in self.tokenise(texts)]
+        return [encoding.ids for encoding in self.encode_batch_with_library(texts)]
 
-    def tokenise(self, texts: Sequence[str]) -> list[Encoding]:
+    def encode_batch_with_library(self, texts: Sequence[str]) -> list[Encoding]:
         """What the tokenizers library makes of texts on all cores, for those who time it."""
         return self._text.batch(texts)
 
-    def words(self, dtype: np.dtype[np.unsignedinteger]) -> Table:
+    def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> Table:
         """A table for much text, which gives ids as :meth:`encode` does, as bytes."""
-        return self._text.words(dtype)
+        return self._text.bulk_encoder(dtype)
 
     def encode_with_sentinels(self, text: str) -> list[int]:
         """Ids of text in which `<extra_id_i>` marks a gap to fill, as the model saw them in training.
 
-        White space before a sentinel is dropped: a gap swallows the space that opens its first word.
+        White space before a sentinel is dropped: a gap strips_left the space that opens its first word.
         Text after it opens a word only if white space stands there: `rød<extra_id_0>grønn` has no `▁`
         before `grønn`.
 
@@ -130,7 +130,7 @@ class Vocabulary:
         ids: list[int] = []
         end = 0
         for match in _TYPED_SENTINEL.finditer(text):
-            start = match.start() if self._text.swallows else match.end(1)
+            start = match.start() if self._text.strips_left else match.end(1)
             ids += self._stretch(text[end:start], opens=end == 0)
             number, end = int(match[2]), match.end()
             if number >= len(self.sentinel_ids):
@@ -143,7 +143,7 @@ class Vocabulary:
 
     def _stretch(self, text: str, opens: bool) -> list[int]:
         """Ids of the text between two sentinels; `opens`: it begins the whole text."""
-        return self.encode(text) if opens else self._text.behind(text)
+        return self.encode(text) if opens else self._text.encode_continuation(text)
 
     def decode(self, ids: Sequence[int] | NDArray[Any], keep_sentinels: bool = True) -> str:
         """The normalised text of ids; pad and eos are dropped, a sentinel is set off by a space before it.
@@ -151,17 +151,17 @@ class Vocabulary:
         In a vocabulary of bytes nothing is added: a space there is a byte.
         """
         parts: list[str] = []
-        for number, text in zip(ids, self.texts(ids), strict=True):
+        for number, text in zip(ids, self.decode_each(ids), strict=True):
             sentinel = self._numbers.get(int(number))
             if self.is_text[int(number)]:
                 parts.append(text)
             elif sentinel is not None and keep_sentinels:
-                parts.append(f"<extra_id_{sentinel}>" if self.of_bytes else f" <extra_id_{sentinel}>")
-        if self.of_bytes:
+                parts.append(f"<extra_id_{sentinel}>" if self.is_byte_level else f" <extra_id_{sentinel}>")
+        if self.is_byte_level:
             return "".join(parts)
         return re.sub(r" +(?= <extra_id_)", "", "".join(parts)).removeprefix(" ")
 
-    def texts(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
+    def decode_each(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
         """What each id adds to the text, a space for `▁`; control ids by their names.
 
         Of the bytes of one character the last has it and the others nothing; bytes that make none are
@@ -179,11 +179,11 @@ class Vocabulary:
             end += start == end
         return texts
 
-    def shown(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
+    def readable_pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
         """Each id for a person: its piece; a byte of ASCII as the character it is, a space as `▁`."""
-        return [self._shown(int(number)) for number in ids]
+        return [self._readable_piece(int(number)) for number in ids]
 
-    def _shown(self, number: int) -> str:
+    def _readable_piece(self, number: int) -> str:
         byte = self._bytes.get(number)
         if byte is None or not 0x20 <= byte < 0x7F:
             return self._pieces[number]
@@ -193,7 +193,7 @@ class Vocabulary:
         """The piece behind each id, `▁` and control pieces as they are."""
         return [self._pieces[int(number)] for number in ids]
 
-    def named(self, piece: str) -> int | None:
+    def id_of(self, piece: str) -> int | None:
         """The id of a piece by its exact name, control pieces too, or None."""
         return self._ids.get(piece)
 

@@ -190,9 +190,7 @@ def _only_column(name: str, where: str) -> T5smithError:
     for delimiter, called in ((";", "semicolons"), ("\t", "tabs")):
         if delimiter in name:
             fields = shown(next(csv.reader([name], delimiter=delimiter)))
-            fix = (
-                f"if {called} separate the fields, set corpus.text_field to one of them; there are {fields}"
-            )
+            fix = f"if {called} separate the fields, set corpus.text_field to one of them; there are {fields}"
             break
     return T5smithError(what, where=where, expected=_EXPECTED, fix=fix)
 

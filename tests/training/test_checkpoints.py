@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5smith.training import checkpoints as checkpoint
-from t5smith.training.async_checkpoint import Saver
+from t5smith.training.checkpoints import AsyncSaver
 from t5smith.training.state import TrainState
 
 
@@ -18,7 +18,7 @@ def state_of(step, value):
 
 def test_steps_taken_meanwhile_are_not_in_it(tmp_path):
     used_up = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
-    saver = Saver(tmp_path, {}, checkpoint.Keep(100))
+    saver = AsyncSaver(tmp_path, {}, checkpoint.Retention(100))
     state = state_of(0, 0.0)
     for _ in range(12):
         saver.save(state, {})
@@ -26,18 +26,18 @@ def test_steps_taken_meanwhile_are_not_in_it(tmp_path):
             state = used_up(state)
     saver.finish()
     saver.close()
-    saved = checkpoint.steps_saved(tmp_path)
+    saved = checkpoint.saved_steps(tmp_path)
     assert saved == list(range(0, 36, 3))
     for step in saved:
-        like = checkpoint.abstract(jax.eval_shape(lambda: state_of(0, 0.0)))
-        read = checkpoint.read(checkpoint.checkpoint_folder(tmp_path, step), like)
+        like = jax.eval_shape(lambda: state_of(0, 0.0))
+        read = checkpoint.restore(checkpoint.checkpoint_folder(tmp_path, step), like)
         assert (np.asarray(read.parameters["w"]) == step).all()
 
 
 def test_the_best_stays_until_there_is_a_better_one(tmp_path):
-    saver = Saver(tmp_path, {}, checkpoint.Keep(1))
+    saver = AsyncSaver(tmp_path, {}, checkpoint.Retention(1))
     for step, best, there in ((1, 1, [1]), (2, 1, [1, 2]), (3, 1, [1, 3]), (4, 4, [4])):
         saver.save(state_of(step, 1.0), {}, best)
-        saver.settle()
-        assert checkpoint.steps_saved(tmp_path) == there
+        saver.wait()
+        assert checkpoint.saved_steps(tmp_path) == there
     saver.close()
