@@ -1,5 +1,5 @@
-# The targets a person needs; `make` alone lists them. Everything lands in .venv; PYTHON names the Python
-# that makes it: make install PYTHON=python3.12
+# `make` alone lists the targets. Everything is installed in .venv; PYTHON chooses the interpreter:
+# make install PYTHON=python3.12. ARGS is passed on: make test ARGS=tests/model
 
 PYTHON := python3
 SHELL := /bin/sh
@@ -14,36 +14,36 @@ ARGS :=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-install: .venv/.installed ## the environment, and in it .venv/bin/t5smith
+install: .venv/.installed ## create .venv with t5smith in it: .venv/bin/t5smith
 
-demo: install ## train a tiny Norwegian T5, from text to a Hugging Face folder
+demo: install ## train a tiny Norwegian T5 from the bundled text, all stages
 	$(BIN)/t5smith run norwegian-tiny $(ARGS)
 
-test: .venv/.installed-test ## all tests but the slow ones
+test: .venv/.installed-test ## run all tests except the slow ones
 	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
 
-test-all: .venv/.installed-test .venv4/.installed ## all tests
+test-all: .venv/.installed-test .venv4/.installed ## run all tests
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-check: .venv/.installed-test ## format, lint, types, and what the documents point to
+check: .venv/.installed-test ## check format, lint, types and references in documents
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -p no:xdist -p no:cacheprovider tests/test_docs.py
 
-bench: .venv/.installed-test ## run benchmarks/*.py
+bench: .venv/.installed-test ## run all benchmarks
 	@for file in benchmarks/*.py; do \
 	  if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; fi; \
 	done
 
-lock: .venv/.installed ## resolve pyproject.toml anew into requirements/*.txt
+lock: .venv/.installed ## resolve pyproject.toml again and write requirements/*.txt
 	$(BIN)/python tools/lock.py
 
-clean: ## remove the environment and every cache; runs/ stays
+clean: ## remove the environment and all caches; keep runs/
 	rm -rf .venv .venv4 .cache .pytest_cache .ruff_cache .hypothesis build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The locked versions first, then t5smith itself, built with what the lock brought along.
+# The locked versions first, then t5smith itself, built with the locked build tools.
 .venv/.installed: requirements/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "t5smith needs Python 3.11 or newer with its venv module; \

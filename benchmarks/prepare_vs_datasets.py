@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from t5smith.benchmarking.preparing import memory_of
+from t5smith.benchmarking.preparing import process_tree_memory
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
@@ -56,7 +56,7 @@ def watched(command: list[str], environment: dict[str, str] | None = None) -> tu
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ | (environment or {})
     )
     while process.poll() is None:
-        peak = max(peak, memory_of(process.pid))
+        peak = max(peak, process_tree_memory(process.pid))
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(process.stderr.read().decode()[-2000:])  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from t5smith.benchmarking.preparing import memory_of
+from t5smith.benchmarking.preparing import process_tree_memory
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
 from t5smith.text.corpus import CorpusFiles
@@ -41,7 +41,7 @@ def watched(command: list[str]) -> tuple[float, int]:
     begun, peak = time.perf_counter(), 0
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        peak = max(peak, memory_of(process.pid))
+        peak = max(peak, process_tree_memory(process.pid))
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"{command[:3]} failed with {process.returncode}")

@@ -10,7 +10,7 @@ import pytest
 
 from t5smith.base.errors import T5smithError
 from t5smith.benchmarking import preparing
-from t5smith.benchmarking.preparing import bench_prepare, memory_of
+from t5smith.benchmarking.preparing import bench_prepare, process_tree_memory
 from t5smith.cli.main import main
 
 
@@ -42,4 +42,4 @@ def test_what_cannot_be_is_refused():
 
 
 def test_memory_of_this_process():
-    assert memory_of(os.getpid()) > 10_000_000
+    assert process_tree_memory(os.getpid()) > 10_000_000

@@ -47,7 +47,7 @@ def test_each_class_counts_its_own_tokens(scored):
     setup, _, batches, score = scored
     targets = np.concatenate([b["targets"].ravel() for b in batches])
     rows = sum(len(b["targets"]) for b in batches)
-    assert score.sentinels.tokens == rows * setup.objective.tasks[0].lengths.spans
+    assert score.sentinels.tokens == rows * setup.objective.denoisers[0].lengths.spans
     assert score.text.tokens == setup.vocabulary.is_text[targets].sum()
     # Besides the one that ends each row, `</s>` stands between documents.
     assert score.eos.tokens >= rows

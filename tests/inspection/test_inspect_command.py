@@ -71,7 +71,7 @@ def test_a_packed_row_is_shown_segment_by_segment(run, capsys):
         (str(n), str(windows)) for n in range(1, windows + 1)
     ]
     for number in np.flatnonzero(batch.row == 0):
-        assert setup.objective.tasks[batch.task[number]].denoiser.title in out
+        assert setup.objective.denoisers[batch.task[number]].denoiser.title in out
         assert f"Window {batch.number[number]:,} of the run: tokens {batch.start[number]:,} to" in out
     assert "mode token" in out
 

@@ -131,7 +131,7 @@ def test_spans_are_read_off_the_arrays(settings: ObjectiveSettings, b: int) -> N
     objective = Objective.create(settings, VOCABULARY)
     batch = training_batch(TrainingBatches(SPLIT, objective, 4, 1), b)
     reading = read(batch, objective)
-    lengths = [objective.tasks[task].lengths for task in batch.task.tolist()]
+    lengths = [objective.denoisers[task].lengths for task in batch.task.tolist()]
     noise = reading.masked.sum(axis=1)
     for window, one in enumerate(lengths):
         if one is not None:
@@ -161,7 +161,7 @@ def test_padding_is_what_no_window_takes() -> None:
     assert sum(row.input_padding for row in shown) == int((arrays["input_ids"] == 0).sum())
     assert sum(row.target_padding for row in shown) == int((arrays["targets"] == 0).sum())
     titles = {trace.denoiser for row in shown for trace in row.windows}
-    assert titles == {task.denoiser.title for task in objective.tasks}
+    assert titles == {task.denoiser.title for task in objective.denoisers}
     modes = {trace.inputs[0].piece for row in shown for trace in row.windows if trace.prefix}
     assert modes == {"<extra_id_99>", "<extra_id_98>"}
 

@@ -129,7 +129,7 @@ def test_tables_say_what_was_counted() -> None:
     short, full = tables(mixture, full=False), tables(mixture, full=True)
     assert [table.title for table in short] == ["Counts", "Denoisers"]
     assert len(full) == 2 + 3 * 3
-    assert {table.note for table in full[2:]} == {task.denoiser.title for task in mixture.objective.tasks}
+    assert {table.note for table in full[2:]} == {task.denoiser.title for task in mixture.objective.denoisers}
 
 
 def test_padding_is_counted() -> None:

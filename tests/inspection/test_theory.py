@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5smith.inspection.theory import part_law, sum_law, theory
-from t5smith.objective.denoisers import Denoiser, Task
+from t5smith.objective.denoisers import Denoiser, DenoiserSpec
 from t5smith.objective.lengths import SpanLengths
 from t5smith.objective.spans import Spans
 
@@ -26,9 +26,9 @@ def masks(window: int, noise: int, k: int) -> np.ndarray:
     return np.array(found, bool)
 
 
-def span_task(window: int, noise: int, k: int, prefix: int = 0) -> Task:
+def span_task(window: int, noise: int, k: int, prefix: int = 0) -> DenoiserSpec:
     lengths = SpanLengths(window, noise, k, window - noise + k + 1, noise + k + 1, k)
-    return Task(Denoiser(noise / window, noise / k), (7,) * prefix, window, lengths, noise, True)
+    return DenoiserSpec(Denoiser(noise / window, noise / k), (7,) * prefix, window, lengths, noise, True)
 
 
 @st.composite
@@ -79,7 +79,7 @@ def test_the_length_of_a_span_in_t5s_windows() -> None:
 
 @given(st.integers(2, 12), st.data(), st.booleans())
 def test_what_prefix_lm_leaves_to_be_told(window: int, data: st.DataObject, eos: bool) -> None:
-    task = Task(Denoiser(0.5, None), (), window, None, data.draw(st.integers(1, window - 1)), eos)
+    task = DenoiserSpec(Denoiser(0.5, None), (), window, None, data.draw(st.integers(1, window - 1)), eos)
     low, high = task.noise_range
     told = np.arange(low, high + 1)
     every = np.arange(window) >= (window - told)[:, None]

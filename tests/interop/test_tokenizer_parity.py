@@ -19,7 +19,8 @@ from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.corpus import find_files
 from t5smith.text.documents import read_documents
 from t5smith.vocabulary.normalizers import normalizer
-from t5smith.vocabulary.train import build, train_pieces
+from t5smith.vocabulary.train import build
+from t5smith.vocabulary.unigram import train_pieces
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 OTHER = Path(__file__).parents[2] / ".venv4" / "bin" / "python"

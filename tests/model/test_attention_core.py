@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5smith.model.attention.masks import MASKED, Groups
+from t5smith.model.attention.masks import MASKED, SegmentIds
 from t5smith.model.attention.multi_head import attend_rows
 from t5smith.model.dropout import Dropout
 
@@ -25,11 +25,11 @@ def given(seed=0):
 
 
 GROUPS = {
-    "all": Groups(jnp.ones((B, 1), jnp.int32), jnp.ones((B, S), jnp.int32)),
-    "padding": Groups(
+    "all": SegmentIds(jnp.ones((B, 1), jnp.int32), jnp.ones((B, S), jnp.int32)),
+    "padding": SegmentIds(
         jnp.ones((B, 1), jnp.int32), (jnp.arange(S)[None] < jnp.array([[7], [4], [1]])).astype(jnp.int32)
     ),
-    "segments": Groups(
+    "segments": SegmentIds(
         jnp.array([[1, 1, 2, 2, 0], [1, 2, 3, 3, 3], [1, 1, 1, 1, 1]]),
         jnp.array([[1, 2, 2, 2, 0, 0, 0], [1, 1, 1, 2, 3, 3, 3], [1, 1, 1, 1, 1, 1, 0]]),
     ),

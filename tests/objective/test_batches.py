@@ -58,7 +58,7 @@ def test_every_window_comes_once_an_epoch_in_an_order_of_its_own(split, objectiv
 
 def test_shifted_epochs_cut_elsewhere_and_still_read_everything_once(split, objective):
     batches = TrainingBatches(split, objective, 1, seed=0)
-    count, length = batches.order.windows_an_epoch(), objective.window
+    count, length = batches.order.windows_per_epoch(), objective.window
     assert count == WINDOWS - 1
     shifts = []
     for epoch in range(6):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5smith.objective.boundaries import crossing, keep_within_documents
+from t5smith.objective.boundaries import crosses_documents, keep_within_documents
 from t5smith.objective.lengths import Masking, span_lengths
 from t5smith.objective.rng import TRAINING, uniforms
 from t5smith.objective.spans import Spans, draw_spans, draws_needed, roll_spans
@@ -19,7 +19,7 @@ def drawn(window, density, mean, rows=8, seed=0, roll=False):
 
 
 def cross(spans, opens):
-    return crossing(spans, np.cumsum(opens, axis=1))
+    return crosses_documents(spans, np.cumsum(opens, axis=1))
 
 
 def opening(window, rows, lengths):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5smith.base.errors import T5smithError
-from t5smith.objective.denoisers import settle
+from t5smith.objective.denoisers import resolve_lengths
 from t5smith.objective.lengths import Masking, check_sentinels, lengths_for_inputs, span_lengths
 from t5smith.recipe.objective import ObjectiveSettings
 
@@ -136,7 +136,7 @@ def test_every_setting_works_or_is_refused_with_one_that_does(density, roll, fix
         setting = ObjectiveSettings(
             noise_density=density, mean_noise_span_length=mean, roll=roll, **{fixed: length}
         )
-        (task,) = settle(setting, 100, [()])
+        (task,) = resolve_lengths(setting, 100, [()])
         return task.lengths
 
     refused = 0

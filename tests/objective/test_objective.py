@@ -86,7 +86,7 @@ def test_rows_give_back_their_windows(values, seed, b):
     assert len(found) == len(q)
     opens = SPLIT.document_starts(starts, objective.window)
     for place, (inputs, targets), start, document in zip(q, found, starts, opens, strict=True):
-        task = objective.tasks[plan.kind[place % plan.windows]]
+        task = objective.denoisers[plan.denoiser[place % plan.windows]]
         window, mask = window_of(inputs, targets, task, objective)
         assert window == TOKENS[start : start + objective.window].tolist()
         masked = np.array(mask)
@@ -155,15 +155,15 @@ def test_the_last_possible_window_is_read():
     objective = create(window_length=30)
     split = Split("train", TOKENS[:30], np.array([30]), 0)
     (inputs, targets), *_ = pieces(TrainingBatches(split, objective, 1, 0)[0], 0)
-    assert window_of(inputs, targets, objective.tasks[0], objective)[0] == TOKENS[:30].tolist()
+    assert window_of(inputs, targets, objective.denoisers[0], objective)[0] == TOKENS[:30].tolist()
 
 
 def test_ul2_is_its_table():
     objective = create(name="ul2")
     assert objective.plan.shares() == pytest.approx([1 / 7] * 7, abs=0.002)
-    assert [str(task.denoiser) for task in objective.tasks] == list(UL2)
-    assert [task.noise for task in objective.tasks] == [77, 77, 128, 256, 256, 77, 256]
-    assert [task.lengths.spans if task.lengths else None for task in objective.tasks] == [
+    assert [str(task.denoiser) for task in objective.denoisers] == list(UL2)
+    assert [task.noise for task in objective.denoisers] == [77, 77, 128, 256, 256, 77, 256]
+    assert [task.lengths.spans if task.lengths else None for task in objective.denoisers] == [
         26, 10, None, 85, 32, 1, 4,
     ]  # fmt: skip
     assert (objective.input_length, objective.target_length) == (1520, 800)
@@ -171,8 +171,8 @@ def test_ul2_is_its_table():
 
 def test_mode_tokens_are_pieces_or_text_and_take_their_sentinel():
     objective = create(name="mixture", denoisers=["0.15 3 1 <extra_id_40>", "0.3 5 1 [R]"], window_length=60)
-    assert objective.tasks[0].prefix == (VOCABULARY.sentinel_ids[40],)
-    assert VOCABULARY.pieces(objective.tasks[1].prefix) == ["▁[", "R", "]"]
+    assert objective.denoisers[0].prefix == (VOCABULARY.sentinel_ids[40],)
+    assert VOCABULARY.pieces(objective.denoisers[1].prefix) == ["▁[", "R", "]"]
     assert len(objective.sentinel_ids) == 40
     with pytest.raises(T5smithError, match="cannot write the mode token 'ø'"):
         Objective.create(

@@ -36,12 +36,12 @@ def test_each_corpus_is_visited_evenly_in_epochs_of_its_own(seed, shift):
     for number, part in enumerate(CORPORA):
         own = starts[corpus == number]
         assert ((own >= part.start) & (own + WINDOW <= part.stop)).all()
-        count = one.windows_an_epoch(number)
+        count = one.windows_per_epoch(number)
         for epoch in range(2):
             visited = own[epoch * count : (epoch + 1) * count]
             assert len(np.unique(visited)) == count
             assert len(np.unique((visited - part.start) % WINDOW)) == 1
-    count = one.windows_an_epoch(0)
+    count = one.windows_per_epoch(0)
     first, second = (starts[corpus == 0][at : at + count] for at in (0, count))
     assert (first - first.min() != second - second.min()).any()
 
@@ -90,7 +90,7 @@ def test_no_corpus_prefers_a_denoiser():
     one = order(weights=(1.0, 1.0, 1.0))
     q = np.arange(40_000)
     pairs = Counter(
-        zip(one.corpus_of(q).tolist(), objective.plan.kind[q % objective.plan.windows], strict=True)
+        zip(one.corpus_of(q).tolist(), objective.plan.denoiser[q % objective.plan.windows], strict=True)
     )
     table = np.array([[pairs[c, d] for d in range(7)] for c in range(3)])
     assert chi2_contingency(table).pvalue > 0.001

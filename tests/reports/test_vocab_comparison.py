@@ -154,12 +154,12 @@ def test_the_command(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--plot", "a.png"], "--plot: there is no use for this; expected with --compare TOKENIZER"),
-        (["--max-bytes", "5"], "--max-bytes: there is no use for this; expected with --compare"),
+        (["--plot", "a.png"], "--plot: needs `--compare`. Add --compare TOKENIZER"),
+        (["--max-bytes", "5"], "--max-bytes: needs `--compare`. Add --compare"),
         (["--compare", "bytes", "--plot", "a.pdf"], "--plot: '.pdf' is no kind of picture; expected .png or"),
         (["--compare", "bytes", "--plot", "/none/a.png"], "/none/a.png: cannot be written (no such file"),
-        (["--compare"], "--compare: there is nothing to compare; expected at least one tokenizer"),
-        (["--compare", "--plot", "a.png"], "--compare: there is nothing to compare; expected at least one"),
+        (["--compare"], "--compare: nothing to compare; expected one or more tokenizers"),
+        (["--compare", "--plot", "a.png"], "--compare: nothing to compare; expected one or more"),
         (["--compare", "bytes", "a b"], "--compare: 'a b' is neither a path nor a name"),
     ],
 )

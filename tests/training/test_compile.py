@@ -129,7 +129,7 @@ def test_before_the_start_it_says_parameters_memory_disk_and_time(run_folder, ca
 
 
 def test_a_device_without_fast_bfloat16_is_told_so(run_folder, monkeypatch, capfd):
-    monkeypatch.setattr(start, "multiplies_bfloat16_fast", lambda: False)
+    monkeypatch.setattr(start, "has_fast_bfloat16", lambda: False)
     train(shallow(run_folder, **{"train.steps": 3, "train.precision": "bfloat16"}))
     assert "no fast bfloat16" in " ".join(capfd.readouterr().err.split())
 

@@ -7,7 +7,8 @@ from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.corpus import find_files
 from t5smith.text.documents import read_documents
 from t5smith.vocabulary.sample import chunks
-from t5smith.vocabulary.train import build, train_pieces
+from t5smith.vocabulary.train import build
+from t5smith.vocabulary.unigram import train_pieces
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 

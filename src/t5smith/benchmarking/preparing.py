@@ -129,7 +129,7 @@ def _prepare(folder: Path) -> tuple[float, int]:
 
         def watch() -> None:
             while not ended.wait(LOOKS_SECONDS):
-                peak[0] = max(peak[0], memory_of(process.pid))
+                peak[0] = max(peak[0], process_tree_memory(process.pid))
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -143,7 +143,7 @@ def _prepare(folder: Path) -> tuple[float, int]:
     return seconds, peak[0]
 
 
-def memory_of(root: int) -> int:
+def process_tree_memory(root: int) -> int:
     """Bytes that a process and those it started hold, shared pages counted once; 0 where none can see."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):

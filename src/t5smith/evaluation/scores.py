@@ -80,7 +80,7 @@ def evaluate(recipe: Recipe) -> Path:
             bar.advance(len(batch["targets"]), nll=f"{text.nll / max(text.tokens, 1):.3f}")
     rows = np.concatenate(parts)
     facts = numbers(setup, batches, total(rows))
-    if len(setup.objective.tasks) > 1:
+    if len(setup.objective.denoisers) > 1:
         facts["denoisers"] = by_denoiser(setup, batches, rows)
     facts["examples"] = examples(setup, model, recipe.evaluate.examples)
     with building(folder, "evaluation", inputs, facts) as work:
@@ -93,7 +93,7 @@ def by_denoiser(setup: Setup, batches: Sequence[Batch], rows: RowSums) -> dict[s
     """For each denoiser of a mixture its figures; they differ in how much of the text they show."""
     task = np.concatenate([batch["denoiser"][:, 0] for batch in batches])
     found: dict[str, Any] = {}
-    for number, one in enumerate(setup.objective.tasks):
+    for number, one in enumerate(setup.objective.denoisers):
         mine = rows[task == number]
         score = total(mine)
         found[one.denoiser.title] = {
@@ -155,8 +155,8 @@ def examples(setup: Setup, model: Model, how_many: int) -> list[dict[str, Any]]:
         ]
         chosen.append({"ids": ids, "kept": kept, "spans": spans, "inputs": inputs})
     # A mixture's first denoiser that masks spans is the one for short ones.
-    modes = [task.prefix for task in setup.objective.tasks if task.lengths is not None]
-    prefix = modes[0] if modes else setup.objective.tasks[0].prefix
+    modes = [task.prefix for task in setup.objective.denoisers if task.lengths is not None]
+    prefix = modes[0] if modes else setup.objective.denoisers[0].prefix
     longest = EXAMPLE_ANSWER * _tokens_a_piece(vocabulary)
     completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens=longest, prefix=prefix)
     return [

@@ -50,7 +50,7 @@ def export(recipe: Recipe) -> Path:
         write_model(
             work,
             Model(state.eval_params, setup.config, setup.vocabulary),
-            model_max_length=max(task.alone[0] for task in setup.objective.tasks),
+            model_max_length=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
         )
         trained_facts = read_manifest(source, "checkpoint").facts
         text = model_card(recipe, setup.config, trained_facts, evaluation.facts)

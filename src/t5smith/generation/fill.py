@@ -12,7 +12,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.generation.cache import greedy
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.model import Model
-from t5smith.objective.denoisers import mode_token
+from t5smith.objective.denoisers import mode_token_ids
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 BATCH = 16
@@ -71,7 +71,7 @@ def generate(
     """
     loaded = load_model(model_folder(Path(model)))
     inputs = [loaded.vocabulary.encode_with_sentinels(text) for text in texts]
-    return complete(loaded, inputs, max_new_tokens, mode_token(mode, loaded.vocabulary))
+    return complete(loaded, inputs, max_new_tokens, mode_token_ids(mode, loaded.vocabulary))
 
 
 def complete(

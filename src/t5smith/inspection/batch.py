@@ -83,7 +83,7 @@ def training_batch(batches: TrainingBatches, b: int) -> Given:
         batches.objective,
         row=q // plan.windows * len(plan.rows) + plan.row[cycle] - first,
         segment=plan.segment[cycle],
-        task=plan.kind[cycle],
+        task=plan.denoiser[cycle],
         number=q,
         mask=np.zeros_like(q),
         start=batches.order.starts(q),

@@ -61,8 +61,8 @@ class Reading:
 
 def read(given: Given, objective: Objective) -> Reading:
     """Find the spans of a batch; the arrays must hold the whole text of each window between them."""
-    prefix = np.array([len(task.prefix) for task in objective.tasks])[given.task]
-    eos = np.array([task.eos for task in objective.tasks])[given.task].astype(np.int64)
+    prefix = np.array([len(task.prefix) for task in objective.denoisers])[given.task]
+    eos = np.array([task.eos for task in objective.denoisers])[given.task].astype(np.int64)
     n, W = given.windows.shape
     inputs = _side(given, objective, "input", prefix, eos)
     targets = _side(given, objective, "target", np.zeros(n, np.int64), eos)
@@ -83,7 +83,7 @@ def read(given: Given, objective: Objective) -> Reading:
     start = text_before + (targets.place[answered] - targets.sentinel[answered])[paired]
     stop = start + length[paired]
 
-    told = np.array([task.lengths is None for task in objective.tasks])[given.task]
+    told = np.array([task.lengths is None for task in objective.denoisers])[given.task]
     ends = np.flatnonzero(told)
     kept = (inputs.used - prefix - eos)[ends]
     row, start, stop = (

@@ -17,8 +17,14 @@ from t5smith.inspection.batch import Given
 from t5smith.inspection.spans import Reading, read
 from t5smith.inspection.theory import Theory, theory
 from t5smith.objective.batches import TrainingBatches
-from t5smith.objective.boundaries import crossing
-from t5smith.objective.denoisers import ObjectiveSettings, Task, denoisers_of, row_inputs, settle
+from t5smith.objective.boundaries import crosses_documents
+from t5smith.objective.denoisers import (
+    DenoiserSpec,
+    ObjectiveSettings,
+    denoisers_of,
+    fixed_input_length,
+    resolve_lengths,
+)
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import plan_rows
 from t5smith.recipe.symbols import SENTINELS
@@ -49,7 +55,7 @@ class Tally:
       scores: by class of token: nats, right predictions, tokens; where a model was asked.
     """
 
-    task: Task
+    task: DenoiserSpec
     theory: Theory
     share: float
     windows: int = 0
@@ -106,7 +112,9 @@ class Tally:
         opens = given.opens[mine]
         opens = opens & (np.arange(W) > 0)  # a document that begins the window ends outside it
         document = np.cumsum(opens, axis=1, dtype=np.int32)
-        self.crossing += int(crossing(type(reading.spans)(len(mine), row, start, stop), document).sum())
+        self.crossing += int(
+            crosses_documents(type(reading.spans)(len(mine), row, start, stop), document).sum()
+        )
         self.ends += int(opens.sum())
         self.ends_in_spans += int((opens[:, 1:] & masked[:, 1:] & masked[:, :-1]).sum())
         self.ends_expected += float(opens.sum(axis=0) @ self.theory.joined)
@@ -161,7 +169,7 @@ def count(
     shares = objective.plan.shares()
     tallies = tuple(
         Tally(task, theory(task, roll=objective.roll and task.lengths is not None), share)
-        for task, share in zip(objective.tasks, shares, strict=True)
+        for task, share in zip(objective.denoisers, shares, strict=True)
     )
     batches = rows = inputs = targets = 0
     seen = np.zeros(len(corpora), np.int64)
@@ -192,8 +200,10 @@ def made_up(settings: ObjectiveSettings, batch_size: int, seed: int) -> Training
     modes = sorted({denoiser.prefix for denoiser in denoisers_of(settings)} - {""})
     first_mode = 2 + SENTINELS
     ids = {name: (first_mode + i,) for i, name in enumerate(modes)} | {"": ()}
-    tasks = settle(settings, SENTINELS, [ids[denoiser.prefix] for denoiser in denoisers_of(settings)])
-    plan = plan_rows([task.piece for task in tasks], row_inputs(settings))
+    tasks = resolve_lengths(
+        settings, SENTINELS, [ids[denoiser.prefix] for denoiser in denoisers_of(settings)]
+    )
+    plan = plan_rows([task.item for task in tasks], fixed_input_length(settings))
     objective = Objective(
         tasks,
         plan,

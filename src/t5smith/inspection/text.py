@@ -15,7 +15,7 @@ from t5smith.inspection.batch import Given, alone
 from t5smith.inspection.manual_masks import Surface, cover
 from t5smith.inspection.spans import read
 from t5smith.inspection.trace import TokenLoss, Trace, trace_of
-from t5smith.objective.denoisers import mode_tokens, settle
+from t5smith.objective.denoisers import resolve_lengths, resolve_mode_tokens
 from t5smith.objective.lengths import SpanLengths
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import RowPlan
@@ -96,10 +96,12 @@ def inspect_text(
         given, objective = _masked(ids, mask, settings, vocabulary)
     else:
         objective, notes = _of_length(len(ids), settings, vocabulary), []
-        n = len(objective.tasks)
+        n = len(objective.denoisers)
         windows, task = np.repeat(ids[None], n, axis=0), np.arange(n)
         numbers = uniforms(seed, TRAINING, 0, n, objective.draws)
-        given = alone(objective.alone(windows, numbers, np.zeros(windows.shape, bool), task), windows, task)
+        given = alone(
+            objective.one_window_per_row(windows, numbers, np.zeros(windows.shape, bool), task), windows, task
+        )
     if unknown := int((ids == vocabulary.unk_id).sum()):
         notes.append(f"the tokenizer does not know some of the text: {unknown} <unk>")
     reading = read(given, objective)
@@ -131,12 +133,12 @@ def _of_length(window: int, settings: ObjectiveSettings, vocabulary: Vocabulary)
     settings = ObjectiveSettings.model_validate(
         settings.model_dump() | {"window_length": window, "input_length": None}
     )
-    prefixes, sentinels = mode_tokens(settings, vocabulary)
-    tasks = settle(settings, sentinels, prefixes)
-    longest = max(task.piece.inputs for task in tasks), max(task.piece.targets for task in tasks)
+    prefixes, sentinels = resolve_mode_tokens(settings, vocabulary)
+    tasks = resolve_lengths(settings, sentinels, prefixes)
+    longest = max(task.item.inputs for task in tasks), max(task.item.targets for task in tasks)
     return Objective(
         tasks,
-        RowPlan(tuple(task.piece for task in tasks), *longest, tuple((kind,) for kind in range(len(tasks)))),
+        RowPlan(tuple(task.item for task in tasks), *longest, tuple((kind,) for kind in range(len(tasks)))),
         vocabulary.sentinel_ids[:sentinels],
         vocabulary.eos_id,
         vocabulary.pad_id,
@@ -151,7 +153,7 @@ def _masked(
     """A text under a mask given by hand, with the mode token of the first denoiser that masks spans."""
     # Only the denoiser is asked for: at this length none is ever refused for its drawn masks.
     objective = _of_length(8, settings, vocabulary)
-    first = next((task for task in objective.tasks if task.lengths is not None), objective.tasks[0])
+    first = next((task for task in objective.denoisers if task.lengths is not None), objective.denoisers[0])
     spans = Spans.of_masks(mask[None])
     window, noise, count, closing = len(ids), int(mask.sum()), len(spans.row), int(not mask[-1])
     lengths = SpanLengths(
@@ -174,4 +176,4 @@ def _masked(
         prefix=task.prefix,
     )
     given = alone({"input_ids": inputs, "targets": targets}, ids[None], np.zeros(1, np.int64))
-    return given, replace(objective, tasks=(task,))
+    return given, replace(objective, denoisers=(task,))

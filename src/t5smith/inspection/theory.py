@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from t5smith.objective.denoisers import Task
+from t5smith.objective.denoisers import DenoiserSpec
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Theory:
         return float(self.masked.sum())
 
 
-def theory(task: Task, *, roll: bool) -> Theory:
+def theory(task: DenoiserSpec, *, roll: bool) -> Theory:
     """What to expect of a denoiser's windows."""
     if task.lengths is None:
         return _prefix_lm(task)
@@ -121,7 +121,7 @@ def _cut(lengths: Float[np.ndarray, " W_and_1"]) -> Float[np.ndarray, " W_and_1"
     return cut
 
 
-def _prefix_lm(task: Task) -> Theory:
+def _prefix_lm(task: DenoiserSpec) -> Theory:
     """The last tokens are to be told, as many as not: all numbers between two are equally likely."""
     W, (low, high) = task.window, task.noise_range
     law = np.zeros(W + 1)

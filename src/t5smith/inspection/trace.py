@@ -170,7 +170,7 @@ def trace_of(
       notes: what was done other than asked.
       losses: what a model says of its targets.
     """
-    task = objective.tasks[int(given.task[window])]
+    task = objective.denoisers[int(given.task[window])]
     ids, mask = given.windows[window], reading.masked[window]
     inputs, targets = (_of(side, window) for side in (reading.inputs, reading.targets))
     surface = Surface.of(vocabulary, ids)

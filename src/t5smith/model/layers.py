@@ -50,11 +50,11 @@ def dense_gradients(
     """The gradients of `x @ w` to `x` and to `w`, given that of the product; all of one precision."""
     dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
     # XLA's CPU kernels are slow where both operands are contracted over their first axis.
-    across = laid_out(x.T) if jax.default_backend() == "cpu" else x.T
+    across = with_row_major_layout(x.T) if jax.default_backend() == "cpu" else x.T
     return dx, jnp.matmul(across, g, preferred_element_type=jnp.float32)
 
 
-def laid_out(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def with_row_major_layout(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The same array, in memory as its axes say, where XLA would rather have a product transpose it."""
     return cast(Array, with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim)))))
 

@@ -30,8 +30,8 @@ from t5smith.model.t5 import (
     PAD_ID,
     Remat,
     Segments,
-    head,
-    hidden,
+    decoder_output,
+    head_operands,
     mask_padded_rows,
     shift_right,
 )
@@ -89,10 +89,10 @@ def batch_loss(
       dropout: its key and rate, or none.
       remat: what the backward pass computes anew.
     """
-    decoded = hidden(
+    decoded = decoder_output(
         p, config, input_ids, shift_right(targets, segments), dtype, segments, dropout=dropout, remat=remat
     )
-    x, w = head(p, config, decoded)
+    x, w = head_operands(p, config, decoded)
     weight = (targets != PAD_ID).astype(jnp.float32)
     how = _How(dtype, config, z_loss, label_smoothing)
     objective, (nll, log_z, correct) = cast(Any, _summed(x, w, targets, weight, how))
@@ -113,8 +113,8 @@ def target_losses(
     dtype: jnp.dtype = FLOAT32,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "B T"]]:
     """For every target, padding included: what :func:`token_losses` gives."""
-    decoded = hidden(p, config, input_ids, shift_right(targets), dtype)
-    x, w = head(p, config, decoded)
+    decoded = decoder_output(p, config, input_ids, shift_right(targets), dtype)
+    x, w = head_operands(p, config, decoded)
     weight = jnp.ones(targets.shape, jnp.float32)
     return _forward(x, w, targets, weight, _How(dtype, config), gradients=False)[1]
 

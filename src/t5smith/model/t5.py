@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t5smith.model.attention.masks import Groups, causal, mask_bias
+from t5smith.model.attention.masks import SegmentIds, causal, mask_bias
 from t5smith.model.attention.multi_head import attention
 from t5smith.model.attention.position_bias import position_bias
 from t5smith.model.config import ModelConfig
@@ -75,7 +75,7 @@ def encode(
         return x + drop(feed_forward(h, layer.feed_forward, dtype, at(own, 2)), own, 3), None
 
     x = drop(p.embedding[input_ids.reshape(-1)], dropout, 0)
-    x = _through(block, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
+    x = _run_layers(block, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
     x = norm(x, p.encoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 2).reshape(B, S, -1)
 
@@ -120,7 +120,7 @@ def decode(
         return x + drop(feed_forward(h, layer.feed_forward, dtype, at(own, 4)), own, 5), None
 
     x = drop(p.embedding[decoder_input_ids.reshape(-1)], dropout, 3)
-    x = _through(block, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
+    x = _run_layers(block, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 5).reshape(B, T, -1)
 
@@ -129,19 +129,19 @@ def _groups(
     input_ids: Int[Array, "B S"] | None,
     segments: tuple[Int[Array, "B Q"], Int[Array, "B S"]] | None,
     shape: tuple[int, int] = (0, 0),
-) -> Groups:
+) -> SegmentIds:
     """Who sees whom: the windows of a row are kept apart by their numbers, padded inputs are seen by none.
 
     Within a row of several windows positions follow each other, so that distances within one are what they
     would be if it stood alone.
     """
     if segments is not None:
-        return Groups(*segments)
+        return SegmentIds(*segments)
     keys = jnp.ones(shape, jnp.int32) if input_ids is None else (input_ids != PAD_ID).astype(jnp.int32)
-    return Groups(jnp.ones((keys.shape[0], 1), jnp.int32), keys)
+    return SegmentIds(jnp.ones((keys.shape[0], 1), jnp.int32), keys)
 
 
-def _through(
+def _run_layers(
     block: Callable[[Array, Any], tuple[Array, None]],
     x: Array,
     layers: Any,
@@ -165,11 +165,11 @@ def logits(
     p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"], dtype: jnp.dtype = FLOAT32
 ) -> Float[Array, "*B V"]:
     """Scores of the next token, float32. Rows that only round the vocabulary up are left as they come."""
-    x, w = head(p, config, decoded)
+    x, w = head_operands(p, config, decoded)
     return dense(x.reshape(-1, config.d_model), w, dtype).reshape(*decoded.shape[:-1], -1)
 
 
-def head(
+def head_operands(
     p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"]
 ) -> tuple[Float[Array, "*B D"], Float[Array, "D V"]]:
     """What is multiplied with what to give the logits."""
@@ -209,10 +209,10 @@ def forward(
     segments: Segments | None = None,
 ) -> Float[Array, "B T V"]:
     """Logits of every target position."""
-    return logits(p, config, hidden(p, config, input_ids, decoder_input_ids, dtype, segments), dtype)
+    return logits(p, config, decoder_output(p, config, input_ids, decoder_input_ids, dtype, segments), dtype)
 
 
-def hidden(
+def decoder_output(
     p: Parameters,
     config: ModelConfig,
     input_ids: Int[Array, "B S"],

@@ -135,12 +135,12 @@ def evaluation_batches(
         [uniforms(0, EVALUATION, int(w) * _MASKS, masks_per_window, objective.draws) for w in chosen]
     )
     number = index * masks_per_window + np.tile(np.arange(masks_per_window), len(chosen))
-    task = objective.task_of_window[number % objective.plan.windows]
+    task = objective.plan.denoiser[number % objective.plan.windows]
     batches: list[Batch] = []
     for at in (slice(i, i + batch_size) for i in range(0, len(index), batch_size)):
         read, opens = _read(split, objective, index[at] * objective.window)
-        batch = dict(objective.alone(read, drawn[at], opens, task[at]))
-        if len(objective.tasks) > 1:
+        batch = dict(objective.one_window_per_row(read, drawn[at], opens, task[at]))
+        if len(objective.denoisers) > 1:
             batch["denoiser"] = task[at][:, None]
         batches.append(batch)
     return batches

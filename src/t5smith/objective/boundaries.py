@@ -28,7 +28,7 @@ def keep_within_documents(spans: Spans, opens: Bool[np.ndarray, "B W"]) -> Spans
     document = np.cumsum(opens, axis=1, dtype=np.int32)
     start, stop = spans.start, spans.stop
     unsolved = np.zeros(spans.rows, bool)
-    unsolved[spans.row[crossing(spans, document)]] = True
+    unsolved[spans.row[crosses_documents(spans, document)]] = True
     for keep in (_LONGEST, _FIRST, _LAST):
         if not unsolved.any():
             break
@@ -62,7 +62,7 @@ def _moved(
     return moved
 
 
-def crossing(spans: Spans, document: Int[np.ndarray, "B W"]) -> Bool[np.ndarray, " N"]:
+def crosses_documents(spans: Spans, document: Int[np.ndarray, "B W"]) -> Bool[np.ndarray, " N"]:
     """Which spans have tokens of more than one document."""
     return document[spans.row, spans.start] != document[spans.row, spans.stop - 1]
 

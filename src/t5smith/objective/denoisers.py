@@ -18,7 +18,7 @@ from t5smith.objective.lengths import (
     lengths_for_inputs,
     span_lengths,
 )
-from t5smith.objective.packing import Piece
+from t5smith.objective.packing import Item
 from t5smith.objective.spans import draws_needed
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -122,7 +122,7 @@ def describe(settings: ObjectiveSettings) -> str:
 
 
 @dataclass(frozen=True)
-class Task:
+class DenoiserSpec:
     """A denoiser with all its lengths settled.
 
     Attributes:
@@ -142,7 +142,7 @@ class Task:
     eos: bool
 
     @property
-    def piece(self) -> Piece:
+    def item(self) -> Item:
         """What its windows take of a row.
 
         Windows of prefix LM come in twos: the shares that they leave to be told are drawn so that the two
@@ -150,12 +150,12 @@ class Task:
         """
         weight = self.denoiser.weight
         if self.lengths is not None:
-            return Piece(self.lengths.inputs, self.lengths.targets, weight)
+            return Item(self.lengths.inputs, self.lengths.targets, weight)
         inputs = len(self.prefix) + self.window - self.noise + self.eos
-        return Piece(2 * inputs, 2 * (self.noise + self.eos), weight, windows=2)
+        return Item(2 * inputs, 2 * (self.noise + self.eos), weight, windows=2)
 
     @property
-    def alone(self) -> tuple[int, int]:
+    def max_lengths(self) -> tuple[int, int]:
         """The most inputs and targets that one window can take."""
         if self.lengths is not None:
             return self.lengths.inputs, self.lengths.targets
@@ -174,9 +174,9 @@ class Task:
         return 1 + (draws_needed(self.lengths) if self.lengths is not None else 0)
 
 
-def settle(
+def resolve_lengths(
     settings: ObjectiveSettings, sentinels: int, prefixes: Sequence[tuple[int, ...]]
-) -> tuple[Task, ...]:
+) -> tuple[DenoiserSpec, ...]:
     """All lengths of an objective, checked against the sentinels there are.
 
     Args:
@@ -192,12 +192,12 @@ def settle(
     single = settings.name == "span_corruption"
     if window is None and not single:
         window = WINDOW_LENGTH
-    tasks: list[Task] = []
+    tasks: list[DenoiserSpec] = []
     for denoiser, prefix in zip(denoisers, prefixes, strict=True):
         if denoiser.mean_noise_span_length is None:
             assert window is not None
             noise = min(max(round(window * denoiser.noise_density), 1), window - 1)
-            tasks.append(Task(denoiser, prefix, window, None, noise, settings.eos))
+            tasks.append(DenoiserSpec(denoiser, prefix, window, None, noise, settings.eos))
             continue
         masking = Masking(
             denoiser.noise_density,
@@ -213,17 +213,17 @@ def settle(
             lengths = span_lengths(window, masking)
             where = "objective" if single else f"objective: denoiser {str(denoiser)!r}"
             check_sentinels(lengths, sentinels, masking, fixed="window_length", where=where)
-        tasks.append(Task(denoiser, prefix, lengths.window, lengths, lengths.noise, settings.eos))
+        tasks.append(DenoiserSpec(denoiser, prefix, lengths.window, lengths, lengths.noise, settings.eos))
     return tuple(tasks)
 
 
-def row_inputs(settings: ObjectiveSettings) -> int | None:
+def fixed_input_length(settings: ObjectiveSettings) -> int | None:
     """The encoder positions that rows must have, or None where windows decide."""
     chooses_window = settings.name == "span_corruption" and settings.window_length is None
     return None if chooses_window else settings.input_length
 
 
-def mode_tokens(
+def resolve_mode_tokens(
     settings: ObjectiveSettings, vocabulary: Vocabulary
 ) -> tuple[tuple[tuple[int, ...], ...], int]:
     """The ids of each denoiser's mode token, and how many sentinels are left for spans.
@@ -231,13 +231,13 @@ def mode_tokens(
     Raises:
       T5smithError: the vocabulary cannot write it.
     """
-    prefixes = tuple(mode_token(denoiser.prefix, vocabulary) for denoiser in denoisers_of(settings))
+    prefixes = tuple(mode_token_ids(denoiser.prefix, vocabulary) for denoiser in denoisers_of(settings))
     numbers = [vocabulary.sentinel_number(number) for ids in prefixes for number in ids]
     used = [number for number in numbers if number is not None]
     return prefixes, min([len(vocabulary.sentinel_ids), *used])
 
 
-def mode_token(name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
+def mode_token_ids(name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
     """The ids of a mode token: of the piece that is called so, a sentinel too, or else of the text.
 
     Raises:

@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from t5smith.objective.boundaries import keep_within_documents
-from t5smith.objective.denoisers import Task, denoisers_of, mode_tokens, row_inputs, settle
+from t5smith.objective.denoisers import (
+    DenoiserSpec,
+    denoisers_of,
+    fixed_input_length,
+    resolve_lengths,
+    resolve_mode_tokens,
+)
 from t5smith.objective.packing import RowPlan, plan_rows
 from t5smith.objective.spans import Spans, corrupt, draw_spans, roll_spans
 from t5smith.recipe.objective import ObjectiveSettings
@@ -26,7 +32,7 @@ padding."""
 
 
 @dataclass(frozen=True)
-class Places:
+class Placement:
     """Where the piece of each window goes: (n,) each."""
 
     task: Int[np.ndarray, " n"]
@@ -42,13 +48,13 @@ class Objective:
     """Denoisers with one vocabulary's control ids, and the cycle of rows they fill.
 
     Attributes:
-      tasks: the denoisers.
+      denoisers: the denoisers.
       plan: which of their pieces share a row.
       sentinel_ids: of the vocabulary, without those that are mode tokens.
       roll, cross_documents: see the recipe.
     """
 
-    tasks: tuple[Task, ...]
+    denoisers: tuple[DenoiserSpec, ...]
     plan: RowPlan
     sentinel_ids: Int[np.ndarray, " sentinels"] = field(repr=False)
     eos_id: int
@@ -63,11 +69,11 @@ class Objective:
         Raises:
           T5smithError: no window fits, more spans than sentinels, or a mode token that cannot be written.
         """
-        prefixes, sentinels = mode_tokens(settings, vocabulary)
-        tasks = settle(settings, sentinels, prefixes)
+        prefixes, sentinels = resolve_mode_tokens(settings, vocabulary)
+        tasks = resolve_lengths(settings, sentinels, prefixes)
         return cls(
             tasks,
-            plan_rows([task.piece for task in tasks], row_inputs(settings)),
+            plan_rows([task.item for task in tasks], fixed_input_length(settings)),
             vocabulary.sentinel_ids[:sentinels],
             vocabulary.eos_id,
             vocabulary.pad_id,
@@ -78,12 +84,12 @@ class Objective:
     @property
     def window(self) -> int:
         """Tokens of a window, the same for all denoisers."""
-        return self.tasks[0].window
+        return self.denoisers[0].window
 
     @property
     def draws(self) -> int:
         """Random numbers a window needs."""
-        return max(task.draws for task in self.tasks)
+        return max(task.draws for task in self.denoisers)
 
     @property
     def input_length(self) -> int:
@@ -95,12 +101,7 @@ class Objective:
         """Decoder positions of a row."""
         return self.plan.target_length
 
-    @property
-    def task_of_window(self) -> Int[np.ndarray, " cycle"]:
-        """The number of the denoiser that each window of a cycle gets."""
-        return self.plan.kind
-
-    def shape_in_words(self) -> str:
+    def describe_shape(self) -> str:
         """What a row is, for people: its lengths, its windows, how full it is."""
         plan = self.plan
         shape = f"a row: {plan.input_length} inputs, {plan.target_length} targets"
@@ -129,12 +130,17 @@ class Objective:
           rows: how many there are.
         """
         p = self.plan
-        places = Places(
-            p.kind[cycle], row, p.input_at[cycle], p.target_at[cycle], p.segment[cycle], p.place[cycle]
+        places = Placement(
+            p.denoiser[cycle],
+            row,
+            p.input_at[cycle],
+            p.target_at[cycle],
+            p.segment[cycle],
+            p.window_in_item[cycle],
         )
         return self._fill(windows, uniforms, opens, places, (rows, p.input_length, p.target_length), p.packed)
 
-    def alone(
+    def one_window_per_row(
         self,
         windows: Int[np.ndarray, "n W"],
         uniforms: Float[np.ndarray, "n d"],
@@ -144,14 +150,14 @@ class Objective:
         """Each window in a row of its own, corrupted by the denoiser of that number; (n, S) and (n, T)."""
         n = len(windows)
         zero = np.zeros(n, np.int64)
-        places = Places(task, np.arange(n), zero, zero, zero + 1, zero)
-        sizes = [t.alone for t in self.tasks]
+        places = Placement(task, np.arange(n), zero, zero, zero + 1, zero)
+        sizes = [t.max_lengths for t in self.denoisers]
         shape = n, max(size[0] for size in sizes), max(size[1] for size in sizes)
         return self._fill(windows, uniforms, opens, places, shape, packed=False)
 
     def spans(
         self,
-        task: Task,
+        task: DenoiserSpec,
         uniforms: Float[np.ndarray, "n d"],
         opens: Bool[np.ndarray, "n W"] | None,
     ) -> Spans:
@@ -170,15 +176,15 @@ class Objective:
         windows: Int[np.ndarray, "n W"],
         uniforms: Float[np.ndarray, "n d"],
         opens: Bool[np.ndarray, "n W"] | None,
-        at: Places,
+        at: Placement,
         shape: tuple[int, int, int],
         packed: bool,
     ) -> Batch:
         """Rows with the piece of each window in its place."""
         rows, S, T = shape
         out = _Rows(rows, S, T, self.pad_id, packed)
-        for number, task in enumerate(self.tasks):
-            mine = np.flatnonzero(at.task == number) if len(self.tasks) > 1 else np.arange(len(windows))
+        for number, task in enumerate(self.denoisers):
+            mine = np.flatnonzero(at.task == number) if len(self.denoisers) > 1 else np.arange(len(windows))
             if not len(mine):
                 continue
             own_opens = opens[mine] if opens is not None else None
@@ -195,17 +201,17 @@ class Objective:
                 target_length=task.lengths.targets,
                 prefix=task.prefix,
             )
-            if len(self.tasks) == 1 and inputs.shape == (rows, S) and targets.shape == (rows, T):
+            if len(self.denoisers) == 1 and inputs.shape == (rows, S) and targets.shape == (rows, T):
                 return {"input_ids": inputs, "targets": targets}
             out.put(inputs, targets, at.row[mine], at.input_at[mine], at.target_at[mine], at.segment[mine])
         return out.batch()
 
     def _prefix_lm(
         self,
-        task: Task,
+        task: DenoiserSpec,
         windows: Int[np.ndarray, "n W"],
         uniform: Float[np.ndarray, " n"],
-        at: Places,
+        at: Placement,
         mine: Int[np.ndarray, " n"],
         out: _Rows,
     ) -> None:
@@ -291,5 +297,5 @@ def check_objective(settings: ObjectiveSettings) -> None:
       T5smithError: no window fits, more spans than sentinels, or a table that cannot be used.
     """
     prefixes = [(0,) * bool(denoiser.prefix) for denoiser in denoisers_of(settings)]
-    tasks = settle(settings, SENTINELS, prefixes)
-    plan_rows([task.piece for task in tasks], row_inputs(settings))
+    tasks = resolve_lengths(settings, SENTINELS, prefixes)
+    plan_rows([task.item for task in tasks], fixed_input_length(settings))

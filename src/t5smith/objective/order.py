@@ -71,7 +71,7 @@ class WindowOrder:
         object.__setattr__(self, "_rank", rank)
         object.__setattr__(self, "_turns", turns)
 
-    def windows_an_epoch(self, corpus: int = 0) -> int:
+    def windows_per_epoch(self, corpus: int = 0) -> int:
         """Windows of a corpus that are visited before any is visited again."""
         tokens = self.corpora[corpus].tokens
         # Shifted windows need room for the largest shift, if there is any to spare.
@@ -96,7 +96,7 @@ class WindowOrder:
 
     def _visited(self, corpus: int, visits: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Where the windows of some visits to a corpus begin."""
-        count = self.windows_an_epoch(corpus)
+        count = self.windows_per_epoch(corpus)
         epochs, places = np.divmod(visits, count)
         seeds = {epoch: self._epoch(corpus, epoch) for epoch in np.unique(epochs).tolist()}
         windows = [
@@ -112,7 +112,7 @@ class WindowOrder:
         if not self.shift_windows or epoch == 0:
             return shuffle, 0
         tokens = self.corpora[corpus].tokens
-        room = min(self.window - 1, tokens - self.windows_an_epoch(corpus) * self.window)
+        room = min(self.window - 1, tokens - self.windows_per_epoch(corpus) * self.window)
         return shuffle, int(shift * (room + 1))
 
 

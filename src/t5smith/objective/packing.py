@@ -1,9 +1,9 @@
 """Packing: which windows share a row, so that rows of one shape are full though windows differ.
 
-A denoiser turns every window into a piece of one size, so the question is settled once, before training:
-rows follow a cycle of patterns, each saying which denoisers' pieces lie side by side. How the patterns are
+A denoiser turns every window into an item of one size, so the question is settled once, before training:
+rows follow a cycle of patterns, each saying which denoisers' items lie side by side. How the patterns are
 chosen is the cutting-stock problem (Gilmore & Gomory 1961), a small linear program here. Window q has its
-place in (cycle, row, piece) by its number alone, so nothing is buffered and nothing has to be restored.
+place in (cycle, row, item) by its number alone, so nothing is buffered and nothing has to be restored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from t5smith.base.errors import T5smithError
 FULL_ENOUGH = 0.95
 """Rows are made longer until so many of their positions are filled."""
 LONGEST = 4
-"""Rows are at most so many times as long as the longest piece."""
+"""Rows are at most so many times as long as the longest item."""
 GRID = 16
 """Row lengths are multiples of this, which suits accelerators."""
 MAX_PATTERNS = 20_000
@@ -31,7 +31,7 @@ MAX_ROWS = 500
 
 
 @dataclass(frozen=True)
-class Piece:
+class Item:
     """What one window, or two that belong together, take of a row.
 
     Attributes:
@@ -51,21 +51,21 @@ class RowPlan:
     """The cycle of rows. Arrays have an entry a window of the cycle, in the order of rows.
 
     Attributes:
-      pieces: the kinds of pieces.
+      items: the kinds of items.
       input_length, target_length: the shape of a row.
-      rows: for each row of the cycle, the numbers of the pieces in it.
+      rows: for each row of the cycle, the numbers of the items in it.
     """
 
-    pieces: tuple[Piece, ...]
+    items: tuple[Item, ...]
     input_length: int
     target_length: int
     rows: tuple[tuple[int, ...], ...]
-    kind: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
+    denoiser: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
     row: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
     input_at: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
     target_at: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
     segment: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    place: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
+    window_in_item: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
     before_row: Int[np.ndarray, " rows_and_1"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,18 +74,18 @@ class RowPlan:
         for number, row in enumerate(self.rows):
             inputs = targets = segment = 0
             for kind in row:
-                piece = self.pieces[kind]
-                for place in range(piece.windows):
+                item = self.items[kind]
+                for place in range(item.windows):
                     segment += 1
                     table.append((kind, number, inputs, targets, segment, place))
-                inputs += piece.inputs
-                targets += piece.targets
+                inputs += item.inputs
+                targets += item.targets
             assert inputs <= self.input_length
             assert targets <= self.target_length
             before.append(len(table))
         columns = np.array(table, np.int64).T
         for name, column in zip(
-            ("kind", "row", "input_at", "target_at", "segment", "place"), columns, strict=True
+            ("denoiser", "row", "input_at", "target_at", "segment", "window_in_item"), columns, strict=True
         ):
             object.__setattr__(self, name, column)
         object.__setattr__(self, "before_row", np.array(before, np.int64))
@@ -93,7 +93,7 @@ class RowPlan:
     @property
     def windows(self) -> int:
         """Windows in a cycle."""
-        return len(self.kind)
+        return len(self.denoiser)
 
     @property
     def packed(self) -> bool:
@@ -102,13 +102,13 @@ class RowPlan:
 
     @property
     def fill(self) -> float:
-        """Share of the positions of inputs and targets that pieces take."""
-        used = sum(self.pieces[kind].inputs + self.pieces[kind].targets for row in self.rows for kind in row)
+        """Share of the positions of inputs and targets that items take."""
+        used = sum(self.items[kind].inputs + self.items[kind].targets for row in self.rows for kind in row)
         return used / (len(self.rows) * (self.input_length + self.target_length))
 
     def shares(self) -> list[float]:
-        """For each kind of piece the share of the windows that it gets."""
-        return (np.bincount(self.kind, minlength=len(self.pieces)) / self.windows).tolist()
+        """For each kind of item the share of the windows that it gets."""
+        return (np.bincount(self.denoiser, minlength=len(self.items)) / self.windows).tolist()
 
     def first_window(self, row: int) -> int:
         """How many windows the rows before this one take, from the beginning of a run."""
@@ -116,23 +116,23 @@ class RowPlan:
         return cycles * self.windows + int(self.before_row[row])
 
 
-def plan_rows(pieces: Sequence[Piece], input_length: int | None = None) -> RowPlan:
-    """The cycle of rows for some kinds of pieces.
+def plan_rows(items: Sequence[Item], input_length: int | None = None) -> RowPlan:
+    """The cycle of rows for some kinds of items.
 
     Args:
-      pieces: the kinds.
-      input_length: encoder positions of a row. Left out: those of the largest piece if that leaves few
+      items: the kinds.
+      input_length: encoder positions of a row. Left out: those of the largest item if that leaves few
         places empty, else the fewest with which rows are 95 % full.
 
     Raises:
-      T5smithError: a piece is longer than a row, or rows hold so many that there is no end of patterns.
+      T5smithError: an item is longer than a row, or rows hold so many that there is no end of patterns.
     """
-    return _plan_rows(tuple(pieces), input_length)
+    return _plan_rows(tuple(items), input_length)
 
 
 @lru_cache(maxsize=32)
-def _plan_rows(pieces: tuple[Piece, ...], input_length: int | None) -> RowPlan:
-    largest = max(piece.inputs for piece in pieces), max(piece.targets for piece in pieces)
+def _plan_rows(items: tuple[Item, ...], input_length: int | None) -> RowPlan:
+    largest = max(item.inputs for item in items), max(item.targets for item in items)
     if input_length is not None and input_length < largest[0]:
         raise T5smithError(
             f"{input_length} cannot be used",
@@ -140,28 +140,26 @@ def _plan_rows(pieces: tuple[Piece, ...], input_length: int | None) -> RowPlan:
             expected=f"at least {largest[0]}, what one window takes",
             fix="lower objective.window_length or leave out objective.input_length",
         )
-    if len(pieces) == 1 and input_length is None:
-        return RowPlan(pieces, *largest, ((0,),))
+    if len(items) == 1 and input_length is None:
+        return RowPlan(items, *largest, ((0,),))
     best: _Filling | None = None
-    for inputs, targets in _shapes(pieces, largest, input_length):
-        filling = _fill(pieces, inputs, targets)
+    for inputs, targets in _shapes(items, largest, input_length):
+        filling = _fill(items, inputs, targets)
         if filling is not None and (best is None or filling.full > best.full):
             best = filling
             if best.full >= FULL_ENOUGH and input_length is None:
                 break
-    assert best is not None, "each piece fits into a row of its own"
-    return best.plan(pieces)
+    assert best is not None, "each item fits into a row of its own"
+    return best.plan(items)
 
 
 def _shapes(
-    pieces: Sequence[Piece], largest: tuple[int, int], input_length: int | None
+    items: Sequence[Item], largest: tuple[int, int], input_length: int | None
 ) -> Iterator[tuple[int, int]]:
     """Row shapes to try, the smallest first. Targets are about in proportion to inputs."""
     yield input_length or largest[0], largest[1]
-    weights = np.array([piece.weight / piece.windows for piece in pieces])
-    ratio = float(
-        weights @ [piece.targets for piece in pieces] / (weights @ [piece.inputs for piece in pieces])
-    )
+    weights = np.array([item.weight / item.windows for item in items])
+    ratio = float(weights @ [item.targets for item in items] / (weights @ [item.inputs for item in items]))
     if input_length is not None:
         # Rows of given inputs: as many targets as may be of use.
         top = max(largest[1], int(input_length * ratio * 1.3))
@@ -190,38 +188,38 @@ class _Filling:
     often: Float[np.ndarray, " patterns"]
     full: float
 
-    def plan(self, pieces: tuple[Piece, ...]) -> RowPlan:
+    def plan(self, items: tuple[Item, ...]) -> RowPlan:
         """The cycle in whole rows."""
-        windows = np.array([piece.windows for piece in pieces])
-        counts = _whole(self.often, self.patterns * windows, _shares(pieces))
-        return RowPlan(pieces, *self.shape, _interleaved(self.patterns, counts))
+        windows = np.array([item.windows for item in items])
+        counts = _whole(self.often, self.patterns * windows, _shares(items))
+        return RowPlan(items, *self.shape, _interleaved(self.patterns, counts))
 
 
-def _fill(pieces: Sequence[Piece], inputs: int, targets: int) -> _Filling | None:
+def _fill(items: Sequence[Item], inputs: int, targets: int) -> _Filling | None:
     """As few rows of a shape as can be, with the windows in the right shares; None if it cannot be."""
-    patterns = np.array(list(_patterns(pieces, inputs, targets)), np.int64)
-    windows = np.array([piece.windows for piece in pieces])
+    patterns = np.array(list(_patterns(items, inputs, targets)), np.int64)
+    windows = np.array([item.windows for item in items])
     found: Any = linprog(
         np.ones(len(patterns)),
         A_eq=(patterns * windows).T,
-        b_eq=_shares(pieces),
+        b_eq=_shares(items),
         bounds=(0, None),
         method="highs",
     )
     if not found.success:
         return None
-    size = np.array([piece.inputs + piece.targets for piece in pieces])
+    size = np.array([item.inputs + item.targets for item in items])
     full = float(found.x @ patterns @ size) / (float(found.x.sum()) * (inputs + targets))
     return _Filling((inputs, targets), patterns, found.x / found.x.sum(), full)
 
 
-def _shares(pieces: Sequence[Piece]) -> Float[np.ndarray, " kinds"]:
-    weights = np.array([piece.weight for piece in pieces], np.float64)
+def _shares(items: Sequence[Item]) -> Float[np.ndarray, " kinds"]:
+    weights = np.array([item.weight for item in items], np.float64)
     return weights / weights.sum()
 
 
-def _patterns(pieces: Sequence[Piece], inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
-    """Every way to fill a row, as how many of each piece.
+def _patterns(items: Sequence[Item], inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
+    """Every way to fill a row, as how many of each item.
 
     Raises:
       T5smithError: there are far too many.
@@ -229,12 +227,12 @@ def _patterns(pieces: Sequence[Piece], inputs: int, targets: int) -> Iterator[tu
     found = 0
 
     def rest(kind: int, inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
-        if kind == len(pieces):
+        if kind == len(items):
             yield ()
             return
-        piece = pieces[kind]
-        for count in range(min(inputs // piece.inputs, targets // piece.targets) + 1):
-            for others in rest(kind + 1, inputs - count * piece.inputs, targets - count * piece.targets):
+        item = items[kind]
+        for count in range(min(inputs // item.inputs, targets // item.targets) + 1):
+            for others in rest(kind + 1, inputs - count * item.inputs, targets - count * item.targets):
                 yield (count, *others)
 
     for pattern in rest(0, inputs, targets):

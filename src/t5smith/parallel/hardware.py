@@ -97,7 +97,7 @@ def memory_in_use() -> tuple[int, int] | None:
     return pages * resource.getpagesize(), peak
 
 
-def multiplies_bfloat16_fast() -> bool:
+def has_fast_bfloat16() -> bool:
     """Whether bfloat16 is worth it here. NVIDIA's cards have units for it from compute capability 8.0 on."""
     device = jax.devices()[0]
     capability = getattr(device, "compute_capability", None)

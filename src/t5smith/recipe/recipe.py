@@ -2,7 +2,7 @@
 
 Settings come from a TOML file or a preset name and may be overridden by dotted flags
 (``--train.steps 50``). A value that cannot be used is refused with its place and what is allowed;
-nothing is coerced or ignored. ``presets.py`` reads the files, this module says what may stand in them.
+nothing is coerced or ignored. ``recipe/toml.py`` reads the files; this module defines the settings.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.document import Document
 from t5smith.text.documents import positioned_documents
 from t5smith.text.skipped_records import SkippedRecords
-from t5smith.vocabulary.encoding import Table
+from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 PROGRESS_INTERVAL_S = 0.2
@@ -92,7 +92,7 @@ class Task:
             self._unit(work, words)
         self.told(self.progress)
 
-    def _unit(self, work: Work, words: Table) -> None:
+    def _unit(self, work: Work, words: BulkEncoder) -> None:
         unit, part = work.unit, work.part
         done = frozenset(
             int(note.stem.partition("-")[2])
@@ -136,7 +136,7 @@ class Task:
 class _Blocks:
     """The shards of one unit, one after the other, empty ones included."""
 
-    def __init__(self, task: Task, work: Work, done: frozenset[int], words: Table) -> None:
+    def __init__(self, task: Task, work: Work, done: frozenset[int], words: BulkEncoder) -> None:
         self.task, self.work, self.done, self.words = task, work, done, words
         self.skipped = SkippedRecords(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()

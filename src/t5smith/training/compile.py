@@ -15,7 +15,7 @@ from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import count, duration, info, warn
 from t5smith.model.params import parameter_count
 from t5smith.objective.objective import Batch
-from t5smith.parallel.hardware import memory_limit, multiplies_bfloat16_fast
+from t5smith.parallel.hardware import has_fast_bfloat16, memory_limit
 from t5smith.recipe.recipe import Recipe
 from t5smith.training import autotune as decided
 from t5smith.training.setup import Setup
@@ -64,7 +64,7 @@ def trial_seconds(setup: Setup, step: CompiledStep) -> float:
     """How long a step takes: the second of two, on a state and batches that are thrown away."""
     batches = setup.batches()
     with out_of_memory(step.rows, step.memory):
-        state = jax.jit(setup.fresh_state)()
+        state = setup.fresh_state()
         seconds = 0.0
         for b in range(2):
             batch = batches[b]
@@ -144,12 +144,12 @@ def print_summary(setup: Setup, step: CompiledStep, seconds: float, done: int) -
     parameters = count(parameter_count(setup.abstract_state().parameters))
     left = duration(seconds * (train.steps - done))
     info(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} rows")
-    info(f"train     {setup.objective.shape_in_words()}")
+    info(f"train     {setup.objective.describe_shape()}")
     info(
         f"train     about {left} on {device.device_kind}, memory {count(step.memory)}B{of}, "
         f"disk {count(kept * state)}B"
     )
-    if train.precision == "bfloat16" and not multiplies_bfloat16_fast():
+    if train.precision == "bfloat16" and not has_fast_bfloat16():
         warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be quicker")
 
 

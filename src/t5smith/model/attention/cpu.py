@@ -15,20 +15,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from t5smith.model.attention.masks import Groups, mask_bias
-from t5smith.model.layers import laid_out
+from t5smith.model.attention.masks import SegmentIds, mask_bias
+from t5smith.model.layers import with_row_major_layout
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def attend_by_row(
-    q: Array, k: Array, v: Array, bias: Array, groups: Groups, keys: Any, dtype: jnp.dtype, rate: float
+    q: Array, k: Array, v: Array, bias: Array, groups: SegmentIds, keys: Any, dtype: jnp.dtype, rate: float
 ) -> Array:
     """Weighted mean of the values, (B, Q, HK); see :func:`t5smith.model.attention.multi_head.attend_rows`."""
     return _rows_forward(q, k, v, bias, groups, keys, dtype, rate)[0]
 
 
 def _rows_forward(
-    q: Array, k: Array, v: Array, bias: Array, groups: Groups, keys: Any, dtype: jnp.dtype, rate: float
+    q: Array, k: Array, v: Array, bias: Array, groups: SegmentIds, keys: Any, dtype: jnp.dtype, rate: float
 ) -> tuple[Array, tuple[Any, ...]]:
     H = bias.shape[0]
 
@@ -84,7 +84,7 @@ def _rows_backward(
 attend_by_row.defvjp(_rows_forward, _rows_backward)
 
 
-def _scores(q: Array, k: Array, bias: Array, groups: Groups, dtype: jnp.dtype) -> Array:
+def _scores(q: Array, k: Array, bias: Array, groups: SegmentIds, dtype: jnp.dtype) -> Array:
     """One row's, (H, Q, S)."""
     H = bias.shape[0]
     seen = groups.queries[:, None] == groups.keys[None, :]
@@ -106,7 +106,7 @@ def _product(a: Array, b: Array) -> Array:
 def _heads(x: Array, heads: int, dtype: jnp.dtype, transposed: bool = False) -> Array:
     """(S, HK) as (H, S, K), or as (H, K, S); laid out so, for the product that comes next."""
     parted = x.astype(dtype).reshape(x.shape[0], heads, -1)
-    return laid_out(parted.transpose((1, 2, 0) if transposed else (1, 0, 2)))
+    return with_row_major_layout(parted.transpose((1, 2, 0) if transposed else (1, 0, 2)))
 
 
 def _joined(x: Array, transposed: bool = False) -> Array:

@@ -15,7 +15,7 @@ MASKED = -1e9
 """Added to the scores of positions that may not be seen; finite, so that a row without any is not NaN."""
 
 
-class Groups(NamedTuple):
+class SegmentIds(NamedTuple):
     """Which keys a query may see: those of its own number.
 
     Attributes:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t5smith.model.attention.cpu import attend_by_row
-from t5smith.model.attention.masks import Groups, mask_bias
+from t5smith.model.attention.masks import SegmentIds, mask_bias
 from t5smith.model.attention.xla import attend
 from t5smith.model.dropout import Dropout
 from t5smith.model.layers import dense
@@ -24,7 +24,7 @@ def attention(
     memory: Float[Array, "BS D"],
     p: Attention,
     bias: Float[Array, "H Q S"],
-    groups: Groups,
+    groups: SegmentIds,
     dtype: jnp.dtype,
     dropout: Dropout | None = None,
 ) -> Float[Array, "BQ D"]:
@@ -42,7 +42,7 @@ def attend_rows(
     k: Float[Array, "B S HK"],
     v: Float[Array, "B S HK"],
     bias: Float[Array, "H Q S"],
-    groups: Groups,
+    groups: SegmentIds,
     dtype: jnp.dtype,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B Q HK"]:
