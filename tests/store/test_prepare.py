@@ -84,9 +84,7 @@ def test_a_finished_store_is_kept_and_one_of_other_inputs_redone(
 
 
 def test_without_a_vocabulary_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(
-        T5smithError, match=r"vocab: there is no finished vocab here\. Make it with `t5smith vocab RECIPE`"
-    ):
+    with pytest.raises(T5smithError, match=r"vocab: no finished vocab\. Make it with `t5smith vocab RECIPE`"):
         prepare(Recipe(run_dir=tmp_path))
 
 
@@ -176,7 +174,7 @@ def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, tmp_path: Path, s
 
 def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]) -> None:
     settings = recipe()
-    with pytest.raises(T5smithError, match="there is no finished store here"):
+    with pytest.raises(T5smithError, match="no finished store"):
         prepare(settings, verify=True)
     folder = prepare(settings)
     made = (folder / "manifest.json").stat().st_mtime_ns
@@ -187,7 +185,7 @@ def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[st
     data = bytearray(shard.read_bytes())
     data[7] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(T5smithError, match=r"00000-00000\.bin: not the file that was written"):
+    with pytest.raises(T5smithError, match=r"00000-00000\.bin: changed since it was written"):
         prepare(settings, verify=True)
 
 
