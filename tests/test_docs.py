@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 import t5smith
 from t5smith.cli.commands import RECIPE_VERBS
+from t5smith.cli.main import main
 from t5smith.cli.verbs import OTHER_VERBS
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import presets
@@ -83,11 +85,16 @@ def assigned_in(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
 
 def exists(dotted: str) -> bool:
     """Whether `t5smith.package.module.Class.member` does; imported names count where they are imported."""
-    module, rest = dotted, ""
-    while module and module not in MODULES:
-        module, _, last = module.rpartition(".")
-        rest = f"{last}.{rest}".rstrip(".")
+    module = module_of(dotted)
+    rest = dotted.removeprefix(module).lstrip(".")
     return bool(module) and (not rest or is_defined(rest, MODULES[module]))
+
+
+def module_of(dotted: str) -> str:
+    """The module that a dotted name begins with."""
+    while dotted and dotted not in MODULES:
+        dotted = dotted.rpartition(".")[0]
+    return dotted
 
 
 def is_defined(name: str, file: Path) -> bool:
@@ -208,10 +215,30 @@ def test_what_docstrings_refer_to_exists(file):
     assert complaints_of_source(file.read_text(encoding="utf-8"), file) == []
 
 
+def test_the_readme_shows_what_inspect_prints(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```sh\n\S*t5smith (inspect \".*)\n```\n\n```\n(.*?)```", text, re.DOTALL)
+    assert main(shlex.split(example[0])) == 0
+    assert capsys.readouterr().out.strip() == example[1].strip()
+
+
 def test_the_architecture_lists_the_packages_in_order():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     (tree,) = re.findall(r"```\nsrc/t5smith/\n(.*?)```", text, re.DOTALL)
     assert re.findall(r"^  (\w+)(?:/|\.py)  ", tree, re.MULTILINE) == list(ORDER)
+
+
+def test_the_architecture_counts_the_modules_of_the_path():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (rows,) = re.findall(r"\| # \| station.*?\n\n", text, re.DOTALL)
+
+    def modules(table: str) -> str:
+        return str(len({module_of(f"t5smith.{name}") for name in re.findall(r"`([\w.]+)`", table)}))
+
+    before_the_step = rows[: rows.index("`training.step.")]
+    count = modules(rows), modules(before_the_step)
+    assert re.findall(r"the (\d+) modules to open, (\d+) of them", text) == [count]
 
 
 def test_the_architecture_lists_the_public_names():
