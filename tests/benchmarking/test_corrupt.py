@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from t5smith.benchmarking.corrupt import bench_corrupt
 from t5smith.benchmarking.peer import corrupt_batch, corrupt_row, draw_mask
 from t5smith.cli.main import main
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.lengths import Masking, span_lengths
-from t5smith.objective.spans import Spans, corrupt
+from t5smith.objective.spans import Spans
 
 SENTINELS = np.arange(999, 899, -1, dtype=np.int32)
 EOS, PAD = 1, 0

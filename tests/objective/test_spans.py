@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from t5smith.base.errors import T5smithError
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.lengths import Masking, span_lengths
 from t5smith.objective.rng import TRAINING, uniforms
-from t5smith.objective.spans import Spans, corrupt, draw_spans, draws_needed, roll_spans
+from t5smith.objective.spans import Spans, draw_spans, draws_needed, roll_spans
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "t5_span_corruption.json").read_text())
 SENTINELS = np.arange(32_099, 31_999, -1, dtype=np.int32)

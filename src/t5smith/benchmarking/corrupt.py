@@ -12,9 +12,10 @@ import numpy as np
 
 from t5smith.base.errors import T5smithError
 from t5smith.benchmarking.peer import corrupt_batch
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.lengths import Masking, check_sentinels, lengths_for_inputs
 from t5smith.objective.rng import TRAINING, uniforms
-from t5smith.objective.spans import corrupt, draw_spans, draws_needed
+from t5smith.objective.spans import draw_spans, draws_needed
 from t5smith.recipe.symbols import SENTINELS
 
 VOCABULARY = 32_000

@@ -15,12 +15,13 @@ from t5smith.inspection.batch import Given, alone
 from t5smith.inspection.manual_masks import Surface, cover
 from t5smith.inspection.spans import read
 from t5smith.inspection.trace import TokenLoss, Trace, trace_of
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.denoisers import resolve_lengths, resolve_mode_tokens
 from t5smith.objective.lengths import SpanLengths
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import RowPlan
 from t5smith.objective.rng import TRAINING, uniforms
-from t5smith.objective.spans import Spans, corrupt
+from t5smith.objective.spans import Spans
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
 
