@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from t5smith import api
@@ -149,7 +148,7 @@ def trained(base: Recipe, what: dict[str, Any]) -> dict[str, Any]:
     fixed = evaluation_batches(
         setup.store.valid, setup.objective, batch_size=64, masks_per_window=1, windows=WINDOWS
     )
-    state = jax.jit(setup.fresh_state)()
+    state = setup.fresh_state()
     curve: list[tuple[int, float]] = []
     begun = time.perf_counter()
     for number, batch in enumerate(prefetched(setup.batches(), 0, what["steps"], ahead=2, workers=0), 1):

@@ -70,7 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
 # After the environment above is set: these import JAX.
 import jax  # noqa: E402
 
+import programs  # noqa: E402
 from runs import finished, prepared, run_folder  # noqa: E402, F401
+
+programs.share()
 
 
 @pytest.fixture(autouse=True, scope="module")

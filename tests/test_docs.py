@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+import t5smith
 from t5smith.cli.main import OTHER_VERBS, RECIPE_VERBS
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import presets
@@ -23,6 +24,7 @@ SOURCES = [
 SOURCES.remove(Path(__file__).resolve())
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 VERBS = RECIPE_VERBS.keys() | OTHER_VERBS.keys()
+FLAGS = {*re.findall(r"--[\w.-]+", (ROOT / "tests/data/cli-options.txt").read_text()), "--help-all"}
 MODULES = {name_of(file): file for file in FILES}
 ENDINGS = {"arrow", "gz", "html", "json", "jsonl", "md", "model", "npy", "png", "py", "toml", "txt", "xz"}
 
@@ -155,9 +157,12 @@ def missing_commands(code: str) -> Iterator[str]:
     for recipe in re.findall(r"t5smith [a-z]+ ((?:norwegian|preset)-[a-z-]+)", code):
         if recipe not in presets():
             yield f"recipe {recipe}"
+    for command in re.findall(r"(?<![\w.-])t5smith [a-z-]+ [^\n`#|]*", code):
+        unknown = {flag for flag in re.findall(r"(?<!\S)--[\w.-]+", command) if flag not in FLAGS}
+        yield from (f"flag {flag}" for flag in sorted(unknown))
     for flag in re.findall(r"(?<!\S)--([a-z]+(?:\.[\w-]+)+)", code):
         if not is_setting(flag.replace("-", "_")):
-            yield f"flag --{flag}"
+            yield f"setting --{flag}"
 
 
 def missing_names(code: str) -> Iterator[str]:
@@ -208,6 +213,11 @@ def test_the_architecture_lists_the_packages_in_order():
     assert re.findall(r"^  (\w+)(?:/|\.py)  ", tree, re.MULTILINE) == list(ORDER)
 
 
+def test_the_architecture_lists_the_public_names():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"`t5smith\.(\w+)`", text)} == {*t5smith.__all__} - {"__version__"}
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -219,7 +229,8 @@ def test_the_architecture_lists_the_packages_in_order():
         ("`make dmeo` and `make demo`", ["target dmeo"]),
         ("`t5smith run norwegian-huge`", ["recipe norwegian-huge"]),
         ("we make text, and t5smith reads it", []),
-        ("`--train.batch-size 8 --train.batchsize 8`", ["flag --train.batchsize"]),
+        ("`--train.batch-size 8 --train.batchsize 8`", ["setting --train.batchsize"]),
+        ("`t5smith inspect a.txt --los --seed 1`, `t5smith run a.toml --json`", ["flag --los"]),
         ("`train.steps`, `train.step`, `t5smith.run`", ["name train.step"]),
         ("`training.loop.train`, `training.loop.trian`", ["name training.loop.trian"]),
         ("`t5smith.corpus.store`", ["name t5smith.corpus.store"]),

@@ -64,7 +64,7 @@ def trial_seconds(setup: Setup, step: CompiledStep) -> float:
     """How long a step takes: the second of two, on a state and batches that are thrown away."""
     batches = setup.batches()
     with out_of_memory(step.rows, step.memory):
-        state = jax.jit(setup.fresh_state)()
+        state = setup.fresh_state()
         seconds = 0.0
         for b in range(2):
             batch = batches[b]

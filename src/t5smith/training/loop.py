@@ -80,7 +80,7 @@ def train(recipe: Recipe) -> Path:
 def _restored(setup: Setup, folder: Path | None) -> TrainState:
     """A checkpoint's state, or that before the first step."""
     if folder is None:
-        return jax.jit(setup.fresh_state)()
+        return setup.fresh_state()
     return checkpoint.restore(folder, setup.abstract_state())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class Setup:
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
         averaged = self.recipe.train.average_decay is not None
-        return fresh_state(self.config, self.optimizer, jax.random.key(self.recipe.seed), averaged=averaged)
+        return _fresh_state(self.config, self.optimizer, self.recipe.seed, averaged)
 
     def abstract_state(self) -> TrainState:
         """Its shapes alone."""
@@ -135,6 +136,13 @@ class Setup:
     def log_of_vocabulary(self) -> float:
         """Ln V of the ids that exist: the loss of a model that knows nothing."""
         return float(np.log(self.config.real_vocab_size))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _fresh_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
+) -> TrainState:
+    return fresh_state(config, optimizer, jax.random.key(seed), averaged=averaged)
 
 
 def _batches(recipe: Recipe, store: TokenStore, objective: Objective) -> TrainingBatches:
