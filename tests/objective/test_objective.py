@@ -85,8 +85,10 @@ def test_rows_give_back_their_windows(values, seed, b):
     found = pieces(batch, VOCABULARY.pad_id)
     assert len(found) == len(q)
     opens = SPLIT.document_starts(starts, objective.window)
-    for place, (inputs, targets), start, document in zip(q, found, starts, opens, strict=True):
-        task = objective.denoisers[plan.denoiser[place % plan.windows]]
+    for number, (inputs, targets), start, document in zip(
+        plan.place(q).denoiser, found, starts, opens, strict=True
+    ):
+        task = objective.denoisers[number]
         window, mask = window_of(inputs, targets, task, objective)
         assert window == TOKENS[start : start + objective.window].tolist()
         masked = np.array(mask)
@@ -174,7 +176,7 @@ def test_mode_tokens_are_pieces_or_text_and_take_their_sentinel():
     assert objective.denoisers[0].prefix == (VOCABULARY.sentinel_ids[40],)
     assert VOCABULARY.pieces(objective.denoisers[1].prefix) == ["▁[", "R", "]"]
     assert len(objective.sentinel_ids) == 40
-    with pytest.raises(T5smithError, match="cannot write the mode token 'ø'"):
+    with pytest.raises(T5smithError, match="cannot encode the mode token 'ø'"):
         Objective.create(
             ObjectiveSettings(name="mixture", denoisers=("0.15 3 1 ø",), window_length=60), VOCABULARY
         )
@@ -190,7 +192,7 @@ def test_mode_tokens_are_pieces_or_text_and_take_their_sentinel():
         ({"name": "mixture", "denoisers": ["0.15 3 1 [R] more"]}, "5 columns"),
         ({"name": "mixture", "denoisers": ["a 3"]}, "'a 3' cannot be used"),
         ({"name": "mixture", "denoisers": ["0.15 0.5"]}, "a mean span of 1 or more"),
-        ({"name": "mixture", "denoisers": ["0.15 3 0"]}, "a weight over 0"),
+        ({"name": "mixture", "denoisers": ["0.15 3 0"]}, "a weight above 0"),
         ({"name": "mixture", "denoisers": ["1.5 3"]}, "0 < density < 1"),
         ({"name": "ul2", "window_length": 2_000}, "denoiser '0.5 3 1 \\[X\\]'"),
         ({"name": "ul2", "window_length": 2_000}, "shorter window_length"),

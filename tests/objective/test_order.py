@@ -89,9 +89,7 @@ def test_no_corpus_prefers_a_denoiser():
     objective = ul2()
     one = order(weights=(1.0, 1.0, 1.0))
     q = np.arange(40_000)
-    pairs = Counter(
-        zip(one.corpus_of(q).tolist(), objective.plan.denoiser[q % objective.plan.windows], strict=True)
-    )
+    pairs = Counter(zip(one.corpus_of(q).tolist(), objective.plan.place(q).denoiser, strict=True))
     table = np.array([[pairs[c, d] for d in range(7)] for c in range(3)])
     assert chi2_contingency(table).pvalue > 0.001
     assert (np.abs(table / table.sum(1, keepdims=True) - 1 / 7) < 0.01).all()

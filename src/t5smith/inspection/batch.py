@@ -76,14 +76,14 @@ def training_batch(batches: TrainingBatches, b: int) -> Given:
     plan, size = batches.objective.plan, batches.batch_size
     first = b * size
     q = np.arange(plan.first_window(first), plan.first_window(first + size))
-    cycle = q % plan.windows
+    at = plan.place(q, first)
     return _given(
         batches[b],
         batches.split,
         batches.objective,
-        row=q // plan.windows * len(plan.rows) + plan.row[cycle] - first,
-        segment=plan.segment[cycle],
-        task=plan.denoiser[cycle],
+        row=at.row,
+        segment=at.segment,
+        task=at.denoiser,
         number=q,
         mask=np.zeros_like(q),
         start=batches.order.starts(q),

@@ -73,11 +73,9 @@ class TrainingBatches:
         plan = self.objective.plan
         begin, end = plan.first_window(first), plan.first_window(first + rows)
         q = np.arange(begin, end)
-        cycle = q % plan.windows
-        row = q // plan.windows * len(plan.rows) + plan.row[cycle] - first
         windows, document_starts = _read(self.split, self.objective, self.order.starts(q))
         drawn = uniforms(self.seed, TRAINING, begin, end - begin, self.objective.draws)
-        return self.objective.packed_rows(windows, drawn, document_starts, cycle, row, rows)
+        return self.objective.packed_rows(windows, drawn, document_starts, plan.place(q, first), rows)
 
 
 def _read(
@@ -139,7 +137,7 @@ def evaluation_batches(
         [uniforms(0, EVALUATION, int(w) * _MAX_MASKS, masks_per_window, objective.draws) for w in chosen]
     )
     turn = index * masks_per_window + np.tile(np.arange(masks_per_window), len(chosen))
-    denoiser = objective.plan.denoiser[turn % objective.plan.windows]
+    denoiser = objective.plan.place(turn).denoiser
     batches: list[Batch] = []
     for part in (slice(i, i + batch_size) for i in range(0, len(index), batch_size)):
         tokens, document_starts = _read(split, objective, index[part] * objective.window)

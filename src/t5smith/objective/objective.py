@@ -7,7 +7,7 @@ per row; s and t are those of one window.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -21,7 +21,7 @@ from t5smith.objective.denoisers import (
     resolve_lengths,
     resolve_mode_tokens,
 )
-from t5smith.objective.packing import RowPlan, plan_rows
+from t5smith.objective.packing import Placement, RowPlan, plan_rows
 from t5smith.objective.spans import Spans, draw_spans, roll_spans
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.symbols import SENTINELS
@@ -29,31 +29,7 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 Batch = Mapping[str, Int[np.ndarray, "_ _"]]
 """`input_ids` (B, S) and `targets` (B, T), int32, padded with the pad id. If rows hold several windows also
-`input_segments` and `target_segments`: the number of each position's window in its row from 1, 0 for padding."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """The denoiser of each window, and where its inputs and targets go.
-
-    Attributes:
-      denoiser: its index.
-      row: the row, from 0.
-      input_at, target_at: where the window's item begins in the row.
-      segment: the number of the window in its row, from 1.
-      window_in_item: 1 for the second window of a pair of prefix LM, else 0.
-    """
-
-    denoiser: Int[np.ndarray, " n"]
-    row: Int[np.ndarray, " n"]
-    input_at: Int[np.ndarray, " n"]
-    target_at: Int[np.ndarray, " n"]
-    segment: Int[np.ndarray, " n"]
-    window_in_item: Int[np.ndarray, " n"]
-
-    def __getitem__(self, chosen: Int[np.ndarray, " m"]) -> Placement:
-        """The placement of some of the windows."""
-        return Placement(*(getattr(self, field.name)[chosen] for field in fields(self)))
+`input_segments` and `target_segments`: the number of each position's window from 1, 0 for padding."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +64,7 @@ class Objective:
         denoisers = resolve_lengths(settings, sentinels, prefixes)
         return cls(
             denoisers,
-            plan_rows([spec.item for spec in denoisers], fixed_input_length(settings)),
+            plan_rows(tuple(spec.item for spec in denoisers), fixed_input_length(settings)),
             vocabulary.sentinel_ids[:sentinels],
             vocabulary.eos_id,
             vocabulary.pad_id,
@@ -130,8 +106,7 @@ class Objective:
         windows: Int[np.ndarray, "n W"],
         uniforms: Float[np.ndarray, "n d"],
         document_starts: Bool[np.ndarray, "n W"] | None,
-        cycle: Int[np.ndarray, " n"],
-        row: Int[np.ndarray, " n"],
+        at: Placement,
         rows: int,
     ) -> Batch:
         """Rows as in training, each full of windows.
@@ -140,20 +115,10 @@ class Objective:
           windows: all windows of these rows, in order.
           uniforms: their random numbers, :attr:`draws` for each.
           document_starts: True where a token is the first of a document; None if spans may cross documents.
-          cycle: the position of each window in the cycle of the plan.
-          row: the row of each window, from 0.
+          at: the place of each window, by the plan.
           rows: the number of rows, B.
         """
-        p = self.plan
-        at = Placement(
-            p.denoiser[cycle],
-            row,
-            p.input_at[cycle],
-            p.target_at[cycle],
-            p.segment[cycle],
-            p.window_in_item[cycle],
-        )
-        out = _Rows(rows, p.input_length, p.target_length, self.pad_id, p.packed)
+        out = _Rows(rows, self.input_length, self.target_length, self.pad_id, self.plan.packed)
         return self._assemble_rows(windows, uniforms, document_starts, at, out)
 
     def one_window_per_row(
@@ -305,4 +270,4 @@ def check_objective(settings: ObjectiveSettings) -> None:
     """
     prefixes = [(0,) if denoiser.prefix else () for denoiser in denoisers_of(settings)]
     denoisers = resolve_lengths(settings, SENTINELS, prefixes)
-    plan_rows([spec.item for spec in denoisers], fixed_input_length(settings))
+    plan_rows(tuple(spec.item for spec in denoisers), fixed_input_length(settings))

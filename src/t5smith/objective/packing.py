@@ -9,7 +9,7 @@ window q follow from q alone, so nothing is buffered and there is no state to re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -47,18 +47,38 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """The denoiser of each window, and where its inputs and targets go.
+
+    Attributes:
+      denoiser: its index.
+      row: the row of the window.
+      input_at, target_at: where the window's item begins in the row.
+      segment: the number of the window in its row, from 1.
+      window_in_item: 1 for the second window of a pair of prefix LM, else 0.
+    """
+
+    denoiser: Int[np.ndarray, " n"]
+    row: Int[np.ndarray, " n"]
+    input_at: Int[np.ndarray, " n"]
+    target_at: Int[np.ndarray, " n"]
+    segment: Int[np.ndarray, " n"]
+    window_in_item: Int[np.ndarray, " n"]
+
+    def __getitem__(self, chosen: Int[np.ndarray, " m"]) -> Placement:
+        """The places of some of the windows."""
+        return Placement(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True)
 class RowPlan:
-    """The cycle of rows. Arrays have one entry per window of the cycle, in the order of rows.
+    """The cycle of rows.
 
     Attributes:
       items: the item of each denoiser.
       input_length, target_length: encoder and decoder positions of a row, S and T.
       rows: for each row of the cycle, the denoisers whose items are in it.
-      denoiser: the denoiser of each window.
-      row: the row of the cycle that the window is in.
-      input_at, target_at: where the window's item begins in the row.
-      segment: the number of the window in its row, from 1.
-      window_in_item: 0, or 1 for the second window of a pair.
+      cycle: the places of the windows of one cycle, in the order of rows.
       before_row: (rows + 1,) the windows of the cycle before each row.
     """
 
@@ -66,12 +86,7 @@ class RowPlan:
     input_length: int
     target_length: int
     rows: tuple[tuple[int, ...], ...]
-    denoiser: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    row: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    input_at: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    target_at: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    segment: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    window_in_item: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
+    cycle: Placement = field(init=False, repr=False, compare=False)
     before_row: Int[np.ndarray, " rows_and_1"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -89,17 +104,18 @@ class RowPlan:
             assert inputs <= self.input_length
             assert targets <= self.target_length
             before.append(len(table))
-        columns = np.array(table, np.int64).T
-        for name, column in zip(
-            ("denoiser", "row", "input_at", "target_at", "segment", "window_in_item"), columns, strict=True
-        ):
-            object.__setattr__(self, name, column)
+        object.__setattr__(self, "cycle", Placement(*np.array(table, np.int64).T))
         object.__setattr__(self, "before_row", np.array(before, np.int64))
+
+    def place(self, q: Int[np.ndarray, " n"], first_row: int = 0) -> Placement:
+        """The places of the windows q of a run; rows are counted from `first_row` of the run."""
+        places = self.cycle[q % self.windows]
+        return replace(places, row=q // self.windows * len(self.rows) + places.row - first_row)
 
     @property
     def windows(self) -> int:
         """Windows per cycle."""
-        return len(self.denoiser)
+        return len(self.cycle.denoiser)
 
     @property
     def packed(self) -> bool:
@@ -115,7 +131,7 @@ class RowPlan:
 
     def shares(self) -> list[float]:
         """The share of the windows of each denoiser."""
-        return (np.bincount(self.denoiser, minlength=len(self.items)) / self.windows).tolist()
+        return (np.bincount(self.cycle.denoiser, minlength=len(self.items)) / self.windows).tolist()
 
     def first_window(self, row: int) -> int:
         """The number of windows in all rows of a run before this one."""
@@ -123,7 +139,8 @@ class RowPlan:
         return cycles * self.windows + int(self.before_row[row])
 
 
-def plan_rows(items: Sequence[Item], input_length: int | None = None) -> RowPlan:
+@lru_cache(maxsize=32)
+def plan_rows(items: tuple[Item, ...], input_length: int | None = None) -> RowPlan:
     """Plan the cycle of rows.
 
     Args:
@@ -134,11 +151,6 @@ def plan_rows(items: Sequence[Item], input_length: int | None = None) -> RowPlan
     Raises:
       T5smithError: an item is longer than a row, or a row can be filled in too many ways.
     """
-    return _plan_rows(tuple(items), input_length)
-
-
-@lru_cache(maxsize=32)
-def _plan_rows(items: tuple[Item, ...], input_length: int | None) -> RowPlan:
     largest = max(item.inputs for item in items), max(item.targets for item in items)
     if input_length is not None and input_length < largest[0]:
         raise T5smithError(
@@ -234,11 +246,7 @@ def _shares(items: Sequence[Item]) -> Float[np.ndarray, " denoisers"]:
 
 
 def _patterns(items: Sequence[Item], inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
-    """All ways to fill a row, as the number of items of each denoiser.
-
-    Raises:
-      T5smithError: there are over 20,000.
-    """
+    """All ways to fill a row, as the number of items of each denoiser; an error if there are over 20,000."""
 
     def fill(denoiser: int, inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
         if denoiser == len(items):
