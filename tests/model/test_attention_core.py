@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t5smith.model.attention.masks import MASKED, SegmentIds
-from t5smith.model.attention.multi_head import attend_rows
+from t5smith.model.attention.multi_head import dot_product_attention
 from t5smith.model.dropout import Dropout
 
 B, Q, S, H, K = 3, 5, 7, 2, 4
@@ -62,7 +62,7 @@ def both(function):
 def test_value_and_gradients_are_those_of_the_definition(groups, backend, monkeypatch):
     # What other devices compute is a program of its own, which this one can run.
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], FLOAT32))
+    got = both(lambda q, k, v, bias: dot_product_attention(q, k, v, bias, GROUPS[groups], FLOAT32))
     wanted = both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
     for ours, theirs in zip(got, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -70,7 +70,7 @@ def test_value_and_gradients_are_those_of_the_definition(groups, backend, monkey
 
 @pytest.mark.parametrize("groups", GROUPS)
 def test_bfloat16_is_near(groups):
-    got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], BFLOAT16))
+    got = both(lambda q, k, v, bias: dot_product_attention(q, k, v, bias, GROUPS[groups], BFLOAT16))
     wanted = both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
     for ours, theirs in zip(got, wanted, strict=True):
         assert ours.dtype == jnp.float32
@@ -84,7 +84,7 @@ def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
     dropout = Dropout(jax.random.key(3), 0.4)
 
     def of_values(v):
-        return attend_rows(q, k, v, bias, GROUPS["padding"], dtype, dropout)
+        return dot_product_attention(q, k, v, bias, GROUPS["padding"], dtype, dropout)
 
     value, back = jax.vjp(of_values, v)
     (gradient,) = back(cotangent)
@@ -93,7 +93,7 @@ def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
     )
 
     def scalar(q, k, bias):
-        return (attend_rows(q, k, v, bias, GROUPS["padding"], FLOAT32, dropout) * cotangent).sum()
+        return (dot_product_attention(q, k, v, bias, GROUPS["padding"], FLOAT32, dropout) * cotangent).sum()
 
     for position, argument in enumerate((q, k, bias)):
         direction = jax.random.normal(jax.random.key(9), argument.shape)
@@ -113,10 +113,10 @@ def test_dropout_keeps_the_mean():
     q, k, v, bias, _ = given()
 
     def mixed(key):
-        return attend_rows(q, k, v, bias, GROUPS["all"], FLOAT32, Dropout(key, 0.25))
+        return dot_product_attention(q, k, v, bias, GROUPS["all"], FLOAT32, Dropout(key, 0.25))
 
     many = jax.jit(lambda keys: jax.lax.map(mixed, keys))(jax.random.split(jax.random.key(0), 400))
-    exact = attend_rows(q, k, v, bias, GROUPS["all"], FLOAT32)
+    exact = dot_product_attention(q, k, v, bias, GROUPS["all"], FLOAT32)
     mean = many.mean(axis=0)
     assert float((mean * exact).sum() / jnp.square(exact).sum()) == pytest.approx(1.0, abs=0.05)
     assert float(jnp.abs(many[0] - many[1]).max()) > 0.1
