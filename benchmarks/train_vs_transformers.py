@@ -23,7 +23,7 @@ import sys
 import time
 from pathlib import Path
 
-from t5smith.cli.main import MALLOC, TUNABLES
+from t5smith.cli.environment import MALLOC, TUNABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ("ours", "eager", "compiled")

@@ -1,4 +1,4 @@
-"""The lock files hold what pyproject.toml asks for, and agree. Mended by `make lock`."""
+"""The lock files satisfy pyproject.toml, and agree with each other. `make lock` updates them."""
 
 import re
 import tomllib
@@ -29,8 +29,8 @@ RUNTIME, TESTS = locked("lock.txt"), locked("test.lock.txt")
     ],
     ids=["runtime", "tests"],
 )
-def test_the_lock_holds_what_is_asked_for(asked, lock):
-    for text in asked:
+def test_the_lock_holds_what_is_requested(requested, lock):
+    for text in requested:
         requirement = Requirement(text)
         name = re.sub(r"[-_.]+", "-", requirement.name).lower()
         assert requirement.specifier.contains(lock[name]), text

@@ -10,30 +10,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import t5smith
+from programs import forward, init
 from t5smith.base.errors import T5smithError
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_names import from_huggingface, to_huggingface
 from t5smith.interop.huggingface_save import config_json, generation_json, write_model
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
-from t5smith.model.params import init
-from t5smith.model.t5 import forward
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.documents import documents, resolve
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 
 
 def lines(count):
     corpus = CorpusSettings(train=("bundled:norwegian/debian-handbook-nb.valid.txt.xz",), document="line")
-    texts = [d.text for d in documents(corpus, resolve(corpus.train, "corpus.train"))]
+    texts = [d.text for d in read_documents(corpus, find_files(corpus.train, "corpus.train"))]
     corpus = CorpusSettings(train=("bundled:norwegian/ordbok-nb-examples.txt.xz",), document="line")
-    for document in documents(corpus, resolve(corpus.train, "corpus.train")):
+    for document in read_documents(corpus, find_files(corpus.train, "corpus.train")):
         if len(texts) >= count:
             break
         texts.append(document.text)
@@ -41,6 +39,8 @@ def lines(count):
 
 
 def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
+    from transformers import AutoTokenizer
+
     folder = finished.folder / "model"
     theirs, ours = AutoTokenizer.from_pretrained(folder), load_model(folder).vocabulary
     texts = lines(1000)
@@ -52,6 +52,8 @@ def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
 
 
 def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
+    from transformers import AutoTokenizer
+
     folder = finished.folder / "model"
     theirs, ours = AutoTokenizer.from_pretrained(folder), load_model(folder).vocabulary
     for text in ("Alle <extra_id_0> er født", "<extra_id_0> frie", "rød<extra_id_0>grønn <extra_id_1>."):
@@ -61,6 +63,9 @@ def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
 def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
     vocabulary = load_model(finished.folder / "model").vocabulary
     config = ModelConfig(
         512,
@@ -88,6 +93,8 @@ def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
 
 
 def test_the_trained_model_loads_and_generates_the_same(finished):
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
     folder = finished.folder / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
@@ -99,6 +106,8 @@ def test_the_trained_model_loads_and_generates_the_same(finished):
 
 
 def test_rows_that_round_the_vocabulary_up_are_never_generated(finished):
+    from transformers import AutoModelForSeq2SeqLM
+
     folder = finished.folder / "model"
     model = load_model(folder)
     settings = json.loads((folder / "generation_config.json").read_text())

@@ -10,18 +10,18 @@ from t5smith.recipe.vocab import VocabSettings
 
 
 def test_an_error_is_one_line_with_what_where_expected_and_fix():
-    error = T5smithError("is\nbroken", where="a.txt:3", expected="a whole one", fix="mend it")
-    assert str(error) == "a.txt:3: is broken; expected a whole one. Mend it"
+    error = T5smithError("is\nbroken", where="a.txt:3", expected="a whole one", fix="repair it")
+    assert str(error) == "a.txt:3: is broken; expected a whole one. Repair it"
     assert str(T5smithError("is broken")) == "is broken"
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: VocabSettings(size=7), "vocab.size: 7 cannot be used; expected greater than or equal to 8"),
+        (lambda: VocabSettings(size=7), "vocab.size: 7 cannot be used; expected from 8 to 1,000,000"),
         (lambda: VocabSettings(size="9"), "vocab.size: '9' cannot be used; expected a whole number"),
         (lambda: VocabSettings(size=9.0), "vocab.size: 9.0 cannot be used; expected a whole number"),
-        (lambda: VocabSettings(size=True), "vocab.size: True cannot be used; expected a whole number"),
+        (lambda: VocabSettings(size=True), "vocab.size: true cannot be used; expected a whole number"),
         (
             lambda: CorpusSettings(format="doc"),
             "corpus.format: 'doc' cannot be used; expected 'auto', 'text', 'jsonl', "
@@ -31,11 +31,11 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
         (lambda: CorpusSettings(train=["a", 1]), "corpus.train.1: 1 cannot be used; expected text"),
         (
             lambda: CorpusSettings(longest_document=10**20),
-            f"corpus.longest_document: {10**20} cannot be used; expected less than or equal to 2147483647",
+            f"corpus.longest_document: {10**20} cannot be used; expected from 1 to 2,147,483,647",
         ),
         (
             lambda: CorpusSettings(held_out_fraction=1),
-            "corpus.held_out_fraction: 1 cannot be used; expected less than 1",
+            "corpus.held_out_fraction: 1 cannot be used; expected more than 0 and less than 1",
         ),
         (
             lambda: OptimizerSettings(learning_rate=float("nan")),
@@ -56,18 +56,18 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_line(make, message):
+def test_a_value_that_cannot_be_used_is_one_line(make, message):
     with pytest.raises(T5smithError) as caught:
         make()
     assert str(caught.value) == message
 
 
-def test_impossible_combinations_are_refused():
+def test_impossible_combinations_are_errors():
     TrainSettings(steps=50, schedule=ScheduleSettings(warmup_steps=49))
     with pytest.raises(T5smithError, match=r"^train\.schedule\.warmup_steps: 50 .* which is 50$"):
         TrainSettings(steps=50, schedule=ScheduleSettings(warmup_steps=50))
     ModelSettings(relative_attention_num_buckets=32, relative_attention_max_distance=17)
-    with pytest.raises(T5smithError, match=r"^model\.relative_attention_max_distance: 16 .* over 16"):
+    with pytest.raises(T5smithError, match=r"^model\.relative_attention_max_distance: 16 .* more than 16"):
         ModelSettings(relative_attention_num_buckets=32, relative_attention_max_distance=16)
 
 
@@ -87,7 +87,7 @@ def test_replace_changes_dotted_settings_and_checks_them():
             Recipe().replace(**change)
 
 
-def test_clipping_can_be_turned_off_by_name():
+def test_none_turns_clipping_off():
     assert OptimizerSettings().clip_norm == 1.0
     assert OptimizerSettings(clip_norm="none").clip_norm is None
     with pytest.raises(T5smithError, match="clip_norm"):
@@ -99,7 +99,7 @@ def test_the_run_folder_is_named_after_the_recipe(tmp_path):
     assert Recipe(name="mine", run_dir=tmp_path).folder == tmp_path
 
 
-def test_plain_settings_are_what_json_holds():
+def test_plain_settings_can_be_written_as_json():
     tree = plain(Recipe(run_dir="there", corpus=CorpusSettings(train=("a",))))
     assert tree["run_dir"] == "there"
     assert tree["corpus"]["train"] == ["a"]

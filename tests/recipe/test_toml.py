@@ -10,8 +10,8 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump, headline, load_recipe, presets
 
 
-def refusal(tmp_path: Path, text: str | bytes) -> str:
-    """What is said of a recipe file, without the folder's name."""
+def error(tmp_path: Path, text: str | bytes) -> str:
+    """The error about a recipe file, without the folder's name."""
     file = tmp_path / "my.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(T5smithError) as caught:
@@ -48,7 +48,7 @@ def test_the_base_preset_is_t5_v1_1_base_and_its_schedule():
     assert (recipe.train.optimizer.name, recipe.train.schedule.plateau_steps) == ("adafactor", 10_000)
 
 
-def test_nothing_named_gives_the_defaults():
+def test_no_recipe_gives_the_defaults():
     assert load_recipe(None) == Recipe()
 
 
@@ -60,7 +60,7 @@ def test_a_file_without_a_name_is_named_after_itself(tmp_path):
     assert load_recipe(str(file)).name == "mine"
 
 
-def test_windows_line_ends_and_byte_order_marks_are_read(tmp_path):
+def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
     file = tmp_path / "my.toml"
     file.write_bytes(b"\xef\xbb\xbf[train]\r\nsteps = 5\r\n")
     assert load_recipe(file).train.steps == 5
@@ -73,7 +73,7 @@ def test_windows_line_ends_and_byte_order_marks_are_read(tmp_path):
             "\n[train]\n# a comment\nsteps = 'a'",
             "my.toml:4: train.steps: 'a' cannot be used; expected a whole",
         ),
-        ("train.steps = 0", "my.toml:1: train.steps: 0 cannot be used; expected greater than or equal to 1"),
+        ("train.steps = 0", "my.toml:1: train.steps: 0 cannot be used; expected 1 or more"),
         ("[train]\nstps = 5", "my.toml:2: train.stps: unknown key; expected one of steps, "),
         ("\n[trian]\nsteps = 5", "my.toml:2: trian: unknown key; expected one of name, "),
         (
@@ -98,27 +98,27 @@ def test_windows_line_ends_and_byte_order_marks_are_read(tmp_path):
         ),
         (
             "[train]\nsteps = 5\n[model]\nrelative_attention_num_buckets = 512",
-            "my.toml:3: model.relative_attention_max_distance: 128 cannot be used; expected over 256",
+            "my.toml:3: model.relative_attention_max_distance: 128 cannot be used; expected more than 256",
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_line(tmp_path, text, message):
-    assert refusal(tmp_path, text).startswith(message)
+def test_a_value_that_cannot_be_used_is_reported_with_its_line(tmp_path, text, message):
+    assert error(tmp_path, text).startswith(message)
 
 
 def test_a_missing_preset_names_the_others_and_the_nearest():
     with pytest.raises(T5smithError) as caught:
         load_recipe("norwegian-tinny")
     for part in (
-        "norwegian-tinny: there is no preset",
+        "norwegian-tinny: unknown preset",
         "norwegian-base, norwegian-tiny",
         "mean 'norwegian-tiny'",
     ):
         assert part in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(T5smithError, match="there is no such recipe file"):
+def test_a_missing_file_and_a_folder_are_errors(tmp_path):
+    with pytest.raises(T5smithError, match="no such recipe file"):
         load_recipe(tmp_path / "none.toml")
     folder = tmp_path / "folder.toml"
     folder.mkdir()
@@ -135,7 +135,7 @@ fraction = st.floats(0, 1, exclude_min=True, exclude_max=True)
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
-    """Recipes with every kind of setting: text, paths, lists, numbers, truth, choices and nothing."""
+    """Recipes with every kind of setting: text, paths, lists, numbers, booleans, choices and None."""
     steps = draw(positive)
     return Recipe().replace(
         **{
@@ -165,7 +165,7 @@ def test_a_dumped_recipe_loads_as_itself(tmp_path_factory, recipe):
     assert load_recipe(file) == recipe
 
 
-def test_a_dump_says_every_setting_but_those_without_a_value():
+def test_a_dump_has_every_setting_that_has_a_value():
     lines = dump(load_recipe("norwegian-tiny")).splitlines()
     assert "[train.optimizer]" in lines
     assert "steps = 65536" in dump(Recipe())

@@ -238,8 +238,8 @@ def test_stretches_that_are_cut_are_told_whoever_cuts_them(
 ) -> None:
     monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 2_000)
     monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 2_000)
-    monkeypatch.setattr(words, "STRETCH", 16)
-    monkeypatch.setattr(words, "LONGEST_WORD", 32)
+    monkeypatch.setattr(words, "MAX_PART", 16)
+    monkeypatch.setattr(words, "MAX_UNBROKEN", 32)
     texts = long_words(120)
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))

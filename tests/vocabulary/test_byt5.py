@@ -34,7 +34,7 @@ def saved(bytes_: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example(text="")
 @example(text="<0x41> </s> <pad><extra_id_3>")
 @example(text="  a  ")
-def test_any_text_is_its_bytes(bytes_: Vocabulary, saved: Path, text: str) -> None:
+def test_a_text_is_encoded_as_its_bytes(bytes_: Vocabulary, saved: Path, text: str) -> None:
     expected = [byte + 3 for byte in text.encode()]
     assert bytes_.encode(text) == expected
     assert bytes_.encode_batch([text, "a"]) == [expected, [100]]
@@ -57,7 +57,7 @@ def test_the_saved_tokenizer_gives_the_same_ids(saved: Path, text: str) -> None:
     assert tokenizer.decode(ids) == text
 
 
-def test_ids_are_those_of_transformers(bytes_: Vocabulary, saved: Path) -> None:
+def test_ids_equal_those_of_transformers(bytes_: Vocabulary, saved: Path) -> None:
     from transformers import AutoTokenizer, ByT5Tokenizer
 
     theirs, auto = ByT5Tokenizer(), AutoTokenizer.from_pretrained(saved)
@@ -73,7 +73,7 @@ def test_ids_are_those_of_transformers(bytes_: Vocabulary, saved: Path) -> None:
         assert auto.decode(ids, skip_special_tokens=True) == bytes_.decode(ids, keep_sentinels=False)
 
 
-def test_a_part_of_a_character_is_shown_as_one_that_is_missing(bytes_: Vocabulary) -> None:
+def test_an_incomplete_character_is_decoded_as_the_replacement_character(bytes_: Vocabulary) -> None:
     ids = bytes_.encode("aå b")
     assert bytes_.decode_each(ids) == ["a", "", "å", " ", "b"]
     assert bytes_.readable_pieces(ids) == ["a", "<0xC3>", "<0xA5>", "▁", "b"]
@@ -81,7 +81,7 @@ def test_a_part_of_a_character_is_shown_as_one_that_is_missing(bytes_: Vocabular
     assert bytes_.decode([*ids[:2], 259, *ids[2:]]) == "a\ufffd<extra_id_0>\ufffd b"
 
 
-def test_inspect_widens_to_whole_characters(bytes_: Vocabulary) -> None:
+def test_inspect_extends_spans_to_whole_characters(bytes_: Vocabulary) -> None:
     from t5smith.inspection.text import inspect_text
     from t5smith.recipe.objective import ObjectiveSettings
 

@@ -54,7 +54,7 @@ def recipe(folder: Path, tokenizer: str, **changes: Any) -> Recipe:
     return Recipe(run_dir=folder / "run").replace(**{"vocab.tokenizer": tokenizer}, **changes)
 
 
-def test_the_stage_needs_no_text_and_says_what_it_appended(
+def test_import_needs_no_text_and_reports_what_it_appended(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path / "mine")
@@ -79,7 +79,7 @@ def test_the_stage_needs_no_text_and_says_what_it_appended(
     }
 
 
-def test_the_folder_follows_the_bytes_of_the_file_alone(
+def test_import_is_repeated_only_if_the_files_bytes_change(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path / "mine")
@@ -92,7 +92,7 @@ def test_the_folder_follows_the_bytes_of_the_file_alone(
     said = capfd.readouterr().err
     assert said.count("unchanged") == 4
     assert (
-        said.count("warning: with vocab.tokenizer nothing is trained, so this is without effect: vocab.s")
+        said.count("warning: vocab.tokenizer imports a tokenizer, so these settings have no effect: vocab.s")
         == 1
     )
     keys = {read_manifest(tmp_path / "run" / "vocab", "vocab").key}
@@ -103,7 +103,7 @@ def test_the_folder_follows_the_bytes_of_the_file_alone(
     assert len(keys) == 4
 
 
-def test_a_trained_vocabulary_does_not_depend_on_the_setting_being_there(tmp_path: Path) -> None:
+def test_the_key_of_a_trained_vocabulary_does_not_contain_vocab_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("en fin dag og en fin natt\n\n" * 5)
     made = vocab(
         Recipe(run_dir=tmp_path / "run").replace(
@@ -113,7 +113,7 @@ def test_a_trained_vocabulary_does_not_depend_on_the_setting_being_there(tmp_pat
     assert "tokenizer" not in read_manifest(made, "vocab").inputs["vocab"]
 
 
-def test_sentinels_that_are_there_are_kept_and_symbols_come_behind_them(tmp_path: Path) -> None:
+def test_existing_sentinels_are_kept_and_symbols_are_appended(tmp_path: Path) -> None:
     names = [*NAMES, "▁<extra_id_0>", "▁<extra_id_1>"]
     found = import_tokenizer(written(tmp_path, tree(names)), ["[R]", "a"])
     assert found.vocabulary.sentinel_ids.tolist() == [7, 8]
@@ -125,7 +125,7 @@ def test_sentinels_that_are_there_are_kept_and_symbols_come_behind_them(tmp_path
     assert 4 not in found.vocabulary.encode("ba a")
 
 
-def test_pieces_are_appended_behind_added_tokens(tmp_path: Path) -> None:
+def test_pieces_are_appended_after_added_tokens(tmp_path: Path) -> None:
     token = {"id": 7, "content": "<br>", "special": False, "single_word": False, "lstrip": False}
     content = tree(added_tokens=[token | {"rstrip": False, "normalized": False}])
     found = import_tokenizer(written(tmp_path, content), ["[R]"]).vocabulary
@@ -136,7 +136,7 @@ def test_pieces_are_appended_behind_added_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["folder", "file", "run", "squeezed", "model"])
-def test_many_ways_to_name_one(tmp_path: Path, how: str, t5: Vocabulary) -> None:
+def test_a_tokenizer_is_found_by_folder_file_or_run_folder(tmp_path: Path, how: str, t5: Vocabulary) -> None:
     name = tmp_path / "t5"
     if how == "model":
         from test_sentencepiece import BASE, SOME, by_hand
@@ -166,26 +166,29 @@ def test_many_ways_to_name_one(tmp_path: Path, how: str, t5: Vocabulary) -> None
         ('"model"', "not a tokenizer.json"),
         ('{"model": {"type": "Unigram"}}', r"not a tokenizer.json \('vocab'\)"),
         ('{"model": {"type": "Unigram", "vocab": [1]}}', "not a tokenizer.json"),
-        ('{"model": {"type": "Unigram", "vocab": [["a", "b"]]}}', "'a' with score 'b' is no piece"),
+        ('{"model": {"type": "Unigram", "vocab": [["a", "b"]]}}', "'a' with score 'b' is not a piece"),
         ('{"model": {"type": "Unigram", "vocab": [], "unk_id": 0}}', "the vocabulary has no <pad>"),
         (tree(model=tree()["model"] | {"unk_id": None}), "has no unknown piece; expected unk_id"),
         (tree(model=tree()["model"] | {"unk_id": 7}), "<extra_id_99> is missing"),
         ("[" * 100_000, "not a tokenizer.json"),
-        (tree(added_tokens=[{"id": "x", "content": "y", "special": True}]), "'y' with id 'x' is no token"),
+        (tree(added_tokens=[{"id": "x", "content": "y", "special": True}]), "'y' with id 'x' is not a token"),
         (
             tree(model={"type": "WordPiece", "vocab": {"a": 0}}),
             "a tokenizer of type WordPiece; expected Unigram",
         ),
-        (tree(model={"type": "BPE", "vocab": {"a": 0}, "merges": []}), "of type BPE.*Take a T5, mT5 or UMT5"),
-        (tree(["-", *NAMES[1:]]), "the vocabulary has no <pad>; expected a piece <pad>. Sentencepiece makes"),
+        (tree(model={"type": "BPE", "vocab": {"a": 0}, "merges": []}), "of type BPE.*Use a T5, mT5 or UMT5"),
+        (tree(["-", *NAMES[1:]]), "the vocabulary has no <pad>; expected a piece <pad>. Train it"),
         (tree(["<pad>", "-", *NAMES[2:]]), "the vocabulary has no </s>"),
         (tree(["</s>", "<pad>", *NAMES[2:]]), "<pad> has the id 1; expected 0"),
         (tree(pre_tokenizer=None), "no Metaspace"),
-        (tree(normalizer={"type": "Precompiled", "precompiled_charsmap": "YWJj"}), "characters is damaged"),
+        (
+            tree(normalizer={"type": "Precompiled", "precompiled_charsmap": "YWJj"}),
+            "character map is damaged",
+        ),
         (tree(normalizer={"type": "Nonesuch"}), "not a usable tokenizer.json"),
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path: Path, content: object, message: str) -> None:
+def test_unusable_tokenizers_are_rejected(tmp_path: Path, content: object, message: str) -> None:
     file = tmp_path / "tokenizer.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(T5smithError, match=message) as caught:
@@ -194,7 +197,7 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, content: object, message
     assert not (tmp_path / "run" / "vocab").exists()
 
 
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_damaged_files_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "cut.json.xz").write_bytes(lzma.compress(b"{}" * 500)[:40])
     (tmp_path / "latin.json").write_bytes("bokmål".encode("latin-1"))
     for name in ("cut.json.xz", "latin.json"):
@@ -216,10 +219,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         ),
         ("hf:", "'hf:' is neither a path nor a name on the Hugging Face Hub"),
         ("a/b/c", "'a/b/c' is neither a path nor a name"),
-        ("a--b", "vocab.tokenizer: there is no a--b here, and it is no name on the Hugging Face"),
+        ("a--b", "vocab.tokenizer: a--b was not found here, and it is not a valid name on the Hugging Face"),
     ],
 )
-def test_names_of_nothing_are_refused(
+def test_unknown_names_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -247,7 +250,7 @@ def command(folder: Path, cache: Path, *args: str) -> subprocess.CompletedProces
     return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True)
 
 
-def test_a_name_on_the_hub(tmp_path: Path) -> None:
+def test_a_model_in_the_hubs_cache_is_found_by_name(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     from test_sentencepiece import BASE, SOME, by_hand
 
@@ -269,20 +272,20 @@ def test_a_name_on_the_hub(tmp_path: Path) -> None:
     assert json.loads(revision.stdout.splitlines()[-1])["ids"] == 107
 
 
-def test_a_path_goes_before_a_name_on_the_hub(tmp_path: Path) -> None:
+def test_an_existing_path_takes_precedence_over_a_name_on_the_hub(tmp_path: Path) -> None:
     cached(tmp_path / "cache", "some/both", {"tokenizer.json": json.dumps(tree([*NAMES, "x"])).encode()})
     written(tmp_path / "some" / "both")
     done = command(tmp_path, tmp_path / "cache", "--vocab.tokenizer", "some/both", "--json")
     assert json.loads(done.stdout.splitlines()[-1])["pieces"] == 7
 
 
-def test_what_the_hub_does_not_give_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_hub_gives_a_one_line_error(tmp_path: Path) -> None:
     cached(tmp_path / "cache", "some/empty", {"config.json": b"{}"})
     for name in ("some/empty", "no/such", "hf:some/empty@v2"):
         done = command(tmp_path, tmp_path / "cache", "--vocab.tokenizer", name)
         plain = name.removeprefix("hf:").partition("@")[0]
         said = (
-            f"t5smith: error: vocab.tokenizer: there is no {plain} here, and the Hugging Face Hub cannot be"
+            f"t5smith: error: vocab.tokenizer: {plain} was not found here, and the Hugging Face Hub cannot be"
         )
         assert done.returncode == 2
         assert done.stderr.startswith(said)
@@ -363,7 +366,7 @@ def online(folder: Path, hub: str, name: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(("name", "file"), [("some/both", "tokenizer.json"), ("some/old", "spiece.model")])
-def test_a_file_is_fetched_and_kept(tmp_path: Path, hub: str, name: str, file: str) -> None:
+def test_a_file_is_downloaded_and_cached(tmp_path: Path, hub: str, name: str, file: str) -> None:
     done = online(tmp_path, hub, name)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])
@@ -378,11 +381,17 @@ def test_a_file_is_fetched_and_kept(tmp_path: Path, hub: str, name: str, file: s
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no/such", "there is no no/such here, nor on the Hugging Face Hub. Name a folder or file that is"),
-        ("some/private", "there is no some/private here, nor on the Hugging Face Hub. Name a folder or file"),
+        (
+            "no/such",
+            "no/such was found neither here nor on the Hugging Face Hub. Name an existing folder or file",
+        ),
+        (
+            "some/private",
+            "some/private was found neither here nor on the Hugging Face Hub. Name an existing folder",
+        ),
         (
             "some/gated",
-            "some/gated on the Hub asks for consent first. Accept its terms on its page there and",
+            "access to some/gated on the Hub must be requested first. Accept its terms on its page there and",
         ),
         ("hf:some/old@v2", "some/old on the Hub has no revision 'v2'"),
         (
@@ -391,7 +400,7 @@ def test_a_file_is_fetched_and_kept(tmp_path: Path, hub: str, name: str, file: s
         ),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(tmp_path: Path, hub: str, name: str, message: str) -> None:
+def test_errors_of_the_hub_are_one_line(tmp_path: Path, hub: str, name: str, message: str) -> None:
     done = online(tmp_path, hub, name)
     assert done.returncode == 2
     assert done.stderr.startswith(f"t5smith: error: vocab.tokenizer: {message}")

@@ -15,8 +15,10 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.vocabulary.normalizers import normalizer
-from t5smith.vocabulary.train import build, train_pieces, vocab
+from t5smith.vocabulary.train import build, vocab
+from t5smith.vocabulary.unigram import train_pieces
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 NASTY = "aAbBcC \n\u00a0éÉﬁ½²0123456789<x>▁☃ø\u0301각가ß\0"
@@ -62,18 +64,18 @@ def chosen(request: pytest.FixtureRequest, text: list[str]) -> tuple[Vocabulary,
 
 @settings(max_examples=150)
 @given(line=anything)
-def test_the_table_of_words_gives_the_ids_of_the_library(
+def test_the_word_cache_gives_the_ids_of_the_library(
     chosen: tuple[Vocabulary, VocabSettings], line: str
 ) -> None:
     vocabulary, _ = chosen
     words = vocabulary.bulk_encoder(np.dtype("<u2"))
-    assert words.by_words
+    assert words.caches_words
     assert np.frombuffer(words.encode(line), "<u2").tolist() == vocabulary.encode(line)
 
 
 @settings(max_examples=150)
 @given(line=anything)
-def test_decoding_gives_the_normalised_text_back(chosen: tuple[Vocabulary, VocabSettings], line: str) -> None:
+def test_decode_returns_the_normalized_text(chosen: tuple[Vocabulary, VocabSettings], line: str) -> None:
     vocabulary, asked = chosen
     ids = vocabulary.encode(line)
     if vocabulary.unk_id in ids:
@@ -101,7 +103,7 @@ PARTS = "aeEcнか각ᄀ\u0301\u0308\u030a\u0327\u3099\u1161\u11a8½ﬁ \u200d"
 
 @settings(max_examples=150)
 @given(line=st.text(st.sampled_from(PARTS), max_size=20))
-def test_letters_in_parts_have_the_ids_of_the_saved_tokenizer(
+def test_decomposed_letters_have_the_ids_of_the_saved_tokenizer(
     chosen: tuple[Vocabulary, VocabSettings], line: str
 ) -> None:
     vocabulary, _ = chosen
@@ -109,7 +111,7 @@ def test_letters_in_parts_have_the_ids_of_the_saved_tokenizer(
     assert saved.encode(line, add_special_tokens=False).ids == vocabulary.encode(line)
 
 
-def test_t5s_own_normalisation(text: list[str], t5: Vocabulary) -> None:
+def test_nmt_nfkc_normalizes_as_t5_does(text: list[str], t5: Vocabulary) -> None:
     ours = trained(text, normalization="nmt_nfkc")
     for line in ("a\u200bb ﬁ ½ \u00a0x", "１２３ ｶﾞ", "tab\there"):
         expected = t5.decode(t5.encode(line))
@@ -123,7 +125,7 @@ def test_lowercase(text: list[str]) -> None:
     assert not any(piece != piece.lower() for piece in vocabulary.pieces(np.flatnonzero(vocabulary.is_text)))
 
 
-def test_digits_stand_alone(text: list[str]) -> None:
+def test_split_digits_makes_each_digit_a_piece(text: list[str]) -> None:
     vocabulary = trained(text, split_digits=True)
     pieces = vocabulary.pieces(np.flatnonzero(vocabulary.is_text))
     assert not any(len(piece) > 1 and any(c.isdigit() for c in piece) for piece in pieces)
@@ -131,7 +133,7 @@ def test_digits_stand_alone(text: list[str]) -> None:
     assert vocabulary.decode(vocabulary.encode("i 1948")) == "i 1948"
 
 
-def test_bytes_for_what_is_unknown(text: list[str]) -> None:
+def test_byte_fallback_encodes_unknown_characters_as_bytes(text: list[str]) -> None:
     vocabulary = trained(text, size=600, byte_fallback=True)
     ids = vocabulary.encode("☃ i 雪")
     assert vocabulary.unk_id not in ids
@@ -145,7 +147,7 @@ def test_bytes_for_what_is_unknown(text: list[str]) -> None:
     assert "<0x41>" not in vocabulary.pieces(named)
 
 
-def test_user_symbols_are_one_piece_wherever_they_stand(text: list[str]) -> None:
+def test_a_user_symbol_is_one_piece_anywhere_in_a_text(text: list[str]) -> None:
     vocabulary = trained(text, user_symbols=("<br>", "<b"))
     for line in ("det <br> er", "det<br>er", "<br>", "x<br><br>y"):
         assert vocabulary.pieces(vocabulary.encode(line)).count("<br>") == line.count("<br>")
@@ -153,7 +155,7 @@ def test_user_symbols_are_one_piece_wherever_they_stand(text: list[str]) -> None
     assert not any("<br" in piece for piece in vocabulary.pieces(range(vocabulary.size)) if piece != "<br>")
 
 
-def test_rare_characters_may_be_left_out() -> None:
+def test_character_coverage_drops_rare_characters() -> None:
     lines = ["abab baba abba " * 40, "q"]
     assert trained(lines, size=20).id_of("q") is not None
     without = trained(lines, size=20, character_coverage=0.99)
@@ -173,7 +175,7 @@ def test_rare_characters_may_be_left_out() -> None:
         ({"character_coverage": 0.5}, "vocab.character_coverage: 0.5 cannot be used"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+def test_impossible_options_are_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(T5smithError, match=message):
         VocabSettings.model_validate(changes)
 
@@ -185,17 +187,17 @@ def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> 
         ("[ R]", "text without spaces"),
         ("[R]\u3000", "text without spaces"),
         ("▁a", "text without spaces"),
-        ("</s>", "another name than </s>"),
-        ("<pad>", "another name than </s>"),
-        ("<unk>", "another name than </s>"),
-        ("<extra_id_0>", "another name than </s>"),
-        ("<extra_id_150>", "another name than </s>"),
-        ("<0x41>", "another name than that of a byte"),
-        ("<0xe2>", "another name than that of a byte"),
+        ("</s>", "a name other than </s>"),
+        ("<pad>", "a name other than </s>"),
+        ("<unk>", "a name other than </s>"),
+        ("<extra_id_0>", "a name other than </s>"),
+        ("<extra_id_150>", "a name other than </s>"),
+        ("<0x41>", "a name other than that of a byte"),
+        ("<0xe2>", "a name other than that of a byte"),
     ],
 )
 @pytest.mark.parametrize("setting", ["control_symbols", "user_symbols"])
-def test_names_that_cannot_be_symbols_are_refused(setting: str, name: str, expected: str) -> None:
+def test_invalid_names_of_symbols_are_rejected(setting: str, name: str, expected: str) -> None:
     with pytest.raises(T5smithError) as caught:
         VocabSettings.model_validate({setting: ("[R]", name)})
     assert str(caught.value).startswith(f"vocab.{setting}: {name!r} cannot be used; expected {expected}")
@@ -206,14 +208,14 @@ def test_names_that_cannot_be_symbols_are_refused(setting: str, name: str, expec
     [
         (
             {"control_symbols": ("a",)},
-            "vocab.control_symbols: 'a' cannot be used; expected more than one character, as [R]",
+            "vocab.control_symbols: 'a' cannot be used; expected more than one character, such as [R]",
         ),
         ({"control_symbols": ("☃",)}, "vocab.control_symbols: '☃' cannot be used"),
         (
             {"control_symbols": ("[R]", "[S]", "[R]")},
-            "vocab.control_symbols: '[R]' is named twice; expected each once",
+            "vocab.control_symbols: '[R]' is listed twice; expected each name once",
         ),
-        ({"user_symbols": ("a", "a")}, "vocab.user_symbols: 'a' is named twice; expected each once"),
+        ({"user_symbols": ("a", "a")}, "vocab.user_symbols: 'a' is listed twice; expected each name once"),
         (
             {"control_symbols": ("[R]", "[S]"), "user_symbols": ("<br>", "[S]")},
             "vocab.user_symbols: '[S]' is also in vocab.control_symbols",
@@ -223,7 +225,7 @@ def test_names_that_cannot_be_symbols_are_refused(setting: str, name: str, expec
         ({"tokenizer": "a.model", "control_symbols": ("<extra_id_99>",)}, "vocab.control_symbols: '<extra"),
     ],
 )
-def test_symbols_that_would_take_text_or_names_away_are_refused(
+def test_symbols_that_clash_with_text_or_each_other_are_rejected(
     changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(T5smithError) as caught:
@@ -231,7 +233,7 @@ def test_symbols_that_would_take_text_or_names_away_are_refused(
     assert str(caught.value).startswith(message)
 
 
-def test_the_mode_tokens_of_ul2_and_symbols_of_one_character_for_text_are_taken() -> None:
+def test_ul2_mode_tokens_and_one_character_user_symbols_are_accepted() -> None:
     taken = VocabSettings(control_symbols=("[R]", "[S]", "[X]", "og"), user_symbols=("☃", "<br>", "<UNK>"))
     assert taken.control_symbols == ("[R]", "[S]", "[X]", "og")
 
@@ -241,7 +243,7 @@ def drawn(folder: Path, **changes: object) -> tuple[dict[str, int], int]:
     for name, word, count in (("x", "xxx ", 200_000), ("y", "yyy ", 20_000)):
         (folder / f"{name}.txt").write_text("\n".join(word * 20 for _ in range(count // 20)))
     from t5smith.base.progress import progress
-    from t5smith.vocabulary.sample import Sample
+    from t5smith.vocabulary.sample import TextSample
 
     recipe = Recipe.model_validate(
         {
@@ -255,12 +257,12 @@ def drawn(folder: Path, **changes: object) -> tuple[dict[str, int], int]:
         }
     )
     with progress("vocab") as bar:
-        chunks = Sample(recipe, bar).chunks
+        chunks = TextSample(recipe, CorpusFiles.find(recipe.corpus), bar).chunks
     whole = "".join(chunks)
     return {name: 4 * whole.count(word) for name, word in (("x", "xxx"), ("y", "yyy"))}, len(whole)
 
 
-def test_the_sample_keeps_to_its_budget_and_follows_seed_and_temperature(tmp_path: Path) -> None:
+def test_the_sample_respects_its_budget_seed_and_temperature(tmp_path: Path) -> None:
     plain, size = drawn(tmp_path)
     assert size <= 8_000
     assert 5 < plain["x"] / plain["y"] < 20
@@ -271,7 +273,7 @@ def test_the_sample_keeps_to_its_budget_and_follows_seed_and_temperature(tmp_pat
     assert 2 < between["x"] / between["y"] < 5
 
 
-def test_the_options_are_in_the_saved_vocabulary(tmp_path: Path) -> None:
+def test_the_saved_vocabulary_applies_the_options(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n\n".join(f"Dag {i} er en ny dag ☃" for i in range(200)))
     recipe = Recipe.model_validate(
         {
@@ -288,7 +290,7 @@ def test_the_options_are_in_the_saved_vocabulary(tmp_path: Path) -> None:
     assert tree["model"]["byte_fallback"] is True
 
 
-def test_a_piece_that_is_called_like_a_symbol_is_not_counted_twice(tmp_path: Path) -> None:
+def test_a_piece_with_the_name_of_a_symbol_is_counted_once(tmp_path: Path) -> None:
     recipe = Recipe.model_validate(
         {
             "run_dir": tmp_path,

@@ -18,7 +18,7 @@ from sentencepiece import sentencepiece_model_pb2 as schema
 from tokenizers import Tokenizer
 
 from t5smith.base.errors import T5smithError
-from t5smith.vocabulary import sentencepiece as spiece
+from t5smith.vocabulary.sentencepiece import to_tokenizer_json
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tokenizers"
@@ -83,7 +83,7 @@ def processor(data: bytes) -> sentencepiece.SentencePieceProcessor:
 def imported(data: bytes) -> Vocabulary:
     from t5smith.vocabulary.tokenizer_json import with_sentinels
 
-    return Vocabulary(json.dumps(with_sentinels(spiece.tree(data, "a.model"))))
+    return Vocabulary(json.dumps(with_sentinels(to_tokenizer_json(data, "a.model"))))
 
 
 def without_symbols(theirs: sentencepiece.SentencePieceProcessor) -> sentencepiece.SentencePieceProcessor:
@@ -112,7 +112,7 @@ def same(theirs: sentencepiece.SentencePieceProcessor, ours: Vocabulary, text: s
 @example(text="</s> <0x41><0x4")
 @example(text="aaaaaa<br>aa a<br")
 @example(text="aaaa\u0301 a\u0301")
-def test_any_text_has_the_ids_of_sentencepiece(
+def test_ids_equal_those_of_sentencepiece(
     both: tuple[sentencepiece.SentencePieceProcessor, Vocabulary],
     plainly: sentencepiece.SentencePieceProcessor,
     text: str,
@@ -127,7 +127,7 @@ def test_any_text_has_the_ids_of_sentencepiece(
 
 @settings(max_examples=100)
 @given(text=anything)
-def test_so_has_the_table_of_words(
+def test_the_word_cache_gives_the_ids_of_sentencepiece(
     both: tuple[sentencepiece.SentencePieceProcessor, Vocabulary], text: str
 ) -> None:
     _, ours = both
@@ -136,7 +136,7 @@ def test_so_has_the_table_of_words(
 
 @settings(max_examples=100)
 @given(text=anything)
-def test_decoding_gives_the_normalised_text(
+def test_decode_returns_the_normalized_text(
     both: tuple[sentencepiece.SentencePieceProcessor, Vocabulary],
     plainly: sentencepiece.SentencePieceProcessor,
     text: str,
@@ -174,7 +174,7 @@ def test_auto_tokenizer_gives_the_same_ids(
 
 
 @pytest.mark.parametrize("kind", ["as T5", "bytes", "identity"])
-def test_text_with_sentinels_has_the_ids_of_training(
+def test_text_with_sentinels_is_encoded_as_in_training(
     kind: str, declaration: list[str], tmp_path: Path
 ) -> None:
     from transformers import AutoTokenizer
@@ -188,7 +188,7 @@ def test_text_with_sentinels_has_the_ids_of_training(
         assert "".join(ours.pieces(ids)).replace("▁", " ").strip() == text.replace(" <extra", "<extra")
 
 
-def test_all_spaces_are_kept_behind_a_sentinel(declaration: list[str]) -> None:
+def test_spaces_after_a_sentinel_are_kept(declaration: list[str]) -> None:
     ours = imported(model_bytes(declaration, **KINDS["all spaces"]))
     whole = ours.encode("alle har rett")
     rest = ours.encode_with_sentinels("<extra_id_0> har rett")[1:]
@@ -239,13 +239,13 @@ MADE: dict[str, list[tuple[str, float, int]]] = {
 @example(text="aab ☃ab")
 @example(text="☃ ☃☃  ☃")
 @example(text="a<0x41>")
-def test_pieces_of_every_kind(kind: str, text: str) -> None:
+def test_every_type_of_piece_is_converted(kind: str, text: str) -> None:
     pieces = list({name: (name, score, of) for name, score, of in [*BASE, *MADE[kind]]}.values())
     data = by_hand(pieces)
     same(processor(data), imported(data), text)
 
 
-def test_sentinels_inside_a_model_keep_their_ids_and_get_t5s_names() -> None:
+def test_sentinels_in_a_model_keep_their_ids_and_get_t5s_names() -> None:
     named = [(f"▁<extra_id_{i}>", 0.0, 4) for i in (1, 0)]
     ours = imported(by_hand([*BASE, *SOME, *named]))
     assert ours.size == 9
@@ -270,17 +270,17 @@ def test_sentinels_inside_a_model_keep_their_ids_and_get_t5s_names() -> None:
         (
             SOME,
             {"trainer_spec__treat_whitespace_as_suffix": True},
-            "white space stands at the ends of pieces",
+            "spaces are at the ends of pieces",
         ),
-        (SOME, {"normalizer_spec__escape_whitespaces": False}, "spaces stand in pieces as they are"),
-        (SOME, {"normalizer_spec__precompiled_charsmap": b"abc"}, "the table of characters is damaged"),
-        ([*SOME, ("<unk2>", 0, 2)], {}, "not one piece for what is unknown"),
+        (SOME, {"normalizer_spec__escape_whitespaces": False}, "pieces contain plain spaces"),
+        (SOME, {"normalizer_spec__precompiled_charsmap": b"abc"}, "the character map is damaged"),
+        ([*SOME, ("<unk2>", 0, 2)], {}, "there is not exactly one unknown piece"),
         ([*SOME, ("a", 0, 1)], {}, "two pieces have the same name"),
-        ([*SOME, ("<0x>", 0, 6)], {}, "a byte has another name than <0x00> to <0xFF>"),
+        ([*SOME, ("<0x>", 0, 6)], {}, "a byte is not named <0x00> to <0xFF>"),
         ([*SOME, ("<extra_id_1>", 0, 3)], {}, "<extra_id_0> is missing"),
     ],
 )
-def test_models_that_cannot_be_used_are_refused(
+def test_unusable_models_are_rejected(
     tmp_path: Path, pieces: list[tuple[str, float, int]], changes: dict[str, Any], message: str
 ) -> None:
     file = tmp_path / "spiece.model"
@@ -290,48 +290,52 @@ def test_models_that_cannot_be_used_are_refused(
     assert str(caught.value).startswith(str(file))
 
 
-@pytest.mark.parametrize(("left_out", "message"), [(0, "no <pad>"), (1, "no </s>"), (2, "not one piece for")])
-def test_models_without_control_pieces_are_refused(tmp_path: Path, left_out: int, message: str) -> None:
+@pytest.mark.parametrize(
+    ("left_out", "message"), [(0, "no <pad>"), (1, "no </s>"), (2, "not exactly one unknown")]
+)
+def test_models_without_control_pieces_are_rejected(tmp_path: Path, left_out: int, message: str) -> None:
     file = tmp_path / "a.model"
     file.write_bytes(by_hand([*BASE[:left_out], *BASE[left_out + 1 :], *SOME]))
     with pytest.raises(T5smithError, match=message):
         Vocabulary.load(file)
 
 
-def test_a_pad_that_is_not_0_is_refused(tmp_path: Path) -> None:
+def test_a_pad_id_other_than_0_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "a.model"
     file.write_bytes(by_hand([BASE[1], BASE[0], BASE[2], *SOME]))
     with pytest.raises(T5smithError, match="<pad> has the id 1; expected 0"):
         Vocabulary.load(file)
 
 
-def test_a_symbol_that_normalisation_changes_is_refused(declaration: list[str]) -> None:
+def test_a_symbol_that_normalization_changes_is_rejected(declaration: list[str]) -> None:
     data = model_bytes(declaration, user_defined_symbols=["½"])
-    with pytest.raises(T5smithError, match="the user-defined symbol '½' is not as the model normalises"):
-        spiece.tree(data, "a.model")
+    with pytest.raises(T5smithError, match="normalization changes the user-defined symbol '½'"):
+        to_tokenizer_json(data, "a.model")
 
 
-def test_a_real_bpe_model_is_refused(declaration: list[str]) -> None:
+def test_a_bpe_model_is_rejected(declaration: list[str]) -> None:
     data = model_bytes(declaration, model_type="bpe")
-    with pytest.raises(T5smithError, match=r"a\.model: a SentencePiece model of type BPE.*Take a Unigram"):
-        spiece.tree(data, "a.model")
+    with pytest.raises(T5smithError, match=r"a\.model: a SentencePiece model of type BPE.*Use a Unigram"):
+        to_tokenizer_json(data, "a.model")
 
 
-def test_no_part_of_a_model_passes_for_one(declaration: list[str]) -> None:
+def test_truncated_models_are_rejected(declaration: list[str]) -> None:
     data = model_bytes(declaration)
     draw = random.Random(0)
     for end in [0, 1, 100, *draw.sample(range(len(data) - 1), 40)]:
-        with pytest.raises(T5smithError, match=r"a\.model: (not a whole SentencePiece model|the table of)"):
-            spiece.tree(data[:end], "a.model")
+        with pytest.raises(
+            T5smithError, match=r"a\.model: (not a complete SentencePiece model|the character map)"
+        ):
+            to_tokenizer_json(data[:end], "a.model")
     for junk in (b"{}", b"PK\x03\x04" * 50, bytes(1000), "bokmål".encode()):
-        with pytest.raises(T5smithError, match="not a whole SentencePiece model"):
-            spiece.tree(junk, "a.model")
+        with pytest.raises(T5smithError, match="not a complete SentencePiece model"):
+            to_tokenizer_json(junk, "a.model")
 
 
 # The vocabularies of T5 and mT5 themselves, where they are at hand.
 
 
-def test_the_bundled_vocabulary_reads_its_table_as_sentencepiece_does(t5: Vocabulary) -> None:
+def test_the_bundled_vocabulary_normalizes_as_sentencepiece_does(t5: Vocabulary) -> None:
     for text, expected in {
         "か\u3099 ｶﾞ": "が ガ",
         "\u1100\u1161\u11a8": "각",
@@ -351,7 +355,7 @@ def golden(request: pytest.FixtureRequest) -> tuple[sentencepiece.SentencePieceP
 
 @settings(max_examples=500)
 @given(text=anything)
-def test_original_vocabularies_give_sentencepieces_ids(
+def test_published_vocabularies_give_the_ids_of_sentencepiece(
     golden: tuple[sentencepiece.SentencePieceProcessor, Vocabulary], text: str
 ) -> None:
     theirs, ours = golden
@@ -359,14 +363,16 @@ def test_original_vocabularies_give_sentencepieces_ids(
         same(theirs, ours, text)
 
 
-def test_original_sentinels(golden: tuple[sentencepiece.SentencePieceProcessor, Vocabulary]) -> None:
+def test_published_vocabularies_get_their_sentinels(
+    golden: tuple[sentencepiece.SentencePieceProcessor, Vocabulary],
+) -> None:
     theirs, ours = golden
     last = {32_000: 32_099, 250_100: 250_099}[theirs.vocab_size()]
     assert ours.sentinel_ids.tolist() == list(range(last, last - 100, -1))
     assert ours.size == last + 1
 
 
-def test_t5s_model_becomes_its_tokenizer_json(t5: Vocabulary) -> None:
+def test_t5s_model_is_converted_to_its_published_tokenizer_json(t5: Vocabulary) -> None:
     if not (file := GOLDEN / "t5" / "spiece.model").is_file():
         pytest.skip(f"{file} is not at hand")
     ours = Vocabulary.load(file)

@@ -18,19 +18,13 @@ from t5smith.base.progress import Bar
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.documents import is_held_out
-from t5smith.vocabulary import train
-from t5smith.vocabulary.sample import CHUNK, chunks
-from t5smith.vocabulary.train import (
-    Sample,
-    build,
-    canonical,
-    downsample_words,
-    normalizer,
-    train_pieces,
-    vocab,
-    whole_words,
-)
+from t5smith.vocabulary import unigram
+from t5smith.vocabulary.normalizers import normalizer
+from t5smith.vocabulary.sample import MAX_CHUNK_CHARACTERS, TextSample, chunks
+from t5smith.vocabulary.train import build, vocab
+from t5smith.vocabulary.unigram import canonical, downsample_words, train_pieces, whole_words
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 PROGRAM = """
@@ -52,7 +46,7 @@ def recipe(run_dir: Path, size: int = 300, **corpus: object) -> Recipe:
     )
 
 
-def test_vocab_makes_a_folder_laid_out_as_t5s(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_vocab_writes_a_tokenizer_with_t5s_layout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = vocab(recipe(tmp_path))
     assert folder == tmp_path / "vocab"
     vocabulary = Vocabulary.load(folder)
@@ -79,7 +73,7 @@ def test_vocab_makes_a_folder_laid_out_as_t5s(tmp_path: Path, capfd: pytest.Capt
     assert "warning" not in capfd.readouterr().err
 
 
-def test_a_finished_vocabulary_is_kept_and_one_of_other_settings_redone(
+def test_vocab_is_skipped_if_unchanged_and_redone_if_settings_change(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "text.txt"
@@ -101,7 +95,7 @@ def test_a_finished_vocabulary_is_kept_and_one_of_other_settings_redone(
     assert len(keys) == 5
 
 
-def test_held_out_documents_take_no_part(tmp_path: Path) -> None:
+def test_held_out_documents_are_not_trained_on(tmp_path: Path) -> None:
     lines = [f"ord{i} {chr(0x3B1 + i)}" for i in range(20)]
     held = [line for line in lines if is_held_out(line, 0.3)]
     assert 0 < len(held) < 20
@@ -112,7 +106,7 @@ def test_held_out_documents_take_no_part(tmp_path: Path) -> None:
         assert (vocabulary.unk_id in vocabulary.encode(line[-1])) == (line in held)
 
 
-def test_given_held_out_files_leave_all_of_train_to_the_vocabulary(tmp_path: Path) -> None:
+def test_with_validation_files_all_training_documents_are_used(tmp_path: Path) -> None:
     for name, text in (("a.txt", "alfa beta\n" * 3), ("b.txt", "ω")):
         (tmp_path / name).write_text(text, encoding="utf-8")
     given_files = {"train": (str(tmp_path / "a.txt"),), "valid": (str(tmp_path / "b.txt"),)}
@@ -125,7 +119,7 @@ def test_given_held_out_files_leave_all_of_train_to_the_vocabulary(tmp_path: Pat
     assert not (tmp_path / "previous").exists()
 
 
-def test_a_smaller_vocabulary_than_asked_is_said_with_its_reason(
+def test_a_vocabulary_smaller_than_requested_is_reported_with_the_reason(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     facts = read_manifest(vocab(recipe(tmp_path, 32_000)), "vocab").facts
@@ -133,24 +127,24 @@ def test_a_smaller_vocabulary_than_asked_is_said_with_its_reason(
     assert 300 < facts["pieces"] < 2_000
     assert facts["ids"] == facts["pieces"] + 100
     warning = capfd.readouterr().err
-    assert f"asked for 32,000 pieces, got {facts['pieces']:,}: " in warning
+    assert f"{facts['pieces']:,} pieces (32,000 requested): " in warning
     assert "different words" in warning
     assert facts["why_smaller"] in warning
 
 
-def test_the_handbook_does_not_support_32_000_pieces(
+def test_the_handbook_has_too_little_text_for_32_000_pieces(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     facts = read_manifest(
         vocab(recipe(tmp_path, 32_000, train=("bundled:norwegian/debian-handbook-nb.train*",))), "vocab"
     ).facts
     assert 10_000 < facts["pieces"] < 20_000
-    assert f"asked for 32,000 pieces, got {facts['pieces']:,}" in capfd.readouterr().err
+    assert f"{facts['pieces']:,} pieces (32,000 requested)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("size", [8, 20, 40, 78, 79])
-def test_too_few_pieces_for_the_characters_are_refused(declaration: list[str], size: int) -> None:
-    """Near the number of characters the library returns more pieces than asked for instead."""
+def test_fewer_pieces_than_characters_are_rejected(declaration: list[str], size: int) -> None:
+    """Near the number of characters the library returns more pieces than requested instead."""
     characters = {c for line in declaration for c in normalizer().normalize_str(line)}
     text = [*declaration, "".join(chr(0x400 + i) for i in range(77 - len(characters)))]
     assert len({c for line in text for c in normalizer().normalize_str(line)}) == 77
@@ -184,7 +178,7 @@ SCRIPTS = {
         {"normalization": "nfc", "character_coverage": 0.97},
     ],
 )
-def test_the_size_that_is_named_is_the_smallest_that_works(script: str, changes: dict[str, object]) -> None:
+def test_the_error_names_the_smallest_size_that_works(script: str, changes: dict[str, object]) -> None:
     text = [SCRIPTS[script]] * 2
     least = 8 + (258 if "byte_fallback" in changes else 0)
     with pytest.raises(T5smithError, match=r"expected \d+ or more") as caught:
@@ -204,7 +198,7 @@ def test_the_size_that_is_named_is_the_smallest_that_works(script: str, changes:
 
 
 @pytest.mark.parametrize("word", ["<UNK>", "x<UNK>y <UNK>s", "＜UNK＞"])
-def test_the_trainers_own_unknown_piece_in_a_text_is_no_trouble(declaration: list[str], word: str) -> None:
+def test_a_text_may_contain_the_trainers_own_unknown_piece(declaration: list[str], word: str) -> None:
     pieces = train_pieces([*declaration, *[word] * 3], VocabSettings(size=300))
     assert len(pieces) == 297
     assert not any("<UNK>" in piece for piece, _ in pieces)
@@ -212,7 +206,7 @@ def test_the_trainers_own_unknown_piece_in_a_text_is_no_trouble(declaration: lis
     assert vocabulary.unk_id not in vocabulary.encode(word)
 
 
-def test_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_corpus_without_text_is_rejected(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("\n \n")
     with pytest.raises(T5smithError, match=r"corpus.train: the text to train on is empty"):
@@ -251,7 +245,7 @@ def test_canonical_scores_do_not_depend_on_rounding_or_order() -> None:
     assert canonical([]) == []
 
 
-def test_a_frequent_word_that_no_other_begins_with_becomes_a_piece(declaration: list[str]) -> None:
+def test_a_frequent_word_that_no_other_word_begins_with_becomes_a_piece(declaration: list[str]) -> None:
     """The library alone takes no such word for a candidate, and would split it."""
     text = [*declaration, *["hvordan skulle hva være"] * 60]
     assert not any(word.startswith(("hvordan", "skulle")) for line in declaration for word in line.split())
@@ -261,7 +255,7 @@ def test_a_frequent_word_that_no_other_begins_with_becomes_a_piece(declaration: 
     assert {piece for piece in pieces if len(piece) == 1} == {c.replace(" ", "▁") for c in characters}
 
 
-def test_whole_words_are_frequent_short_and_go_on_nowhere() -> None:
+def test_whole_words_are_frequent_short_and_never_continued() -> None:
     settings = VocabSettings(size=8, max_piece_length=5)
     text = ["og også\nog ett ett ﬁn ﬁn en", "langtord langtord fem fem 12 12"]
     assert whole_words(text, settings) == ["12a", "ettd", "feme", "finf"]
@@ -272,7 +266,7 @@ def test_whole_words_are_frequent_short_and_go_on_nowhere() -> None:
 @given(text=st.text(st.sampled_from("ab \n\tø"), max_size=30).map(lambda piece: piece * 700))
 def test_chunks_are_short_and_lose_nothing(text: str) -> None:
     parts = list(chunks(text))
-    assert all(0 < len(part) <= CHUNK for part in parts)
+    assert all(0 < len(part) <= MAX_CHUNK_CHARACTERS for part in parts)
     assert "".join(parts) == text
 
 
@@ -283,7 +277,7 @@ def test_chunks_are_cut_between_words() -> None:
     assert [word for part in parts for word in part.split()] == words
 
 
-def test_control_words_in_the_text_become_no_pieces() -> None:
+def test_control_words_in_the_text_do_not_become_pieces() -> None:
     text = "<s>a</s> <s>bb</s> ＜pad＞ ＜extra_id_123＞ <pad> <extra_id_0> <extra_id_7>"
     table = train_pieces([chunk for _ in range(50) for chunk in chunks(text)], VocabSettings(size=200))
     pieces = {piece.strip("▁") for piece, _ in table}
@@ -293,17 +287,17 @@ def test_control_words_in_the_text_become_no_pieces() -> None:
 
 
 @pytest.mark.parametrize("text", ["a" * 200_000, "abcdefghij" * 20_000, "世界人权宣言" * 20_000])
-def test_text_without_spaces_is_no_trouble(text: str) -> None:
+def test_text_without_spaces_can_be_trained_on(text: str) -> None:
     pieces = train_pieces(chunks(text), VocabSettings(size=60))
     assert set(text) <= {piece for piece, _ in pieces}
 
 
-def test_the_sample_keeps_to_its_budget_and_is_drawn_evenly(tmp_path: Path) -> None:
+def test_the_sample_respects_its_budget_and_is_even(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"{i:09}" for i in range(2_000)))
     whole = recipe(tmp_path, train=(str(text),))
     few = whole.replace(**{"vocab.sample_bytes": 4_500})
-    samples = [Sample(few, Bar("vocab", None, "", 0)) for _ in range(2)]
+    samples = [TextSample(few, CorpusFiles.find(few.corpus), Bar("vocab", None, "", 0)) for _ in range(2)]
     sample = samples[0]
     assert sample.chunks == samples[1].chunks == sorted(sample.chunks)
     assert sample.bytes == sum(map(len, sample.chunks)) == 4_500
@@ -311,11 +305,12 @@ def test_the_sample_keeps_to_its_budget_and_is_drawn_evenly(tmp_path: Path) -> N
     assert sample.text_bytes == 9 * sample.documents
     quarters = [sum(500 * q <= int(chunk) < 500 * (q + 1) for chunk in sample.chunks) for q in range(4)]
     assert min(quarters) > 90
-    assert Sample(whole, Bar("vocab", None, "", 0)).bytes == 9 * sample.documents
+    everything = TextSample(whole, CorpusFiles.find(whole.corpus), Bar("vocab", None, "", 0))
+    assert everything.bytes == 9 * sample.documents
 
 
 @given(text=st.text())
-def test_the_normaliser_leaves_single_spaces_and_nfkc(text: str) -> None:
+def test_the_normalizer_gives_nfkc_with_single_spaces(text: str) -> None:
     once = normalizer().normalize_str(text)
     assert normalizer().normalize_str(once) == once
     assert "  " not in once
@@ -323,16 +318,16 @@ def test_the_normaliser_leaves_single_spaces_and_nfkc(text: str) -> None:
     assert "▁" not in once
 
 
-def test_case_is_kept_and_compatibility_forms_are_not() -> None:
+def test_the_normalizer_keeps_case_and_replaces_compatibility_forms() -> None:
     assert normalizer().normalize_str("  Blå\u00a0ﬁsk\r\n og\u3000ＢÅＴ²\t") == " Blå fisk og BÅT2"
 
 
-def test_much_text_is_brought_down_to_its_proportions(monkeypatch):
+def test_words_of_long_texts_are_downsampled_in_proportion(monkeypatch):
     text = ["det er en dag " * 300 + " ".join(f"ord{i}" for i in range(1_000))] * 3
     text[1] += " ☃ zebra"
     settings = VocabSettings()
     assert downsample_words(text, settings) is text
-    monkeypatch.setattr(train, "TRAINED_ON", sum(map(len, text)) // 10)
+    monkeypatch.setattr(unigram, "MAX_TRAINING_CHARACTERS", sum(map(len, text)) // 10)
     less = downsample_words(text, settings)
     assert less == downsample_words(text, settings)
     words = " ".join(less).split()
@@ -342,7 +337,7 @@ def test_much_text_is_brought_down_to_its_proportions(monkeypatch):
     assert 200 < len({word for word in words if word.startswith("ord")}) < 400
 
 
-def test_every_character_stays_however_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downsampling_keeps_every_character_composed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Letters in parts are composed: that the parts are there says nothing of the letter."""
     parts = unicodedata.normalize("NFD", "가 난 é ñ ")
     text = [parts * 300 + unicodedata.normalize("NFD", "간 ń ") + "ﬁ " * 9]
@@ -351,13 +346,13 @@ def test_every_character_stays_however_it_is_typed(monkeypatch: pytest.MonkeyPat
         normal = normalizer(settings)
         expected = set(normal.normalize_str(text[0]))
         with monkeypatch.context() as patch:
-            patch.setattr(train, "TRAINED_ON", len(text[0]) // 50)
+            patch.setattr(unigram, "MAX_TRAINING_CHARACTERS", len(text[0]) // 50)
             less = downsample_words(text, settings)
         assert sum(map(len, less)) < len(text[0]) / 10
         assert set(normal.normalize_str(" ".join(less))) == expected, normalization
 
 
-def test_what_is_not_cleaned_is_not_in_the_sample(tmp_path: Path) -> None:
+def test_only_cleaned_text_is_in_the_sample(tmp_path: Path) -> None:
     """Documents of which nothing would stay are not cleaned; short ones of them would fit all the same."""
     lines = [f"{i:09}" + " lang" * (i % 40) for i in range(300)] + [f"fy{i}" for i in range(1_000)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
@@ -368,6 +363,6 @@ def test_what_is_not_cleaned_is_not_in_the_sample(tmp_path: Path) -> None:
             "cleaning.length.min_characters": 9,
         }
     )
-    sample = Sample(made, Bar("vocab", None, "", 0))
+    sample = TextSample(made, CorpusFiles.find(made.corpus), Bar("vocab", None, "", 0))
     assert 0 < sample.bytes <= 2_000
     assert not [chunk for chunk in sample.chunks if chunk.startswith("fy")]

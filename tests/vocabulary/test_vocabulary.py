@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.documents import documents, resolve
-from t5smith.vocabulary.train import normalizer
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
+from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.vocabulary import BUNDLED, Vocabulary
 
 CONTROL_WORDS = ("<pad>", "</s>", "<unk>", "<extra_id_0>", "<extra_id_3>", "<extra_id_99>", "▁<extra_id_1>")
@@ -45,7 +45,7 @@ def small(sentinels: list[str], **model: Any) -> dict[str, Any]:
     }
 
 
-def test_sentinels_have_t5s_names_and_numbers(t5: Vocabulary) -> None:
+def test_sentinels_have_t5s_names_and_ids(t5: Vocabulary) -> None:
     assert (t5.size, t5.pad_id, t5.eos_id, t5.unk_id) == (32_100, 0, 1, 2)
     assert t5.sentinel_ids.dtype == np.int32
     assert t5.sentinel_ids.tolist() == list(range(32_099, 31_999, -1))
@@ -61,12 +61,12 @@ def test_sentinels_of_mt5_are_found_by_name_and_may_count_up() -> None:
     assert not vocabulary.is_text[[7, 8]].any()
 
 
-def test_t5s_name_of_a_sentinel_goes_before_mt5s() -> None:
+def test_t5s_name_of_a_sentinel_takes_precedence_over_mt5s() -> None:
     for names in (["▁<extra_id_0>", "<extra_id_0>"], ["<extra_id_0>", "▁<extra_id_0>"]):
         assert Vocabulary(json.dumps(small(names))).sentinel_ids.tolist() == [7 + names.index("<extra_id_0>")]
 
 
-def test_white_space_before_a_sentinel_is_dropped_whatever_the_normaliser() -> None:
+def test_white_space_before_a_sentinel_is_stripped_with_every_normalizer() -> None:
     vocabulary = Vocabulary(json.dumps(small(["<extra_id_0>"])))
     assert vocabulary.pieces(vocabulary.encode("a ")) == ["▁a", "▁"]
     assert vocabulary.pieces(vocabulary.encode_with_sentinels("a <extra_id_0> a")) == [
@@ -76,7 +76,7 @@ def test_white_space_before_a_sentinel_is_dropped_whatever_the_normaliser() -> N
     ]
 
 
-def test_ids_have_bytes_and_a_kind(t5: Vocabulary) -> None:
+def test_piece_bytes_and_is_text_of_every_type_of_id(t5: Vocabulary) -> None:
     the, dog = t5.encode("The dog")
     assert (t5.piece_bytes[the], t5.piece_bytes[dog]) == (4, 4)
     assert t5.piece_bytes[[t5.pad_id, t5.eos_id, t5.unk_id, 32_099]].tolist() == [0, 0, 0, 0]
@@ -93,7 +93,7 @@ def test_piece_bytes_add_up_to_the_text(vocabulary: Vocabulary, declaration: lis
 
 
 @given(text=st.text(LETTERS))
-def test_decode_gives_back_the_normalised_text(vocabulary: Vocabulary, text: str) -> None:
+def test_decode_returns_the_normalized_text(vocabulary: Vocabulary, text: str) -> None:
     assert vocabulary.decode(vocabulary.encode(text)) == " ".join(text.split())
 
 
@@ -132,7 +132,7 @@ def test_unknown_characters_are_unk(vocabulary: Vocabulary) -> None:
         ("The bad dog ruined my sleep", "The <extra_id_0> ruined <extra_id_1> sleep"),
     ],
 )
-def test_typed_sentinels_give_the_ids_of_training(t5: Vocabulary, whole: str, masked: str) -> None:
+def test_typed_sentinels_are_encoded_as_in_training(t5: Vocabulary, whole: str, masked: str) -> None:
     """Where words were masked, the ids around them are those they had in the whole text."""
     words = whole.split()
     expected: list[int] = []
@@ -145,7 +145,7 @@ def test_typed_sentinels_give_the_ids_of_training(t5: Vocabulary, whole: str, ma
     assert t5.decode(expected) == masked
 
 
-def test_a_word_opens_after_a_sentinel_only_with_white_space(vocabulary: Vocabulary, t5: Vocabulary) -> None:
+def test_a_word_starts_after_a_sentinel_only_with_white_space(vocabulary: Vocabulary, t5: Vocabulary) -> None:
     for one in (vocabulary, t5):
         glued = one.pieces(one.encode_with_sentinels("red<extra_id_0>green and"))
         apart = one.pieces(one.encode_with_sentinels("red \t<extra_id_0>\n green and"))
@@ -161,12 +161,12 @@ def test_a_word_opens_after_a_sentinel_only_with_white_space(vocabulary: Vocabul
         )
 
 
-def test_a_sentinel_that_is_not_there_is_refused(t5: Vocabulary) -> None:
+def test_a_missing_sentinel_is_rejected(t5: Vocabulary) -> None:
     with pytest.raises(T5smithError, match=r"<extra_id_100> is not in .* <extra_id_0> to <extra_id_99>"):
         t5.encode_with_sentinels("a <extra_id_100>")
 
 
-def test_decode_drops_pad_and_eos_and_if_asked_sentinels(t5: Vocabulary) -> None:
+def test_decode_drops_pad_and_eos_and_on_request_sentinels(t5: Vocabulary) -> None:
     ids = [0, *t5.encode_with_sentinels("<extra_id_0> bad dog <extra_id_1>"), 1, 0]
     assert t5.decode(ids) == "<extra_id_0> bad dog <extra_id_1>"
     assert t5.decode(ids, keep_sentinels=False) == "bad dog"
@@ -180,7 +180,9 @@ def saved(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def test_auto_tokenizer_opens_what_is_saved(vocabulary: Vocabulary, saved: Path) -> None:
+def test_auto_tokenizer_opens_a_saved_vocabulary(vocabulary: Vocabulary, saved: Path) -> None:
+    from transformers import AutoTokenizer
+
     auto = AutoTokenizer.from_pretrained(saved)
     assert (
         json.loads((saved / "tokenizer_config.json").read_text())["tokenizer_class"]
@@ -193,14 +195,19 @@ def test_auto_tokenizer_opens_what_is_saved(vocabulary: Vocabulary, saved: Path)
 
 
 def test_auto_tokenizer_gives_our_ids_on_a_thousand_lines(vocabulary: Vocabulary, saved: Path) -> None:
-    files = resolve(["bundled:norwegian/ordbok*", "bundled:norwegian/debian*valid*"], "corpus.train")
-    lines = [document.text for document in documents(CorpusSettings(document="line"), files)][::40][:1_000]
+    from transformers import AutoTokenizer
+
+    files = find_files(["bundled:norwegian/ordbok*", "bundled:norwegian/debian*valid*"], "corpus.train")
+    documents = read_documents(CorpusSettings(document="line"), files)
+    lines = [document.text for document in documents][::40][:1_000]
     assert len(lines) == 1_000
     ours = [[*ids, vocabulary.eos_id] for ids in vocabulary.encode_batch(lines)]
     assert AutoTokenizer.from_pretrained(saved)(lines).input_ids == ours
 
 
-def test_the_bundled_vocabulary_survives_being_saved(t5: Vocabulary, tmp_path: Path) -> None:
+def test_the_bundled_vocabulary_is_the_same_after_saving(t5: Vocabulary, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     t5.save(tmp_path)
     text = ["The bad dog ruined my sleep", "  two  spaces\tand café ", "Hov <extra_id_0>"]
     auto = AutoTokenizer.from_pretrained(tmp_path)
@@ -217,7 +224,7 @@ def test_the_bundled_vocabulary_survives_being_saved(t5: Vocabulary, tmp_path: P
 @example(parts=["rød", "<extra_id_0>", "grønn"])
 @example(parts=["\x1c", "<extra_id_0>", "\x1c a"])
 @example(parts=["<extra_id_0>", " ", "<extra_id_42>", " "])
-def test_a_plain_auto_tokenizer_fills_in_like_ours(vocabulary: Vocabulary, parts: list[str]) -> None:
+def test_auto_tokenizer_encodes_text_with_sentinels_as_ours(vocabulary: Vocabulary, parts: list[str]) -> None:
     text = "".join(parts)
     if any(word in normalizer().normalize_str(text) for word in ("<pad>", "</s>", "<unk>")):
         return
@@ -225,7 +232,7 @@ def test_a_plain_auto_tokenizer_fills_in_like_ours(vocabulary: Vocabulary, parts
     assert vocabulary.encode_with_sentinels(text) == plain.encode(text, add_special_tokens=False).ids
 
 
-def test_load_takes_a_folder_or_a_file(saved: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+def test_load_reads_a_folder_or_a_file(saved: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
     squeezed = tmp_path / "tokenizer.json.xz"
     squeezed.write_bytes(lzma.compress((saved / "tokenizer.json").read_bytes()))
     for path in (saved, saved / "tokenizer.json", squeezed, str(saved)):
@@ -256,7 +263,7 @@ def without(tree: dict[str, Any], piece: str) -> dict[str, Any]:
         (small(["<extra_id_0>"]) | {"decoder": {"type": "Nonesuch"}}, "not a usable tokenizer.json"),
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+def test_unusable_tokenizers_are_rejected(tmp_path: Path, content: Any, message: str) -> None:
     file = tmp_path / "tokenizer.json"
     if content is not None:
         file.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -265,7 +272,7 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, content: Any, message: s
     assert str(caught.value).startswith(str(file))
 
 
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_damaged_files_are_rejected(tmp_path: Path) -> None:
     cut = tmp_path / "tokenizer.json.xz"
     cut.write_bytes(BUNDLED.read_bytes()[:1000])
     latin = tmp_path / "latin.json"

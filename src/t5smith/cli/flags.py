@@ -1,169 +1,235 @@
-"""Command-line flags to a typed command, by tyro; what tyro would let pass or explain badly, we refuse."""
+"""The flags of a command, made from its settings; values are read as a recipe file would have them."""
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import dataclasses
 import difflib
-import inspect
-import io
 import re
-import shutil
-import sys
-import textwrap
-from collections.abc import Generator, Iterator, Mapping
-from itertools import pairwise
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast, dataclass_transform
 
-import tyro
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.base import Settings
+from t5smith.recipe.allowed import Allowed, allowed
+from t5smith.recipe.base import Settings, rejected
+
+POSITIONAL = "positional"
+"""Metadata of a command's field that is an argument, not a flag."""
+C = TypeVar("C")
 
 
-class Command(Protocol):
-    """A dataclass whose fields are the flags of a verb, or recipes whose settings are."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-
-C = TypeVar("C", bound=Command)
+@dataclass_transform(frozen_default=True)
+def command(kind: type[C]) -> type[C]:
+    """Make a class the flags of a verb: its fields, with the docstring below each as its help."""
+    config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    return cast("type[C]", pydantic_dataclass(kind, frozen=True, config=config))
 
 
-def parse(
-    command: type[C],
-    args: list[str],
-    *,
-    prog: str,
-    description: str | None = None,
-    default: C | None = None,
-) -> C:
-    """Make a command of its arguments. `--help` and wrong types are tyro's: it prints and exits.
+@dataclass(frozen=True)
+class Flag:
+    """One flag, or a positional argument.
+
+    Attributes:
+      setting: dotted name of the setting that it changes: `train.batch_size`.
+      accepts: the values that it accepts.
+      default: its value if it is not given.
+      description: what it does.
+      positional: whether the value is given without a flag.
+      required: whether it must be given.
+      negatable: whether there is a second flag that turns it off.
+    """
+
+    setting: str
+    accepts: Allowed
+    default: object
+    description: str
+    positional: bool = False
+    required: bool = False
+    negatable: bool = False
+
+    @property
+    def table(self) -> str:
+        """The table of the setting; empty at the top level."""
+        return self.setting.rpartition(".")[0]
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """As it is typed: `--train.batch-size`; `--corpus.strict`, `--corpus.no-strict`; `MODEL`."""
+        if self.positional:
+            return (self.setting.upper(),)
+        table, dot, name = self.setting.replace("_", "-").rpartition(".")
+        return (f"--{table}{dot}{name}", *([f"--{table}{dot}no-{name}"] if self.negatable else []))
+
+
+def command_flags(kind: type) -> list[Flag]:
+    """The flags and arguments of a command's class."""
+    # A class has the docstrings of its own fields only, not of those that it inherits.
+    bases = [_fields(base) for base in kind.__mro__ if hasattr(base, "__pydantic_fields__")]
+    described = {name: info for fields in bases for name, info in fields.items() if info.description}
+    return [_flag(name, described[name], info.default) for name, info in _fields(kind).items()]
+
+
+def recipe_flags(settings: Settings) -> Iterator[Flag]:
+    """A flag for each setting of a recipe, with its value there as the default."""
+    prefix = f"{settings.section}." if settings.section else ""
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    for name, info in type(settings).model_fields.items():
+        if not isinstance(values[name], Settings):
+            yield _flag(prefix + name, info, values[name], negatable=True)
+    for value in values.values():
+        if isinstance(value, Settings):
+            yield from recipe_flags(value)
+
+
+def _flag(setting: str, info: FieldInfo, default: object, *, negatable: bool = False) -> Flag:
+    accepts = allowed(info)
+    return Flag(
+        setting,
+        accepts,
+        None if info.is_required() else default,
+        " ".join((info.description or "").split()),
+        positional=POSITIONAL in info.metadata,
+        required=info.is_required(),
+        negatable=negatable and accepts.base is bool,
+    )
+
+
+def _fields(kind: type) -> dict[str, FieldInfo]:
+    return cast("Any", kind).__pydantic_fields__
+
+
+def parse(kind: type[C], args: Sequence[str], verb: str) -> C:
+    """Make a command from its arguments.
 
     Raises:
-      T5smithError: a flag that does not exist or is given twice, or a setting that cannot be used.
+      T5smithError: an unknown flag, an unexpected argument, a missing or unusable value.
     """
-    _refuse_repeated(args)
-    with _help(default) if {"-h", "--help"} & set(args) else contextlib.nullcontext():
-        parsed, unknown = cast(
-            "tuple[C, list[str]]",
-            tyro.cli(
-                command,
-                args=args,
-                prog=prog,
-                description=description,
-                default=default,
-                return_unknown_args=True,
-            ),
-        )
-    if unknown:
-        _refuse_unknown(unknown[0], [f"--{name}" for name in names(default or command)], prog)
-    return parsed
+    return build(kind, read(command_flags(kind), args, verb))
 
 
-class _Kept(io.StringIO):
-    """What is printed, by somebody who takes it for the terminal that it stands for."""
+def build(kind: type[C], values: Mapping[str, Any]) -> C:
+    """A command with these values.
 
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return sys.__stdout__ is not None and sys.__stdout__.isatty()
-
-
-@contextlib.contextmanager
-def _help(default: Command | None) -> Generator[None]:
-    """Print tyro's help as the body prints it, but with no line that is wider than the terminal.
-
-    tyro breaks what stands in its boxes, but neither the usage nor the description, and it keeps some of the
-    lines that docstrings happen to be broken into.
+    Raises:
+      T5smithError: a value that cannot be used, or a missing argument.
     """
-    for field in dataclasses.fields(default) if default is not None else ():
-        if isinstance(settings := getattr(default, field.name), Settings):
-            _join_lines(type(settings))
-    kept = _Kept()
     try:
-        with contextlib.redirect_stdout(kept):
-            yield
-    finally:
-        width = shutil.get_terminal_size().columns
-        for line in kept.getvalue().splitlines():
-            # Boxes are as wide as the terminal, and their colours take no room on it.
-            print(line if "│" in line or "─" in line else _broken(line, width))
+        return kind(**values)
+    except ValidationError as error:
+        ours = rejected(_fields(kind), error, "")
+        name, dot, index = (ours.where or "").partition(".")
+        flags = {flag.setting: flag for flag in command_flags(kind)}
+        place = flags[name].spellings[0] if name in flags else name
+        expected = ours.expected
+        if ours.what == "missing" and name in flags:
+            expected = flags[name].description.rstrip(".")
+            expected = expected[0].lower() + expected[1:]
+        raise T5smithError(ours.what, where=place + dot + index, expected=expected, fix=ours.fix) from None
 
 
-def _broken(line: str, width: int) -> str:
-    """A line broken at spaces if it is too long; what stands in brackets in a usage stays together."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
-    if len(plain) <= width:
-        return line
-    usage = " " * len("usage: ") if plain.startswith("usage: ") else ""
-    if usage:
-        plain = re.sub(r"\[[^][]*\]", lambda found: found[0].replace(" ", "\0"), plain)
-    lines = textwrap.wrap(plain, width, subsequent_indent=usage, break_on_hyphens=False)
-    return "\n".join(lines).replace("\0", " ")
+@dataclass
+class _Reader:
+    """Reads arguments from left to right."""
+
+    flags: Sequence[Flag]
+    args: list[str]
+    verb: str
+    values: dict[str, Any] = field(default_factory=dict)
+    loose: list[str] = field(default_factory=list)
+
+    def read(self) -> dict[str, Any]:
+        known = {name: flag for flag in self.flags if not flag.positional for name in flag.spellings}
+        while self.args:
+            arg = self.args.pop(0)
+            if arg == "--":
+                self.loose += self.args
+                break
+            if not _is_flag(arg):
+                self.loose.append(arg)
+                continue
+            typed, equals, value = arg.partition("=")
+            name = typed.replace("_", "-")
+            if name not in known:
+                _reject_unknown(typed, known, self.verb)
+            flag = known[name]
+            if flag.setting in self.values:
+                raise T5smithError("given twice", where=name, fix="give it once, followed by all its values")
+            self.values[flag.setting] = self._value(flag, name, [value] if equals else None)
+        self._positional([flag for flag in self.flags if flag.positional])
+        return self.values
+
+    def _value(self, flag: Flag, name: str, given: list[str] | None) -> object:
+        accepts = flag.accepts
+        if accepts.base is bool and not accepts.many and given is None:
+            return name == flag.spellings[0]
+        if given is None:
+            given = []
+            while self.args and not _is_flag(self.args[0]) and (accepts.many or not given):
+                given.append(self.args.pop(0))
+        if accepts.many:
+            return tuple(value_of(text, accepts) for text in given)
+        if not given:
+            expected = accepts.describe(quote=False, limits=True)
+            raise T5smithError("missing value", where=name, expected=expected)
+        return value_of(given[0], accepts)
+
+    def _positional(self, flags: Sequence[Flag]) -> None:
+        for flag in flags:
+            if flag.accepts.many:
+                self.values[flag.setting], self.loose = tuple(self.loose), []
+            elif self.loose:
+                self.values[flag.setting] = value_of(self.loose.pop(0), flag.accepts)
+        if self.loose:
+            raise T5smithError(
+                "unexpected argument",
+                where=self.loose[0],
+                fix=f"`t5smith {self.verb} --help` shows what it takes",
+            )
 
 
-def _join_lines(settings: type[Settings]) -> None:
-    """Make one line of each docstring of a table's settings, and tell tyro of that."""
-    (table,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
-    for setting, said in pairwise(cast("ast.ClassDef", table).body):
-        match setting, said:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                settings.model_fields[name].description = " ".join(text.split())
-            case _:
-                pass
-    for field in settings.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            _join_lines(field.annotation)
+def read(flags: Sequence[Flag], args: Sequence[str], verb: str) -> dict[str, Any]:
+    """The settings that arguments change: dotted name -> value.
+
+    Raises:
+      T5smithError: an unknown or repeated flag, an unexpected argument, a missing value.
+    """
+    return _Reader(flags, list(args), verb).read()
 
 
-def names(command: Command | type[Command]) -> Iterator[str]:
-    """Every flag of a command, without its dashes: `json`, `train.batch-size`."""
-    for field in dataclasses.fields(command):
-        value = getattr(command, field.name, None)
-        if isinstance(value, Settings):
-            yield from _dotted(value.model_dump(), "")
-        else:
-            yield field.name.replace("_", "-")
+def value_of(text: str, accepts: Allowed) -> object:
+    """A value as a recipe file would have it; what cannot be read stays text, which is rejected later."""
+    if text in accepts.choices or accepts.base in (str, Path):
+        return text
+    if accepts.optional and text.lower() == "none":
+        return None
+    if accepts.base is None:
+        return text
+    if text in ("true", "false"):
+        return text == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text
 
 
-def _dotted(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for key, value in tree.items():
-        name = prefix + key.replace("_", "-")
-        if isinstance(value, dict):
-            yield from _dotted(value, f"{name}.")
-        else:
-            yield name
+def _is_flag(arg: str) -> bool:
+    """Whether an argument is a flag; negative numbers and texts with a leading hyphen are not."""
+    return re.match(r"--?[A-Za-z]|--$", arg) is not None
 
 
-def _spelled(arg: str) -> str:
-    """A flag as --help spells it, without a value."""
-    return arg.split("=", 1)[0].replace("_", "-")
-
-
-def _refuse_repeated(args: list[str]) -> None:
-    """A list given in two parts would silently lose the first."""
-    seen: set[str] = set()
-    for arg in args:
-        name = _spelled(arg)
-        if name.startswith("--") and name in seen:
-            raise T5smithError("given twice", where=name, fix="give it once, with all its values behind it")
-        seen.add(name)
-
-
-def _refuse_unknown(arg: str, known: list[str], prog: str) -> NoReturn:
-    if not arg.startswith("-"):
-        raise T5smithError(
-            "there is no place for this", where=arg, fix=f"see how the line is built with `{prog} --help`"
-        )
-    name = _spelled(arg)
-    near = difflib.get_close_matches(name, known, n=1)
-    table = name.rpartition(".")[0]
-    beside = [flag for flag in known if "." in flag and flag.rpartition(".")[0] == table]
-    raise T5smithError(
-        "there is no such flag",
-        where=arg.split("=", 1)[0],
-        expected=f"one of {', '.join(beside)}" if beside else None,
-        fix=f"did you mean {near[0]}?" if near else f"`{prog} --help` lists them all",
-    )
+def _reject_unknown(typed: str, known: Iterable[str], verb: str) -> NoReturn:
+    name = typed.replace("_", "-")
+    near = difflib.get_close_matches(name, list(known), n=1)
+    if not near:
+        # `--steps` for `--train.steps`
+        by_last_part = {flag.rpartition(".")[2].removeprefix("--"): flag for flag in reversed(list(known))}
+        last = difflib.get_close_matches(name.rpartition(".")[2].removeprefix("--"), by_last_part, n=1)
+        near = [by_last_part[part] for part in last]
+    hint = f"`t5smith {verb} --help-all` lists all flags"
+    raise T5smithError("unknown flag", where=typed, fix=f"did you mean {near[0]}? {hint}" if near else hint)

@@ -1,72 +1,96 @@
-"""The ground that recipes stand on: tables of settings, frozen and strict, whose complaints are ours."""
+"""The base class of all tables of a recipe: frozen, strict, and with errors in one line."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from t5smith.base.errors import T5smithError
+from t5smith.recipe.allowed import allowed
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
-# Strict settings refuse a list for a tuple and text for a path, which is how TOML says them.
+# TOML has neither tuples nor paths; strict settings reject lists and texts in their place.
 Strings = Annotated[tuple[str, ...], Field(strict=False)]
 Folder = Annotated[Path, Field(strict=False)]
 
-ALLOWED = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list of texts",
-    "path_type": "a path",
-    "model_type": "a table of settings",
+OrNone = BeforeValidator(lambda value: None if value == "none" else value)
+"""Lets a setting that can be None be "none": TOML has no null, and a missing key means the default."""
+
+UNUSUAL = {
     "finite_number": "a finite number",
+    "model_type": "a table of settings",
     "string_pattern_mismatch": "letters, digits, '.', '_' and '-', beginning with a letter or a digit",
 }
-"""What pydantic's errors mean to somebody who writes a recipe."""
+"""What is expected, by the type of pydantic's error, where the type of the setting does not say it."""
+RANGES = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
 class Settings(BaseModel):
     """One table of a recipe. Frozen; unknown keys, wrong types and values out of range are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
     section: ClassVar[str] = ""
 
     @model_validator(mode="wrap")
     @classmethod
-    def _say_it_our_way(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _report_errors_our_way(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
             return handler(data)
         except ValidationError as error:
-            raise refused(cls, error) from None
+            raise rejected(cls.model_fields, error, cls.section) from None
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str | None:
-    """What to do about a name that there is none of, if it is close to one that there is."""
-    near = difflib.get_close_matches(name, known, n=1)
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The advice for an unknown name, if it is close to a known one."""
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else None
 
 
-def refused(settings: type[Settings], error: ValidationError) -> T5smithError:
-    """The first complaint of pydantic as one line of ours: the field, the value, what is allowed."""
+def rejected(fields: Mapping[str, FieldInfo], error: ValidationError, section: str) -> T5smithError:
+    """The first of pydantic's errors about the settings of a table, in one line: field, value, expected."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(filter(None, [settings.section, *(str(part) for part in first["loc"])]))
+    # A union's parts are in the path too: ("batch_size", "constrained-int").
+    path = [str(part) for n, part in enumerate(first["loc"]) if n == 0 or isinstance(part, int)]
+    place = ".".join(filter(None, [section, *path]))
+    setting = fields.get(path[0]) if path else None
     if first["type"] == "extra_forbidden":
-        known = list(settings.model_fields)
-        fix = did_you_mean(str(first["loc"][-1]), known)
-        table = f"in [{settings.section}]" if settings.section else "at the top level"
-        return T5smithError(
-            "unknown key", where=field, expected=f"one of {', '.join(known)} {table}", fix=fix
-        )
+        table = f"in [{section}]" if section else "at the top level"
+        expected = f"one of {', '.join(fields)} {table}"
+        return T5smithError("unknown key", where=place, expected=expected, fix=did_you_mean(path[0], fields))
     if first["type"] == "missing":
-        return T5smithError("missing", where=field, expected="a value")
-    message = first["msg"][0].lower() + first["msg"][1:]
-    expected = ALLOWED.get(first["type"], message.removeprefix("input should be "))
-    return T5smithError(f"{first['input']!r} cannot be used", where=field, expected=expected)
+        return T5smithError("missing", where=place, expected="a value")
+    value, expected, fix = first["input"], UNUSUAL.get(first["type"]), None
+    if expected is None and setting is not None:
+        accepted = allowed(setting)
+        accepted.many &= len(path) == 1
+        if first["type"] in RANGES and not accepted.choices:
+            expected = accepted.range
+        else:
+            expected = accepted.describe(quote=True, limits=first["type"] in RANGES)
+        fix = did_you_mean(value, accepted.choices) if isinstance(value, str) else None
+    return T5smithError(
+        f"{spelled(value)} cannot be used", where=place, expected=expected or first["msg"], fix=fix
+    )
+
+
+def spelled(value: object) -> str:
+    """A value as it is written in a recipe file."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)

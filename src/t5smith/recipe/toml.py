@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -48,7 +47,7 @@ def load_recipe(recipe: str | Path | None) -> Recipe:
         return _read(known[str(recipe)])
     near = difflib.get_close_matches(str(recipe), known, n=1)
     raise T5smithError(
-        "there is no preset of this name",
+        "unknown preset",
         where=recipe,
         expected=f"one of {', '.join(known)}, or a file whose name ends in .toml",
         fix=f"did you mean {near[0]!r}?" if near else None,
@@ -84,7 +83,7 @@ def _read(path: Path) -> Recipe:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise T5smithError(
-            "there is no such recipe file", where=path, fix=f"presets: {', '.join(presets())}"
+            "no such recipe file", where=path, fix=f"presets: {', '.join(presets())}"
         ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -100,7 +99,7 @@ def _read(path: Path) -> Recipe:
         raise _not_toml(path, text, str(error)) from None
     tree.setdefault("name", _name_of(path))
     try:
-        _refuse_odd_values(tree, ())
+        _reject_dates(tree, ())
         return Recipe.model_validate(tree)
     except T5smithError as error:
         place = _line_of(text, error.where or "")
@@ -128,16 +127,14 @@ def _not_toml(path: Path, text: str, message: str) -> T5smithError:
     )
 
 
-def _refuse_odd_values(value: object, field: tuple[str, ...]) -> None:
-    """Refuse what TOML can say and no setting can be: dates and times, infinities and nan."""
+def _reject_dates(value: object, field: tuple[str, ...]) -> None:
+    """Reject dates and times, which TOML has and no setting accepts."""
     if isinstance(value, dict):
         for key, inner in cast("dict[str, object]", value).items():
-            _refuse_odd_values(inner, (*field, key))
+            _reject_dates(inner, (*field, key))
     elif isinstance(value, list):
         for index, inner in enumerate(cast("list[object]", value)):
-            _refuse_odd_values(inner, (*field, str(index)))
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise T5smithError(f"{value} cannot be used", where=".".join(field), expected="a finite number")
+            _reject_dates(inner, (*field, str(index)))
     elif not isinstance(value, str | int | float):
         raise T5smithError(
             f"a date or time ({value}) cannot be used",

@@ -22,7 +22,7 @@ from t5smith.store.workspace import SPLITS, Workspace
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
-from t5smith.vocabulary.word_cache import LONGEST_WORD
+from t5smith.vocabulary.word_cache import MAX_UNBROKEN
 
 UNKNOWN_WARNING_SHARE = 0.001
 """A share of `<unk>` above this is worth a warning."""
@@ -87,7 +87,7 @@ def finish(
     }
     if cut:
         warn(
-            f"{cut:,} stretches of {LONGEST_WORD:,} characters without white space were cut before tokenising"
+            f"{cut:,} stretches of {MAX_UNBROKEN:,} characters without white space were cut before tokenising"
         )
     if cleaning:
         facts["cleaning"] = cleaning

@@ -1,1 +1,1 @@
-"""Text to vocabulary: training a Unigram model, importing one, and using one."""
+"""Vocabularies: training one on text, importing one, encoding text with one, comparing several."""

@@ -1,4 +1,4 @@
-"""How well vocabularies suit a text: the same held-out documents, cut into the pieces of each."""
+"""Comparison of vocabularies: how well each encodes the same held-out documents."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import numpy as np
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import Bar, count, progress
 from t5smith.recipe.recipe import Recipe
-from t5smith.text.documents import documents, is_held_out
-from t5smith.text.files import corpora
+from t5smith.text.corpus import find_corpora
+from t5smith.text.documents import is_held_out, read_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.import_tokenizer import import_tokenizer
 from t5smith.vocabulary.normalizers import SPACE
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-LONGEST = 8
-"""So many of the longest pieces are told."""
+LONGEST_PIECES = 8
+"""Number of the longest pieces that are listed."""
 
 
 @dataclass(frozen=True)
 class MeasuredVocabulary:
-    """One vocabulary on a text.
+    """Figures of one vocabulary on a text.
 
     Attributes:
-      name: what it was asked for as.
+      name: as requested.
       read_from: the file.
-      ids, sentinels: how many it has; `ids` counts sentinels and control pieces too.
-      pieces: those that text may become.
+      ids, sentinels: their numbers; `ids` includes sentinels and control pieces.
+      pieces: number of pieces that text is encoded in.
       tokens: of the text, without `</s>`.
-      unknown: those of them that are `<unk>`, one for each run of unknown characters.
-      used: pieces that occur.
-      bytes_per_token: of raw text; more is better, but unknown text costs little here.
-      tokens_per_word: words are what stands between white space.
+      unknown: number of `<unk>` among them, one for each run of unknown characters.
+      used: number of pieces that occur.
+      bytes_per_token: of raw text; more is better, but unknown text costs little.
+      tokens_per_word: words are separated by white space.
       unknown_rate: share of the tokens.
       used_rate: share of the pieces.
-      longest: the longest pieces that occur, `▁` for a space.
+      longest: the longest pieces that occur, with `▁` for a space.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Comparison:
 
     Attributes:
       documents, bytes, words: of the raw text.
-      whole: whether it is all held-out text, not the first of it.
-      vocabularies: in the order they were asked for.
+      whole: whether it is all held-out text, not only its beginning.
+      vocabularies: in the order requested.
     """
 
     documents: int
@@ -76,19 +76,19 @@ class Comparison:
 def compare_vocabularies(
     recipe: Recipe, tokenizers: Sequence[str], max_bytes: int = 10_000_000
 ) -> Comparison:
-    """Measure tokenizers on the held-out documents of a recipe, the same ones for all.
+    """Encode the same held-out documents of a recipe with each tokenizer.
 
     Args:
-      recipe: its `corpus` says what is held out.
-      tokenizers: each as `vocab.tokenizer` is written, or a run folder.
-      max_bytes: whole documents are taken until there are as many, evenly of each named corpus.
+      recipe: its `corpus` names the text and what is held out.
+      tokenizers: each a value of `vocab.tokenizer`, or a run folder.
+      max_bytes: documents are read until they have this many bytes, the same number from each named corpus.
 
     Raises:
       T5smithError: a tokenizer cannot be used, or no document is held out.
     """
     if max_bytes < 1:
         raise T5smithError(f"{max_bytes} cannot be used", where="--max-bytes", expected="1 or more")
-    found = [import_tokenizer(name, where="--compare") for name in tokenizers]
+    imported = [import_tokenizer(name, where="--compare") for name in tokenizers]
     with progress("compare", None, "bytes") as bar:
         texts, whole = _held_out(recipe, max_bytes, bar)
     size = sum(len(text.encode()) for text in texts)
@@ -100,29 +100,33 @@ def compare_vocabularies(
             fix="raise corpus.held_out_fraction, or name files with text in corpus.valid",
         )
     measured = tuple(
-        MeasuredVocabulary(name=one.name, read_from=one.file, **_measure(one.vocabulary, texts, size, words))
-        for one in found
+        MeasuredVocabulary(
+            name=tokenizer.name,
+            read_from=tokenizer.file,
+            **_measure(tokenizer.vocabulary, texts, size, words),
+        )
+        for tokenizer in imported
     )
     return Comparison(len(texts), size, words, whole, measured)
 
 
 def _held_out(recipe: Recipe, max_bytes: int, bar: Bar) -> tuple[list[str], bool]:
-    """The first held-out documents, and whether there are no more."""
+    """The first held-out documents, and whether these are all."""
     corpus = recipe.corpus
     field = "corpus.valid" if corpus.valid else "corpus.train"
-    groups = corpora(corpus.valid or corpus.train, field)
+    groups = find_corpora(corpus.valid or corpus.train, field)
     skipped = SkippedRecords(corpus.strict)
     texts: list[str] = []
     whole = True
 
-    def of(files: Any) -> Iterator[str]:
-        for document in documents(corpus, files, None, skipped):
+    def held_out(files: Any) -> Iterator[str]:
+        for document in read_documents(corpus, files, None, skipped):
             if corpus.valid or is_held_out(document.text, corpus.held_out_fraction):
                 yield document.text
 
     for files in groups.values():
         taken = 0
-        for text in of(files):
+        for text in held_out(files):
             if taken >= max_bytes / len(groups):
                 whole = False
                 break
@@ -134,10 +138,10 @@ def _held_out(recipe: Recipe, max_bytes: int, bar: Bar) -> tuple[list[str], bool
 
 
 def _measure(vocabulary: Vocabulary, texts: Sequence[str], size: int, words: int) -> dict[str, Any]:
-    table = vocabulary.bulk_encoder(np.dtype(np.uint32))
+    encoder = vocabulary.bulk_encoder(np.dtype(np.uint32))
     counts = np.zeros(vocabulary.size, np.int64)
     for text in texts:
-        counts += np.bincount(np.frombuffer(table.encode(text), np.uint32), minlength=vocabulary.size)
+        counts += np.bincount(np.frombuffer(encoder.encode(text), np.uint32), minlength=vocabulary.size)
     tokens, unknown = int(counts.sum()), int(counts[vocabulary.unk_id])
     is_piece = vocabulary.is_text.copy()
     is_piece[vocabulary.unk_id] = False
@@ -159,8 +163,8 @@ def _measure(vocabulary: Vocabulary, texts: Sequence[str], size: int, words: int
 
 
 def _longest(vocabulary: Vocabulary, used: np.ndarray) -> tuple[str, ...]:
-    """The longest pieces in characters, the space before them not counted; bytes have none."""
+    """The pieces with the most characters, without the `▁` before them; a byte-level vocabulary has none."""
     if vocabulary.is_byte_level:
         return ()
     pieces = vocabulary.readable_pieces(used)
-    return tuple(sorted(pieces, key=lambda piece: (-len(piece.strip(SPACE)), piece))[:LONGEST])
+    return tuple(sorted(pieces, key=lambda piece: (-len(piece.strip(SPACE)), piece))[:LONGEST_PIECES])

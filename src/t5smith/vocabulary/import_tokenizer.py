@@ -1,43 +1,58 @@
-"""A tokenizer of one's own: a file, a folder, a name on the Hub, or bytes, as a vocabulary of t5smith."""
+"""Importing a tokenizer as a vocabulary: from a file, a folder or the Hugging Face Hub, or ByT5's bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from t5smith.base import artifact
+from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info, warn
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
-from t5smith.vocabulary import byt5, hub
-from t5smith.vocabulary import sentencepiece as spiece
-from t5smith.vocabulary import tokenizer_json as trees
-from t5smith.vocabulary.vocabulary import FILES, Vocabulary, extra_ids, read, text_of, tokenizer_file
+from t5smith.vocabulary import sentencepiece, tokenizer_json
+from t5smith.vocabulary.encoding import BYTE_BY_BYTE
+from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token
+from t5smith.vocabulary.vocabulary import (
+    TOKENIZER_FILES,
+    Vocabulary,
+    decompressed,
+    extra_ids,
+    read_tokenizer_file,
+    tokenizer_file,
+)
 
 METHOD = 1
-"""Raised when the same file would give another vocabulary than before."""
+"""Increase when the same file gives another vocabulary than before."""
 BYTES = "bytes"
 FIELD = "vocab.tokenizer"
-ENDINGS = (".json", ".xz", ".model")
-"""What ends like this is a path."""
-KEPT = ("tokenizer", "control_symbols")
-"""What of [vocab] has a meaning where nothing is trained."""
+PATH_SUFFIXES = (".json", ".xz", ".model")
+"""A name with one of these suffixes is a path, not a name on the Hub."""
+USED_BY_IMPORT = ("tokenizer", "control_symbols")
+"""Settings of `[vocab]` that have an effect if the tokenizer is imported."""
+BYTE_SENTINELS = 125
+"""Sentinels of ByT5, as in transformers' ByT5Tokenizer; `<extra_id_i>` has the same id, 259 + i."""
+HUB_NAME = re.compile(
+    r"(?:hf:)?(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[^@\s]+))?"
+)
+"""`google/mt5-small`, `t5-small`, or one of them as `hf:NAME@REVISION`."""
+HUB_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
 class ImportedTokenizer:
-    """A tokenizer as it was found.
+    """A tokenizer that was read.
 
     Attributes:
-      name: what it was asked for as.
-      file: what was read, for people.
+      name: as requested.
+      file: a readable name of the file that was read.
       sha256: of the bytes of that file.
-      vocabulary: with sentinels and the control symbols asked for.
-      appended: control pieces that it lacked and that now stand at its end.
+      vocabulary: with sentinels and the requested control symbols.
+      appended: control pieces that were missing and were appended.
     """
 
     name: str
@@ -48,97 +63,182 @@ class ImportedTokenizer:
 
 
 def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str = FIELD) -> ImportedTokenizer:
-    """Read a tokenizer, and give it the sentinels and control symbols that it lacks.
+    """Read a tokenizer and append the sentinels and control symbols that it lacks.
 
     Args:
-      name: a folder, also a run folder, a `tokenizer.json`, a SentencePiece `.model`, a name on the Hub
-        as `google/mt5-small` or `hf:NAME@REVISION`, or `bytes`. A path goes before a name.
-      control_symbols: pieces that no text turns into.
-      where: the setting or flag that named it, for messages.
+      name: a folder, also a run folder, a tokenizer.json, a SentencePiece .model file, a name on the Hub
+        (`google/mt5-small` or `hf:NAME@REVISION`) or `bytes`. An existing path takes precedence.
+      control_symbols: pieces that no text is encoded as.
+      where: the setting or flag with the name, for messages.
 
     Raises:
-      T5smithError: nothing there, it cannot be read, or is no Unigram tokenizer with `<pad>` and `</s>`.
+      T5smithError: not found, unreadable, or not a Unigram tokenizer with `<pad>` and `</s>`.
     """
     if name == BYTES:
-        data, file, tree = b"", Path(BYTES), byt5.tree()
+        data, file, tree = b"", Path(BYTES), byte_tokenizer()
     else:
         path = Path(name).expanduser()
-        looks_like_one = path.is_absolute() or name.startswith((".", "~")) or path.suffix in ENDINGS
-        file = tokenizer_file(path) if path.exists() or looks_like_one else hub.fetch(name, FILES, where)
-        data = read(file)
-        tree = _tree(data, file)
-    symbols = dict.fromkeys(control_symbols)
-    before = set(trees.pieces_and_control(tree)[0])
-    tree = trees.with_control(tree, list(symbols))
-    tree = trees.with_sentinels(tree, extra_ids(file))
-    appended = tuple(name for name in trees.pieces_and_control(tree)[0] if name not in before)
+        is_path = path.is_absolute() or name.startswith((".", "~")) or path.suffix in PATH_SUFFIXES
+        file = tokenizer_file(path) if path.exists() or is_path else fetch_from_hub(name, where)
+        data = read_tokenizer_file(file)
+        if file.suffix == ".model":
+            tree = sentencepiece.to_tokenizer_json(data, file)
+        else:
+            tree = tokenizer_json.parse(decompressed(data, file), file)
+    before = set(tokenizer_json.pieces_and_control(tree)[0])
+    tree = tokenizer_json.with_control(tree, list(dict.fromkeys(control_symbols)))
+    tree = tokenizer_json.with_sentinels(tree, extra_ids(file))
+    appended = tuple(piece for piece in tokenizer_json.pieces_and_control(tree)[0] if piece not in before)
     vocabulary = Vocabulary(json.dumps(tree), file)
-    return ImportedTokenizer(name, _told(file), hashlib.sha256(data).hexdigest(), vocabulary, appended)
+    return ImportedTokenizer(name, _readable(file), hashlib.sha256(data).hexdigest(), vocabulary, appended)
 
 
-def _tree(data: bytes, file: Path) -> trees.Tree:
-    if file.suffix == ".model":
-        return spiece.tree(data, file)
-    return trees.parse(text_of(data, file), file)
-
-
-def _told(file: Path) -> str:
-    """A file's name; of one that the Hub keeps also the revision, as its cache has it."""
+def _readable(file: Path) -> str:
+    """A file's name, with the revision if it is from the Hub's cache."""
     return f"{file.name} at {file.parent.name}" if file.parent.parent.name == "snapshots" else file.name
 
 
-def imported(recipe: Recipe) -> Path:
-    """Make the vocabulary folder of a recipe that brings its tokenizer.
+def import_vocabulary(recipe: Recipe) -> Path:
+    """Make the vocabulary folder of a recipe with `vocab.tokenizer`.
 
     Raises:
       T5smithError: see :func:`import_tokenizer`.
     """
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
-    found = import_tokenizer(settings.tokenizer, settings.control_symbols)
+    tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
     symbols = list(dict.fromkeys(settings.control_symbols))
-    inputs = {"import": METHOD, "tokenizer": found.sha256, "control_symbols": symbols}
+    inputs = {"import": METHOD, "tokenizer": tokenizer.sha256, "control_symbols": symbols}
     if settings.tokenizer == BYTES:
         inputs["tokenizer"] = BYTES
-    if unused := _unused(settings):
-        warn(f"with {FIELD} nothing is trained, so this is without effect: {', '.join(unused)}")
-    if there := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
-        info(f"vocab     unchanged: {there.facts['pieces']:,} pieces in {folder}")
+    if unused := _unused_settings(settings):
+        warn(f"{FIELD} imports a tokenizer, so these settings have no effect: {', '.join(unused)}")
+    if existing := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
+        info(f"vocab     unchanged: {existing.facts['pieces']:,} pieces in {folder}")
         return folder
-    facts = _facts(found, symbols)
+    facts = {
+        "tokenizer": tokenizer.name,
+        "read_from": tokenizer.file,
+        **tokenizer.vocabulary.size_facts(len(symbols)),
+    }
+    appended = _list_control_pieces(tokenizer.appended)
+    if appended:
+        facts["appended"] = appended
     with artifact.building(folder, "vocab", inputs, facts) as work:
-        found.vocabulary.save(work)
-    what = f"{facts['pieces']:,} pieces and {facts['sentinels']} sentinels"
-    info(f"vocab     {what}: {found.name}" + (f" ({found.file})" if found.file != found.name else ""))
-    if added := _in_words(found.appended):
-        info(f"vocab     appended: {added}")
+        tokenizer.vocabulary.save(work)
+    source = tokenizer.name if tokenizer.file == tokenizer.name else f"{tokenizer.name} ({tokenizer.file})"
+    info(f"vocab     {facts['pieces']:,} pieces and {facts['sentinels']} sentinels: {source}")
+    if appended:
+        info(f"vocab     appended: {appended}")
     return folder
 
 
-def _facts(found: ImportedTokenizer, symbols: list[str]) -> dict[str, Any]:
-    vocabulary = found.vocabulary
-    facts: dict[str, Any] = {
-        "tokenizer": found.name,
-        "read_from": found.file,
-        "pieces": vocabulary.size - len(vocabulary.sentinel_ids) - len(symbols),
-        "ids": vocabulary.size,
-        "sentinels": len(vocabulary.sentinel_ids),
-        "control_symbols": len(symbols),
-    }
-    return facts | ({"appended": _in_words(found.appended)} if found.appended else {})
+def _list_control_pieces(names: tuple[str, ...]) -> str:
+    """Names of control pieces, with the number of sentinels instead of their names."""
+    others = [name for name in names if not tokenizer_json.SENTINEL.fullmatch(name)]
+    sentinels = len(names) - len(others)
+    return ", ".join([*others, f"{sentinels} sentinels"] if sentinels else others)
 
 
-def _in_words(appended: tuple[str, ...]) -> str:
-    """Control pieces in words, the sentinels counted."""
-    others = [name for name in appended if not trees.SENTINEL.fullmatch(name)]
-    count = len(appended) - len(others)
-    return ", ".join([*others, f"{count} sentinels"] if count else others)
-
-
-def _unused(settings: VocabSettings) -> list[str]:
-    """The settings of training that were set all the same."""
+def _unused_settings(settings: VocabSettings) -> list[str]:
+    """Settings for training a vocabulary that differ from their defaults."""
     default = VocabSettings()
     changed = (
         name for name in type(settings).model_fields if getattr(settings, name) != getattr(default, name)
     )
-    return [f"vocab.{name}" for name in changed if name not in KEPT]
+    return [f"vocab.{name}" for name in changed if name not in USED_BY_IMPORT]
+
+
+def byte_tokenizer() -> TokenizerTree:
+    """ByT5's vocabulary as a tokenizer.json: byte b has the id b + 3, then sentinels; no `▁` is prepended."""
+    sentinels = [f"<extra_id_{i}>" for i in range(BYTE_SENTINELS)]
+    names = [*CONTROL, *(f"<0x{byte:02X}>" for byte in range(256)), *sentinels]
+    special = [number for number, name in enumerate(names) if name in CONTROL or name in sentinels]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [control_token(number, names[number]) for number in special],
+        "normalizer": None,
+        "pre_tokenizer": BYTE_BY_BYTE,
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {
+            "type": "Unigram",
+            "unk_id": CONTROL.index(UNK),
+            "vocab": [[name, 0.0] for name in names],
+            "byte_fallback": True,
+        },
+    }
+
+
+def fetch_from_hub(model: str, field: str) -> Path:
+    """The tokenizer's file of a model on the Hub, downloaded unless it is in the cache.
+
+    The cache is used if the Hub cannot be reached or HF_HUB_OFFLINE is set.
+
+    Args:
+      model: see :data:`HUB_NAME`.
+      field: the setting or flag with the name, for messages.
+
+    Raises:
+      T5smithError: no such model, revision or file, no access, or the Hub cannot be reached.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    match = HUB_NAME.fullmatch(model)
+    if match is None:
+        raise T5smithError(
+            f"{model!r} is neither a path nor a name on the Hugging Face Hub",
+            where=field,
+            expected="a folder, a tokenizer.json, a .model file, a name such as google/mt5-small, or bytes",
+        )
+    name, revision = match["name"], match["revision"]
+    log_in = "log in with `hf auth login`"
+    try:
+        # The Hub is queried once here, since hf_hub_download retries for half a minute with messages.
+        model_info = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
+        available = {entry.rfilename for entry in model_info.siblings or ()}
+        for file in TOKENIZER_FILES:
+            if file in available:
+                return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
+        what, expected, fix = (
+            f"{name} on the Hub has no tokenizer",
+            f"one of {', '.join(TOKENIZER_FILES)}",
+            None,
+        )
+    except errors.GatedRepoError:
+        what, expected = f"access to {name} on the Hub must be requested first", None
+        fix = f"accept its terms on its page there and {log_in}"
+    except errors.RepositoryNotFoundError:
+        what, expected = f"{name} was found neither here nor on the Hugging Face Hub", None
+        fix = f"name an existing folder or file; if the model is private, {log_in}"
+    except errors.RevisionNotFoundError:
+        what, expected = (
+            f"{name} on the Hub has no revision {revision!r}",
+            "one of its branches, tags or commits",
+        )
+        fix = None
+    except errors.HFValidationError as error:
+        what = f"{name} was not found here, and it is not a valid name on the Hugging Face Hub ({error})"
+        expected, fix = "an existing folder or file, or a name such as google/mt5-small", None
+    except Exception as error:  # whatever its HTTP library raises
+        return _fetch_from_cache(name, revision, field, error)
+    raise T5smithError(what, where=field, expected=expected, fix=fix)
+
+
+def _fetch_from_cache(name: str, revision: str | None, field: str, error: Exception) -> Path:
+    """The file in the Hub's cache; `error` says why the Hub could not be reached."""
+    import huggingface_hub
+
+    for file in TOKENIZER_FILES:
+        found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise T5smithError(
+        f"{name} was not found here, and the Hugging Face Hub cannot be reached ({why})",
+        where=field,
+        fix="name an existing folder or file, or go online once: downloads are cached",
+    ) from None

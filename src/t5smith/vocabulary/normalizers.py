@@ -1,4 +1,4 @@
-"""What happens to a text before it is cut into pieces, and where it is cut at once."""
+"""Normalization, the first cut of a text into words, and the characters that a vocabulary needs as pieces."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ import base64
 import functools
 import json
 import lzma
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from t5smith.base.errors import T5smithError
 from t5smith.recipe.vocab import VocabSettings
 
 SPACE = "▁"
 """Stands for a space in pieces."""
 BUNDLED = Path(__file__).parent / "t5" / "tokenizer.json.xz"
+"""T5's own vocabulary."""
+BYTE_NAME_CHARACTERS = "<0x123456789ABCDEF>"
+"""With byte fallback these are pieces too, so that `<0x41>` typed in a text is never read as the byte."""
 
 
 def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
-    """NFKC or what the settings say, white space to single spaces, none at the end.
+    """NFKC or what the settings select, then runs of white space to one space, none at the end.
 
-    `▁` stands for a space, so it becomes one. A leading space stays: it tells text after a sentinel that
-    opens a word from text that does not.
+    `▁` stands for a space, so it becomes one. A leading space stays: after a sentinel it shows that the text
+    starts a new word.
     """
     settings = settings or VocabSettings()
     steps: list[normalizers.Normalizer] = []
     if settings.normalization == "nmt_nfkc":
-        # The tokenizers library misreads the table's entries for letters in parts, so these are joined first.
+        # The tokenizers library misreads the table for decomposed letters, so they are composed first.
         steps += [normalizers.NFC(), normalizers.Precompiled(_nmt_nfkc())]
     elif settings.normalization != "none":
         steps.append({"nfkc": normalizers.NFKC, "nfc": normalizers.NFC}[settings.normalization]())
@@ -39,41 +44,67 @@ def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
 
 @functools.cache
 def normalizes_each_word(json_text: str) -> bool:
-    """Whether a normaliser, as JSON, is one of ours that never reaches across white space."""
-    ours = (
+    """Whether a normalizer, as JSON, is one of :func:`normalizer` that never reaches across white space."""
+    candidates = (
         VocabSettings(normalization=name, lowercase=lowercase)
         for name in ("nfkc", "nfc", "none")
         for lowercase in (False, True)
     )
-    return json.loads(json_text) in [normalizer_json(normalizer(settings)) for settings in ours]
+    return json.loads(json_text) in [normalizer_json(normalizer(settings)) for settings in candidates]
 
 
 def normalizer_json(part: normalizers.Normalizer | None) -> Any:
-    """A normaliser as it stands in a tokenizer.json."""
-    from tokenizers import models
-
+    """A normalizer as a tokenizer.json holds it."""
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = part  # pyright: ignore[reportAttributeAccessIssue]  # the stub does not know None
+    tokenizer.normalizer = part  # pyright: ignore[reportAttributeAccessIssue]  # None is missing in the stub
     return json.loads(tokenizer.to_str())["normalizer"]
 
 
 @functools.cache
 def _nmt_nfkc() -> bytes:
-    """SentencePiece's table, as it stands in T5's own vocabulary."""
+    """SentencePiece's character map nmt_nfkc, taken from T5's own vocabulary."""
     tree = json.loads(lzma.decompress(BUNDLED.read_bytes()))
     steps = tree["normalizer"].get("normalizers", [tree["normalizer"]])
-    table = next(step["precompiled_charsmap"] for step in steps if step["type"] == "Precompiled")
-    return base64.b64decode(table)
+    charsmap = next(step["precompiled_charsmap"] for step in steps if step["type"] == "Precompiled")
+    return base64.b64decode(charsmap)
 
 
-def pre_tokenizer(settings: VocabSettings, scheme: str) -> pre_tokenizers.PreTokenizer:
-    """Words, each with `▁` before it; digits apart if asked.
+def pre_tokenizer(settings: VocabSettings, prepend_scheme: str) -> pre_tokenizers.PreTokenizer:
+    """Cut before each space, which becomes `▁`; with `split_digits` also around each digit.
 
     Args:
-      settings: say whether digits are split.
-      scheme: `always`, or `first` for a `▁` only before what begins a text.
+      settings: for `split_digits`.
+      prepend_scheme: `always` puts `▁` before each stretch of text, `first` only before the beginning of the
+        text.
     """
-    metaspace = pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme)
+    metaspace = pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend_scheme)
     if not settings.split_digits:
         return metaspace
     return pre_tokenizers.Sequence([metaspace, pre_tokenizers.Digits(individual_digits=True)])
+
+
+def alphabet(text: Iterable[str], settings: VocabSettings) -> set[str]:
+    """The different characters of a text after normalization, `▁` for a space: each needs a piece."""
+    normal = normalizer(settings)
+    characters = {SPACE, *(BYTE_NAME_CHARACTERS if settings.byte_fallback else ())}
+    for part in text:
+        characters.update(normal.normalize_str(part))
+    return characters - {" "}
+
+
+def size_error(text: Iterable[str], settings: VocabSettings) -> T5smithError:
+    """The error for a `vocab.size` below the number of different characters; names the smallest size."""
+    parts = [(len(alphabet(text, settings)), "different characters"), (3, "control pieces")]
+    if settings.byte_fallback:
+        parts.append((256, "bytes"))
+    if settings.user_symbols:
+        parts.append((len(settings.user_symbols), "user symbols"))
+    needed = sum(number for number, _ in parts)
+    details = ", ".join(f"{number:,} {what}" for number, what in parts)
+    return T5smithError(
+        f"{settings.size:,} pieces are too few: each different character of the text needs one",
+        where="vocab.size",
+        expected=f"{needed:,} or more: {details}",
+        fix="raise vocab.size, or remove text in foreign scripts, or drop the rarest characters with "
+        "vocab.character_coverage = 0.9995 (vocab.byte_fallback then writes them as bytes)",
+    )

@@ -1,4 +1,4 @@
-"""The text that a vocabulary is trained on: all of it, or a part that fits a budget, drawn evenly."""
+"""The text that a vocabulary is trained on: all training documents, or an even sample of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import Bar, count
@@ -14,32 +15,41 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import Cleaner
-from t5smith.text.documents import file_bytes, split_documents
-from t5smith.text.files import corpora
-from t5smith.text.locations import without_rows
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.documents import split_documents
+from t5smith.text.fingerprints import file_size
+from t5smith.text.locations import split_row_range
 from t5smith.text.skipped_records import SkippedRecords
 
-CHUNK = 4_096
-"""Longest stretch of text, in characters, that the trainer is given at once."""
+MAX_CHUNK_CHARACTERS = 4_096
+"""Length of the chunks that documents are cut into; they are what is sampled."""
 
 
-class Sample:
-    """The text to train on: all of it, or a part that fits in the byte budget, drawn evenly.
+class TextSample:
+    """A sample of the cleaned training documents of at most `vocab.sample_bytes`.
 
-    Each chunk of a document draws a number; those with the highest stay. So one pass is enough, every
-    stretch of text of a corpus has the same chance, and memory is bounded by the budget.
+    Each chunk of a document draws a random key, and the chunks with the highest keys are kept. So one pass
+    is enough, every chunk of a corpus has the same chance, and memory is bounded by the budget.
 
-    Chunks are of text after the recipe's steps of cleaning. Those take long, so a document of which nothing
-    would stay is left as it is: its chunks draw before they are cleaned.
+    Cleaning is slow, so a document is cleaned only if one of its chunks could be kept: keys are drawn before
+    it is cleaned.
+
+    Attributes:
+      chunks: the sampled text, in the order of the corpus.
+      bytes: its size.
+      documents, text_bytes: training documents, and UTF-8 bytes of all their chunks.
+      dropped: documents that cleaning dropped.
+      skipped: records that could not be read.
     """
 
-    def __init__(self, recipe: Recipe, bar: Bar) -> None:
+    def __init__(self, recipe: Recipe, files: CorpusFiles, bar: Bar) -> None:
+        """Read the training documents in the files of a recipe; `bar` counts bytes of files."""
         self.documents = self.text_bytes = self.bytes = 0
-        draw = random.Random(recipe.vocab.seed)
+        rng = random.Random(recipe.vocab.seed)
         heap: list[tuple[float, int, str]] = []
         number = 0
-        weights = _weights(recipe)
-        symbols = _symbols(recipe.vocab)
+        weights = _file_weights(recipe.vocab, files)
+        symbols = _symbol_pattern(recipe.vocab)
 
         def on_bytes(amount: int) -> None:
             bar.advance(amount, documents=count(self.documents))
@@ -47,67 +57,76 @@ class Sample:
         self.skipped = SkippedRecords(recipe.corpus.strict)
         cleaner = Cleaner(recipe)
         tallies = cleaner.tallies()
-        # What draws no more than this does not stay.
-        floor = -math.inf
-        for document in split_documents(recipe, "train", on_bytes, self.skipped):
+        # A chunk with a key of at most this is not kept.
+        threshold = -math.inf
+        for document in split_documents(files, "train", on_bytes, self.skipped):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
             found = list(chunks(document.text, symbols))
-            # The largest of these are a sample in which a chunk of weight 2 is drawn twice as readily
+            # The chunks with the largest of these keys are a sample weighted by `weight`
             # (Efraimidis and Spirakis, 2006).
-            drawn = [math.log1p(-draw.random()) / weight for _ in found]
-            if cleaner.names and (floor == -math.inf or max(drawn, default=floor) > floor):
+            keys = [math.log1p(-rng.random()) / weight for _ in found]
+            if cleaner.names and (threshold == -math.inf or max(keys, default=threshold) > threshold):
                 text = cleaner.clean(document, tallies) or ""
                 found = list(chunks(text, symbols))
-                drawn += [math.log1p(-draw.random()) / weight for _ in found[len(drawn) :]]
-            for key, chunk in zip(drawn, found, strict=False):
+                keys += [math.log1p(-rng.random()) / weight for _ in found[len(keys) :]]
+            for key, chunk in zip(keys, found, strict=False):
                 number += 1
                 self.text_bytes += (size := len(chunk.encode()))
-                if key <= floor:
+                if key <= threshold:
                     continue
                 heapq.heappush(heap, (key, number, chunk))
                 self.bytes += size
                 while self.bytes > recipe.vocab.sample_bytes and len(heap) > 1:
-                    floor, _, gone = heapq.heappop(heap)
-                    self.bytes -= len(gone.encode())
+                    threshold, _, removed = heapq.heappop(heap)
+                    self.bytes -= len(removed.encode())
         if not any(chunk.strip() for _, _, chunk in heap):
             fix = "name files with text, or lower corpus.held_out_fraction"
             raise T5smithError("the text to train on is empty", where="corpus.train", fix=fix)
         self.dropped = sum(tally.dropped.total() for tally in tallies)
         self.chunks = [chunk for _, _, chunk in sorted(heap, key=lambda entry: entry[1])]
 
+    def facts(self) -> dict[str, Any]:
+        """Counts for the manifest."""
+        return {
+            "sample_bytes": self.bytes,
+            "text_bytes": self.text_bytes,
+            "documents": self.documents,
+            "dropped": self.dropped,
+            "skipped_records": self.skipped.facts(),
+        }
 
-def _weights(recipe: Recipe) -> dict[str, float]:
-    """How readily text of each file is drawn, for corpora to have the shares that the temperature gives.
 
-    At a temperature of 1 all text is alike, and nothing is said of any file.
-    """
-    if recipe.vocab.temperature == 1:
+def _file_weights(settings: VocabSettings, files: CorpusFiles) -> dict[str, float]:
+    """Sampling weight of each file's chunks by `vocab.temperature`; empty if all weights are equal."""
+    if settings.temperature == 1:
         return {}
-    found = corpora(recipe.corpus.train, "corpus.train")
-    sizes = {name: max(sum(map(file_bytes, files)), 1) for name, files in found.items()}
-    power = 1 / recipe.vocab.temperature - 1
-    return {
-        without_rows(str(file))[0]: sizes[name] ** power for name, files in found.items() for file in files
-    }
+    power = 1 / settings.temperature - 1
+    weights: dict[str, float] = {}
+    for corpus in files.train.values():
+        weight = max(sum(map(file_size, corpus)), 1) ** power
+        weights |= {split_row_range(str(file))[0]: weight for file in corpus}
+    return weights
 
 
-def _symbols(settings: VocabSettings) -> re.Pattern[str]:
-    """What no piece is learned from: control words, and symbols that are pieces anyway."""
+def _symbol_pattern(settings: VocabSettings) -> re.Pattern[str]:
+    """Text that no piece is trained on: control words, and user symbols, which are pieces already."""
     longest_first = sorted(set(settings.user_symbols), key=len, reverse=True)
     return re.compile("|".join([CONTROL_WORD.pattern, *map(re.escape, longest_first)]))
 
 
 def chunks(text: str, symbols: re.Pattern[str] = CONTROL_WORD) -> Iterator[str]:
-    """A document in stretches of at most CHUNK characters, cut at white space if there is any.
+    """Cut a document into chunks of at most MAX_CHUNK_CHARACTERS, at white space where possible.
 
-    Control words in it are left out: a piece that is called `</s>` could not be told from the real one.
+    Matches of `symbols` become spaces: a trained piece `</s>` could not be told from the control piece.
     """
     text = symbols.sub(" ", text)
     start = 0
-    while len(text) - start > CHUNK:
-        end = max(text.rfind(" ", start, start + CHUNK), text.rfind("\n", start, start + CHUNK))
-        end = start + CHUNK if end <= start else end
+    while len(text) - start > MAX_CHUNK_CHARACTERS:
+        limit = start + MAX_CHUNK_CHARACTERS
+        end = max(text.rfind(" ", start, limit), text.rfind("\n", start, limit))
+        if end <= start:
+            end = limit
         yield text[start:end]
         start = end
     if start < len(text):

@@ -1,8 +1,8 @@
-"""A SentencePiece model as a tokenizer.json, with the ids that SentencePiece gives.
+"""A SentencePiece model as a tokenizer.json with the same ids.
 
-Only where two ways to cut a word have the same score may they differ: SentencePiece sums in single precision
-over the whole text, the tokenizers library in double precision over a word. And a mark that follows a
-user-defined symbol is joined to its last letter, which SentencePiece leaves apart.
+Ids may differ only where two segmentations of a word have the same score: SentencePiece sums in single
+precision over the whole text, the tokenizers library in double precision over a word. Also, a combining mark
+after a user-defined symbol is joined to the symbol's last letter, which SentencePiece does not do.
 """
 
 from __future__ import annotations
@@ -11,60 +11,39 @@ import base64
 from typing import Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.vocabulary.encoding import OPENING
+from t5smith.vocabulary.encoding import TEXT_START
 from t5smith.vocabulary.normalizers import SPACE
 from t5smith.vocabulary.sentencepiece_charsmap import character_map
-from t5smith.vocabulary.tokenizer_json import BYTE, SENTINEL, Tree, added
+from t5smith.vocabulary.tokenizer_json import BYTE, SENTINEL, TokenizerTree, control_token
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTES = range(1, 7)
-KINDS = {2: "BPE", 3: "WORD", 4: "CHAR"}
+"""Types of pieces in a SentencePiece model."""
+OTHER_MODEL_TYPES = {2: "BPE", 3: "WORD", 4: "CHAR"}
 _EXPECTED = "a SentencePiece Unigram model, as T5's spiece.model"
-_TAKE_ANOTHER = "take a Unigram model, or train one with `t5smith vocab`"
+_USE_ANOTHER = "use a Unigram model, or train one with `t5smith vocab`"
 
 
-def tree(data: bytes, source: object) -> Tree:
-    """A tokenizer.json, as a tree, that gives the ids of a SentencePiece model.
+def to_tokenizer_json(data: bytes, source: object) -> TokenizerTree:
+    """Convert a SentencePiece model to a tokenizer.json that gives the same ids.
 
-    Control pieces are special tokens, sentinels among them under T5's names. Pieces that the model calls
-    unused get a name that no text matches.
+    Control pieces become special tokens, sentinels under T5's names. Unused pieces get a name that no text
+    matches.
 
     Args:
       data: the bytes of the .model file.
       source: the file, for messages.
 
     Raises:
-      T5smithError: the file is damaged, the model is no Unigram, or does what a tokenizer.json cannot.
+      T5smithError: the file is damaged, not a Unigram model, or does what a tokenizer.json cannot.
     """
-    model = _parsed(data, source)
+    model = _parse(data, source)
     _check(model, source)
     pieces: Any = model.pieces
-    scores = [piece.score for piece in pieces if piece.type == NORMAL]
-    lowest = min(scores, default=0.0)
-    # The lowest score decides what an unknown character costs, so no other piece may have a lower one.
-    neutral = max(0.0, lowest)
-    matched = [piece.piece for piece in pieces if piece.type in (NORMAL, USER_DEFINED)]
-    # Unless that is never weighed, as where each character of the pieces is a piece itself.
-    closed = set("".join(matched)) | set("<0x123456789ABCDEF>") <= set(matched)
-    table: list[tuple[str, float]] = []
-    special: list[dict[str, Any]] = []
-    for number, piece in enumerate(pieces):
-        name, score = piece.piece, neutral
-        if sentinel := SENTINEL.fullmatch(name):
-            name = f"<extra_id_{sentinel[1]}>"
-            special.append(added(number, name, lstrip=True))
-        elif piece.type in (UNKNOWN, CONTROL):
-            special.append(added(number, name))
-        elif piece.type == UNUSED:
-            name = f" {number} {name}"
-        elif piece.type == USER_DEFINED:
-            # What SentencePiece adds to have it win over what is learned, as measured with version 0.2.3.
-            score = 0.1 * (len(name.encode()) - 1)
-        elif piece.type == NORMAL:
-            score = piece.score
-        elif closed:  # a byte: below whatever its name in a text is worth as characters
-            score = 10 * min(lowest, -1.0)
-        table.append((name, score))
     spec = model.normalizer_spec
+    matched = [piece.piece for piece in pieces if piece.type in (NORMAL, USER_DEFINED)]
+    # Every character of the pieces is a piece, and so is every character of the names of bytes.
+    closed = set("".join(matched)) | set("<0x123456789ABCDEF>") <= set(matched)
+    table, special = _pieces(pieces, closed)
     byte_fallback = any(piece.type == BYTES for piece in pieces)
     scheme = "first" if spec.add_dummy_prefix else "never"
     decoder: dict[str, Any] = {
@@ -82,7 +61,7 @@ def tree(data: bytes, source: object) -> Tree:
         "padding": None,
         "added_tokens": special,
         "normalizer": _normalizer(spec, source),
-        "pre_tokenizer": _pre_tokenizer(matched, scheme, names_match=byte_fallback and not closed),
+        "pre_tokenizer": _pre_tokenizer(matched, scheme, split_byte_names=byte_fallback and not closed),
         "post_processor": None,
         "decoder": decoder,
         "model": {
@@ -94,7 +73,39 @@ def tree(data: bytes, source: object) -> Tree:
     }
 
 
-def _parsed(data: bytes, source: object) -> Any:
+def _pieces(pieces: Any, closed: bool) -> tuple[list[tuple[str, float]], list[dict[str, Any]]]:
+    """The table of names and scores, and the special tokens.
+
+    Args:
+      pieces: of the model.
+      closed: no unknown character occurs in the name of a piece or byte, so a byte may score lowest.
+    """
+    lowest = min((piece.score for piece in pieces if piece.type == NORMAL), default=0.0)
+    # The lowest score decides the cost of an unknown character, so no other piece may have a lower one.
+    neutral = max(0.0, lowest)
+    table: list[tuple[str, float]] = []
+    special: list[dict[str, Any]] = []
+    for number, piece in enumerate(pieces):
+        name, score = piece.piece, neutral
+        if sentinel := SENTINEL.fullmatch(name):
+            name = f"<extra_id_{sentinel[1]}>"
+            special.append(control_token(number, name, lstrip=True))
+        elif piece.type in (UNKNOWN, CONTROL):
+            special.append(control_token(number, name))
+        elif piece.type == UNUSED:
+            name = f" {number} {name}"
+        elif piece.type == USER_DEFINED:
+            # The bonus with which SentencePiece prefers it to trained pieces, as measured with version 0.2.3.
+            score = 0.1 * (len(name.encode()) - 1)
+        elif piece.type == NORMAL:
+            score = piece.score
+        elif closed:  # a byte scores lower than its name spelled in characters
+            score = 10 * min(lowest, -1.0)
+        table.append((name, score))
+    return table, special
+
+
+def _parse(data: bytes, source: object) -> Any:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
@@ -102,71 +113,77 @@ def _parsed(data: bytes, source: object) -> Any:
     try:
         model = schema.ModelProto.FromString(data)
     except DecodeError:
-        raise T5smithError("not a whole SentencePiece model", where=source, expected=_EXPECTED) from None
-    # What is told of training and normalisation stands behind the pieces.
+        raise T5smithError("not a complete SentencePiece model", where=source, expected=_EXPECTED) from None
+    # The specifications of training and normalization are stored after the pieces.
     if not model.pieces or not model.HasField("trainer_spec") or not model.HasField("normalizer_spec"):
-        raise T5smithError("not a whole SentencePiece model", where=source, expected=_EXPECTED)
+        raise T5smithError("not a complete SentencePiece model", where=source, expected=_EXPECTED)
     return model
 
 
 def _check(model: Any, source: object) -> None:
-    """Refuse what cannot be said in a tokenizer.json, or is no text to text vocabulary."""
+    """Reject models that a tokenizer.json cannot express, and models that are not meant for text."""
 
-    def refuse(what: str, expected: str = _EXPECTED, fix: str = _TAKE_ANOTHER) -> None:
+    def reject(what: str, expected: str = _EXPECTED, fix: str = _USE_ANOTHER) -> None:
         raise T5smithError(what, where=source, expected=expected, fix=fix)
 
     trainer, spec = model.trainer_spec, model.normalizer_spec
-    if trainer.model_type in KINDS:
-        refuse(f"a SentencePiece model of type {KINDS[trainer.model_type]}")
+    if trainer.model_type in OTHER_MODEL_TYPES:
+        reject(f"a SentencePiece model of type {OTHER_MODEL_TYPES[trainer.model_type]}")
     if trainer.treat_whitespace_as_suffix:
-        refuse("white space stands at the ends of pieces", "it before them")
+        reject("spaces are at the ends of pieces", "spaces at the beginning of pieces")
     if not spec.escape_whitespaces:
-        refuse("spaces stand in pieces as they are", f"{SPACE} for them")
+        reject("pieces contain plain spaces", f"{SPACE} for spaces")
     if sum(piece.type == UNKNOWN for piece in model.pieces) != 1:
-        refuse("not one piece for what is unknown", "<unk>")
+        reject("there is not exactly one unknown piece", "<unk>")
     if any(piece.type == BYTES and not BYTE.fullmatch(piece.piece) for piece in model.pieces):
-        refuse("a byte has another name than <0x00> to <0xFF>")
+        reject("a byte is not named <0x00> to <0xFF>")
     names = [piece.piece for piece in model.pieces]
     if len(set(names)) < len(names):
-        refuse("two pieces have the same name")
-    plain = character_map(spec.precompiled_charsmap, str(source))
+        reject("two pieces have the same name")
+    normalize = character_map(spec.precompiled_charsmap, str(source))
     for piece in model.pieces:
         text = piece.piece.replace(SPACE, " ")
-        if piece.type == USER_DEFINED and not SENTINEL.fullmatch(piece.piece) and plain(text) != text:
-            refuse(
-                f"the user-defined symbol {piece.piece!r} is not as the model normalises text",
-                "symbols that normalisation leaves as they are",
+        if piece.type == USER_DEFINED and not SENTINEL.fullmatch(piece.piece) and normalize(text) != text:
+            reject(
+                f"the model's normalization changes the user-defined symbol {piece.piece!r}",
+                "symbols that normalization does not change",
             )
 
 
 def _normalizer(spec: Any, source: object) -> dict[str, Any] | None:
-    """What the model does to a text but for the first `▁`; a space there may stay, for it becomes that."""
+    """The model's normalization except for the first `▁`; a leading space may stay, since it becomes `▁`."""
 
     def replace(pattern: str, content: str) -> dict[str, Any]:
         return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
     steps: list[dict[str, Any]] = []
-    plain = character_map(spec.precompiled_charsmap, str(source))
+    normalize = character_map(spec.precompiled_charsmap, str(source))
     if spec.precompiled_charsmap:
         table = base64.b64encode(spec.precompiled_charsmap).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": table})
     if spec.remove_extra_whitespaces:
         steps += [replace(" {2,}", " "), replace(rf"[ {SPACE}]+\z", "")]
         if not spec.add_dummy_prefix:
-            steps.append(replace(rf"{OPENING} ", ""))
-        elif plain(SPACE) == SPACE:
-            # Metaspace puts nothing before what looks like a space; SentencePiece does.
-            steps.append(replace(rf"{OPENING}{SPACE}", 2 * SPACE))
+            steps.append(replace(rf"{TEXT_START} ", ""))
+        elif normalize(SPACE) == SPACE:
+            # Metaspace does not prepend `▁` to a text that begins with it; SentencePiece does.
+            steps.append(replace(rf"{TEXT_START}{SPACE}", 2 * SPACE))
     elif spec.add_dummy_prefix:
-        steps.append(replace(rf"{OPENING}[ {SPACE}]", 2 * SPACE))
+        steps.append(replace(rf"{TEXT_START}[ {SPACE}]", 2 * SPACE))
     return {"type": "Sequence", "normalizers": steps} if steps else None
 
 
-def _pre_tokenizer(matched: list[str], scheme: str, *, names_match: bool) -> dict[str, Any]:
-    """Cuts at spaces where no piece goes over one, and if asked within the name of a byte, which is text."""
+def _pre_tokenizer(matched: list[str], scheme: str, *, split_byte_names: bool) -> dict[str, Any]:
+    """Metaspace, which splits at spaces unless a piece contains one.
+
+    Args:
+      matched: pieces that match text.
+      scheme: whether `▁` is prepended: `first` or `never`.
+      split_byte_names: also split `<0x41>` typed in a text, so that it does not match the byte.
+    """
     cut = SPACE in matched and not any(SPACE in piece[1:] for piece in matched)
     spaces = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": cut}
-    if not names_match:
+    if not split_byte_names:
         return spaces
     name = {"Regex": "(?<=<)(?=0x[0-9A-F]{2}>)"}
     split = {"type": "Split", "pattern": name, "behavior": "Isolated", "invert": False}

@@ -1,8 +1,8 @@
-"""SentencePiece's table of characters, read as SentencePiece reads it.
+"""SentencePiece's character map (`precompiled_charsmap`), applied as SentencePiece applies it.
 
-The table says what stretches of characters become: the longest that begins at a place goes first. The
-tokenizers library reads the same table by what a person sees as one character, and only where that has
-fewer than six bytes: it leaves か and a voicing mark apart, and drops what follows ½ in one character.
+The map replaces stretches of characters, the longest match first. The tokenizers library applies it to
+grapheme clusters, and only to those shorter than six bytes: it does not compose か with a voicing mark, and
+drops what follows ½ in a cluster.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ CharacterMap = Callable[[str], str]
 
 
 @functools.cache
-def character_map(table: bytes, source: object = "tokenizer.json") -> CharacterMap:
-    """What a table makes of a text, white space as it is.
+def character_map(charsmap: bytes, source: object = "tokenizer.json") -> CharacterMap:
+    """The function that applies a character map to a text; it does not change white space otherwise.
 
     Args:
-      table: `precompiled_charsmap` of a SentencePiece model or a tokenizer.json.
+      charsmap: `precompiled_charsmap` of a SentencePiece model or a tokenizer.json.
       source: the file, for messages.
 
     Raises:
-      T5smithError: it is damaged.
+      T5smithError: the map is damaged.
     """
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
     schema: Any = sentencepiece_model_pb2
     model = schema.ModelProto()
-    model.normalizer_spec.precompiled_charsmap = table
+    model.normalizer_spec.precompiled_charsmap = charsmap
     try:
         normalizer = sentencepiece.SentencePieceNormalizer(
             model_proto=model.SerializeToString(),
@@ -44,16 +44,16 @@ def character_map(table: bytes, source: object = "tokenizer.json") -> CharacterM
         normalizer.normalize("a")
     except RuntimeError:
         raise T5smithError(
-            "the table of characters is damaged", where=source, expected="a precompiled_charsmap"
+            "the character map is damaged", where=source, expected="a precompiled_charsmap"
         ) from None
     return normalizer.normalize
 
 
-def of_tree(normalizer: Any, source: object) -> tuple[CharacterMap | None, Any]:
-    """The table that a tokenizer.json's normaliser begins with, and the normaliser without it."""
+def split_character_map(normalizer: Any, source: object) -> tuple[CharacterMap | None, Any]:
+    """The character map that a tokenizer.json's normalizer begins with, and the rest of the normalizer."""
     steps = normalizer["normalizers"] if normalizer and normalizer["type"] == "Sequence" else [normalizer]
     if not steps or not steps[0] or steps[0]["type"] != "Precompiled":
         return None, normalizer
-    table = base64.b64decode(steps[0]["precompiled_charsmap"])
-    rest = steps[1:]
-    return character_map(table, str(source)), {"type": "Sequence", "normalizers": rest} if rest else None
+    charsmap = base64.b64decode(steps[0]["precompiled_charsmap"])
+    rest = {"type": "Sequence", "normalizers": steps[1:]} if steps[1:] else None
+    return character_map(charsmap, str(source)), rest

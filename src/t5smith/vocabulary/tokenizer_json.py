@@ -1,4 +1,4 @@
-"""What a tokenizer.json says: its pieces by id, which of them are no text, its sentinels by name."""
+"""Reading and extending a tokenizer.json: pieces by id, control pieces, sentinels by name."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from t5smith.base.errors import T5smithError
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary.normalizers import SPACE
 
-PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+CONTROL = PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+"""T5's control pieces, in the order of their ids."""
 SENTINEL_NAMES = tuple(f"<extra_id_{i}>" for i in reversed(range(SENTINELS)))
-"""In the order of their ids: `<extra_id_0>` has the highest."""
+"""Sentinels in the order of their ids: `<extra_id_0>` has the highest."""
 SENTINEL = re.compile(rf"{SPACE}?<extra_id_(0|[1-9][0-9]*)>")
-"""T5's name of a sentinel, or mT5's."""
+"""A sentinel's name in T5, or in mT5, where it begins with `▁`."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+"""A byte's name."""
 
-Tree = dict[str, Any]
+TokenizerTree = dict[str, Any]
+"""A parsed tokenizer.json."""
 
 
-def parse(text: str, source: object) -> Tree:
-    """A tokenizer.json as a tree.
+def parse(text: str, source: object) -> TokenizerTree:
+    """Parse a tokenizer.json.
 
     Raises:
-      T5smithError: it is no tokenizer.json, or no Unigram.
+      T5smithError: not a tokenizer.json, or not a Unigram tokenizer.
     """
     try:
         tree = json.loads(text)
@@ -40,25 +43,25 @@ def parse(text: str, source: object) -> Tree:
         raise T5smithError(
             f"a tokenizer of type {kind}",
             where=source,
-            expected="Unigram, as T5's: there the ids of a word do not depend on its neighbours",
-            fix="take a T5, mT5 or UMT5 tokenizer, bytes, or train one with `t5smith vocab`",
+            expected="Unigram, as in T5: the ids of a word do not depend on its neighbours",
+            fix="use a T5, mT5 or UMT5 tokenizer, or bytes, or train one with `t5smith vocab`",
         )
     return tree
 
 
-def _check(tree: Tree) -> None:
-    """Meet every entry that is read later, so that what is not as it should be is found here."""
+def _check(tree: TokenizerTree) -> None:
+    """Read every entry that is used later, so that errors are found here."""
     for piece, score in tree["model"]["vocab"]:
         if not isinstance(piece, str) or not isinstance(score, int | float):
-            raise ValueError(f"{piece!r} with score {score!r} is no piece")
+            raise ValueError(f"{piece!r} with score {score!r} is not a piece")
     for token in tree.get("added_tokens") or []:
         if not isinstance(token["content"], str) or not isinstance(token["id"], int) or token["id"] < 0:
-            raise ValueError(f"{token['content']!r} with id {token['id']!r} is no token")
+            raise ValueError(f"{token['content']!r} with id {token['id']!r} is not a token")
         token["special"]
 
 
-def pieces_and_control(tree: Tree) -> tuple[list[str], set[int]]:
-    """Every piece by id, and the ids that the file calls special. An id without a piece is control."""
+def pieces_and_control(tree: TokenizerTree) -> tuple[list[str], set[int]]:
+    """All pieces by id, and the ids of control pieces: special tokens, and ids without a piece."""
     pieces: list[str | None] = [piece for piece, _ in tree["model"]["vocab"]]
     control: set[int] = set()
     for token in tree.get("added_tokens") or []:
@@ -70,8 +73,8 @@ def pieces_and_control(tree: Tree) -> tuple[list[str], set[int]]:
     return [piece or "" for piece in pieces], control
 
 
-def byte_pieces(tree: Tree, pieces: Sequence[str]) -> dict[int, int]:
-    """The byte behind each id that stands for one, if the tokenizer writes unknown characters as bytes."""
+def byte_pieces(tree: TokenizerTree, pieces: Sequence[str]) -> dict[int, int]:
+    """Byte by id, for a tokenizer that writes unknown characters as bytes; else empty."""
     if not tree["model"].get("byte_fallback"):
         return {}
     return {
@@ -79,11 +82,11 @@ def byte_pieces(tree: Tree, pieces: Sequence[str]) -> dict[int, int]:
     }
 
 
-def unk_id(tree: Tree, source: object) -> int:
-    """The id of what no piece covers.
+def unk_id(tree: TokenizerTree, source: object) -> int:
+    """The id for text that no piece covers.
 
     Raises:
-      T5smithError: there is none.
+      T5smithError: the tokenizer has none.
     """
     unk = tree["model"].get("unk_id")
     if not isinstance(unk, int) or not 0 <= unk < len(tree["model"]["vocab"]):
@@ -97,7 +100,7 @@ def control_ids(ids: Mapping[str, int], unk_id: int, source: object) -> tuple[in
     """The ids of `<pad>` and `</s>`.
 
     Raises:
-      T5smithError: one is missing, or `<pad>` is not 0, which the model takes it to be.
+      T5smithError: one is missing, or `<pad>` is not 0, as the model requires.
     """
     for name in (PAD, EOS):
         if ids.get(name, unk_id) == unk_id:
@@ -105,7 +108,7 @@ def control_ids(ids: Mapping[str, int], unk_id: int, source: object) -> tuple[in
                 f"the vocabulary has no {name}",
                 where=source,
                 expected=f"a piece {name}",
-                fix="sentencepiece makes T5's with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1",
+                fix="train it in SentencePiece with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1",
             )
     if ids[PAD] != 0:
         raise T5smithError(f"{PAD} has the id {ids[PAD]}", where=source, expected="0, as in every T5")
@@ -113,14 +116,14 @@ def control_ids(ids: Mapping[str, int], unk_id: int, source: object) -> tuple[in
 
 
 def sentinels(ids: Mapping[str, int], unk_id: int, source: object) -> list[int]:
-    """Ids of `<extra_id_0>`, `<extra_id_1>`, …, looked up by name: their order is the file's own affair.
+    """Ids of `<extra_id_0>`, `<extra_id_1>`, …, looked up by name: files have them in different orders.
 
     Raises:
       T5smithError: there are none, or one is missing.
     """
     found = {int(match[1]): number for piece, number in ids.items() if (match := SENTINEL.fullmatch(piece))}
-    plain = {i: number for i in found if (number := ids.get(f"<extra_id_{i}>")) is not None}
-    found |= plain
+    # T5's name wins over mT5's.
+    found |= {i: number for i in found if (number := ids.get(f"<extra_id_{i}>")) is not None}
     expected = "pieces <extra_id_0>, <extra_id_1>, …"
     if not found:
         fix = "`t5smith vocab` with vocab.tokenizer adds them, see docs/corpora.md"
@@ -128,13 +131,13 @@ def sentinels(ids: Mapping[str, int], unk_id: int, source: object) -> list[int]:
     for i in range(max(found) + 1):
         if found.get(i, unk_id) == unk_id:
             raise T5smithError(
-                f"<extra_id_{i}> is missing", where=source, expected=f"{expected} without a gap"
+                f"<extra_id_{i}> is missing", where=source, expected=f"{expected} without gaps"
             )
     return [found[i] for i in range(len(found))]
 
 
 def metaspace(node: Any) -> dict[str, Any] | None:
-    """The Metaspace entry in a pre-tokenizer's JSON, alone or in a sequence."""
+    """The Metaspace step of a pre-tokenizer, alone or in a sequence; None if it has none."""
     if not node:
         return None
     if node["type"] == "Sequence":
@@ -142,8 +145,8 @@ def metaspace(node: Any) -> dict[str, Any] | None:
     return node if node["type"] == "Metaspace" else None
 
 
-def added(number: int, name: str, *, lstrip: bool = False) -> dict[str, Any]:
-    """A control piece as it stands among the added tokens of a tokenizer.json."""
+def control_token(number: int, name: str, *, lstrip: bool = False) -> dict[str, Any]:
+    """A control piece as an entry of `added_tokens`."""
     return {
         "id": number,
         "content": name,
@@ -155,38 +158,38 @@ def added(number: int, name: str, *, lstrip: bool = False) -> dict[str, Any]:
     }
 
 
-def append(tree: Tree, names: Sequence[str], *, lstrip: bool = False) -> Tree:
-    """The tree with control pieces at its end, as added tokens alone where the table of pieces is not all."""
+def append(tree: TokenizerTree, names: Sequence[str], *, lstrip: bool = False) -> TokenizerTree:
+    """Append control pieces; only as added tokens, if the model's table already lacks some pieces."""
     tree = {**tree, "model": dict(tree["model"])}
     size, table = len(pieces_and_control(tree)[0]), list(tree["model"]["vocab"])
     if len(table) == size:
         table += [[name, 0.0] for name in names]
     tree["model"]["vocab"] = table
-    tokens = [added(size + i, name, lstrip=lstrip) for i, name in enumerate(names)]
+    tokens = [control_token(size + i, name, lstrip=lstrip) for i, name in enumerate(names)]
     tree["added_tokens"] = [*(tree.get("added_tokens") or []), *tokens]
     return tree
 
 
-def with_sentinels(tree: Tree, count: int = SENTINELS) -> Tree:
-    """The tree, with so many sentinels at its end if it has none: `<extra_id_0>` gets the highest id."""
+def with_sentinels(tree: TokenizerTree, count: int = SENTINELS) -> TokenizerTree:
+    """Append `count` sentinels if the tokenizer has none; `<extra_id_0>` gets the highest id."""
     if any(SENTINEL.fullmatch(piece) for piece in pieces_and_control(tree)[0]):
         return tree
     return append(tree, [f"<extra_id_{i}>" for i in reversed(range(count))], lstrip=True)
 
 
-def with_control(tree: Tree, names: Sequence[str]) -> Tree:
-    """The tree, with pieces of these names that no text turns into; those it lacks come at its end."""
+def with_control(tree: TokenizerTree, names: Sequence[str]) -> TokenizerTree:
+    """Make these pieces control pieces, which no text is encoded as; append those that are missing."""
     pieces, control = pieces_and_control(tree)
     ids = {piece: number for number, piece in enumerate(pieces)}
-    there = [added(ids[name], name) for name in names if name in ids and ids[name] not in control]
-    numbers = {token["id"] for token in there}
+    new = [control_token(ids[name], name) for name in names if name in ids and ids[name] not in control]
+    numbers = {token["id"] for token in new}
     others = [token for token in tree.get("added_tokens") or [] if token["id"] not in numbers]
-    tokens = sorted([*others, *there], key=lambda token: token["id"])
+    tokens = sorted([*others, *new], key=lambda token: token["id"])
     return append({**tree, "added_tokens": tokens}, [name for name in names if name not in ids])
 
 
 def append_eos(eos_id: int) -> dict[str, Any]:
-    """A post-processor that puts `</s>` after each text, as T5's does."""
+    """A post-processor that appends `</s>` to each text, as T5's does."""
     eos = {"SpecialToken": {"id": EOS, "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     return {

@@ -1,4 +1,4 @@
-"""A vocabulary: text to ids and back, with the sentinels known by name and numbered as T5 numbers them."""
+"""A vocabulary: it encodes text as ids and decodes ids, and knows the sentinels by name."""
 
 from __future__ import annotations
 
@@ -16,44 +16,43 @@ from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.symbols import SENTINELS
-from t5smith.vocabulary import sentencepiece as spiece
-from t5smith.vocabulary import tokenizer_json as trees
-from t5smith.vocabulary.encoding import Bytes, Pieces, Table, is_byte_level
+from t5smith.vocabulary import sentencepiece, tokenizer_json
+from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
 
-__all__ = ["BUNDLED", "EOS", "FILES", "PAD", "SPACE", "UNK", "Vocabulary"]
+__all__ = ["BUNDLED", "EOS", "PAD", "SPACE", "TOKENIZER_FILES", "UNK", "Vocabulary"]
 
-FILES = ("tokenizer.json", "spiece.model", "sentencepiece.model", "tokenizer.model")
-"""What a folder with a tokenizer has in it; the first that is there is read."""
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.model", "tokenizer.model")
+"""Files with a tokenizer; the first of them in a folder is read."""
 
-# White space as the tokenizers library sees it: unlike Python's it leaves out four ASCII separators.
+# White space as the tokenizers library defines it: unlike Python, without four ASCII separators.
 _TYPED_SENTINEL = re.compile(r"([^\S\x1c-\x1f]*)<extra_id_(0|[1-9][0-9]*)>")
 
 
 class Vocabulary:
-    """A vocabulary of pieces or of bytes, with `</s>`, `<pad>`, `<unk>` and sentinels.
+    """A vocabulary of pieces or bytes, with `</s>`, `<pad>`, `<unk>` and sentinels. It never changes.
 
     Attributes:
       size: number of ids, sentinels included; every id is below it.
       pad_id, eos_id, unk_id: ids of the three control pieces.
       sentinel_ids: int32 (sentinels,); `sentinel_ids[i]` is the id of `<extra_id_i>`.
-      piece_bytes: int32 (size,); UTF-8 bytes of normalised text each id stands for, 0 for control ids
-        and `<unk>`. The `▁` that opens a word counts as the one byte of its space.
-      is_text: bool (size,); neither pad, eos, sentinel nor another control id. `<unk>` is text.
-      is_byte_level: whether every byte of a text is an id of its own, as in ByT5.
+      piece_bytes: int32 (size,); UTF-8 bytes of normalized text per id, 0 for control ids and `<unk>`. The
+        `▁` that starts a word counts as one byte, its space.
+      is_text: bool (size,); False for pad, eos, sentinels and other control ids, True for `<unk>`.
+      is_byte_level: whether each byte of a text is one id, as in ByT5.
     """
 
-    def __init__(self, tokenizer_json: str, source: object = "tokenizer.json") -> None:
-        tree = trees.parse(tokenizer_json, source)
-        self._json = tokenizer_json
-        self._pieces, control = trees.pieces_and_control(tree)
+    def __init__(self, json_text: str, source: object = "tokenizer.json") -> None:
+        tree = tokenizer_json.parse(json_text, source)
+        self._json = json_text
+        self._pieces, control = tokenizer_json.pieces_and_control(tree)
         ids = {piece: number for number, piece in enumerate(self._pieces)}
         self._ids = ids
         self.size = len(self._pieces)
-        self.unk_id = trees.unk_id(tree, source)
-        self.pad_id, self.eos_id = trees.control_ids(ids, self.unk_id, source)
-        sentinels = trees.sentinels(ids, self.unk_id, source)
+        self.unk_id = tokenizer_json.unk_id(tree, source)
+        self.pad_id, self.eos_id = tokenizer_json.control_ids(ids, self.unk_id, source)
+        sentinels = tokenizer_json.sentinels(ids, self.unk_id, source)
         self.sentinel_ids: NDArray[np.int32] = np.array(sentinels, np.int32)
         self._numbers = {number: i for i, number in enumerate(sentinels)}
 
@@ -61,7 +60,7 @@ class Vocabulary:
         control.discard(self.unk_id)
         self.is_text: NDArray[np.bool_] = np.ones(self.size, np.bool_)
         self.is_text[list(control)] = False
-        self._bytes = trees.byte_pieces(tree, self._pieces)
+        self._bytes = tokenizer_json.byte_pieces(tree, self._pieces)
         lengths = [len(piece.replace(SPACE, " ").encode()) for piece in self._pieces]
         for number in self._bytes:
             lengths[number] = 1
@@ -72,35 +71,35 @@ class Vocabulary:
 
         no_text = control | {self.unk_id}
         self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
-        self._text: Pieces | Bytes = (
-            Bytes(tree, self._pieces, no_text, self._bytes, source)
+        self._text: PieceEncoder | ByteEncoder = (
+            ByteEncoder(tree, self._pieces, no_text, self._bytes, source)
             if self.is_byte_level
-            else Pieces(tree, self._pieces, no_text, source)
+            else PieceEncoder(tree, self._pieces, no_text, source)
         )
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
         """Read a folder with a tokenizer, or a tokenizer.json, tokenizer.json.xz or SentencePiece model.
 
-        A SentencePiece model without sentinels gets T5's hundred, or what :func:`extra_ids` says.
+        A SentencePiece model without sentinels gets as many as :func:`extra_ids` returns.
 
         Raises:
-          T5smithError: missing, damaged, not a Unigram tokenizer, or no sentinels, `</s>`, `<pad>`.
+          T5smithError: missing, damaged, not a Unigram tokenizer, or without sentinels, `</s>` or `<pad>`.
         """
         file = tokenizer_file(Path(path))
-        data = read(file)
+        data = read_tokenizer_file(file)
         if file.suffix == ".model":
-            tree = trees.with_sentinels(spiece.tree(data, file), extra_ids(file))
+            tree = tokenizer_json.with_sentinels(sentencepiece.to_tokenizer_json(data, file), extra_ids(file))
             return cls(json.dumps(tree), file)
-        return cls(text_of(data, file), file)
+        return cls(decompressed(data, file), file)
 
     @classmethod
     def bundled(cls) -> Vocabulary:
-        """The original T5 vocabulary, which comes with t5smith. It has no æ, ø or å."""
+        """The original T5 vocabulary, which is bundled with t5smith. It has no æ, ø or å."""
         return cls.load(BUNDLED)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of one text, without `</s>`. Control words in it are text."""
+        """Ids of a text, without `</s>`. Control words in it are text."""
         return self._text.encode(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -110,28 +109,28 @@ class Vocabulary:
         return [encoding.ids for encoding in self.encode_batch_with_library(texts)]
 
     def encode_batch_with_library(self, texts: Sequence[str]) -> list[Encoding]:
-        """What the tokenizers library makes of texts on all cores, for those who time it."""
+        """Texts as the tokenizers library encodes them, on all cores; for benchmarks."""
         return self._text.batch(texts)
 
-    def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> Table:
-        """A table for much text, which gives ids as :meth:`encode` does, as bytes."""
+    def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> BulkEncoder:
+        """A faster encoder for much text, with the ids of :meth:`encode` as the bytes of a `dtype` array."""
         return self._text.bulk_encoder(dtype)
 
     def encode_with_sentinels(self, text: str) -> list[int]:
-        """Ids of text in which `<extra_id_i>` marks a gap to fill, as the model saw them in training.
+        """Ids of a text in which `<extra_id_i>` marks a span to fill in, as in the inputs of training.
 
-        White space before a sentinel is dropped: a gap strips_left the space that opens its first word.
-        Text after it opens a word only if white space stands there: `rød<extra_id_0>grønn` has no `▁`
-        before `grønn`.
+        White space before a sentinel is stripped: the space belongs to the first word of the span. Text after
+        a sentinel starts a word only if it begins with white space: `rød<extra_id_0>grønn` has no `▁` before
+        `grønn`.
 
         Raises:
-          T5smithError: a sentinel that the vocabulary does not have.
+          T5smithError: a sentinel is not in the vocabulary.
         """
         ids: list[int] = []
         end = 0
         for match in _TYPED_SENTINEL.finditer(text):
             start = match.start() if self._text.strips_left else match.end(1)
-            ids += self._stretch(text[end:start], opens=end == 0)
+            ids += self._encode_part(text[end:start], first=end == 0)
             number, end = int(match[2]), match.end()
             if number >= len(self.sentinel_ids):
                 last = f"<extra_id_{len(self.sentinel_ids) - 1}>"
@@ -139,16 +138,16 @@ class Vocabulary:
                     f"{match[0].strip()} is not in the vocabulary", expected=f"<extra_id_0> to {last}"
                 )
             ids.append(int(self.sentinel_ids[number]))
-        return ids + self._stretch(text[end:], opens=end == 0)
+        return ids + self._encode_part(text[end:], first=end == 0)
 
-    def _stretch(self, text: str, opens: bool) -> list[int]:
-        """Ids of the text between two sentinels; `opens`: it begins the whole text."""
-        return self.encode(text) if opens else self._text.encode_continuation(text)
+    def _encode_part(self, text: str, first: bool) -> list[int]:
+        """Ids of the text before or between sentinels; `first`: it begins the whole text."""
+        return self.encode(text) if first else self._text.encode_continuation(text)
 
     def decode(self, ids: Sequence[int] | NDArray[Any], keep_sentinels: bool = True) -> str:
-        """The normalised text of ids; pad and eos are dropped, a sentinel is set off by a space before it.
+        """The normalized text of ids, without pad and eos, and with a space before each sentinel.
 
-        In a vocabulary of bytes nothing is added: a space there is a byte.
+        A byte-level vocabulary adds no space, since there a space is a byte.
         """
         parts: list[str] = []
         for number, text in zip(ids, self.decode_each(ids), strict=True):
@@ -162,9 +161,9 @@ class Vocabulary:
         return re.sub(r" +(?= <extra_id_)", "", "".join(parts)).removeprefix(" ")
 
     def decode_each(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
-        """What each id adds to the text, a space for `▁`; control ids by their names.
+        """The text that each id adds, with a space for `▁`; the names of control ids.
 
-        Of the bytes of one character the last has it and the others nothing; bytes that make none are
+        The last byte of a character adds the character, the bytes before it nothing; invalid bytes add
         `\ufffd`.
         """
         numbers = [int(number) for number in ids]
@@ -180,7 +179,7 @@ class Vocabulary:
         return texts
 
     def readable_pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
-        """Each id for a person: its piece; a byte of ASCII as the character it is, a space as `▁`."""
+        """Each id's piece, but an ASCII byte as its character and a space as `▁`."""
         return [self._readable_piece(int(number)) for number in ids]
 
     def _readable_piece(self, number: int) -> str:
@@ -190,29 +189,38 @@ class Vocabulary:
         return SPACE if byte == 0x20 else chr(byte)
 
     def pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
-        """The piece behind each id, `▁` and control pieces as they are."""
+        """Each id's piece."""
         return [self._pieces[int(number)] for number in ids]
 
+    def size_facts(self, control_symbols: int) -> dict[str, int]:
+        """Numbers for the manifest: pieces without the recipe's control symbols, ids, sentinels."""
+        return {
+            "pieces": self.size - len(self.sentinel_ids) - control_symbols,
+            "ids": self.size,
+            "sentinels": len(self.sentinel_ids),
+            "control_symbols": control_symbols,
+        }
+
     def id_of(self, piece: str) -> int | None:
-        """The id of a piece by its exact name, control pieces too, or None."""
+        """The id of a piece or control piece, or None."""
         return self._ids.get(piece)
 
     def sentinel_number(self, number: int) -> int | None:
-        """The i of `<extra_id_i>` whose id this is, or None."""
+        """The i of the `<extra_id_i>` with this id, or None."""
         return self._numbers.get(int(number))
 
     def save(self, folder: Path, model_max_length: int = 512) -> None:
-        """Write a tokenizer folder that `AutoTokenizer` opens, with the same ids and `</s>` at the end.
+        """Write a tokenizer folder that `AutoTokenizer` opens: same ids, `</s>` appended to each text.
 
-        The class is named PreTrainedTokenizerFast because transformers 5 takes a tokenizer of class T5
-        apart and builds it anew, with other ids.
+        Its class is PreTrainedTokenizerFast, because transformers 5 rebuilds a tokenizer of class T5 with
+        other ids.
         """
         folder.mkdir(parents=True, exist_ok=True)
         tree = json.loads(self._json)
-        tree["post_processor"] = trees.append_eos(self.eos_id)
+        tree["post_processor"] = tokenizer_json.append_eos(self.eos_id)
         tree["truncation"] = tree["padding"] = None
-        named = {self.pad_id, self.eos_id, self.unk_id, *self.sentinel_ids.tolist()}
-        others = [int(number) for number in np.flatnonzero(~self.is_text) if number not in named]
+        standard = {self.pad_id, self.eos_id, self.unk_id, *self.sentinel_ids.tolist()}
+        others = [int(number) for number in np.flatnonzero(~self.is_text) if number not in standard]
         names = [self._pieces[number] for number in (*self.sentinel_ids, *others) if self._pieces[number]]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -229,27 +237,26 @@ class Vocabulary:
 
 
 def _characters(data: bytes) -> list[str]:
-    """For each byte the character that it completes."""
+    """For each byte the character that it completes, or an empty string."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    texts = [decoder.decode(data[at : at + 1]) for at in range(len(data))]
+    texts = [decoder.decode(data[i : i + 1]) for i in range(len(data))]
     texts[-1] += decoder.decode(b"", final=True)
     return texts
 
 
 def tokenizer_file(path: Path) -> Path:
-    """The file with the tokenizer of a folder, or of the run folder that it may be; a file is itself."""
+    """The tokenizer's file in a folder or run folder; a file is returned as it is."""
     if not path.is_dir():
         return path
-    # A run folder has its tokenizer one floor down.
-    found = (folder / name for folder in (path, path / "vocab") for name in FILES)
-    return next((file for file in found if file.is_file()), path / FILES[0])
+    found = (folder / name for folder in (path, path / "vocab") for name in TOKENIZER_FILES)
+    return next((file for file in found if file.is_file()), path / TOKENIZER_FILES[0])
 
 
-def read(file: Path) -> bytes:
+def read_tokenizer_file(file: Path) -> bytes:
     """The bytes of a tokenizer's file.
 
     Raises:
-      T5smithError: it is not there, or cannot be read.
+      T5smithError: the file is missing, or cannot be read.
     """
     try:
         return file.read_bytes()
@@ -261,7 +268,7 @@ def read(file: Path) -> bytes:
 
 
 def extra_ids(file: Path) -> int:
-    """How many sentinels belong to a model: `extra_ids` in a tokenizer_config.json there, or T5's 100."""
+    """Number of sentinels of a model: `extra_ids` of the tokenizer_config.json beside it, by default 100."""
     try:
         config = json.loads((file.parent / "tokenizer_config.json").read_text(encoding="utf-8"))
         count = config["extra_ids"]
@@ -270,11 +277,11 @@ def extra_ids(file: Path) -> int:
     return count if isinstance(count, int) and count > 0 else SENTINELS
 
 
-def text_of(data: bytes, file: Path) -> str:
-    """The text of a tokenizer.json, which may be compressed.
+def decompressed(data: bytes, file: Path) -> str:
+    """The text of a tokenizer.json or tokenizer.json.xz.
 
     Raises:
-      T5smithError: it is damaged.
+      T5smithError: the file is damaged.
     """
     try:
         return (lzma.decompress(data) if file.suffix == ".xz" else data).decode("utf-8")

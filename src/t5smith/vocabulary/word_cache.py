@@ -1,12 +1,12 @@
-"""Ids of much text, several times faster than the tokenizers library gives them: words repeat.
+"""Encoding much text several times faster than the tokenizers library does, by caching the ids of words.
 
-A Unigram tokenizer with Metaspace cuts normalised text at its spaces before it does anything else. So the ids
-of a text are those of its words in a row, and a table of words that have been met has most of them. What is
-not in it goes through the library, whose answer is kept as the bytes that stand in the token store.
+A Unigram tokenizer with Metaspace first cuts normalized text at its spaces. So the ids of a text are the
+concatenated ids of its words, and a cache of the words seen so far has most of them. Other words go through
+the library, and their ids are cached as the bytes that the token store holds.
 
-Where normalisation cannot reach across white space, as with t5smith's own, words are taken from the raw text;
-elsewhere the library normalises the whole text first. A tokenizer that does not take texts apart in
-this way is found out by trying, and gets no table.
+If normalization cannot reach across white space, as in t5smith's own vocabularies, words are cut from the
+raw text; otherwise the library normalizes the whole text first. Tokenizers that do not cut text in this way
+are detected by encoding a few probes, and are used without a cache.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tokenizers import Tokenizer
 
 from t5smith.vocabulary.normalizers import SPACE
 
-WORDS = 1 << 19
-"""Words that are kept; when there are more the table begins anew. About 200 bytes each."""
-LONGEST_KEPT = 48
-"""Characters of the longest word that is kept: longer ones hardly come twice."""
-STRETCH = 1 << 20
-"""Characters taken at once, cut at white space: the words of a very long text would not fit."""
-LONGEST_WORD = 1 << 22
-"""Longer stretches without white space are cut, for the library's memory grows with them."""
+MAX_CACHED_WORDS = 1 << 19
+"""When the cache has this many words it is emptied. A word takes about 200 bytes."""
+MAX_CACHED_LENGTH = 48
+"""Words of more characters are not cached: they rarely occur twice."""
+MAX_PART = 1 << 20
+"""Longer texts are encoded in parts of about this many characters, cut at white space, to bound memory."""
+MAX_UNBROKEN = 1 << 22
+"""Longer runs of characters without white space are cut, since the library's memory grows with them."""
 
 _NO_SPACE_TO_RUST = "\x1c\x1d\x1e\x1f"
 _PROBES = (
@@ -43,11 +43,11 @@ _PROBES = (
 )
 
 
-class Words:
-    """The table of one vocabulary.
+class WordCache:
+    """Encodes text with one tokenizer, caching words.
 
     Attributes:
-      cut: stretches without white space that were too long and were cut.
+      cut: number of runs without white space that were too long and were cut.
     """
 
     def __init__(
@@ -56,79 +56,78 @@ class Words:
         dtype: np.dtype[np.unsignedinteger],
         *,
         raw: bool,
-        before: Callable[[str], str] | None = None,
+        preprocess: Callable[[str], str] | None = None,
     ) -> None:
-        """Make an empty table.
+        """Start with an empty cache.
 
         Args:
-          tokenizer: gives the ids of a text, without special tokens.
+          tokenizer: encodes text without special tokens.
           dtype: of the ids.
-          raw: its normaliser works on each word alone, see :func:`t5smith.vocabulary.train.normalizer`.
-          before: what a text goes through before the tokenizer has it.
+          raw: its normalizer works on each word alone, see
+            :func:`t5smith.vocabulary.normalizers.normalizes_each_word`.
+          preprocess: applied to text before the tokenizer.
         """
         self.dtype = dtype
         self.cut = 0
         self._tokenizer = tokenizer
-        self._before = before
-        self._normalise = None if raw else _normalise(tokenizer)
-        self._table = _Table(tokenizer if raw else _without_normalizer(tokenizer), dtype)
-        self._encode: Callable[[str], bytes] = self._by_words
+        self._preprocess = preprocess
+        self._normalize = None if raw else _normalize(tokenizer)
+        self._words = _WordIds(tokenizer if raw else _without_normalizer(tokenizer), dtype)
+        self._encode: Callable[[str], bytes] = self._encode_words
         if _crosses_spaces(tokenizer) or any(
-            self._by_words(probe) != self._whole(probe) for probe in _PROBES
+            self._encode_words(probe) != self._encode_whole(probe) for probe in _PROBES
         ):
-            self._encode = self._whole
+            self._encode = self._encode_whole
 
     @property
-    def by_words(self) -> bool:
-        """Whether the table is used."""
-        return self._encode != self._whole
+    def caches_words(self) -> bool:
+        """Whether words are cached; if not, the library encodes whole texts."""
+        return self._encode != self._encode_whole
 
     def encode(self, text: str) -> bytes:
-        """The ids of a text as the bytes of an array of `dtype`, without `</s>`. Control words are text."""
-        if len(text) <= STRETCH:
+        """Ids of a text as the bytes of an array of `dtype`, without `</s>`. Control words in it are text."""
+        if len(text) <= MAX_PART:
             return self._encode(text)
-        return b"".join(map(self._encode, self._stretches(text)))
+        return b"".join(map(self._encode, self._parts(text)))
 
-    def _stretches(self, text: str) -> Iterator[str]:
-        """A long text in parts, each of which but the first begins with white space."""
+    def _parts(self, text: str) -> Iterator[str]:
+        """Cut a long text; where possible at white space, which then begins the next part."""
         start = 0
-        while len(text) - start > STRETCH:
-            within = range(start + 1, start + STRETCH)
-            end = _before_space(
-                text, start, max(text.rfind(space, within.start, within.stop) for space in " \n")
-            )
+        while len(text) - start > MAX_PART:
+            limit = start + MAX_PART
+            end = _before_space(text, start, max(text.rfind(space, start + 1, limit) for space in " \n"))
             if end <= start:
-                ends = (text.find(space, within.stop, start + LONGEST_WORD) for space in " \n")
+                ends = (text.find(space, limit, start + MAX_UNBROKEN) for space in " \n")
                 end = _before_space(text, start, min((end for end in ends if end >= 0), default=-1))
             if end <= start:
-                end = min(start + LONGEST_WORD, len(text))
+                end = min(start + MAX_UNBROKEN, len(text))
                 self.cut += end < len(text)
             yield text[start:end]
             start = end
         yield text[start:]
 
-    def _whole(self, text: str) -> bytes:
-        text = self._before(text) if self._before else text
+    def _encode_whole(self, text: str) -> bytes:
+        text = self._preprocess(text) if self._preprocess else text
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, self.dtype).tobytes()
 
-    def _by_words(self, text: str) -> bytes:
-        if self._normalise is None:
+    def _encode_words(self, text: str) -> bytes:
+        if self._normalize is None:
             if any(separator in text for separator in _NO_SPACE_TO_RUST):
-                # Python would cut here and the library would not.
-                return self._whole(text)
+                # Python would split here, the library does not.
+                return self._encode_whole(text)
             words = text.split()
         else:
-            # Some normalisers write the sign for a space themselves; Metaspace takes one for the other.
-            text = self._before(text) if self._before else text
-            words = self._normalise(text).replace(SPACE, " ").split(" ")
+            # Some normalizers write `▁` themselves; to Metaspace it is the same as a space.
+            text = self._preprocess(text) if self._preprocess else text
+            words = self._normalize(text).replace(SPACE, " ").split(" ")
             if not words[0]:
-                # A space that opens the text is the one that would be put there.
+                # Metaspace adds no space to a text that begins with one.
                 del words[0]
-        return b"".join(map(self._table.__getitem__, words))
+        return b"".join(map(self._words.__getitem__, words))
 
 
-class _Table(dict[str, bytes]):
-    """Word to ids; asks the tokenizer for what it does not have."""
+class _WordIds(dict[str, bytes]):
+    """Ids by word; missing words are encoded and kept."""
 
     def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[np.unsignedinteger]) -> None:
         super().__init__()
@@ -137,31 +136,31 @@ class _Table(dict[str, bytes]):
     def __missing__(self, word: str) -> bytes:
         ids = self._tokenizer.encode(f" {word}", add_special_tokens=False).ids
         data = np.array(ids, self._dtype).tobytes()
-        if len(word) <= LONGEST_KEPT:
-            if len(self) >= WORDS:
+        if len(word) <= MAX_CACHED_LENGTH:
+            if len(self) >= MAX_CACHED_WORDS:
                 self.clear()
             self[word] = data
         return data
 
 
 def _before_space(text: str, start: int, end: int) -> int:
-    """Where the white space begins that goes up to a place: some normalisers make one sign of a run."""
+    """The start of the white space that ends at `end`: some normalizers make one character of a run."""
     while end > start and text[end - 1].isspace():
         end -= 1
     return end
 
 
 def _crosses_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether a piece may go on over a space, as where the pre-tokenizer does not cut there."""
+    """Whether a piece may contain a space: the pre-tokenizer does not cut there."""
     cuts = '"split":false' not in tokenizer.to_str().replace(" ", "")
     return not cuts and any(SPACE in piece[1:] for piece in tokenizer.get_vocab())
 
 
-def _normalise(tokenizer: Tokenizer) -> Callable[[str], str]:
+def _normalize(tokenizer: Tokenizer) -> Callable[[str], str]:
     return tokenizer.normalizer.normalize_str if tokenizer.normalizer else lambda text: text
 
 
 def _without_normalizer(tokenizer: Tokenizer) -> Tokenizer:
     copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.normalizer = None  # pyright: ignore[reportAttributeAccessIssue]  # the stub does not know of None
+    copy.normalizer = None  # pyright: ignore[reportAttributeAccessIssue]  # None is missing in the stub
     return copy

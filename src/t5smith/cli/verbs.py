@@ -1,0 +1,171 @@
+"""The verbs: each parses its arguments, calls one function of the same name, and prints its result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from t5smith.base.errors import T5smithError
+from t5smith.cli.bench import bench
+from t5smith.cli.commands import (
+    MAX_BYTES,
+    RECIPE_VERBS,
+    GenerateCommand,
+    InspectCommand,
+    PrepareCommand,
+    RecipesCommand,
+    VocabCommand,
+)
+from t5smith.cli.flags import build, command_flags, read, recipe_flags
+from t5smith.cli.help import HELP_FLAGS, parse_or_help, show_recipe_verb
+from t5smith.cli.output import function, print_columns, print_folder, print_json
+from t5smith.recipe.base import did_you_mean
+from t5smith.recipe.toml import headline, load_recipe, presets
+
+if TYPE_CHECKING:
+    from t5smith.generation.fill import Completion
+
+
+def run_verb(verb: str, args: list[str]) -> None:
+    """Run a verb with its arguments, or print its help.
+
+    Raises:
+      T5smithError: no such verb, arguments that cannot be used, or an error of the verb's function.
+    """
+    if verb in RECIPE_VERBS:
+        _recipe_verb(verb, args)
+    elif verb in OTHER_VERBS:
+        OTHER_VERBS[verb](args)
+    else:
+        known = [*RECIPE_VERBS, *OTHER_VERBS]
+        raise T5smithError(
+            "unknown verb", where=verb, expected=f"one of {', '.join(known)}", fix=did_you_mean(verb, known)
+        )
+
+
+def _recipe_verb(verb: str, args: list[str]) -> None:
+    spec = RECIPE_VERBS[verb]
+    named = bool(args) and not args[0].startswith("-")
+    recipe = load_recipe(args[0] if named else None)
+    if HELP_FLAGS & set(args):
+        show_recipe_verb(verb, spec, recipe, everything="--help-all" in args)
+        return
+    own = command_flags(spec.command)
+    values = read([*own, *recipe_flags(recipe)], args[1:] if named else args, verb)
+    command = build(
+        spec.command, {flag.setting: values.pop(flag.setting) for flag in own if flag.setting in values}
+    )
+    recipe = recipe.replace(**values)
+    options: dict[str, bool] = {}
+    if isinstance(command, VocabCommand) and _compares(command, "--compare" in args):
+        function("t5smith.reports.vocab_comparison", "compare")(
+            recipe, command.compare, command.max_bytes, plot=command.plot, as_json=command.json
+        )
+        return
+    if isinstance(command, PrepareCommand):
+        recipe = recipe.replace(**{"corpus.strict": True}) if command.strict else recipe
+        options = {"verify": True} if command.verify else {}
+    result = function(spec.module, verb)(recipe, **options)
+    if spec.kind is not None:
+        print_folder(result, spec.kind, command.json)
+    elif command.json:
+        print_json(result)
+    else:
+        function("t5smith.reports.terminal", "show")(result)
+
+
+def _compares(command: VocabCommand, requested: bool) -> bool:
+    """Whether tokenizers are compared."""
+    if requested and not command.compare:
+        raise T5smithError("nothing to compare", where="--compare", expected="one or more tokenizers")
+    for flag, given in (
+        ("--plot", command.plot is not None),
+        ("--max-bytes", command.max_bytes != MAX_BYTES),
+    ):
+        if given and not command.compare:
+            raise T5smithError("needs `--compare`", where=flag, fix="add --compare TOKENIZER")
+    return bool(command.compare)
+
+
+def _generate(args: list[str]) -> None:
+    command = parse_or_help(GenerateCommand, args, "generate")
+    if command is None:
+        return
+    texts = _check_utf8(command.text or _lines_of_stdin())
+    requested = [text for text in texts if text.strip()]
+    if not requested:
+        raise T5smithError("no text", where="stdin", expected="one text per line")
+    done: list[Completion] = function("t5smith.generation.fill", "generate")(
+        command.model, requested, max_new_tokens=command.max_new_tokens, mode=command.mode
+    )
+    _warn_unmasked([text for text, completion in zip(requested, done, strict=True) if not completion.fills])
+    # A line without text gets an empty result, so that results and lines keep the same numbers.
+    left = iter(done)
+    completions = [next(left) if text.strip() else None for text in texts]
+    if command.json:
+        answers = [
+            {"text": text, "filled": one.filled, "fills": one.fills, "answer": one.text}
+            if one
+            else {"text": text, "filled": "", "fills": [], "answer": ""}
+            for text, one in zip(texts, completions, strict=True)
+        ]
+        print_json({"model": str(command.model), "answers": answers})
+    else:
+        print("\n".join(one.filled if one else "" for one in completions))
+
+
+def _warn_unmasked(texts: list[str]) -> None:
+    """Warn of texts in which nothing is masked."""
+    from t5smith.base.progress import warn
+    from t5smith.base.wrapping import pluralize
+
+    if texts:
+        have = "has" if len(texts) == 1 else "have"
+        warn(
+            f"{pluralize(len(texts), 'text')} {have} no <extra_id_0> to mark missing words: {texts[0][:60]!r}"
+        )
+
+
+def _inspect(args: list[str]) -> None:
+    command = parse_or_help(InspectCommand, args, "inspect")
+    if command is None:
+        return
+    _check_utf8([*command.noise, command.text or ""])
+    function("t5smith.cli.inspect", "inspect")(command)
+
+
+def _recipes(args: list[str]) -> None:
+    command = parse_or_help(RecipesCommand, args, "recipes")
+    if command is None:
+        return
+    known = {name: headline(path) for name, path in presets().items()}
+    if command.json:
+        print_json(known)
+    else:
+        print_columns(known)
+
+
+OTHER_VERBS: dict[str, Callable[[list[str]], None]] = {
+    "generate": _generate,
+    "inspect": _inspect,
+    "recipes": _recipes,
+    "bench": bench,
+}
+
+
+def _lines_of_stdin() -> list[str]:
+    if sys.stdin.isatty():
+        print("one text per line, then Ctrl-D", file=sys.stderr)
+    try:
+        return [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError:
+        raise T5smithError("not UTF-8 text", where="stdin") from None
+
+
+def _check_utf8(texts: Iterable[str]) -> list[str]:
+    """The texts; an argument with invalid UTF-8, whose bytes Python turns into surrogates, is an error."""
+    for text in texts:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise T5smithError("not UTF-8 text", where=ascii(text))
+    return list(texts)

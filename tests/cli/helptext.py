@@ -1,0 +1,49 @@
+"""Reads the help that the command prints."""
+
+import re
+
+import pytest
+
+from t5smith.cli.bench import BENCH_PARTS
+from t5smith.cli.commands import RECIPE_VERBS, GenerateCommand, InspectCommand, RecipesCommand
+from t5smith.cli.flags import Flag, command_flags, recipe_flags
+from t5smith.cli.main import main
+from t5smith.cli.verbs import OTHER_VERBS
+from t5smith.recipe.recipe import Recipe
+
+WITH_FLAGS = [
+    *RECIPE_VERBS,
+    *(verb for verb in OTHER_VERBS if verb != "bench"),
+    *(f"bench {part}" for part in BENCH_PARTS),
+]
+
+
+def help_of(capsys: pytest.CaptureFixture[str], verb: str, flag: str = "--help") -> str:
+    """What a verb prints for --help or --help-all."""
+    assert main([*verb.split(), flag]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def described(text: str) -> list[str]:
+    """The flags and arguments that a help describes: `--json`, `--corpus.strict, --corpus.no-strict`."""
+    one = r"--?[^ ,\n]+"
+    found = re.findall(rf"^  ((?:{one},\s+)?{one}|[A-Z]+)(?=  |$)", text, re.MULTILINE)
+    return [" ".join(flags.split()) for flags in found]
+
+
+def named(text: str) -> list[str]:
+    """The settings that a help only names."""
+    _, _, tail = text.partition("Other settings that it reads")
+    return re.findall(r"(?<= )--[a-z0-9.-]+", tail.partition(":")[2])
+
+
+def flags_of(verb: str) -> list[Flag]:
+    """The flags of a verb: those of its own, and the settings if it takes a recipe."""
+    if verb in RECIPE_VERBS:
+        return [*command_flags(RECIPE_VERBS[verb].command), *recipe_flags(Recipe())]
+    if verb.startswith("bench "):
+        return command_flags(BENCH_PARTS[verb.removeprefix("bench ")].command)
+    commands = {"generate": GenerateCommand, "inspect": InspectCommand, "recipes": RecipesCommand}
+    return command_flags(commands[verb])
