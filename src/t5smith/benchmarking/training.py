@@ -104,7 +104,8 @@ def bench_train(
       size: one of :data:`SIZES`.
       batch: examples per batch.
       precision: `float32` or `bfloat16`, of the operands of products.
-      input_length, target_length: encoder and decoder positions.
+      input_length: encoder positions.
+      target_length: decoder positions.
       optimizer: its name in a recipe.
       remat: `none`, `dots` or `full`.
       gradient_accumulation: the number of micro-batches per step.
@@ -119,9 +120,8 @@ def bench_train(
     check_one_of(get_args(Remat), remat=remat)
     check_at_least_one(batch=batch, steps=steps, repeats=repeats)
     if gradient_accumulation < 1 or batch % gradient_accumulation:
-        divisor = f"a divisor of the batch of {batch}"
-        where = "--gradient-accumulation"
-        raise T5smithError(f"{gradient_accumulation} cannot be used", where=where, expected=divisor)
+        where, expected = "--gradient-accumulation", f"a divisor of the batch of {batch}"
+        raise T5smithError(f"{gradient_accumulation} cannot be used", where=where, expected=expected)
     with _no_compilation_cache():
         trial = Trial(
             *(size, batch, precision),
