@@ -106,7 +106,7 @@ def test_every_leaf_of_a_fresh_model_has_its_standard_deviation(gated):
     expected |= {"wi_0": D**-0.5, "wi_1": D**-0.5, "wo": F**-0.5}
     expected |= {"embedding": 1.0, "head": D**-0.5, "relative_attention_bias": (2 / (32 + 7)) ** 0.5}
     leaves = jax.tree_util.tree_leaves_with_path(init(config, jax.random.key(0)))
-    assert len(leaves) == (32 if gated else 30)
+    assert len(leaves) == (29 if gated else 27)
     for path, leaf in leaves:
         name = path[-1].name
         if name.endswith("norm"):
