@@ -238,7 +238,7 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(corpus).work(1, 0)
+        for work in Plan.create(corpus).assignments(1, 0)
         for _, document in placed_documents(corpus, work.unit.files[0], work.part, skipped)
         if document is not None
     ]
@@ -259,9 +259,9 @@ def test_some_rows_of_a_large_file_are_one_block(
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(corpus).work(3, 0)
-        + Plan.create(corpus).work(3, 1)
-        + Plan.create(corpus).work(3, 2)
+        for work in Plan.create(corpus).assignments(3, 0)
+        + Plan.create(corpus).assignments(3, 1)
+        + Plan.create(corpus).assignments(3, 2)
         for file in work.unit.files
         for _, document in placed_documents(corpus, file, work.part, skipped)
         if document is not None
