@@ -6,6 +6,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 ARGS :=
+BENCHMARKS := train_vs_transformers second_start shift_windows
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,10 +32,8 @@ check: .venv/.installed-test ## check format, lint, types and references in docu
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -p no:xdist -p no:cacheprovider tests/test_docs.py
 
-bench: .venv/.installed-test ## run all benchmarks
-	@for file in benchmarks/*.py; do \
-	  if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; fi; \
-	done
+bench: .venv/.installed-test ## run the benchmarks named in BENCHMARKS; benchmarks/gpu.py is for a GPU
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 lock: .venv/.installed ## resolve pyproject.toml again and write requirements/*.txt
 	$(BIN)/python tools/lock.py

@@ -26,7 +26,7 @@ from t5smith import api
 from t5smith.objective.batches import evaluation_batches, prefetched
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.eval_step import create_scorer, token_classes, total
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 from t5smith.training.step import create_step
 
 STEPS, WARMUP, EVERY, WINDOWS = 1_000, 50, 50, 256
@@ -142,7 +142,7 @@ def trained(base: Recipe, what: dict[str, Any]) -> dict[str, Any]:
             "train.schedule.plateau_steps": 2 * WARMUP,
         }
     )
-    setup = Setup.create(changed)
+    setup = Run(changed).setup
     step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
     fixed = evaluation_batches(

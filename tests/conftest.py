@@ -26,7 +26,12 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # Most of the time goes into compiling what runs but once. XLA's own passes stay; only LLVM's are left out.
-flags = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+flags = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    # Half of what it takes to compile a training step.
+    "--xla_cpu_use_fusion_emitters=false",
+]
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker a core: each keeps to its own.
     flags.append("--xla_cpu_multi_thread_eigen=false")

@@ -2,30 +2,52 @@
 
 Most tests train with the same settings, and tracing and compiling a step takes longer than all else they do.
 What a step is compiled from is made once for equal settings, so JAX finds its own earlier work again.
+
+The functions of the model are here as programs of their own: called without, every operation in them would be
+compiled alone. They do not see what a test changes in a module of the model; such a test compiles its own.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
+import jax
 import numpy as np
 
 from t5smith.evaluation import scores
+from t5smith.model import loss, params, t5
+from t5smith.recipe.train import ScheduleSettings
 from t5smith.training import compile as compiling
 from t5smith.training import eval_step, loop, setup
+from t5smith.training.schedule import FALLING
+
+init = jax.jit(params.init, static_argnums=0)
+encode = jax.jit(t5.encode, static_argnames=("config", "dtype", "remat"))
+forward = jax.jit(t5.forward, static_argnames=("config", "dtype"))
+batch_loss = jax.jit(
+    loss.batch_loss, static_argnames=("config", "dtype", "z_loss", "label_smoothing", "remat")
+)
 
 
 def share() -> None:
     """From now on, equal settings give the same optimizer, step and scorer, not equal ones."""
     # Of equal arguments these functions make equal results; the modules that use them hold their names.
-    setup.create_schedule = cache(setup.create_schedule)
-    setup.create_optimizer = cache(setup.create_optimizer)
-    compiling.create_step = cache(compiling.create_step)
+    schedules = cache(setup.create_schedule)
+
+    def create_schedule(settings: ScheduleSettings, peak: float, steps: int):
+        length_matters = settings.name in FALLING or settings.warmup_steps is None
+        return schedules(settings, peak, steps if length_matters else 1)
+
     scorers = cache(
         lambda config, classes, dtype: eval_step.create_scorer(
             config, np.frombuffer(classes, np.int32), dtype
         )
     )
-    loop.create_scorer = scores.create_scorer = lambda config, classes, dtype: scorers(
-        config, classes.tobytes(), dtype
-    )
+
+    def create_scorer(config, classes, dtype):
+        return scorers(config, classes.tobytes(), dtype)
+
+    setup.create_schedule = create_schedule
+    setup.create_optimizer = cache(setup.create_optimizer)
+    compiling.create_step = cache(compiling.create_step)
+    loop.create_scorer = scores.create_scorer = create_scorer

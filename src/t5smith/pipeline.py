@@ -1,19 +1,22 @@
 """The whole job in order: vocabulary, token store, training, evaluation, export, report.
 
-What a stage needs is imported when it starts, so that preparing text needs no JAX.
+Each stage is imported when it starts, so that preparing text does not need JAX.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t5smith.base.artifact import disk_errors, read_manifest, write_atomically
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
+
+if TYPE_CHECKING:
+    from t5smith.training.setup import Run
 
 SETTINGS = "recipe.toml"
 CORPUS_PAGE = "corpus.html"
@@ -22,42 +25,40 @@ REPORT = "report.html"
 
 @in_run_folder
 def run(recipe: Recipe) -> dict[str, Any]:
-    """Do every stage that is not done yet, and write `report.html`.
+    """Do every stage that is not finished or whose inputs have changed, and write `report.html`.
 
     Returns:
-      What :func:`summary` gives, and `seconds`, the time of this start alone.
+      What :func:`summary` returns, and `seconds`, the time of this start alone.
 
     Raises:
       T5smithError: what any stage raises.
-      Stopped: a signal came while training; starting again goes on from there.
+      Stopped: a signal arrived while training; the same command resumes.
     """
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
-    from t5smith.reports.run_page import page
-    from t5smith.reports.run_report import run_report
     from t5smith.training.loop import train
+    from t5smith.training.setup import Run
     from t5smith.vocabulary.train import vocab
 
     begun = time.monotonic()
     check(recipe)
     vocab(recipe)
     prepare(recipe)
-    checkpoint = train(recipe)
-    evaluate(recipe)
-    export(recipe)
-    facts = summary(recipe, checkpoint)
-    facts["seconds"] = round(time.monotonic() - begun, 1)
-    with disk_errors(recipe.folder):
-        write_atomically(recipe.folder / REPORT, page(run_report(recipe, facts)))
-    info(f"report    {facts['report']}")
+    opened = Run(recipe, store_verified=True)
+    train(opened)
+    evaluate(opened)
+    export(opened)
+    facts = summary(opened) | {"seconds": round(time.monotonic() - begun, 1)}
+    report(recipe, facts)
     return facts
 
 
 def check(recipe: Recipe) -> None:
-    """Find before the first stage what would stop a later one.
+    """Find errors of later stages before the first one starts, and write `recipe.toml`.
 
     Raises:
-      T5smithError: no text given, a file is missing, more spans than sentinels, the folder is not writable.
+      T5smithError: no text is given, a file is missing, more spans than sentinels, or the folder is not
+        writable.
     """
     from t5smith.objective.objective import check_objective
     from t5smith.text.files import named_weights, train_and_valid
@@ -70,25 +71,28 @@ def check(recipe: Recipe) -> None:
 
 
 def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
-    """Tokenise a recipe's text and write `corpus.html` beside the store; the folder of the store.
+    """Tokenise a recipe's text and write `corpus.html` beside the store.
 
-    What is there already and as it would be is left alone.
+    A finished store whose inputs have not changed is left as it is.
 
     Args:
-      recipe: names the text and the run folder, in which there must be a vocabulary.
-      verify: make nothing, but read the whole store that is there and check it.
+      recipe: names the text and the run folder, which must contain a vocabulary.
+      verify: only read the whole existing store and check it.
+
+    Returns:
+      The folder of the store.
 
     Raises:
       T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
-        `verify`: no store, or one that is not as it was written.
+        `verify`: no store, or a damaged one.
     """
     from t5smith.store.prepare import prepare as make_store
 
-    return make_store(recipe, verify=True) if verify else _prepare(recipe)
+    return make_store(recipe, verify=True) if verify else _prepare_with_page(recipe)
 
 
 @in_run_folder
-def _prepare(recipe: Recipe) -> Path:
+def _prepare_with_page(recipe: Recipe) -> Path:
     from t5smith.reports.corpus_page import corpus_page
     from t5smith.store.prepare import prepare as make_store
     from t5smith.store.statistics import read_figures
@@ -100,30 +104,38 @@ def _prepare(recipe: Recipe) -> Path:
     if not file.is_file() or file.read_text(encoding="utf-8") != page:
         with disk_errors(recipe.folder):
             write_atomically(file, page)
-        info(f"prepare   what came of the text: {file}")
+        info(f"prepare   corpus report: {file}")
     return folder
 
 
-def summary(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
-    """What a finished run has made, read from its manifests.
+def report(recipe: Recipe, facts: dict[str, Any]) -> None:
+    """Write `report.html` of a finished run from its :func:`summary`."""
+    from t5smith.reports.run_page import page
+    from t5smith.reports.run_report import run_report
+
+    with disk_errors(recipe.folder):
+        write_atomically(recipe.folder / REPORT, page(run_report(recipe, facts)))
+    info(f"report    {facts['report']}")
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The results of a finished run, read from its manifests.
 
     Returns:
       The facts of each stage under `vocab`, `store`, `train`, `evaluation` and `export`, and the folders.
     """
-    folder = recipe.folder
-
-    def facts(name: str, kind: str) -> dict[str, Any]:
-        return read_manifest(folder / name, kind, check_hashes=False).facts
-
+    folder = run.folder
+    checkpoint, manifest = run.trained
+    stages = {"vocab": "vocab", "store": "store", "evaluation": "evaluation", "export": "model"}
     return {
-        "name": recipe.name,
+        "name": run.recipe.name,
         "folder": str(folder),
         "model": str(folder / "model"),
         "checkpoint": str(checkpoint),
         "report": str(folder / REPORT),
-        "vocab": facts("vocab", "vocab"),
-        "store": facts("store", "store"),
-        "train": read_manifest(checkpoint, "checkpoint", check_hashes=False).facts,
-        "evaluation": facts("evaluation", "evaluation"),
-        "export": facts("model", "model"),
+        "train": manifest.facts,
+        **{
+            stage: read_manifest(folder / kind, kind, check_hashes=False).facts
+            for stage, kind in stages.items()
+        },
     }

@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from programs import batch_loss
 from t5smith.base.errors import T5smithError
-from t5smith.evaluation.scores import evaluate, numbers, unigram_nll
-from t5smith.model.loss import batch_loss
+from t5smith.evaluation.scores import evaluate, scores, unigram_nll
 from t5smith.objective.batches import evaluation_batches
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.eval_step import create_scorer, token_classes, total
 from t5smith.training.loop import train
-from t5smith.training.setup import DTYPES, Setup
+from t5smith.training.setup import DTYPES, Run
 from tiny import tiny_recipe
 
 
 @pytest.fixture(scope="module")
 def scored(finished):
-    setup = Setup.create(finished)
+    setup = Run(finished).setup
     state = checkpoint.restore(
         checkpoint.checkpoint_folder(setup.checkpoints, finished.train.steps), setup.abstract_state()
     )
@@ -68,7 +68,7 @@ def test_the_evaluation_is_written_and_not_done_twice(finished):
 
 def test_figures_follow_from_the_sums(scored):
     setup, _, batches, score = scored
-    facts = numbers(setup, batches, score)
+    facts = scores(setup.store, setup.vocabulary, batches, score)
     targets = np.concatenate([b["targets"].ravel() for b in batches])
     text = "".join(
         piece

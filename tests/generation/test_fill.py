@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import t5smith
+from programs import forward, init
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
-from t5smith.generation.cache import greedy
 from t5smith.generation.fill import spans_of
+from t5smith.generation.greedy import greedy
 from t5smith.model.config import ModelConfig
-from t5smith.model.params import init
-from t5smith.model.t5 import forward, mask_padded_rows
+from t5smith.model.t5 import mask_padded_rows
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 CONFIG = ModelConfig(128, 90, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4)
@@ -31,8 +31,10 @@ def test_greedy_with_a_cache_equals_greedy_without():
     ours = np.asarray(greedy(p, CONFIG, inputs, length=length, eos_id=EOS))
 
     tokens = np.zeros((5, 1), np.int32)
-    for _ in range(length):
-        scores = forward(p, CONFIG, inputs, jnp.asarray(tokens))[:, -1]
+    for position in range(length):
+        # One shape is compiled; no position sees what follows it.
+        padded = np.pad(tokens, ((0, 0), (0, length - 1 - position)))
+        scores = forward(p, CONFIG, inputs, jnp.asarray(padded))[:, position]
         best = np.asarray(jnp.argmax(mask_padded_rows(scores, CONFIG), -1))
         ended = (tokens[:, 1:] == EOS).any(1)
         tokens = np.concatenate([tokens, np.where(ended, 0, best)[:, None].astype(np.int32)], 1)
@@ -82,7 +84,7 @@ def test_lines_without_text_are_answered_by_such_lines(finished, capsys, monkeyp
     assert [one["filled"] for one in answers] == [first, "", "", last]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
     assert main(argv) == 2
-    assert "there is no text" in capsys.readouterr().err
+    assert "no text; expected one text per line" in capsys.readouterr().err
 
 
 def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
@@ -90,13 +92,11 @@ def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
     assert main([*argv, "Alle mennesker", "Ingen <extra_id_0>"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == "Alle mennesker"
-    assert err == (
-        "warning: a text has no <extra_id_0> where something is to be filled in: 'Alle mennesker'\n"
-    )
+    assert err == ("warning: 1 text has no <extra_id_0> to mark missing words: 'Alle mennesker'\n")
 
 
 def test_a_run_without_a_model_is_told_so(prepared):
-    with pytest.raises(T5smithError, match=r"run: this run has no model yet\. .*`t5smith run RECIPE`"):
+    with pytest.raises(T5smithError, match=r"run: this run has no exported model yet\. .*`t5smith run REC"):
         t5smith.generate(prepared, ["a <extra_id_0>"])
 
 

@@ -8,7 +8,7 @@ import pytest
 from balanced import check_page
 from t5smith.cli.main import main
 from t5smith.inspection.batch import training_batch
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 
 SENTENCE = "Alle mennesker er født frie og med samme menneskeverd"
 UL2 = """
@@ -47,7 +47,7 @@ def refused(capsys, *argv: object) -> str:
 
 def test_rows_of_a_run_are_those_of_training(run, capsys):
     found = tree(capsys, "--store", run.folder, "--batch", 3, "--rows", 2)
-    batch = Setup.create(run).batches()[3]
+    batch = Run(run).setup.batches()[3]
     assert [row["windows"][0]["input_ids"] for row in found["rows"]] == batch["input_ids"][:2].tolist()
     assert [row["windows"][0]["target_ids"] for row in found["rows"]] == batch["targets"][:2].tolist()
     assert found["rows"][1]["windows"][0]["place"]["row"] == 1
@@ -63,7 +63,7 @@ def test_a_pipe_gets_no_spaces_at_the_ends_of_lines(run, capsys):
 def test_a_packed_row_is_shown_segment_by_segment(run, capsys):
     out = printed(capsys, "--store", run.folder, "--recipe", "mixture.toml", "--batch", 1)
     assert "Row 0 of training batch 1" in out
-    setup = Setup.create(run.replace(objective=_mixture()))
+    setup = Run(run.replace(objective=_mixture())).setup
     batch = training_batch(setup.batches(), 1)
     windows = int((batch.row == 0).sum())
     assert windows > 1

@@ -17,7 +17,7 @@ from t5smith.model.loss import batch_loss
 from t5smith.model.t5 import Segments, forward, mask_padded_rows, shift_right
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.training.eval_step import Score
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 
 MIXTURE = ("0.3 2 2 <extra_id_99>", "0.5 4 1", "0.25 prefix 1 <extra_id_98>")
 
@@ -43,7 +43,7 @@ def packed(recipe):
 def test_the_losses_shown_sum_to_the_models_loss(run, asked, pack):
     model, _ = asked
     recipe = packed(run) if pack else run
-    setup = Setup.create(recipe)
+    setup = Run(recipe).setup
     batch = setup.batches()[2]
     segments = None
     if pack:
@@ -67,7 +67,7 @@ def test_the_losses_shown_sum_to_the_models_loss(run, asked, pack):
 
 def test_each_probability_is_the_softmax_of_the_logits(run, asked):
     model, _ = asked
-    setup = Setup.create(run)
+    setup = Run(run).setup
     batch = setup.batches()[0]
     fed = shift_right(jnp.asarray(batch["targets"]))
     scores = mask_padded_rows(
@@ -97,7 +97,7 @@ def test_each_probability_is_the_softmax_of_the_logits(run, asked):
 def test_losses_do_not_depend_on_how_many_rows_are_taken_at_a_time(run, asked, monkeypatch, at_once):
     model, _ = asked
     recipe = packed(run)
-    batch = Setup.create(recipe).batches()[0]
+    batch = Run(recipe).setup.batches()[0]
     whole = create_measure(model.parameters, model.config)(batch)
     monkeypatch.setattr(
         "t5smith.inspection.token_losses._LOGITS",
@@ -194,5 +194,5 @@ def test_batches_of_a_run_are_counted_with_their_loss(run, asked):
     nll, tokens, _, _ = total(rows)
     (tally,) = stats.tallies
     assert tally.scores.sum(axis=0)[[0, 2]] == pytest.approx([nll, tokens], rel=1e-6)
-    setup = Setup.create(run)
+    setup = Run(run).setup
     assert stats.windows == sum(len(training_batch(setup.batches(), b).row) for b in (1, 2))

@@ -10,19 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import t5smith
+from programs import forward, init
 from t5smith.base.errors import T5smithError
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_names import from_huggingface, to_huggingface
 from t5smith.interop.huggingface_save import config_json, generation_json, write_model
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
-from t5smith.model.params import init
-from t5smith.model.t5 import forward
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.documents import documents, resolve
 
@@ -41,6 +38,8 @@ def lines(count):
 
 
 def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
+    from transformers import AutoTokenizer
+
     folder = finished.folder / "model"
     theirs, ours = AutoTokenizer.from_pretrained(folder), load_model(folder).vocabulary
     texts = lines(1000)
@@ -52,6 +51,8 @@ def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
 
 
 def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
+    from transformers import AutoTokenizer
+
     folder = finished.folder / "model"
     theirs, ours = AutoTokenizer.from_pretrained(folder), load_model(folder).vocabulary
     for text in ("Alle <extra_id_0> er født", "<extra_id_0> frie", "rød<extra_id_0>grønn <extra_id_1>."):
@@ -61,6 +62,9 @@ def test_the_tokenizer_encodes_text_to_fill_in_as_we_do(finished):
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
 def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
     vocabulary = load_model(finished.folder / "model").vocabulary
     config = ModelConfig(
         512,
@@ -88,6 +92,8 @@ def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
 
 
 def test_the_trained_model_loads_and_generates_the_same(finished):
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
     folder = finished.folder / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
@@ -99,6 +105,8 @@ def test_the_trained_model_loads_and_generates_the_same(finished):
 
 
 def test_rows_that_round_the_vocabulary_up_are_never_generated(finished):
+    from transformers import AutoModelForSeq2SeqLM
+
     folder = finished.folder / "model"
     model = load_model(folder)
     settings = json.loads((folder / "generation_config.json").read_text())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,9 +54,17 @@ def reference(q, k, v, bias, groups):
 
 def both(function):
     """The function's value and its gradients to q, k, v and bias."""
-    q, k, v, bias, cotangent = given()
-    value, back = jax.vjp(function, q, k, v, bias)
-    return [value, *back(cotangent)]
+
+    def run(q, k, v, bias, cotangent):
+        value, back = jax.vjp(function, q, k, v, bias)
+        return [value, *back(cotangent)]
+
+    return jax.jit(run)(*given())
+
+
+@cache
+def wanted_of(groups):
+    return both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
 
 
 @pytest.mark.parametrize("groups", GROUPS)
@@ -63,16 +73,14 @@ def test_value_and_gradients_are_those_of_the_definition(groups, backend, monkey
     # What other devices compute is a program of its own, which this one can run.
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], FLOAT32))
-    wanted = both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
-    for ours, theirs in zip(got, wanted, strict=True):
+    for ours, theirs in zip(got, wanted_of(groups), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("groups", GROUPS)
 def test_bfloat16_is_near(groups):
     got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], BFLOAT16))
-    wanted = both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
-    for ours, theirs in zip(got, wanted, strict=True):
+    for ours, theirs in zip(got, wanted_of(groups), strict=True):
         assert ours.dtype == jnp.float32
         np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.05 * float(jnp.abs(theirs).max()))
 
@@ -86,15 +94,20 @@ def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
     def of_values(v):
         return attend_rows(q, k, v, bias, GROUPS["padding"], dtype, dropout)
 
-    value, back = jax.vjp(of_values, v)
-    (gradient,) = back(cotangent)
+    def value_and_gradient(v):
+        value, back = jax.vjp(of_values, v)
+        return value, back(cotangent)[0]
+
+    value, gradient = jax.jit(value_and_gradient)(v)
     np.testing.assert_allclose(
         float((gradient * v).sum()), float((value * cotangent).sum()), rtol=1e-4 if dtype == FLOAT32 else 0.1
     )
 
+    @jax.jit
     def scalar(q, k, bias):
         return (attend_rows(q, k, v, bias, GROUPS["padding"], FLOAT32, dropout) * cotangent).sum()
 
+    gradients = jax.jit(jax.grad(scalar, argnums=(0, 1, 2)))(q, k, bias)
     for position, argument in enumerate((q, k, bias)):
         direction = jax.random.normal(jax.random.key(9), argument.shape)
         arguments = [q, k, bias]
@@ -105,8 +118,7 @@ def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
             )
 
         slope = (along(1e-2) - along(-1e-2)) / 2e-2
-        exact = jax.grad(scalar, argnums=position)(q, k, bias)
-        assert float((exact * direction).sum()) == pytest.approx(float(slope), rel=2e-2)
+        assert float((gradients[position] * direction).sum()) == pytest.approx(float(slope), rel=2e-2)
 
 
 def test_dropout_keeps_the_mean():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from programs import init
 from t5smith.model import loss as loss_module
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import batch_loss, target_losses, token_losses
-from t5smith.model.params import init
 from t5smith.model.t5 import forward, mask_padded_rows, shift_right
 
 CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
@@ -43,9 +45,27 @@ def plain(p, config, z_loss=0.0, smoothing=0.0):
     return (value * (targets != 0)).sum()
 
 
-@pytest.mark.parametrize("config", [CONFIG, TIED], ids=["untied", "tied"])
-@pytest.mark.parametrize(("z_loss", "smoothing"), [(0.0, 0.0), (0.01, 0.0), (0.01, 0.1)])
-def test_value_and_gradient_are_those_of_the_plain_loss(chunks, config, z_loss, smoothing):
+@cache
+def plain_value_and_gradient(config, z_loss, smoothing):
+    def twice(p):
+        return 2 * plain(p, config, z_loss, smoothing)
+
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.jit(jax.value_and_grad(twice))(init(config, jax.random.key(0)))
+
+
+def combinations():
+    """All numbers of chunks with every part of the loss, and two chunks without some; the rest is slow."""
+    for chunks, tied, (z_loss, smoothing) in product(
+        CHUNKS, (False, True), [(0.0, 0.0), (0.01, 0.0), (0.01, 0.1)]
+    ):
+        fast = smoothing or (chunks == 2 and not tied)
+        yield pytest.param(chunks, tied, z_loss, smoothing, marks=[] if fast else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("chunks", "tied", "z_loss", "smoothing"), list(combinations()), indirect=["chunks"])
+def test_value_and_gradient_are_those_of_the_plain_loss(chunks, tied, z_loss, smoothing):
+    config = TIED if tied else CONFIG
     p = init(config, jax.random.key(0))
 
     def ours(p):
@@ -53,24 +73,27 @@ def test_value_and_gradient_are_those_of_the_plain_loss(chunks, config, z_loss, 
         # Twice, so that a factor from outside must reach the gradients.
         return 2 * batch_loss(p, config, inputs, targets, z_loss=z_loss, label_smoothing=smoothing).objective
 
-    value, gradient = jax.value_and_grad(ours)(p)
-    with jax.numpy_dtype_promotion("standard"):
-        expected, reference = jax.value_and_grad(lambda p: 2 * plain(p, config, z_loss, smoothing))(p)
+    value, gradient = jax.jit(jax.value_and_grad(ours))(p)
+    expected, reference = plain_value_and_gradient(config, z_loss, smoothing)
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
     for got, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-5)
-    assert float(ours(p)) == pytest.approx(float(value), rel=1e-6)
+    assert float(jax.jit(ours)(p)) == pytest.approx(float(value), rel=1e-6)
 
 
 def test_figures_do_not_depend_on_the_chunks(chunks):
     p = init(CONFIG, jax.random.key(0))
     inputs, targets = batch()
-    scores = mask_padded_rows(forward(p, CONFIG, inputs, shift_right(targets)), CONFIG)
-    for got, wanted in zip(
-        target_losses(p, CONFIG, inputs, targets), token_losses(scores, targets), strict=True
-    ):
+
+    @jax.jit
+    def figures(p):
+        scores = mask_padded_rows(forward(p, CONFIG, inputs, shift_right(targets)), CONFIG)
+        sums = batch_loss(p, CONFIG, inputs, targets, z_loss=0.5)
+        return target_losses(p, CONFIG, inputs, targets), token_losses(scores, targets), sums
+
+    ours, reference, sums = figures(p)
+    for got, wanted in zip(ours, reference, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5)
-    sums = batch_loss(p, CONFIG, inputs, targets, z_loss=0.5)
     assert float(sums.tokens) == 3 * 7 - 4
     assert float(sums.objective) == pytest.approx(float(sums.nll + 0.5 * sums.z), rel=1e-6)
 
@@ -78,8 +101,8 @@ def test_figures_do_not_depend_on_the_chunks(chunks):
 def test_rows_that_round_the_vocabulary_up_get_no_gradient():
     p = init(CONFIG, jax.random.key(0))
     inputs, targets = batch()
-    gradient = jax.grad(
-        lambda p: batch_loss(p, CONFIG, inputs, targets, z_loss=0.1, label_smoothing=0.2).objective
+    gradient = jax.jit(
+        jax.grad(lambda p: batch_loss(p, CONFIG, inputs, targets, z_loss=0.1, label_smoothing=0.2).objective)
     )(p)
     assert float(jnp.abs(gradient.head[:, 100:]).max()) == 0.0
     assert float(jnp.abs(gradient.head[:, :100]).max()) > 0.0

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from programs import batch_loss, encode, forward, init
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.model.config import ModelConfig
-from t5smith.model.loss import batch_loss
-from t5smith.model.params import init
-from t5smith.model.t5 import Segments, encode, forward, shift_right
+from t5smith.model.t5 import Segments, shift_right
 from t5smith.objective.batches import Objective, TrainingBatches
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Split
@@ -91,8 +90,9 @@ def test_no_position_feels_another_window_of_its_row():
         q = jax.tree.map(lambda leaf: embedding if leaf is p.embedding else leaf, p)
         return forward(q, SMALL, inputs, decoder_input_ids, segments=segments)[0, position].sum()
 
+    gradient_of = jax.jit(jax.grad(output))
     for position, own, foreign in ((3, pieces[0], pieces[1]), (8, pieces[1], pieces[0])):
-        felt = np.abs(np.asarray(jax.grad(output)(p.embedding, position))).sum(-1)
+        felt = np.abs(np.asarray(gradient_of(p.embedding, position))).sum(-1)
         assert (felt[own[0]] > 0).all()
         assert (felt[own[1][:-1]] > 0).all()
         assert (felt[np.concatenate(foreign)] == 0).all()

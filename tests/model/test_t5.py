@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from programs import batch_loss, encode, forward, init
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.model.attention.position_bias import relative_position_bucket
 from t5smith.model.config import ModelConfig
-from t5smith.model.loss import batch_loss, token_losses
-from t5smith.model.params import init, is_stacked, parameter_count
-from t5smith.model.t5 import decode, encode, forward, mask_padded_rows, shift_right
+from t5smith.model.loss import token_losses
+from t5smith.model.params import is_stacked, parameter_count
+from t5smith.model.t5 import decode, mask_padded_rows, shift_right
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 T5X = ModelConfig(32128, 32128, d_model=8, d_kv=3, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=4)
@@ -93,9 +94,10 @@ def test_no_target_position_sees_itself_or_what_follows():
     def output(embedding, position):
         return decode(p_with(p, embedding), SMALL, encoded, inputs, targets)[0, position].sum()
 
+    gradient_of = jax.jit(jax.grad(output))
     assert len({*np.asarray(targets)[0].tolist()}) == 7
     for position in range(7):
-        gradient = np.asarray(jax.grad(output)(p.embedding, position))
+        gradient = np.asarray(gradient_of(p.embedding, position))
         seen = np.abs(gradient[np.asarray(targets)[0]]).sum(-1) > 0
         np.testing.assert_array_equal(seen, np.arange(7) <= position)
 
@@ -157,7 +159,7 @@ def test_bfloat16_gradients_point_where_float32s_do():
     inputs, targets = ids(1, (4, 16)), ids(2, (4, 8))
 
     def gradient(dtype):
-        tree = jax.grad(lambda q: batch_loss(q, SMALL, inputs, targets, dtype).objective)(p)
+        tree = jax.jit(jax.grad(lambda q: batch_loss(q, SMALL, inputs, targets, dtype).objective))(p)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(tree))
         return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
 

@@ -67,7 +67,7 @@ def test_impossible_combinations_are_errors():
     with pytest.raises(T5smithError, match=r"^train\.schedule\.warmup_steps: 50 .* which is 50$"):
         TrainSettings(steps=50, schedule=ScheduleSettings(warmup_steps=50))
     ModelSettings(relative_attention_num_buckets=32, relative_attention_max_distance=17)
-    with pytest.raises(T5smithError, match=r"^model\.relative_attention_max_distance: 16 .* over 16"):
+    with pytest.raises(T5smithError, match=r"^model\.relative_attention_max_distance: 16 .* more than 16"):
         ModelSettings(relative_attention_num_buckets=32, relative_attention_max_distance=16)
 
 

@@ -98,7 +98,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
         ),
         (
             "[train]\nsteps = 5\n[model]\nrelative_attention_num_buckets = 512",
-            "my.toml:3: model.relative_attention_max_distance: 128 cannot be used; expected over 256",
+            "my.toml:3: model.relative_attention_max_distance: 128 cannot be used; expected more than 256",
         ),
     ],
 )

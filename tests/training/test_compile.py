@@ -11,10 +11,11 @@ import pytest
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import TrainingBatches
-from t5smith.training import autotune as decided
+from t5smith.parallel import hardware
+from t5smith.training import autotune, settle
 from t5smith.training import compile as start
 from t5smith.training.loop import train
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 from tiny import tiny_recipe
 
 
@@ -30,23 +31,21 @@ def steps_of(folder):
 
 def test_tokens_and_epochs_become_steps(run_folder):
     recipe = tiny_recipe(run_folder)
-    setup = Setup.create(recipe)
+    setup = Run(recipe).setup
     batch = setup.batches()[0]
     a_batch = sum(int((batch[name] != 0).sum()) for name in ("input_ids", "targets"))
-    assert Setup.create(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch})).recipe.train.steps == 10
-    assert (
-        Setup.create(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch + 1})).recipe.train.steps == 11
-    )
+    assert Run(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch})).setup.recipe.train.steps == 10
+    assert Run(tiny_recipe(run_folder, **{"train.tokens": 10 * a_batch + 1})).setup.recipe.train.steps == 11
     windows = setup.store.train.window_count(setup.objective.window)
-    epochs = Setup.create(tiny_recipe(run_folder, **{"train.epochs": 2.0})).recipe.train
+    epochs = Run(tiny_recipe(run_folder, **{"train.epochs": 2.0})).setup.recipe.train
     assert epochs.steps == -(-2 * windows // 4)
     assert epochs.in_steps
 
 
 def test_a_run_by_tokens_is_that_of_its_steps(run_folder):
-    setup = Setup.create(tiny_recipe(run_folder))
+    setup = Run(tiny_recipe(run_folder)).setup
     by_tokens = tiny_recipe(
-        run_folder, **{"train.tokens": round(3 * decided.tokens_per_batch(setup.batches()))}
+        run_folder, **{"train.tokens": round(3 * settle.tokens_per_batch(setup.batches()))}
     )
     assert steps_of(train(by_tokens)) == 3
     assert steps_of(train(tiny_recipe(run_folder, **{"train.steps": 3}))) == 3
@@ -54,15 +53,17 @@ def test_a_run_by_tokens_is_that_of_its_steps(run_folder):
 
 
 def test_hours_become_steps_once_and_stay(run_folder, monkeypatch, capfd):
-    monkeypatch.setattr(start, "trial_seconds", lambda *_: 9.0)
+    monkeypatch.setattr(autotune, "trial_seconds", lambda *_: 9.0)
     recipe = shallow(run_folder, **{"train.hours": 0.01})
-    with pytest.raises(T5smithError, match=r"train\.hours: this is decided when training starts"):
-        Setup.create(recipe)
+    with pytest.raises(
+        T5smithError, match=r"train\.hours: not measured yet: training does so when it starts"
+    ):
+        _ = Run(recipe).setup
     assert steps_of(train(recipe)) == 4
     assert "4 steps fit into 0.01 hours" in capfd.readouterr().err
-    monkeypatch.setattr(start, "trial_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(autotune, "trial_seconds", lambda *_: 1.0)
     assert steps_of(train(recipe)) == 4
-    assert Setup.create(recipe).recipe.train.steps == 4
+    assert Run(recipe).setup.recipe.train.steps == 4
     # Another recipe is another decision.
     assert steps_of(train(recipe.replace(**{"train.z_loss": 0.1}))) == 36
 
@@ -71,47 +72,47 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
     recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 
     def needs(rows):
-        return start.compiled_step(Setup.create(decided.trial_recipe(recipe, rows))).memory
+        return start.compiled_step(Run(recipe).trial_setup(rows)).memory
 
     limit = needs(64)
-    monkeypatch.setattr(start, "memory_limit", lambda: round(limit / start.MARGIN))
-    rows = start.largest_batch(lambda rows: Setup.create(decided.trial_recipe(recipe, rows)), 1)
+    monkeypatch.setattr(hardware, "memory_limit", lambda: round(limit / autotune.MEMORY_SHARE))
+    rows = autotune.largest_batch(Run(recipe).trial_setup, 1)
     assert 56 <= rows <= 64
     assert needs(rows) <= limit
     train(recipe)
-    assert f"batches of {rows} rows fit" in capfd.readouterr().err
-    monkeypatch.setattr(start, "memory_limit", lambda: 10 * limit)
-    assert Setup.create(recipe).recipe.train.rows == rows
+    assert f"batch size {rows} fits into memory" in capfd.readouterr().err
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 10 * limit)
+    assert Run(recipe).setup.recipe.train.rows == rows
     assert json.loads((run_folder / "decided.json").read_text())["batch_size"] == rows
 
 
 def test_a_batch_found_by_itself_can_be_parted(run_folder, monkeypatch):
     recipe = shallow(run_folder, **{"train.batch_size": "auto", "train.gradient_accumulation": 3})
-    monkeypatch.setattr(start, "MOST_ROWS", 100)
-    assert start.largest_batch(lambda rows: Setup.create(decided.trial_recipe(recipe, rows)), 3) == 96
+    monkeypatch.setattr(autotune, "MAX_BATCH_SIZE", 100)
+    assert autotune.largest_batch(Run(recipe).trial_setup, 3) == 96
 
 
 def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(run_folder, monkeypatch):
-    monkeypatch.setattr(start, "memory_limit", lambda: 100_000)
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 100_000)
     with pytest.raises(T5smithError) as caught:
         train(tiny_recipe(run_folder))
     message = str(caught.value)
     assert re.search(
-        r"train\.batch_size: a step of 4 rows takes [\d.]+[kM]B, and the device has 100kB", message
+        r"train\.batch_size: a step of 4 examples takes [\d.]+[kM]B, but the device has 100kB", message
     )
     for way in ("Lower it", "train.gradient_accumulation", "train.remat"):
         assert way in message
 
 
 def test_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
-    monkeypatch.setattr(start, "memory_limit", lambda: 100_000)
-    with pytest.raises(T5smithError, match="a step of 1 rows takes more memory"):
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 100_000)
+    with pytest.raises(T5smithError, match="a step of 1 examples takes more memory"):
         train(shallow(run_folder, **{"train.batch_size": "auto"}))
 
 
 def test_what_a_device_says_when_it_is_full_becomes_one_line(monkeypatch):
-    monkeypatch.setattr(start, "memory_limit", lambda: 8_000_000_000)
-    expected = "a step of 64 rows takes 9GB, and the device has 8GB"
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 8_000_000_000)
+    expected = "a step of 64 examples takes 9GB, but the device has 8GB"
     with pytest.raises(T5smithError, match=expected), start.out_of_memory(64, 9_000_000_000):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
     with pytest.raises(jax.errors.JaxRuntimeError), start.out_of_memory(64):
@@ -122,14 +123,14 @@ def test_before_the_start_it_says_parameters_memory_disk_and_time(run_folder, ca
     train(tiny_recipe(run_folder, **{"train.steps": 3}))
     told = " ".join(capfd.readouterr().err.split())
     assert re.search(
-        r"29k parameters, 3 steps of 4 rows .* about \d:\d\d on cpu, "
+        r"29k parameters, 3 steps of 4 examples .* about \d:\d\d on cpu, "
         r"memory [\d.]+[kM]B of [\d.]+GB, disk [\d.]+kB",
         told,
     )
 
 
 def test_a_device_without_fast_bfloat16_is_told_so(run_folder, monkeypatch, capfd):
-    monkeypatch.setattr(start, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: False)
     train(shallow(run_folder, **{"train.steps": 3, "train.precision": "bfloat16"}))
     assert "no fast bfloat16" in " ".join(capfd.readouterr().err.split())
 
@@ -157,21 +158,21 @@ def test_none_by_name_clears_a_setting(tmp_path):
 
 def test_packed_rows_are_counted_without_their_padding(run_folder):
     recipe = tiny_recipe(run_folder)
-    batches = Setup.create(recipe).batches()
+    batches = Run(recipe).setup.batches()
     assert isinstance(batches, TrainingBatches)
-    assert decided.tokens_per_batch(batches) == 4 * (32 + 8)
+    assert settle.tokens_per_batch(batches) == 4 * (32 + 8)
 
 
 def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch):
     recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 
     def tried(rows):
-        return Setup.create(decided.trial_recipe(recipe, rows))
+        return Run(recipe).trial_setup(rows)
 
     three, four = (start.compiled_step(tried(rows)).memory for rows in (3, 4))
     assert four > three
-    monkeypatch.setattr(start, "memory_limit", lambda: round(three / start.MARGIN))
-    assert start.largest_batch(tried, 1) == 3
-    monkeypatch.setattr(start, "memory_limit", lambda: 1)
+    monkeypatch.setattr(hardware, "memory_limit", lambda: round(three / autotune.MEMORY_SHARE))
+    assert autotune.largest_batch(tried, 1) == 3
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 1)
     with pytest.raises(T5smithError, match=r"train\.batch_size"):
-        start.largest_batch(tried, 1)
+        autotune.largest_batch(tried, 1)

@@ -15,7 +15,7 @@ from t5smith.training import compile as start
 from t5smith.training import loop
 from t5smith.training.loop import train
 from t5smith.training.metrics import read_rows
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 from t5smith.training.state import SkippedBatches
 from tiny import tiny_recipe
 
@@ -35,7 +35,7 @@ def planted(monkeypatch, bad):
             state, metrics = step.run(poisoned(state) if b in bad else state, batch)
             return (cured(state) if b in bad else state), metrics
 
-        return start.CompiledStep(run, step.memory, step.rows)
+        return start.CompiledStep(run, step.memory, step.batch_size)
 
     monkeypatch.setattr(loop, "compiled_step", compiled_step)
     monkeypatch.setattr(loop, "trial_seconds", lambda *_: 0.0)
@@ -67,7 +67,7 @@ def with_scale(state, scale):
 
 
 def final(recipe):
-    setup = Setup.create(recipe)
+    setup = Run(recipe).setup
     state = checkpoint.restore(train(recipe), setup.abstract_state())
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
@@ -91,10 +91,10 @@ def test_a_planted_batch_is_left_out_counted_and_readable_piece(run_folder, monk
     assert [row["step"] for row in read_rows(recipe.folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
     assert facts(recipe, 6)["skipped_batches"] == [[3, 3]]
     assert [(event["event"], event["step"], event["batch"]) for event in events(recipe)] == [
-        ("left out", 3, 3)
+        ("skipped", 3, 3)
     ]
     told = capfd.readouterr().err
-    assert "the update by batch 3 is left out after step 3: loss nan" in " ".join(told.split())
+    assert "batch 3 skipped after step 3: loss nan" in " ".join(told.split())
 
 
 def test_what_is_left_out_leaves_no_trace(run_folder, monkeypatch, tmp_path):
@@ -103,7 +103,7 @@ def test_what_is_left_out_leaves_no_trace(run_folder, monkeypatch, tmp_path):
     with monkeypatch.context() as patched:
         planted(patched, {3})
         arrays = final(recipe)
-    setup = Setup.create(recipe)
+    setup = Run(recipe).setup
     state, batches = setup.fresh_state(), setup.batches()
     step = start.compiled_step(setup)
     for b in (0, 1, 2, 4, 5, 6):
@@ -133,8 +133,8 @@ def test_many_in_a_row_go_back_and_pass_over_the_batches_since(run_folder, monke
     assert seen[-2:] == [6, 7]
     assert facts(recipe, 4)["skipped_batches"] == [[2, 5]]
     assert [row["step"] for row in read_rows(recipe.folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4]
-    assert events(recipe)[-1] == {"event": "gone back", "step": 2, "batch": 5, "from_batch": 2}
-    assert "going back to step 2 and past the batches from 2 to 5" in " ".join(capfd.readouterr().err.split())
+    assert events(recipe)[-1] == {"event": "rolled back", "step": 2, "batch": 5, "from_batch": 2}
+    assert "rolling back to step 2; batches 2 to 5 are skipped" in " ".join(capfd.readouterr().err.split())
 
 
 def test_going_back_before_the_first_checkpoint_begins_anew(run_folder, monkeypatch):

@@ -17,7 +17,7 @@ from t5smith.recipe.toml import dump
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.loop import train
 from t5smith.training.metrics import read_rows
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 from tiny import tiny_recipe
 
 KILLS = 50
@@ -27,7 +27,7 @@ PROGRAM = "import sys; from t5smith.cli.main import main; sys.exit(main(['train'
 
 
 def state_of(recipe):
-    setup = Setup.create(recipe)
+    setup = Run(recipe).setup
     state = checkpoint.restore(train(recipe), setup.abstract_state())
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 

@@ -25,7 +25,7 @@ from t5smith.training import checkpoints as checkpoint
 from t5smith.training import loop
 from t5smith.training.loop import train
 from t5smith.training.metrics import MetricsFile, read_rows, up_to
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
 
@@ -34,7 +34,7 @@ TESTS = Path(__file__).parents[1]
 
 def final(recipe):
     """All leaves of the state after training."""
-    setup = Setup.create(recipe)
+    setup = Run(recipe).setup
     state = checkpoint.restore(train(recipe), setup.abstract_state())
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run_folder, uninterrupted,
 
 def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder, uninterrupted):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
-    setup = Setup.create(tiny_recipe(run_folder))
+    setup = Run(tiny_recipe(run_folder)).setup
     state = checkpoint.restore(checkpoint.checkpoint_folder(setup.checkpoints, 4), setup.abstract_state())
     (checkpoint.checkpoint_folder(setup.checkpoints, 6) / "manifest.json").write_text("{")
     five = dataclasses.replace(state, step=jnp.int32(5))
@@ -152,7 +152,7 @@ def test_the_best_of_before_a_restart_is_kept(run_folder, monkeypatch):
 
     def evaluate(self, state):
         text = {"nll": next(nll)}
-        self.held_out.write({"step": self.done, "text": text, "all": text})
+        self.log.held_out.write({"step": self.done, "text": text, "all": text})
 
     monkeypatch.setattr(loop._Loop, "evaluate", evaluate)
     saved = []
@@ -231,7 +231,7 @@ def test_fewer_steps_start_anew_and_keep_the_longer_training(run_folder, uninter
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     recipe = tiny_recipe(run_folder, **{"train.steps": 3})
     assert checkpoint.saved_steps(train(recipe).parent) == [2, 3]
-    assert "longer training is kept" in capfd.readouterr().err
+    assert "the longer run is kept" in capfd.readouterr().err
     assert checkpoint.saved_steps(run_folder / "previous" / "train-1" / "checkpoints") == [4, 6]
     assert [row["step"] for row in rows(recipe)] == [1, 2, 3]
 
@@ -318,7 +318,7 @@ def test_a_disk_that_is_full_for_a_while_is_survived(run_folder, tmp_path, unint
     assert done.returncode == 0, done.stderr
     told = " ".join(done.stderr.split())
     assert "warning: the checkpoint of step 2 could not be written" in told
-    assert "checkpoints that could not be written on the way: 2" in told
+    assert "checkpoints that could not be written: 2" in told
     recipe = tiny_recipe(run_folder)
     assert checkpoint.saved_steps(run_folder / "train" / "checkpoints") == [6]
     assert same(final(recipe), uninterrupted[1])

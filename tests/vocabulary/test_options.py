@@ -186,13 +186,13 @@ def test_impossible_options_are_rejected(changes: dict[str, object], message: st
         ("[ R]", "text without spaces"),
         ("[R]\u3000", "text without spaces"),
         ("▁a", "text without spaces"),
-        ("</s>", "another name than </s>"),
-        ("<pad>", "another name than </s>"),
-        ("<unk>", "another name than </s>"),
-        ("<extra_id_0>", "another name than </s>"),
-        ("<extra_id_150>", "another name than </s>"),
-        ("<0x41>", "another name than that of a byte"),
-        ("<0xe2>", "another name than that of a byte"),
+        ("</s>", "a name other than </s>"),
+        ("<pad>", "a name other than </s>"),
+        ("<unk>", "a name other than </s>"),
+        ("<extra_id_0>", "a name other than </s>"),
+        ("<extra_id_150>", "a name other than </s>"),
+        ("<0x41>", "a name other than that of a byte"),
+        ("<0xe2>", "a name other than that of a byte"),
     ],
 )
 @pytest.mark.parametrize("setting", ["control_symbols", "user_symbols"])
@@ -207,14 +207,14 @@ def test_invalid_names_of_symbols_are_rejected(setting: str, name: str, expected
     [
         (
             {"control_symbols": ("a",)},
-            "vocab.control_symbols: 'a' cannot be used; expected more than one character, as [R]",
+            "vocab.control_symbols: 'a' cannot be used; expected more than one character, such as [R]",
         ),
         ({"control_symbols": ("☃",)}, "vocab.control_symbols: '☃' cannot be used"),
         (
             {"control_symbols": ("[R]", "[S]", "[R]")},
-            "vocab.control_symbols: '[R]' is named twice; expected each once",
+            "vocab.control_symbols: '[R]' is listed twice; expected each name once",
         ),
-        ({"user_symbols": ("a", "a")}, "vocab.user_symbols: 'a' is named twice; expected each once"),
+        ({"user_symbols": ("a", "a")}, "vocab.user_symbols: 'a' is listed twice; expected each name once"),
         (
             {"control_symbols": ("[R]", "[S]"), "user_symbols": ("<br>", "[S]")},
             "vocab.user_symbols: '[S]' is also in vocab.control_symbols",

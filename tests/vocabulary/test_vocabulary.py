@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
@@ -181,6 +180,8 @@ def saved(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_auto_tokenizer_opens_a_saved_vocabulary(vocabulary: Vocabulary, saved: Path) -> None:
+    from transformers import AutoTokenizer
+
     auto = AutoTokenizer.from_pretrained(saved)
     assert (
         json.loads((saved / "tokenizer_config.json").read_text())["tokenizer_class"]
@@ -193,6 +194,8 @@ def test_auto_tokenizer_opens_a_saved_vocabulary(vocabulary: Vocabulary, saved: 
 
 
 def test_auto_tokenizer_gives_our_ids_on_a_thousand_lines(vocabulary: Vocabulary, saved: Path) -> None:
+    from transformers import AutoTokenizer
+
     files = resolve(["bundled:norwegian/ordbok*", "bundled:norwegian/debian*valid*"], "corpus.train")
     lines = [document.text for document in documents(CorpusSettings(document="line"), files)][::40][:1_000]
     assert len(lines) == 1_000
@@ -201,6 +204,8 @@ def test_auto_tokenizer_gives_our_ids_on_a_thousand_lines(vocabulary: Vocabulary
 
 
 def test_the_bundled_vocabulary_is_the_same_after_saving(t5: Vocabulary, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     t5.save(tmp_path)
     text = ["The bad dog ruined my sleep", "  two  spaces\tand café ", "Hov <extra_id_0>"]
     auto = AutoTokenizer.from_pretrained(tmp_path)

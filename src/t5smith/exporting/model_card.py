@@ -1,4 +1,4 @@
-"""The model card: what the model is, how it was made, what it scored, how to load it."""
+"""The model card: what the model is, how it was trained, its held-out scores, how to load it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from t5smith.recipe.recipe import Recipe
 def model_card(
     recipe: Recipe, config: ModelConfig, trained: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> str:
-    """README.md of an exported model, with the front matter the Hub reads."""
+    """README.md of an exported model, with the Hub's front matter; `recipe` has numbers for all settings."""
     front = ["library_name: transformers", "tags:", "- t5", "- text2text-generation", "- t5smith"]
     if recipe.license:
         front.insert(0, f"license: {recipe.license}")
@@ -28,9 +28,9 @@ def model_card(
         "d_model, d_ff, heads x d_kv": f"{config.d_model}, {config.d_ff}, {config.num_heads} x {config.d_kv}",
         "Vocabulary": f"{config.real_vocab_size:,} ids ({config.vocab_size:,} rows)",
         "Objective": describe(recipe.objective),
-        "Training": f"{train.steps:,} steps of {train.batch_size} rows, {trained['tokens']:,} tokens, "
+        "Training": f"{train.steps:,} steps of {train.batch_size} examples, {trained['tokens']:,} tokens, "
         f"{train.optimizer.name}, {train.schedule.name}, {train.precision}",
-        "Held-out NLL of text tokens": f"{_figure(text['nll'])} nats "
+        "Held-out NLL of text tokens": f"{_figure(text['nll'])} nats per token "
         f"(unigram baseline {_figure(evaluation['unigram_nll'])})",
         "Held-out accuracy on text tokens": _percent(text["accuracy"]),
         "Bits per byte of masked text": _figure(evaluation["bits_per_byte"]),
@@ -45,7 +45,7 @@ def model_card(
 # {recipe.name}
 
 A T5 1.1 encoder-decoder, pre-trained from scratch with t5smith {__version__} to fill in masked spans of
-text. It has seen no task: fine-tune it, or let it fill in spans.{_about(modes)}
+text. It was trained on no task: fine-tune it, or let it fill in spans.{_about(modes)}
 
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -60,14 +60,14 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 | --- | --- |
 {table}
 
-Held-out numbers are on text the model was not trained on, under {evaluation["masks_per_window"]} fixed masks
-a window ({evaluation["windows"]:,} rows). The tokenizer applies NFKC and turns all white space into single
-spaces; case is kept. All settings are in `t5smith.json`.
+Held-out scores are on text that the model was not trained on, with {evaluation["masks_per_window"]} fixed
+masks per window ({evaluation["windows"]:,} examples). The tokenizer applies NFKC and turns all white space
+into single spaces; case is kept. All settings are in `t5smith.json`.
 """
 
 
 def _about(modes: Collection[str]) -> str:
-    """A sentence on mode tokens, for a model that was trained with them."""
+    """A sentence about mode tokens, for a model that was trained with them."""
     if not modes:
         return ""
     return f" Put a mode token before the text, as in training ({', '.join(modes)})."

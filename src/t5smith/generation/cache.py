@@ -1,12 +1,11 @@
-"""Greedy decoding with cached keys and values: each new token costs one position, not all of them.
+"""Decoding with cached keys and values: a new token is computed at one position, not at all of them.
 
-Shapes: B batch, S input positions, T new tokens, H heads, K d_kv, D d_model, L decoder layers.
+Shapes: B batch, S input positions, T new tokens, V vocabulary, H heads, K d_kv, D d_model, L decoder layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +18,13 @@ from t5smith.model.attention.xla import attend
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import dense, feed_forward, norm
 from t5smith.model.params import DecoderLayer, Parameters
-from t5smith.model.t5 import FLOAT32, PAD_ID, encode, logits, mask_padded_rows
+from t5smith.model.t5 import logits, mask_padded_rows
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cache:
-    """What the decoder has computed and will need again, stacked over its layers."""
+    """Keys and values of the decoder's self-attention so far and of its cross-attention, for all layers."""
 
     keys: Float[Array, "*L B T H K"]
     values: Float[Array, "*L B T H K"]
@@ -36,7 +35,7 @@ class Cache:
 def create_cache(
     p: Parameters, config: ModelConfig, encoded: Float[Array, "B S D"], length: int, dtype: jnp.dtype
 ) -> Cache:
-    """An empty cache for `length` tokens, with the keys and values of the encoder's output filled in."""
+    """An empty cache for `length` tokens, with the keys and values of the encoder's output."""
     B, _, D = encoded.shape
     H, K, L = config.num_heads, config.d_kv, config.num_decoder_layers
     cross = p.decoder.layers.cross_attention
@@ -57,7 +56,7 @@ def decode_one(
     position: Int[Array, ""],
     dtype: jnp.dtype,
 ) -> tuple[Float[Array, "B V"], Cache]:
-    """Logits of what follows `token`, which stands at `position`, and the cache with it in."""
+    """The logits of the token after `token`, which is at `position`, and the updated cache."""
     B, T, H = token.shape[0], cache.keys.shape[2], config.num_heads
     table = position_bias(
         p.decoder.relative_attention_bias,
@@ -69,8 +68,8 @@ def decode_one(
     bias = jax.lax.dynamic_slice_in_dim(table[None], position, 1, axis=2)
     bias += mask_bias(jnp.arange(T) <= position)[None, None, None, :]
 
-    def block(x: Array, given: tuple[DecoderLayer, Cache]) -> tuple[Array, tuple[Array, Array]]:
-        layer, own = given
+    def block(x: Array, layer_and_cache: tuple[DecoderLayer, Cache]) -> tuple[Array, tuple[Array, Array]]:
+        layer, own = layer_and_cache
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
         q, k, v = (
             split_heads(dense(h, w, dtype), B, H)
@@ -92,31 +91,3 @@ def decode_one(
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
     scores = mask_padded_rows(logits(p, config, x, dtype), config)
     return scores, Cache(keys, values, cache.cross_keys, cache.cross_values)
-
-
-@partial(jax.jit, static_argnames=("config", "length", "eos_id", "dtype"))
-def greedy(
-    p: Parameters,
-    config: ModelConfig,
-    input_ids: Int[Array, "B S"],
-    *,
-    length: int,
-    eos_id: int,
-    dtype: jnp.dtype = FLOAT32,
-) -> Int[Array, "B T"]:
-    """The likeliest next token, `length` times; after `</s>` a row is padded."""
-    encoded = encode(p, config, input_ids, dtype)
-    cache = create_cache(p, config, encoded, length, dtype)
-    cross_bias = mask_bias(input_ids != PAD_ID)[:, None, None, :]
-
-    def one(
-        carry: tuple[Array, Array, Cache], position: Int[Array, ""]
-    ) -> tuple[tuple[Array, Array, Cache], Array]:
-        token, ended, cache = carry
-        scores, cache = decode_one(p, config, cache, cross_bias, token, position, dtype)
-        token = jnp.where(ended, PAD_ID, jnp.argmax(scores, axis=-1).astype(jnp.int32))
-        return (token, ended | (token == eos_id), cache), token
-
-    start = jnp.full(input_ids.shape[0], PAD_ID, jnp.int32)
-    _, tokens = jax.lax.scan(one, (start, start != PAD_ID, cache), jnp.arange(length))
-    return tokens.T

@@ -1,4 +1,4 @@
-"""Filling in masked spans: greedy decoding, and putting what was decoded where it belongs."""
+"""Filling in masked spans: decode greedily, and put the decoded spans in place of the sentinels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from t5smith.base.errors import T5smithError
-from t5smith.generation.cache import greedy
+from t5smith.generation.greedy import greedy
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.model import Model
 from t5smith.objective.denoisers import mode_token_ids
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-BATCH = 16
-LENGTH_STEP = 32
-"""Inputs are padded to a multiple of this, so that few shapes are compiled."""
+BATCH_SIZE = 16
+LENGTH_MULTIPLE = 32
+"""Inputs are padded to a multiple of this length, so that few shapes are compiled."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Completion:
     """What a model wrote for one input.
 
     Attributes:
-      ids: decoded ids without padding, `</s>` included if it came.
-      text: those ids as text, sentinels shown.
-      fills: for each sentinel of the input, in order: the text decoded after the same sentinel, or ""
-        if the model did not write that sentinel.
+      ids: decoded ids without padding, with `</s>` if the model wrote it.
+      text: those ids as text, with sentinels.
+      fills: for each sentinel of the input, in order, the text decoded after the same sentinel; "" if the
+        model did not write that sentinel.
       filled: the input with the sentinels replaced by their fills.
     """
 
@@ -42,7 +42,7 @@ def model_folder(folder: Path) -> Path:
     """The exported model of a run folder, or the folder itself.
 
     Raises:
-      T5smithError: a run that has not come to its model yet.
+      T5smithError: a run folder without an exported model.
     """
     if (folder / "config.json").is_file():
         return folder
@@ -50,7 +50,9 @@ def model_folder(folder: Path) -> Path:
         return folder / "model"
     if any((folder / part).is_dir() for part in ("vocab", "store", "train")):
         raise T5smithError(
-            "this run has no model yet", where=folder, fix="make it with `t5smith run RECIPE`, or export it"
+            "this run has no exported model yet",
+            where=folder,
+            fix="finish it with `t5smith run RECIPE`, or run `t5smith export RECIPE`",
         )
     return folder
 
@@ -61,13 +63,13 @@ def generate(
     """Fill in the sentinels of texts such as `The <extra_id_0> ruined my sleep`, greedily.
 
     Args:
-      model: a Hugging Face T5 folder, or a run folder with its exported `model` in it.
+      model: a Hugging Face T5 folder, or a run folder with an exported `model`.
       texts: one or more; each is completed on its own.
-      max_new_tokens: longest answer.
-      mode: mode token put before each text, for a model that was trained with them, such as `[R]`.
+      max_new_tokens: most tokens to decode per text.
+      mode: mode token put before each text, such as `[R]`, for a model that was trained with mode tokens.
 
     Raises:
-      T5smithError: no model there, or a text is empty or names a sentinel that does not exist.
+      T5smithError: there is no model, or a text is empty or has a sentinel that does not exist.
     """
     loaded = load_model(model_folder(Path(model)))
     inputs = [loaded.vocabulary.encode_with_sentinels(text) for text in texts]
@@ -80,13 +82,13 @@ def complete(
     max_new_tokens: int = 64,
     prefix: Sequence[int] = (),
 ) -> list[Completion]:
-    """Complete tokenised inputs (without `</s>`), several at a time, in their order.
+    """Complete tokenised inputs (without `</s>`) in batches; the results are in the order of the inputs.
 
     Args:
       model: the model.
-      inputs: ids of each.
-      max_new_tokens: longest answer.
-      prefix: ids put before each, a mode token that the model was trained with.
+      inputs: the ids of each input.
+      max_new_tokens: most tokens to decode per input.
+      prefix: ids put before each input: a mode token that the model was trained with.
 
     Raises:
       T5smithError: an input is empty.
@@ -94,14 +96,14 @@ def complete(
     vocabulary = model.vocabulary
     for number, ids in enumerate(inputs):
         if not ids:
-            raise T5smithError(
-                f"input {number + 1} is empty", expected="text, with sentinels where to fill in"
-            )
+            raise T5smithError(f"input {number + 1} is empty", expected="text with sentinels to fill in")
     results: list[Completion] = []
-    for begin in range(0, len(inputs), BATCH):
-        part = inputs[begin : begin + BATCH]
+    for begin in range(0, len(inputs), BATCH_SIZE):
+        part = inputs[begin : begin + BATCH_SIZE]
         longest = len(prefix) + max(map(len, part)) + 1
-        padded = np.full((len(part), -(-longest // LENGTH_STEP) * LENGTH_STEP), vocabulary.pad_id, np.int32)
+        padded = np.full(
+            (len(part), -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE), vocabulary.pad_id, np.int32
+        )
         for row, ids in enumerate(part):
             padded[row, : len(prefix) + len(ids) + 1] = [*prefix, *ids, vocabulary.eos_id]
         decoded = np.asarray(
@@ -128,7 +130,7 @@ def _completion(vocabulary: Vocabulary, inputs: Sequence[int], decoded: list[int
 
 
 def spans_of(vocabulary: Vocabulary, targets: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """The spans in decoded or given targets: a sentinel's number and the text ids after it."""
+    """The spans in targets: the number of each sentinel and the text ids after it."""
     number: int | None = None
     span: list[int] = []
     for token in (*targets, vocabulary.eos_id):

@@ -98,10 +98,10 @@ class Source:
         Raises:
           T5smithError: an artifact is missing or damaged.
         """
-        from t5smith.training.setup import Setup
+        from t5smith.training.setup import Run
 
         assert self.run is not None
-        setup = Setup.create(self.run)
+        setup = Run(self.run).setup
         self.checked(setup.vocabulary)
         return setup
 

@@ -10,7 +10,7 @@ from t5smith.interop.model import Model
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import load_recipe
 from t5smith.training import checkpoints as checkpoint
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Run
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 SETTINGS = "recipe.toml"
@@ -61,7 +61,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
         raise T5smithError(
             "there is no model here", where=folder, expected="a run folder or an exported model folder"
         )
-    setup = Setup.create(recipe_of(folder, recipe))
+    setup = Run(recipe_of(folder, recipe)).setup
     found = checkpoint.latest(setup.checkpoints, setup.inputs)
     if found is None:
         raise T5smithError(

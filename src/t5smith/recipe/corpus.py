@@ -1,4 +1,4 @@
-"""Where the text is and what a document is: the table `[corpus]`."""
+"""The text and its documents: the table `[corpus]`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ class CorpusSettings(Settings):
     section: ClassVar[str] = "corpus"
 
     train: Strings = ()
-    """Files, folders or globs of text to train on, relative to the folder the command is run in;
-    `bundled:NAME` is text that comes with t5smith. With `NAME=` before them they are corpora of their own,
-    mixed as `weights` or `temperature` say: nb=texts/nb nn=texts/nn."""
+    """Files, folders or globs of training text, relative to the current folder; `bundled:NAME` is text that
+    is bundled with t5smith. `NAME=` before a path names a corpus, and named corpora are mixed by `weights` or
+    `temperature`: nb=texts/nb nn=texts/nn."""
     weights: Strings = ()
-    """Shares of the training windows for each named corpus: nb=2 nn=1. Left out: by `temperature`."""
+    """Relative share of the training windows of each named corpus: nb=2 nn=1. Default: by `temperature`."""
     temperature: Annotated[float, Field(ge=1, le=1000)] = 1.0
-    """Named corpora have shares in proportion to size^(1/temperature); 1: by size. mT5: 3.33."""
+    """Named corpora get shares in proportion to size^(1/temperature); 1: by size. mT5: 3.33."""
     valid: Strings = ()
-    """Held-out text. Without it, held_out_fraction of the documents in `train` are held out."""
+    """Held-out text. Default: the share `held_out_fraction` of the documents in `train`."""
     held_out_fraction: Fraction = 0.01
-    """Share of documents held out, chosen by a hash of their text; unused when `valid` is given."""
+    """Share of documents that are held out, chosen by a hash of their text; not used if `valid` is set."""
     format: Literal["auto", "text", "jsonl", "csv", "parquet", "arrow", "warc"] = "auto"
-    """auto goes by the file name: .jsonl .json .ndjson, .csv .tsv, .parquet, .arrow, .warc .wet; all else is
-    plain text. Compressed files (.gz, .xz, .zst, .bz2) go by what stands before that."""
+    """File format. auto: by the file name (.jsonl .json .ndjson, .csv .tsv, .parquet, .arrow, .warc .wet);
+    other files are plain text. For compressed files (.gz, .xz, .zst, .bz2), by the name without that
+    ending."""
     document: Literal["block", "file", "line"] = "block"
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
     text_field: str = ""
-    """The field or column with the text. Left out: `text` or another usual name, or the only one of text."""
+    """The field or column that has the text. Default: `text` or another common name, or the only text
+    field."""
     longest_document: Annotated[int, Field(ge=1, le=2**31 - 1)] = 100_000_000
-    """Documents of more bytes are left out, and counted."""
+    """Maximum size of a document, in bytes. Larger ones are skipped and counted."""
     strict: bool = False
-    """Stop at the first record that cannot be read, instead of leaving it out and counting it."""
+    """Stop at the first record that cannot be read, instead of skipping and counting it."""

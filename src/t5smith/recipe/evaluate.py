@@ -1,4 +1,4 @@
-"""What held-out figures are measured on: the table `[evaluate]`."""
+"""How the model is scored on held-out text: the table `[evaluate]`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from t5smith.recipe.base import NonNegative, Positive, Settings
 
 
 class EvaluateSettings(Settings):
-    """What the held-out numbers are measured on."""
+    """How the model is scored on held-out text."""
 
     section: ClassVar[str] = "evaluate"
 
     masks_per_window: Positive = 4
-    """Fixed masks drawn for every held-out window."""
+    """Fixed masks per held-out window."""
     batch_size: Positive = 64
-    """Windows scored at a time; the figures do not depend on it."""
+    """Windows per batch. The scores do not depend on it."""
     windows: NonNegative = 0
-    """Measure on the first so many held-out windows; 0: on all."""
+    """Score only the first N held-out windows; 0: all."""
     examples: NonNegative = 3
-    """Filled-in examples shown at the end."""
+    """Number of filled-in examples that are shown at the end."""

@@ -16,25 +16,26 @@ class ModelSettings(Settings):
     section: ClassVar[str] = "model"
 
     d_model: Positive = 512
-    """Width of the embeddings and of what layers hand on."""
+    """Width of the embeddings and of the hidden states between layers."""
     d_kv: Positive = 64
-    """Width of one attention head."""
+    """Width of an attention head."""
     d_ff: Positive = 1024
-    """Width of the gated feed-forward layers."""
+    """Hidden width of the gated feed-forward layers."""
     num_layers: Positive = 8
-    """Encoder layers."""
+    """Number of encoder layers."""
     num_decoder_layers: Positive = 8
-    """Decoder layers."""
+    """Number of decoder layers."""
     num_heads: Positive = 6
-    """Attention heads a layer."""
+    """Attention heads per layer."""
     relative_attention_num_buckets: Annotated[int, Field(ge=4)] = 32
-    """Position biases a head: half for near distances one by one, half for far ones by their logarithm."""
+    """Relative position biases per head. Half of the buckets hold one short distance each, half hold ranges
+    of longer distances, spaced logarithmically."""
     relative_attention_max_distance: Positive = 128
-    """Distances from here on share one bucket."""
+    """Distances from this one on share one bucket."""
     tie_word_embeddings: bool = False
-    """Share the embedding with the output head, as T5 1.0 did; its logits are scaled by d_model^-0.5."""
+    """Use the embedding as the output head too, as T5 1.0 did; its logits are scaled by d_model^-0.5."""
     vocab_multiple: Positive = 128
-    """Round the rows of the embedding up to a multiple of this; the rows added are never predicted."""
+    """Round the number of embedding rows up to a multiple of this. The added rows are never predicted."""
 
     @model_validator(mode="after")
     def _far_is_beyond_near(self) -> Self:
@@ -43,6 +44,6 @@ class ModelSettings(Settings):
             raise T5smithError(
                 f"{self.relative_attention_max_distance} cannot be used",
                 where="model.relative_attention_max_distance",
-                expected=f"over {near}, which is half of relative_attention_num_buckets",
+                expected=f"more than {near}, which is half of relative_attention_num_buckets",
             )
         return self

@@ -1,4 +1,4 @@
-"""How text becomes the token store, and where the work is done: the table `[prepare]`."""
+"""How text becomes the token store, and where: the table `[prepare]`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from t5smith.recipe.base import NonNegative, Positive, Settings, Strings
 
 
 class PrepareSettings(Settings):
-    """From text to the token store."""
+    """How text becomes the token store, and where."""
 
     section: ClassVar[str] = "prepare"
 
     document_separator: Literal["eos", "none"] = "eos"
-    """`</s>` after each document, or nothing as in T5's and mT5's own data."""
+    """eos: `</s>` after each document. none: nothing, as in T5's and mT5's own data."""
     executor: Literal["local", "slurm", "ray"] = "local"
-    """Where the work is done: in processes on this machine, by a Slurm cluster, by Ray."""
+    """Where tasks run: in processes on this machine, on a Slurm cluster, or on Ray."""
     tasks: NonNegative = 0
-    """Parts that the work is dealt out in; the store does not depend on it. 0: one for each core here."""
+    """Number of tasks that the work is split into. The store does not depend on it. 0: one per core."""
     workers: NonNegative = 0
-    """Tasks at work at a time. 0: as many as there are cores here, or as the cluster gives."""
+    """Tasks that run at the same time. 0: one per core, or as many as the cluster runs."""
     memory_gb: Positive = 2
-    """slurm, ray: memory that is asked for each task."""
+    """Memory requested per task, in GB; for slurm and ray."""
     slurm: Strings = ()
-    """slurm: options of sbatch, as partition=normal time=24:00:00 account=mine."""
+    """Options of sbatch, such as partition=normal time=24:00:00 account=mine; for slurm."""

@@ -1,8 +1,7 @@
-"""A recipe: every setting of a run, typed, frozen and checked when it is made.
+"""A recipe: all settings of a run, typed, frozen and validated.
 
-Settings come from a TOML file or a preset name and may be overridden by dotted flags
-(``--train.steps 50``). A value that cannot be used is refused with its place and what is allowed;
-nothing is coerced or ignored. ``recipe/toml.py`` reads the files; this module defines the settings.
+Settings come from a TOML file or a preset, and flags override them (``--train.steps 50``). A value that
+cannot be used is an error that names the setting and what it accepts; nothing is coerced or ignored.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from t5smith.recipe.vocab import VocabSettings
 
 
 class Recipe(Settings):
-    """Everything a run depends on. Two runs of the same recipe and text give the same model."""
+    """The run. Two runs of the same recipe and text give the same model."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "untitled"
-    """Names the run folder. Left out of a recipe file: the name of the file."""
+    """Name of the run, and of its folder. Default in a recipe file: the name of the file."""
     run_dir: Folder | None = None
-    """Where the artifacts go. Left out: runs/NAME."""
+    """The run folder, which holds all artifacts. Default: runs/NAME."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Decides the order of the data, the training masks and the first weights."""
+    """Random seed of the data order, the training masks and the initial weights."""
     language: str = ""
     """Language code for the model card, such as `nb`."""
     license: str = ""
@@ -53,7 +52,7 @@ class Recipe(Settings):
         return self.run_dir if self.run_dir is not None else Path("runs") / self.name
 
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with dotted settings changed: ``recipe.replace(**{"train.steps": 50})``. Checked anew."""
+        """A copy with dotted settings changed: ``recipe.replace(**{"train.steps": 50})``. It is validated."""
         tree = self.model_dump()
         for dotted, value in changes.items():
             *parents, leaf = dotted.split(".")
@@ -67,7 +66,7 @@ class Recipe(Settings):
 
 
 def plain(settings: Settings | Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as what JSON and TOML can hold, in a stable order, without what is None."""
+    """Settings as values that JSON and TOML can hold, in a stable order, without those that are None."""
     return (
         settings.model_dump(mode="json", exclude_none=True)
         if isinstance(settings, Settings)

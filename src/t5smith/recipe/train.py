@@ -1,45 +1,38 @@
-"""The settings of training: update rule, learning rate, length, safety, and what is written down."""
+"""Training: length, batches, optimizer, learning rate, safety, checkpoints and logs: the table `[train]`."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.base import NonNegative, Positive, Settings, Strings
-
-
-def _none_by_name(value: object) -> object:
-    """TOML has no null, and leaving a key out means its default."""
-    return None if value == "none" else value
-
-
-OrNone = BeforeValidator(_none_by_name)
+from t5smith.recipe.base import NonNegative, OrNone, Positive, Settings, Strings
 
 
 class OptimizerSettings(Settings):
-    """The update rule."""
+    """The optimizer."""
 
     section: ClassVar[str] = "train.optimizer"
 
     name: Literal["adafactor", "adamw", "adamwscale", "muon", "muon_adafactor"] = "muon_adafactor"
-    """adafactor is T5's own; adamwscale is AdamW times each matrix's RMS, as nanoT5 found best; muon makes
-    the updates of the layers' matrices orthogonal and leaves the rest to AdamW; muon_adafactor leaves it to
-    Adafactor, and all its updates are in proportion to the RMS of what they change."""
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak of the schedule. Left out: 0.01 for adafactor and muon_adafactor, 0.02 for adamwscale, 0.001 for
+    """adafactor is T5's own. adamwscale is AdamW scaled by each matrix's RMS, which nanoT5 found best. muon
+    orthogonalizes the updates of the layers' matrices and uses AdamW for all other parameters. muon_adafactor
+    uses Adafactor for those, and scales every update by the RMS of its parameter."""
+    learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
+    """Peak learning rate. Default: 0.01 for adafactor and muon_adafactor, 0.02 for adamwscale, 0.001 for
     adamw and muon."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled; times the learning rate. Norm scales and position biases are never decayed."""
+    """Decoupled weight decay, multiplied by the learning rate. Norm scales and position biases are not
+    decayed."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """All but adafactor; with muon of what is left to AdamW."""
+    """Decay of AdamW's first moment; not used by adafactor."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    """All but adafactor; with muon of what is left to AdamW."""
+    """Decay of AdamW's second moment; not used by adafactor."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """All but adafactor; with muon of what is left to AdamW."""
+    """AdamW's term against division by zero; not used by adafactor."""
     clip_norm: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = 1.0
-    """Gradients are scaled down to this global norm; "none" leaves them as they are."""
+    """Clip gradients to this global norm; none: no clipping."""
 
 
 class ScheduleSettings(Settings):
@@ -48,17 +41,17 @@ class ScheduleSettings(Settings):
     section: ClassVar[str] = "train.schedule"
 
     name: Literal["inverse_sqrt", "linear", "cosine", "wsd", "constant"] = "wsd"
-    """How the rate falls after its rise. inverse_sqrt is T5's own; wsd (warm-up, stable, decay) stays at the
-    peak and falls only at the end."""
+    """How the learning rate falls after warm-up. inverse_sqrt is T5's own. wsd (warm-up, stable, decay) stays
+    at the peak and falls only at the end."""
     warmup_steps: Annotated[NonNegative | None, OrNone] = None
-    """Steps of linear rise from zero to the peak. Left out: none for inverse_sqrt, as in T5; else a twentieth
-    of all steps, but at most 2,000."""
+    """Steps of linear warm-up from zero to the peak. Default: none for inverse_sqrt, as in T5; for others a
+    twentieth of all steps, but at most 2,000."""
     plateau_steps: Positive = 10_000
-    """inverse_sqrt only: the peak is held to this step, then falls as 1/sqrt(step). T5: 10,000."""
+    """Hold the peak until this step, then decay as 1/sqrt(step); for inverse_sqrt only. T5: 10,000."""
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """wsd only: the share of all steps, at the end, in which the rate falls."""
+    """Share of all steps, at the end, in which the learning rate falls; for wsd only."""
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """linear, cosine and wsd: the share of the peak that is left at the last step."""
+    """Learning rate at the last step, as a share of the peak; for linear, cosine and wsd."""
 
 
 LENGTHS = ("tokens", "epochs", "hours")
@@ -70,75 +63,77 @@ class TrainSettings(Settings):
     section: ClassVar[str] = "train"
 
     steps: Positive = 65_536
-    """Updates of the parameters. The schedules end here. Not used if tokens, epochs or hours are given."""
+    """Number of updates, at which the schedule ends. Not used if `tokens`, `epochs` or `hours` is set."""
     tokens: Annotated[Positive | None, OrNone] = None
-    """Train on so many tokens, inputs and targets without padding, in place of `steps`."""
+    """Train on N tokens instead of `steps`: input and target tokens without padding."""
     epochs: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
-    """Train until every window was seen so many times, in place of `steps`."""
+    """Train for N passes over all windows instead of `steps`."""
     hours: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
-    """Train so long, in place of `steps`: how many fit is found by timing a few, once, before the first."""
+    """Train for N hours instead of `steps`. The number of steps is computed once, from a few timed steps
+    before the first."""
     batch_size: Positive | Literal["auto"] = 128
-    """Rows a step, over all devices; "auto": as many as fit into the device's memory. A row is a window, or
-    as many as an objective packs into one."""
+    """Examples per step, over all devices; auto: as many as fit into the device's memory. An example is one
+    window, or as many windows as the objective packs into one."""
     gradient_accumulation: Positive = 1
-    """Work on a batch in so many parts, one after the other, to save memory. The update is the same."""
+    """Split each batch into N parts that are computed one after the other, to save memory. The update is the
+    same."""
     remat: Literal["none", "dots", "full"] = "none"
-    """What the backward pass computes anew to save memory: nothing, all but the products of weights, or
-    everything inside a layer."""
+    """What the backward pass recomputes to save memory. none: nothing. dots: all but the products with
+    weights. full: everything inside a layer."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """What products are computed in. Parameters, their updates and all sums stay float32."""
+    """Precision of matrix products. Parameters, updates and sums are always float32."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the squared log-partition function in the loss (T5X: 1e-4)."""
+    """Weight of the z-loss, the square of logsumexp of the logits. T5X: 1e-4."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each target's probability that is spread over the vocabulary."""
+    """Share of each target's probability that is spread over the whole vocabulary."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the values dropped, where T5 does. T5 1.1 was pre-trained without."""
+    """Dropout rate, applied where T5 applies it. T5 1.1 was pre-trained without dropout."""
     average_decay: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, OrNone] = None
-    """Keep an exponential moving average of the parameters, of which this share stays each step; it is then
-    what is measured and exported. 0.999 and more; none: no average."""
+    """Keep an exponential moving average of the parameters with this decay per step, and evaluate and export
+    the average. Use 0.999 or more; none: no average."""
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     explosion_factor: Annotated[Annotated[float, Field(gt=1)] | None, OrNone] = 100.0
-    """Leave out an update whose gradient's norm is more than so many times the usual; one that is not finite
-    is always left out."""
+    """Skip an update if its gradient norm is more than N times the moving average; none: skip only updates
+    that are not finite."""
     rollback_after: Positive = 5
-    """After so many updates left out in a row go back to the last checkpoint, past the batches since."""
+    """After N skipped updates in a row, go back to the last checkpoint and skip the batches since then."""
     checkpoint_every: Positive = 1_000
-    """Steps between checkpoints: the most that a stopped run has to do again."""
+    """Save a checkpoint every N steps: a stopped run repeats at most N steps."""
     keep_checkpoints: Positive = 2
-    """The newest so many checkpoints are kept; older ones are deleted."""
+    """Keep the newest N checkpoints; older ones are deleted."""
     keep_every: NonNegative = 0
-    """Checkpoints at multiples of so many steps are kept for good; 0: none."""
+    """Never delete checkpoints at multiples of N steps; 0: delete them like others."""
     keep_best: bool = False
-    """Keep the checkpoint of the lowest held-out NLL, of those at multiples of `evaluate_every`."""
+    """Also keep the checkpoint with the lowest held-out NLL, among those at multiples of `evaluate_every`."""
     log_every: Positive = 10
-    """The metrics file has a line a step; it is written to disk, and loggers are told, every so many."""
+    """Write metrics to disk and to the loggers every N steps. metrics.jsonl has one line per step."""
     loggers: Strings = ("tensorboard",)
-    """Where metrics go besides metrics.jsonl: tensorboard, wandb, trackio."""
+    """Loggers beside metrics.jsonl: tensorboard, wandb, trackio."""
     prefetch_batches: Positive = 2
-    """Batches made ahead while the device works."""
+    """Batches that are prepared ahead of the device."""
     prefetch_workers: NonNegative = 0
-    """Processes that make batches; 0: threads of this one, which is enough for most devices."""
+    """Processes that make batches; 0: threads of the main process, which is enough for most devices."""
     evaluate_every: NonNegative = 0
-    """Measure the held-out NLL every so many steps; 0: only after training."""
+    """Evaluate on held-out text every N steps; 0: only after training."""
 
     @property
     def rows(self) -> int:
-        """The batch size, once it is known."""
+        """The batch size, which is resolved by now."""
         assert isinstance(self.batch_size, int), "resolved before"
         return self.batch_size
 
     @property
     def in_steps(self) -> bool:
-        """Whether the number of steps is given as such."""
+        """Whether the length of training is set in steps."""
         return all(getattr(self, name) is None for name in LENGTHS)
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         given = [f"train.{name}" for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
             raise T5smithError(
-                "the length of training is given twice", where=" and ".join(given), fix="drop one"
+                "the length of training is set twice", where=" and ".join(given), fix="remove one"
             )
         if self.in_steps and (self.schedule.warmup_steps or 0) >= self.steps:
             raise T5smithError(
@@ -161,7 +156,9 @@ class TrainSettings(Settings):
             )
         if self.keep_best and not self.evaluate_every:
             raise T5smithError(
-                "nothing says which is best", where="train.keep_best", fix="set train.evaluate_every"
+                "needs `train.evaluate_every`",
+                where="train.keep_best",
+                fix="set train.evaluate_every to 1 or more",
             )
         return self
 

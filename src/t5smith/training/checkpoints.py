@@ -26,6 +26,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.training.state import TrainState
 
+FOLDER = "checkpoints"
 PREFIX = "step-"
 ARRAYS = "state"
 NAMES_ON_DISK = {"ema_params": "average", "grad_norm_ema": "usual_norm"}

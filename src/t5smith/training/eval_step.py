@@ -1,7 +1,7 @@
-"""Held-out loss on fixed batches, with text tokens and control tokens counted apart.
+"""Held-out loss on fixed batches, with separate sums for text tokens, sentinels and `</s>`.
 
-Quality is judged on text tokens alone: which sentinel comes next is known in advance, and `</s>` is
-mostly a matter of length.
+Quality is judged on text tokens alone: the next sentinel is known in advance, and `</s>` mostly follows from
+the length.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Score:
     """Sums over one class of target tokens.
 
     Attributes:
-      nll: nats. correct: tokens predicted right. tokens: how many.
+      nll: in nats.
+      correct: number of tokens predicted correctly.
+      tokens: number of tokens.
     """
 
     nll: float
@@ -38,7 +40,7 @@ class Score:
     tokens: float
 
     def per_token(self) -> dict[str, Any]:
-        """Means, or None where there was no such token."""
+        """Means per token, or None without tokens."""
         if not self.tokens:
             return {"nll": None, "accuracy": None, "tokens": 0}
         return {
@@ -53,7 +55,7 @@ class Score:
 
 @dataclass(frozen=True)
 class HeldOutScore:
-    """The loss on held-out targets, by class of token."""
+    """The loss on held-out targets, by token class."""
 
     text: Score
     sentinels: Score
@@ -61,12 +63,12 @@ class HeldOutScore:
 
     @property
     def total(self) -> Score:
-        """Over all target tokens, as the training loss counts."""
+        """Over all target tokens, as in the training loss."""
         return self.text + self.sentinels + self.eos
 
 
 def token_classes(vocabulary: Vocabulary) -> Int[np.ndarray, " ids"]:
-    """For every id of the vocabulary: TEXT, SENTINEL or EOS."""
+    """The class of every id of the vocabulary: TEXT, SENTINEL or EOS."""
     classes = np.full(vocabulary.size, TEXT, np.int32)
     classes[vocabulary.sentinel_ids] = SENTINEL
     classes[[vocabulary.eos_id, vocabulary.pad_id]] = EOS
@@ -74,13 +76,13 @@ def token_classes(vocabulary: Vocabulary) -> Int[np.ndarray, " ids"]:
 
 
 RowSums = Float[np.ndarray, "rows 3 3"]
-"""For each row and class of token: nats, right predictions, tokens."""
+"""For each row and token class: NLL in nats, correct predictions, tokens."""
 
 
 def create_scorer(
     config: ModelConfig, classes: Int[np.ndarray, " ids"], dtype: jnp.dtype
 ) -> Callable[[Parameters, Sequence[Batch]], RowSums]:
-    """A function that scores a model on batches, row by row; compiled once for each shape of batch."""
+    """A function that scores parameters on batches, row by row; it is compiled once per batch shape."""
     padded = np.pad(classes, (0, config.vocab_size - len(classes)))
 
     @jax.jit
@@ -89,9 +91,9 @@ def create_scorer(
     ) -> Float[Array, "B 3 3"]:
         nll, _, correct = target_losses(parameters, config, input_ids, targets, dtype)
         weight = (targets != PAD_ID).astype(jnp.float32)
-        kind = jax.nn.one_hot(jnp.asarray(padded)[targets], 3) * weight[..., None]
+        in_class = jax.nn.one_hot(jnp.asarray(padded)[targets], 3) * weight[..., None]
         stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])
-        return jnp.einsum("mbt,btk->bkm", stacked, kind)
+        return jnp.einsum("mbt,btk->bkm", stacked, in_class)
 
     def score(parameters: Parameters, batches: Sequence[Batch]) -> RowSums:
         # Queue all batches first, then fetch.

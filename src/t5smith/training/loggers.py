@@ -1,7 +1,7 @@
-"""Where metrics go besides the JSON lines: TensorBoard, and Weights & Biases or trackio when asked.
+"""Where figures go besides the JSON lines: TensorBoard, and Weights & Biases or trackio if set.
 
-They are told in passing, every `train.log_every` steps. The JSON lines are the record: a run that goes on is
-cut back to its checkpoint there, while these services show what they were told, later words last.
+They get the figures of every `train.log_every`-th step. The JSON lines are the record: a resumed run cuts
+them back to its checkpoint, while a service shows both the old and the new figures of a repeated step.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ class TensorBoard:
         self._event = proto.Event
         self._file = writer.EventFileWriter(str(folder))
         if resume_at:
-            # TensorBoard then forgets what earlier files say of later steps.
+            # TensorBoard then ignores the later steps in earlier files.
             start = proto.SessionLog(status=proto.SessionLog.START)
             self._file.add_event(self._event(wall_time=time.time(), step=resume_at + 1, session_log=start))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One event with all figures."""
-        told = [self._summary.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        summary = self._summary.Summary(value=told)
+        """Write the figures of a step as one event."""
+        scalars = [
+            self._summary.Summary.Value(tag=name, simple_value=value) for name, value in values.items()
+        ]
+        summary = self._summary.Summary(value=scalars)
         self._file.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self) -> None:
@@ -54,34 +56,34 @@ class Service:
             raise T5smithError(
                 f"{name} is not installed",
                 where="train.loggers",
-                fix=f"install it with `pip install {name}`, or leave it out",
+                fix=f"install it with `pip install {name}`, or remove it from the list",
             ) from None
         options: dict[str, Any] = {"project": PROJECT, "name": recipe.name, "config": plain(recipe)}
         if name == "wandb":
-            options |= {"dir": str(folder), "resume": "allow", "id": _run_id(folder, anew=not resume_at)}
+            options |= {"dir": str(folder), "resume": "allow", "id": _run_id(folder, new=not resume_at)}
         else:
             options |= {"resume": "allow"}
         self._library.init(**options)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Tell it the figures of a step."""
+        """Send the figures of a step."""
         self._library.log(dict(values), step=step)
 
     def close(self) -> None:
-        """Say that the run is over for now."""
+        """Mark the run as finished for now."""
         self._library.finish()
 
 
 class Loggers:
-    """The loggers a recipe asks for. One that fails is said and left out; training does not depend on it."""
+    """The loggers of a recipe. One that fails is reported and dropped; training does not depend on it."""
 
     def __init__(self, recipe: Recipe, folder: Path, resume_at: int) -> None:
         """Open them.
 
         Args:
-          recipe: names them, and is told to them.
-          folder: of the training.
-          resume_at: the step after which training goes on; 0 if it begins.
+          recipe: names the loggers; services store it as the run's configuration.
+          folder: `train` in the run folder.
+          resume_at: the step that training resumes from; 0 at the start.
 
         Raises:
           T5smithError: one is not installed.
@@ -95,27 +97,27 @@ class Loggers:
             )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Tell them the figures of a step."""
+        """Send the figures of a step to all loggers."""
         for name, logger in list(self._open.items()):
             try:
                 logger.log(step, values)
-            # A full disk, a lost network, whatever a service thinks of: none is worth a run.
+            # A full disk, a lost network, any error of a service: none is worth stopping a run.
             except Exception as error:
-                warn(f"{name} fails ({error}); training goes on without it, metrics.jsonl has everything")
+                warn(f"{name} fails ({error}); training continues without it; metrics.jsonl has all figures")
                 del self._open[name]
 
     def close(self) -> None:
-        """Let them hand over what they were told."""
+        """Flush and close all loggers."""
         for name, logger in self._open.items():
             try:
                 logger.close()
             except Exception as error:
-                warn(f"{name} fails at the end ({error}); metrics.jsonl has everything")
+                warn(f"{name} fails at the end ({error}); metrics.jsonl has all figures")
 
 
-def _run_id(folder: Path, *, anew: bool) -> str:
-    """What the run is known by at the service, kept beside it so that it goes on there too."""
+def _run_id(folder: Path, *, new: bool) -> str:
+    """The run's id at Weights & Biases, kept in the folder so that a resumed run continues there too."""
     file = folder / "wandb-run-id"
-    if anew or not file.is_file():
+    if new or not file.is_file():
         file.write_text(f"{time.time_ns():x}", encoding="ascii")
     return file.read_text(encoding="ascii")

@@ -1,18 +1,25 @@
-"""What a run writes down while it trains: JSON lines, one a step, and one each held-out measurement.
+"""What training writes: JSON lines per step, evaluation and event, the progress bar, the loggers' figures.
 
-A file is cut back to the checkpoint when training resumes, so that it reads as if nothing had happened.
+Files are cut back to the checkpoint when training resumes, so they read as if it had never stopped.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from t5smith.base.artifact import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import warn
+from t5smith.base.progress import count, progress, warn
+from t5smith.parallel.hardware import memory_in_use
+from t5smith.recipe.recipe import Recipe
+from t5smith.training.eval_step import HeldOutScore
+from t5smith.training.loggers import Loggers
 
 STEPS = "metrics.jsonl"
 HELD_OUT = "heldout.jsonl"
@@ -20,7 +27,7 @@ EVENTS = "events.jsonl"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a metrics file; a half-written last line is left out.
+    """All rows of a metrics file; a half-written last line is ignored.
 
     Raises:
       T5smithError: a line other than the last is not JSON.
@@ -39,66 +46,167 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricsFile:
-    """A JSON lines file of rows, each with a `step`, that may be behind: a full disk is waited for."""
+    """A JSON lines file of rows. While the disk is full, rows wait in memory."""
 
     def __init__(self, path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Open for appending, keeping the rows that `keep` says."""
+        """Open for appending; of the rows already there, keep those for which `keep` is true."""
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self._waiting: list[str] = []
-        self._complained = False
+        self._warned = False
         self.cut_back(keep)
 
     def cut_back(self, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Go back to the rows that `keep` says."""
+        """Remove the rows for which `keep` is false."""
         self.flush(must=True)
         with disk_errors(self.path):
             self.rows = [row for row in read_rows(self.path) if keep(row)]
             write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
-            self._whole = self.path.stat().st_size
+            self._size = self.path.stat().st_size
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row, which is on disk after the next flush."""
+        """Append a row; the next flush writes it to the file."""
         self.rows.append(dict(row))
         self._waiting.append(json.dumps(row) + "\n")
 
     def flush(self, *, must: bool = False) -> None:
-        """Hand what was written to the operating system.
-
-        If the disk has no room the rows are kept for the next time, which is said once, unless they `must`
-        be written now.
+        """Hand the waiting rows to the operating system; if that fails, warn once and keep them waiting.
 
         Raises:
-          T5smithError: the disk refuses, and it must not.
+          T5smithError: it failed, and the rows `must` be written now.
         """
         if not self._waiting:
             return
         text = "".join(self._waiting).encode()
         try:
             with disk_errors(self.path), self.path.open("r+b") as file:
-                # What a failed try left is written over.
-                file.truncate(self._whole)
-                file.seek(self._whole)
+                # Overwrite what a failed attempt left.
+                file.truncate(self._size)
+                file.seek(self._size)
                 file.write(text)
         except T5smithError as error:
             if must:
                 raise
-            if not self._complained:
-                warn(f"{error.where}: {error.what}; training goes on, and figures are kept for later")
-            self._complained = True
+            if not self._warned:
+                warn(f"{error.where}: {error.what}; training continues, and figures are kept for later")
+            self._warned = True
             return
-        self._whole += len(text)
+        self._size += len(text)
         self._waiting.clear()
-        self._complained = False
+        self._warned = False
 
     def __enter__(self) -> MetricsFile:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Write what is left."""
+        """Write the waiting rows."""
         self.flush()
 
 
 def up_to(step: int) -> Callable[[Mapping[str, Any]], bool]:
-    """Keeps the rows up to a step."""
+    """Keep the rows up to a step."""
     return lambda row: row["step"] <= step
+
+
+class TrainingLog:
+    """All that one call of `train` writes besides checkpoints; a context manager."""
+
+    def __init__(self, recipe: Recipe, folder: Path, step: int, batch: int) -> None:
+        """Open the files and cut them back.
+
+        Args:
+          recipe: with its number of steps.
+          folder: `train` in the run folder.
+          step: the step after which training starts or resumes.
+          batch: the first batch it uses.
+        """
+        self.recipe, self.folder, self.first_step = recipe, folder, step
+        self.steps = MetricsFile(folder / STEPS, up_to(step))
+        self.held_out = MetricsFile(folder / HELD_OUT, up_to(step))
+        self.events = MetricsFile(folder / EVENTS, lambda row: row["batch"] < batch)
+
+    def __enter__(self) -> TrainingLog:
+        with ExitStack() as stack:
+            for file in (self.steps, self.held_out, self.events):
+                stack.enter_context(file)
+            notes = ("loss", "held-out", "skipped", "lr")
+            bar = progress("train", self.recipe.train.steps, "steps", self.first_step, notes)
+            self.bar = stack.enter_context(bar)
+            self.loggers = Loggers(self.recipe, self.folder, self.first_step)
+            stack.callback(self.loggers.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def updated(self, step: int, figures: Mapping[str, float], seconds: float, mfu: float) -> None:
+        """Log an update.
+
+        Args:
+          step: its number.
+          figures: those of `StepMetrics`.
+          seconds: it took.
+          mfu: the share of the devices' peak FLOP/s it used.
+        """
+        rate = figures["tokens"] / seconds
+        row = {"step": step, **figures, "seconds": round(seconds, 6)}
+        row |= {"tokens_per_second": round(rate, 1), "mfu": round(mfu, 4)}
+        if (memory := memory_in_use()) is not None:
+            row |= {"memory_bytes": memory[0], "peak_memory_bytes": memory[1]}
+        self.steps.write(row)
+        notes = {"loss": f"{figures['nll']:.3f}", "lr": f"{figures['learning_rate']:.2g}"}
+        self.bar.advance(1, rate=f"{count(rate)} tokens/s", **notes)
+        if step % self.recipe.train.log_every == 0:
+            self.steps.flush()
+            self.loggers.log(step, {f"train/{name}": value for name, value in row.items() if name != "step"})
+
+    def skipped(self, step: int, batch: int, figures: Mapping[str, float], total: int) -> None:
+        """Log a batch that was skipped after `step`, the last of `total`; its figures may not be finite."""
+        loss, norm = figures["loss"], figures["gradient_norm"]
+        finite = {name: value if np.isfinite(value) else None for name, value in figures.items()}
+        names = ("loss", "gradient_norm")
+        self._event("skipped", step, batch, **{name: finite[name] for name in names})
+        warn(f"batch {batch:,} skipped after step {step:,}: loss {loss:.3g}, gradient norm {norm:.3g}")
+        self.bar.advance(0, skipped=str(total))
+
+    def rolled_back(self, step: int, first: int, last: int) -> None:
+        """Log the return to a step, and that the batches from `first` to `last` are skipped."""
+        warn(f"rolling back to step {step:,}; batches {first:,} to {last:,} are skipped")
+        self.steps.cut_back(up_to(step))
+        self.held_out.cut_back(up_to(step))
+        self._event("rolled back", step, last, from_batch=first)
+        self.bar.advance(step - self.bar.done)
+
+    def evaluated(self, step: int, score: HeldOutScore) -> None:
+        """Log a held-out score."""
+        text = score.text.per_token()
+        self.held_out.write({"step": step, "text": text, "all": score.total.per_token()})
+        self.held_out.flush()
+        if text["nll"] is not None:
+            self.bar.advance(0, **{"held-out": f"{text['nll']:.3f}"})
+            self.loggers.log(step, {"heldout/nll": text["nll"], "heldout/accuracy": text["accuracy"]})
+
+    def best_step(self) -> int | None:
+        """The step with the lowest held-out NLL of text tokens so far."""
+        scores = [
+            (row["text"]["nll"], row["step"]) for row in self.held_out.rows if row["text"]["nll"] is not None
+        ]
+        return min(scores)[1] if scores else None
+
+    def totals(self) -> dict[str, Any]:
+        """Figures over all steps of the run, those before a restart included."""
+        rows = self.steps.rows
+        # The first steps of every start are slow, so the speed is that of the median step.
+        seconds_per_token = float(np.median([row["seconds"] / row["tokens"] for row in rows]))
+        return {
+            "first_loss": rows[0]["nll"],
+            "last_loss": float(np.mean([row["nll"] for row in rows[-20:]])),
+            "tokens": int(sum(row["tokens"] for row in rows)),
+            "seconds": round(sum(row["seconds"] for row in rows), 3),
+            "tokens_per_second": round(1 / seconds_per_token, 1),
+        }
+
+    def _event(self, event: str, step: int, batch: int, **details: Any) -> None:
+        self.events.write({"event": event, "step": step, "batch": batch, **details})
+        self.events.flush()

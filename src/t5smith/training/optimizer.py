@@ -1,8 +1,7 @@
-"""The optimizers, each right for stacked layers.
+"""The optimizers, applied layer by layer although layers are stacked.
 
-A rule that works "per parameter" (the RMS scale and the factoring of Adafactor, Muon's orthogonal
-matrices) must see one layer's matrix at a time, not the stack of all layers. Here the rule itself is mapped
-over the stack's first axis, so it never learns that layers are stacked.
+A rule that works "per parameter" (Adafactor's RMS scale and factored moments, Muon's orthogonal updates) must
+see the matrix of one layer, not the stack of all layers. So the rule is vmapped over the stack's first axis.
 """
 
 from __future__ import annotations
@@ -27,26 +26,27 @@ DEFAULT_LEARNING_RATE = {
     "muon": 1e-3,
     "muon_adafactor": 0.01,
 }
-"""T5's, also with Muon; the usual one for AdamW, and for Muon scaled to AdamW's steps; nanoT5's."""
+"""T5's for Adafactor, also with Muon; the usual one for AdamW, and for Muon, whose updates have AdamW's RMS;
+nanoT5's for AdamWScale."""
 
 MIN_SCALE = 1e-3
-"""A parameter's RMS counts as at least this much, so that one at zero can move (Shazeer & Stern 2018)."""
+"""Lower bound for a parameter's RMS, so that one at zero can move (Shazeer & Stern 2018)."""
 
 MUON_MOMENTUM = 0.95
 MUON_RMS = 0.2
-"""RMS of Muon's updates before the learning rate: about that of AdamW's (Liu et al. 2025, section 2.2)."""
+"""RMS of Muon's updates before the learning rate: about that of AdamW (Liu et al. 2025, section 2.2)."""
 MUON_SHARE = 0.15
-"""With Adafactor: RMS of Muon's updates in shares of that of Adafactor's. Orthogonal updates are as long in
-every direction, so shorter ones do; see docs/optimizers.md."""
+"""With Adafactor: RMS of Muon's updates relative to Adafactor's. Orthogonal updates are equally long in every
+direction, so a smaller RMS is enough; see docs/optimizers.md."""
 
 
 def peak_learning_rate(settings: OptimizerSettings) -> float:
-    """The learning rate asked for, or the optimizer's own."""
+    """`learning_rate` if set, else the optimizer's default."""
     return settings.learning_rate or DEFAULT_LEARNING_RATE[settings.name]
 
 
 def create_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.GradientTransformation:
-    """Clip, turn gradients into a direction per layer, decay weights, scale by the learning rate."""
+    """Clip the gradient, compute a direction layer by layer, decay weights, scale by the learning rate."""
     parts = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     parts.append(per_layer(*directions(settings)))
     if settings.weight_decay:
@@ -58,7 +58,7 @@ def create_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.G
 def directions(
     settings: OptimizerSettings,
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    """The rules without learning rate, larger meaning a longer step: for matrices of layers; for the rest."""
+    """The rules without learning rate and sign: for the matrices of layers, and for all other parameters."""
     adam = optax.scale_by_adam(settings.beta1, settings.beta2, settings.epsilon)
     match settings.name:
         case "adafactor":
@@ -76,13 +76,13 @@ def directions(
 
 
 def _adafactor() -> optax.GradientTransformation:
-    """T5's: no momentum, second moments decaying as 1 - t^-0.8, updates clipped at RMS 1, times the RMS."""
+    """As in T5: no momentum, second-moment decay 1 - t^-0.8, updates clipped at RMS 1, times the RMS."""
     rule = optax.adafactor(learning_rate=None, multiply_by_parameter_scale=True)
     return optax.chain(rule, optax.scale(-1.0))
 
 
 def _muon() -> optax.GradientTransformation:
-    """Orthogonal updates by five Newton-Schulz steps (Jordan et al. 2024) for a tree of matrices alone."""
+    """Orthogonal updates by five Newton-Schulz steps (Jordan et al. 2024), for a tree of matrices only."""
 
     def dimensions(matrices: Any) -> Any:
         return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), matrices)
@@ -91,7 +91,7 @@ def _muon() -> optax.GradientTransformation:
 
 
 def _scale_to_rms(rms: float) -> optax.GradientTransformation:
-    """Give orthogonal (m, n) matrices this RMS: theirs is 1 / sqrt(max(m, n))."""
+    """Scale orthogonal (m, n) matrices, whose RMS is 1 / sqrt(max(m, n)), to this RMS."""
     return optax.stateless_with_tree_map(
         lambda update, _: update * rms * max(cast(Array, update).shape) ** 0.5
     )
@@ -100,11 +100,11 @@ def _scale_to_rms(rms: float) -> optax.GradientTransformation:
 def per_layer(
     matrices: optax.GradientTransformation, rest: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Apply rules to each layer of stacked leaves on its own, and to the other leaves as they are.
+    """Apply rules to each layer of the stacked leaves separately, and to the other leaves directly.
 
     Args:
       matrices: the rule for the layers' matrices.
-      rest: for their norm scales, the embedding, the head, the position biases and the last norms.
+      rest: the rule for their norm scales, the embedding, the head, the position biases and the final norms.
     """
 
     def mapped(rule: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -119,7 +119,7 @@ def per_layer(
     def label(path: tuple[Any, ...], leaf: Array, stacked: bool) -> str:
         if not stacked:
             return "single"
-        # Encoder and decoder are stacks of their own: they may differ in height.
+        # Encoder and decoder are separate stacks: they may have different numbers of layers.
         return f"{path[0].name} {'matrices' if leaf.ndim == 3 else 'vectors'}"
 
     def labels(parameters: Parameters) -> Any:
@@ -132,7 +132,7 @@ def per_layer(
 
 
 def is_decayed(parameters: Parameters) -> Any:
-    """Weight decay is for matrices: norm scales and position biases are left alone."""
+    """Which parameters are decayed: matrices; norm scales and position biases are not."""
 
     def decayed(path: tuple[Any, ...], leaf: jax.Array, stacked: bool) -> bool:
         return leaf.ndim - stacked == 2 and path[-1].name != "relative_attention_bias"
@@ -150,7 +150,7 @@ def init_optimizer(optimizer: optax.GradientTransformation, parameters: Paramete
 def apply_gradient(
     optimizer: optax.GradientTransformation, gradient: Parameters, state: Any, parameters: Parameters
 ) -> tuple[Parameters, Any, Parameters]:
-    """Parameters and optimizer state after one update, and what was added to the parameters."""
+    """Parameters and optimizer state after one update, and the update that was added to the parameters."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         updates, state = optimizer.update(cast(Any, gradient), state, cast(Any, parameters))
         parameters = cast(Parameters, optax.apply_updates(cast(Any, parameters), updates))
@@ -158,6 +158,6 @@ def apply_gradient(
 
 
 def root_mean_square(tree: Parameters) -> Float[Array, ""]:
-    """Over all numbers of a tree."""
+    """The root mean square over all numbers of a tree."""
     leaves = jax.tree.leaves(tree)
     return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in leaves) / sum(leaf.size for leaf in leaves))

@@ -13,19 +13,18 @@ from t5smith.base.errors import T5smithError
 from t5smith.recipe.train import ScheduleSettings
 
 FALLING = ("linear", "cosine", "wsd")
-"""The schedules that need to know the last step."""
+"""The schedules that depend on the number of steps."""
 
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
 def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Schedule:
-    """A function from the number of steps done to the learning rate of the next one.
+    """A function from the number of steps done to the learning rate of the next step.
 
-    The rate rises linearly over `warmup_steps` (the first step has a share 1/warmup_steps of the peak),
-    then:
+    The rate rises linearly over `warmup_steps` (the first step gets 1/warmup_steps of the peak), then:
 
     - inverse_sqrt: `peak * sqrt(plateau_steps / max(step, plateau_steps))`, T5's rule, whose
-      1/sqrt(max(step, 10,000)) is a plateau of 0.01 and not a ramp;
+      1/sqrt(max(step, 10,000)) is a plateau at 0.01, not a ramp;
     - linear, cosine: down to `final_fraction * peak` at `steps`;
     - wsd: the peak, and over the last `decay_fraction` of the steps down to `final_fraction * peak` as
       1 - sqrt (Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations",
@@ -33,7 +32,7 @@ def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Sche
     - constant.
 
     Raises:
-      T5smithError: the warm-up leaves no steps for the fall.
+      T5smithError: the warm-up leaves no steps for the decay.
     """
     warmup = warmup_steps(settings, steps)
     falls = settings.name in FALLING
@@ -55,27 +54,27 @@ def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Sche
 
 
 def warmup_steps(settings: ScheduleSettings, steps: int) -> int:
-    """The steps of warm-up asked for, or what suits the schedule and the length of training."""
+    """`warmup_steps` if set; else 0 for inverse_sqrt, and a twentieth of the steps up to 2,000 for others."""
     if settings.warmup_steps is not None:
         return settings.warmup_steps
     return 0 if settings.name == "inverse_sqrt" else min(2_000, steps // 20)
 
 
-def _after_warmup(settings: ScheduleSettings, span: int) -> Callable[[Array], Array]:
+def _after_warmup(settings: ScheduleSettings, steps: int) -> Callable[[Array], Array]:
     plateau = float(settings.plateau_steps)
     match settings.name:
         case "inverse_sqrt":
             return lambda done: jnp.sqrt(plateau / jnp.maximum(done, plateau))
         case "linear":
-            fall = optax.linear_schedule(1.0, settings.final_fraction, span)
+            fall = optax.linear_schedule(1.0, settings.final_fraction, steps)
         case "cosine":
-            fall = optax.cosine_decay_schedule(1.0, span, alpha=settings.final_fraction)
+            fall = optax.cosine_decay_schedule(1.0, steps, alpha=settings.final_fraction)
         case "wsd":
             share = settings.decay_fraction
             return lambda done: (
                 1
                 - (1 - settings.final_fraction)
-                * jnp.sqrt(jnp.clip(done / span - (1 - share), 0.0, share) / share)
+                * jnp.sqrt(jnp.clip(done / steps - (1 - share), 0.0, share) / share)
             )
         case "constant":
             return lambda done: jnp.ones_like(done)

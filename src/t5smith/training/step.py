@@ -25,23 +25,24 @@ from t5smith.training.schedule import Schedule
 from t5smith.training.state import TrainState
 
 NORM_EMA_WARMUP_STEPS = 100
-"""Only after so many updates is it known what norm of the gradient is usual."""
+"""The first updates that are made whatever the gradient's norm: the moving average is not yet reliable."""
 NORM_EMA_WEIGHT = 0.01
-"""Weight of the newest norm in the running mean."""
+"""Weight of the newest norm in the moving average."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepMetrics:
-    """What a step tells. `loss` is what was minimised: nll, smoothed if asked, plus the weighted z-loss.
+    """Figures of a step: of its batch under the parameters before the update, and of the update.
 
     Attributes:
-      loss, nll, z_loss, accuracy: per target token.
+      loss: what was minimised: the NLL, smoothed if set, plus the weighted z-loss; per target token.
+      nll, z_loss, accuracy: per target token; nats for the first two.
       gradient_norm: of the whole gradient, before clipping.
-      update_rms, weight_rms: over all parameters: of what was added to them, and of themselves.
+      update_rms, weight_rms: root mean square of the update and of the parameters, over all of them.
       learning_rate: the schedule's.
-      target_tokens, tokens: non-pad targets, and with the inputs.
-      applied: 1.0, or 0.0 if the update was left out because of its gradient.
+      target_tokens, tokens: targets without padding, and inputs and targets without padding.
+      applied: 1.0, or 0.0 if the update was skipped because of its gradient.
     """
 
     loss: Float[Array, ""]
@@ -59,18 +60,18 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What is fixed when a step is compiled.
+    """The settings that are compiled into a step.
 
     Attributes:
-      dtype: of the operands of products.
+      dtype: of the operands of matrix products.
       z_loss: weight of the squared log-partition function in the loss.
       label_smoothing: share of each target's probability spread over the vocabulary.
-      dropout_rate: share of the values dropped, in the places where T5 does.
-      seed: decides which values fall, together with the number of the step.
-      remat: what the backward pass computes anew.
-      accumulation: parts a batch is worked on in, one after the other.
-      explosion_factor: an update is left out if its gradient's norm is more than so many times the usual.
-      average_decay: share of the running average of parameters that stays at each step, if one is kept.
+      dropout_rate: share of the values dropped, in the places where T5 drops them.
+      seed: of the dropout masks, together with the number of the step.
+      remat: what the backward pass recomputes.
+      accumulation: number of parts a batch is split into, computed one after the other.
+      explosion_factor: an update is skipped if its gradient's norm exceeds this multiple of the average norm.
+      average_decay: decay per step of the moving average of the parameters; None: no average.
     """
 
     dtype: jnp.dtype
@@ -90,14 +91,14 @@ Batch = Mapping[str, Ids]
 
 @runtime_checkable
 class Step(Protocol):
-    """The compiled step. The state passed in is used up: its memory holds the state that comes back."""
+    """The compiled step. It donates the state: the memory of its argument holds the returned state."""
 
     def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, StepMetrics]:
-        """The state after one update by a batch, and what there is to tell."""
+        """The state after one update by a batch, and the step's figures."""
         ...
 
     def lower(self, state: TrainState, batch: Any, /) -> Any:
-        """For compiling ahead, from shapes alone."""
+        """Prepare for compilation ahead of time, from shapes and dtypes."""
         ...
 
 
@@ -107,15 +108,15 @@ def create_step(
     schedule: Schedule,
     settings: StepSettings,
 ) -> Step:
-    """The step for batches of arrays by name: `input_ids` (B, S), `targets` (B, T); segments too if packed.
+    """The step for batches `input_ids` (B, S) and `targets` (B, T), and their segments if rows are packed.
 
-    The gradient is that of the sum over all target tokens of the batch, divided by their number, in however
-    many parts the batch is worked on. An update whose gradient is not finite, or too large, is left out:
-    then the state that comes back is the one that went in.
+    The gradient is that of the loss summed over all target tokens of the batch, divided by their number; the
+    number of parts a batch is split into does not change it. An update whose gradient is not finite, or too
+    large, is skipped: the returned state equals the argument.
     """
 
     def step(state: TrainState, batch: Mapping[str, Int[Array, "_ _"]]) -> tuple[TrainState, StepMetrics]:
-        gradient, sums = _accumulated(state, batch, config, settings)
+        gradient, sums = _accumulate_gradient(state, batch, config, settings)
         gradient = jax.tree.map(lambda leaf: leaf / sums.tokens, gradient)
         norm = optax.tree.norm(gradient)
         parameters, optimizer_state, updates = apply_gradient(
@@ -151,10 +152,10 @@ def create_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def _accumulated(
+def _accumulate_gradient(
     state: TrainState, batch: Mapping[str, Int[Array, "_ _"]], config: ModelConfig, settings: StepSettings
 ) -> tuple[Parameters, LossSums]:
-    """The gradient of the summed loss, and the sums, added up over the parts of a batch."""
+    """The gradient of the summed loss, and the sums, both accumulated over the parts of a batch."""
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
 
     def part(batch: Mapping[str, Int[Array, "_ _"]], number: Int[Array, ""]) -> tuple[Parameters, LossSums]:
@@ -189,8 +190,8 @@ def _accumulated(
     split = {name: ids.reshape(parts, -1, ids.shape[1]) for name, ids in batch.items()}
     numbers = jnp.arange(parts, dtype=jnp.int32)
 
-    def add(so_far: Any, given: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, so_far, part(*given)), None
+    def add(total: Any, batch_part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, part(*batch_part)), None
 
     zeros = jnp.zeros((), jnp.float32)
     start = (jax.tree.map(jnp.zeros_like, state.parameters), LossSums(*(zeros for _ in fields(LossSums))))
@@ -200,7 +201,7 @@ def _accumulated(
 def _gradient_is_ok(
     state: TrainState, sums: LossSums, norm: Float[Array, ""], factor: float | None
 ) -> Bool[Array, ""]:
-    """Whether a gradient may be followed: it is finite and no more than `factor` times as long as usual."""
+    """Whether a gradient is finite and its norm at most `factor` times the average norm."""
     finite = jnp.isfinite(norm) & jnp.isfinite(sums.objective)
     if factor is None:
         return finite
@@ -208,9 +209,11 @@ def _gradient_is_ok(
 
 
 def _update_ema(state: TrainState, parameters: Parameters, decay: float | None) -> Parameters | None:
-    """The moving average after this step; early on it follows faster, so as to forget how it began."""
+    """The moving average after this step; its decay is lower early on, to forget the first weights."""
     if decay is None or state.ema_params is None:
         return None
     steps = state.step.astype(jnp.float32)
-    stays = jnp.minimum(decay, (1.0 + steps) / (10.0 + steps))
-    return jax.tree.map(lambda old, new: stays * old + (1 - stays) * new, state.ema_params, parameters)
+    decay_now = jnp.minimum(decay, (1.0 + steps) / (10.0 + steps))
+    return jax.tree.map(
+        lambda old, new: decay_now * old + (1 - decay_now) * new, state.ema_params, parameters
+    )
