@@ -110,8 +110,8 @@ def _prepare_with_page(recipe: Recipe) -> Path:
 
 def report(recipe: Recipe, facts: dict[str, Any]) -> None:
     """Write `report.html` of a finished run from its :func:`summary`."""
+    from t5smith.reports.contents import run_report
     from t5smith.reports.run_page import page
-    from t5smith.reports.run_report import run_report
 
     with disk_errors(recipe.folder):
         write_atomically(recipe.folder / REPORT, page(run_report(recipe, facts)))

@@ -83,9 +83,7 @@ def test_prepare_is_skipped_if_unchanged_and_redone_if_inputs_change(
 
 
 def test_a_missing_vocabulary_is_reported_with_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(
-        T5smithError, match=r"vocab: there is no finished vocab here\. Make it with `t5smith vocab RECIPE`"
-    ):
+    with pytest.raises(T5smithError, match=r"vocab: no finished vocab\. Make it with `t5smith vocab RECIPE`"):
         prepare(Recipe(run_dir=tmp_path))
 
 
@@ -173,7 +171,7 @@ def test_disk_errors_are_one_line(recipe: MakeRecipe, tmp_path: Path, size: int)
 
 def test_verify_reports_damage(recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]) -> None:
     settings = recipe()
-    with pytest.raises(T5smithError, match="there is no finished store here"):
+    with pytest.raises(T5smithError, match="no finished store"):
         prepare(settings, verify=True)
     folder = prepare(settings)
     made = (folder / "manifest.json").stat().st_mtime_ns
@@ -184,7 +182,7 @@ def test_verify_reports_damage(recipe: MakeRecipe, capfd: pytest.CaptureFixture[
     data = bytearray(shard.read_bytes())
     data[7] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(T5smithError, match=r"00000-00000\.bin: not the file that was written"):
+    with pytest.raises(T5smithError, match=r"00000-00000\.bin: changed since it was written"):
         prepare(settings, verify=True)
 
 

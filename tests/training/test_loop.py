@@ -259,7 +259,7 @@ def test_two_at_work_in_one_folder_are_refused(run_folder, tmp_path):
     process = start(run_folder, tmp_path / "recipe.toml")
     try:
         wait_for_step(process, run_folder, 3)
-        with pytest.raises(T5smithError, match="another t5smith is at work"):
+        with pytest.raises(T5smithError, match="another t5smith is running"):
             train(tiny_recipe(run_folder))
     finally:
         process.kill()
