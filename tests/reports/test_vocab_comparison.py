@@ -86,12 +86,13 @@ def test_a_pipe_gets_no_spaces_at_the_ends_of_lines(recipe: Recipe, t5_folder: s
 
 
 def test_text_is_that_which_prepare_holds_out(recipe: Recipe, tmp_path: Path) -> None:
+    from t5smith.text.corpus import CorpusFiles
     from t5smith.text.documents import split_documents
 
     lines = [f"ord nummer {number}" for number in range(300)]
     (tmp_path / "train.txt").write_text("\n".join(lines))
     held = recipe.replace(**{"corpus.valid": [], "corpus.held_out_fraction": 0.1})
-    expected = [document.text for document in split_documents(held, "valid")]
+    expected = [document.text for document in split_documents(CorpusFiles.find(held.corpus), "valid")]
     assert 5 < len(expected) < 100
     assert compare_vocabularies(held, ["bytes"]).bytes == sum(map(len, expected))
 

@@ -145,7 +145,7 @@ def test_an_internal_error_of_a_task_is_raised(recipe: Recipe, monkeypatch: pyte
 
     def without_a_plan(*args: object) -> object:
         plan = begin(*args)  # type: ignore[arg-type]
-        (args[1].notes / "plan.json").write_text("{}")  # type: ignore[attr-defined]
+        (args[2].notes / "plan.json").write_text("{}")  # type: ignore[attr-defined]
         return plan
 
     monkeypatch.setattr(module, "_plan", without_a_plan)

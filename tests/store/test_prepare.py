@@ -16,6 +16,7 @@ from t5smith.pipeline import prepare as with_page
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.documents import split_documents
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -37,7 +38,7 @@ def test_the_store_has_the_ids_of_all_documents(recipe: MakeRecipe, separator: s
     assert facts["vocab_size"] == vocabulary.size
     end = [vocabulary.eos_id] if separator == "eos" else []
     for split in (store.train, store.valid):
-        documents = list(split_documents(settings, split.name))
+        documents = list(split_documents(CorpusFiles.find(settings.corpus), split.name))
         expected = [vocabulary.encode(document.text) + end for document in documents]
         assert split.tokens.dtype == np.uint16
         assert split.tokens.tolist() == list(itertools.chain(*expected))

@@ -23,7 +23,7 @@ from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import EXAMPLES, Tally
 from t5smith.text.document import Document
-from t5smith.text.locations import without_rows
+from t5smith.text.locations import split_row_range
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 SORTED_AT_ONCE = 1 << 22
@@ -231,7 +231,7 @@ def _add_examples(
         text = vocabulary.decode(ids[begin:cut])
         if (ids[cut:end] != vocabulary.eos_id).any():
             text += "…"
-        file = without_rows(unit.files[record["file"]])[0]
+        file = split_row_range(unit.files[record["file"]])[0]
         document = Document(text, file, int(record["line"]), int(record["after"]))
         tally.show(f"{record['key'][1]:016x}", REASONS[tally.step], document, text)
 

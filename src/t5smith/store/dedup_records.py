@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.workspace import Workspace, temporary
 from t5smith.text.document import Document
-from t5smith.text.locations import without_rows
+from t5smith.text.locations import split_row_range
 
 if TYPE_CHECKING:
     from datatrove.utils.word_tokenizers import WordTokenizer
@@ -49,7 +49,7 @@ class RecordWriter:
         self, workspace: Workspace, shard: str, files: Iterable[str], hasher: MinHasher | None
     ) -> None:
         """Start the records of documents of `files`; without `hasher` no signatures are written."""
-        self._files = {without_rows(name)[0]: number for number, name in enumerate(files)}
+        self._files = {split_row_range(name)[0]: number for number, name in enumerate(files)}
         self._hasher = hasher
         self._targets = [workspace.records(shard)]
         if hasher is not None:
@@ -63,7 +63,7 @@ class RecordWriter:
         file = self._files[document.file]
         # Except in byte-level vocabularies, texts that differ only in white space have the same ids.
         key = _key(" ".join(text.split()).encode())
-        self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.after))
+        self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.counted_from))
         if self._hasher is not None:
             self._signatures.append(self._hasher.signature(text))
         if len(self._rows) == CHUNK_DOCUMENTS:

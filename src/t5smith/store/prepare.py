@@ -27,8 +27,7 @@ from t5smith.store.token_store import verify_store
 from t5smith.store.worker import Progress, Task
 from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.pipeline import cleaning_inputs
-from t5smith.text.documents import corpus_inputs
-from t5smith.text.files import named_weights
+from t5smith.text.corpus import CorpusFiles, named_weights
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -40,12 +39,13 @@ IN_PROCESS_BYTES = 4 << 20
 """A corpus of fewer bytes is read in this process: starting others would take longer."""
 
 
-def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
+def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None) -> Path:
     """Encode a recipe's text as a token store. Nothing is done if it exists and its inputs are unchanged.
 
     Args:
       recipe: names the text and the run folder, which must have a vocabulary.
       verify: only read the whole existing store and check it.
+      files: the recipe's files. Default: they are found now.
 
     Returns:
       The store's folder.
@@ -55,20 +55,21 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
         store, or a damaged one.
     """
     if not verify:
-        return _prepare(recipe)
+        return _prepare(recipe, files)
     folder = recipe.folder / "store"
     verify_store(folder)
     return folder
 
 
 @in_run_folder
-def _prepare(recipe: Recipe) -> Path:
+def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
     folder = recipe.folder / "store"
     workspace = Workspace.beside(folder)
     vocab_folder = recipe.folder / "vocab"
     vocab_manifest = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
-    corpus = corpus_inputs(recipe.corpus)
+    files = files or CorpusFiles.find(recipe.corpus)
+    corpus = files.inputs()
     inputs = {
         "format": FORMAT,
         "vocab": vocab_manifest.files["tokenizer.json"]["sha256"],
@@ -88,7 +89,7 @@ def _prepare(recipe: Recipe) -> Path:
         warn(f"the existing vocabulary was trained with {changed}; `t5smith vocab` trains it again")
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
-        plan = _plan(recipe, workspace, key, vocab_folder)
+        plan = _plan(recipe, files, workspace, key, vocab_folder)
         _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
             remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
@@ -112,7 +113,7 @@ def _vocabulary_changes(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mappin
     return " and ".join(found)
 
 
-def _plan(recipe: Recipe, workspace: Workspace, key: str, vocab: Path) -> Plan:
+def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vocab: Path) -> Plan:
     """The plan of an unfinished run with the same key, or a new one in empty folders."""
     job = workspace.notes / "job.json"
     draft = Workspace(workspace.store, workspace.notes, draft=bool(recipe.cleaning.duplicate_steps))
@@ -121,7 +122,7 @@ def _plan(recipe: Recipe, workspace: Workspace, key: str, vocab: Path) -> Plan:
     if resume:
         found = json.loads(job.read_text(encoding="utf-8"))
         resume = (found["key"], found.get("notes_format")) == (key, NOTES_FORMAT)
-    plan = Plan.create(recipe.corpus)
+    plan = Plan.create(files)
     # The plan names the files, which may have been moved since.
     if resume and Plan.read(workspace.notes / "plan.json") == plan:
         shutil.rmtree(workspace.notes / "failures", ignore_errors=True)

@@ -17,7 +17,7 @@ from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
-from t5smith.text.documents import placed_documents
+from t5smith.text.documents import positioned_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -109,10 +109,10 @@ class Task:
         blocks = _BlockWriter(self, assignment, done, encoder)
         try:
             for file in unit.files:
-                for place, document in placed_documents(
-                    self.recipe.corpus, file, replace(part, done=done), blocks.skipped, self._on_read
+                for place, document in positioned_documents(
+                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, self._on_read
                 ):
-                    block = part.block(place)
+                    block = part.block_of(place)
                     if block != blocks.current:
                         blocks.go_to(block)
                     if document is None:
@@ -135,8 +135,8 @@ class Task:
                 return False
             blocks = int(self.workspace.end(unit.number).read_text())
         elif blocks > 1:
-            return part.block(part.start) in done
-        return all(block in done for block in range(part.turn, blocks, part.turns))
+            return part.block_of(part.start) in done
+        return all(block in done for block in range(part.reader, blocks, part.readers))
 
     def _on_read(self, amount: int) -> None:
         self.progress.read += amount
@@ -156,7 +156,7 @@ class _BlockWriter:
         self.skipped = SkippedRecords(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
-        self.current = assignment.part.block(assignment.part.start)
+        self.current = assignment.part.block_of(assignment.part.start)
         self.shard = self._open()
 
     def go_to(self, block: int) -> None:
@@ -165,7 +165,7 @@ class _BlockWriter:
         while self.current < block:
             self._close()
             self.current += 1
-            past_the_end = unit.blocks is not None and self.current >= part.block(part.stop or 1)
+            past_the_end = unit.blocks is not None and self.current >= part.block_of(part.stop or 1)
             self.shard = None if past_the_end else self._open()
 
     def end(self) -> None:
@@ -183,7 +183,7 @@ class _BlockWriter:
     def _open(self) -> ShardWriter | None:
         """The current block's shard; None if it is another task's, or exists."""
         task, unit = self.task, self.assignment.unit
-        if not self.assignment.part.wants(self.current) or self.current in self.done:
+        if not self.assignment.part.includes(self.current) or self.current in self.done:
             return None
         name = unit.shard(self.current)
         records = (
