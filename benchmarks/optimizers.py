@@ -171,7 +171,7 @@ def report(study: Study) -> None:
         row = study.best(optimizer, "wsd")
         print(f"| {optimizer}, wsd | {row['rate']:g} | {row['nll']:.4f} |")
     print(
-        f"\n| finalist | rate | NLL of {len(SEEDS)} seeds, {STEPS} steps | in {round(SHORT * STEPS)} steps |"
+        f"\n| finalist | rate | NLL of {len(SEEDS)} seeds, {STEPS:,} steps | {round(SHORT * STEPS)} steps |"
         "\n|---|---|---|---|"
     )
     for optimizer, schedule in study.finalists():

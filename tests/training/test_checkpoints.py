@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.checkpoints import AsyncSaver
@@ -41,3 +44,21 @@ def test_the_best_stays_until_there_is_a_better_one(tmp_path):
         saver.wait()
         assert checkpoint.saved_steps(tmp_path) == there
     saver.close()
+
+
+def test_the_names_on_disk_are_those_of_0_1(tmp_path):
+    """Renaming a part of the state must not make older checkpoints unreadable."""
+    saved = checkpoint.save(tmp_path, state_of(3, 1.0), {}, {}, checkpoint.Retention(1))
+    with ocp.StandardCheckpointer() as checkpointer:
+        names = checkpointer.metadata((saved / "state").absolute()).item_metadata.tree.keys()
+    assert names == {"step", "parameters", "optimizer", "average", "usual_norm"}
+
+
+def test_a_manifest_of_0_1_gives_the_skipped_batches(tmp_path):
+    saved = checkpoint.save(tmp_path, state_of(3, 1.0), {"seed": 0}, {}, checkpoint.Retention(1))
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["made_from"] = manifest.pop("inputs")
+    manifest["facts"] = {"step": 3, "passed_over": [[1, 2]], "left_out_in_a_row": 1}
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    _, read = checkpoint.latest(tmp_path, {"seed": 0})
+    assert read.facts == {"step": 3, "skipped_batches": [[1, 2]], "skipped_in_a_row": 1}

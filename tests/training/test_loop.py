@@ -241,7 +241,7 @@ def test_a_signal_from_outside_saves_the_state_first(run_folder, tmp_path):
     process = start(run_folder, tmp_path / "recipe.toml")
     wait_for_step(process, run_folder, 3)
     # Another in the same folder is refused meanwhile.
-    with pytest.raises(T5smithError, match="another t5smith is at work"):
+    with pytest.raises(T5smithError, match="another t5smith is running"):
         train(tiny_recipe(run_folder))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
