@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as schema
 from tokenizers import Tokenizer
 
+from budget import examples
 from t5smith.base.errors import T5smithError
 from t5smith.vocabulary.sentencepiece import to_tokenizer_json
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -105,7 +106,7 @@ def same(theirs: sentencepiece.SentencePieceProcessor, ours: Vocabulary, text: s
     assert scores[0] == pytest.approx(scores[1], rel=1e-6), pieces
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(text=anything)
 @example(text="▁")
 @example(text=" ▁a▁ ▁")
@@ -233,7 +234,7 @@ MADE: dict[str, list[tuple[str, float, int]]] = {
 
 
 @pytest.mark.parametrize("kind", MADE)
-@settings(max_examples=150)
+@examples(150)
 @given(text=st.text(st.sampled_from("aaab  ☃é<0x41>▁"), max_size=12))
 @example(text="☃☃☃ab")
 @example(text="aab ☃ab")
@@ -353,7 +354,7 @@ def golden(request: pytest.FixtureRequest) -> tuple[sentencepiece.SentencePieceP
     return processor(file.read_bytes()), Vocabulary.load(file)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(text=anything)
 def test_published_vocabularies_give_the_ids_of_sentencepiece(
     golden: tuple[sentencepiece.SentencePieceProcessor, Vocabulary], text: str
