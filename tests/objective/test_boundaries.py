@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from budget import examples
 from t5smith.objective.boundaries import crosses_documents, keep_within_documents
 from t5smith.objective.lengths import Masking, span_lengths
 from t5smith.objective.rng import TRAINING, uniforms
@@ -32,7 +33,7 @@ def opening(window, rows, lengths):
     return opens
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(
     st.integers(4, 120),
     st.floats(0.05, 0.8),

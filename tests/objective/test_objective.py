@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from unpack import pieces, window_of
 
+from budget import examples
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches
 from t5smith.objective.denoisers import UL2, Denoiser
@@ -66,7 +67,7 @@ def create(**values):
     return assume(False)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(objectives, st.integers(0, 3), st.integers(0, 40))
 def test_rows_give_back_their_windows(values, seed, b):
     objective = create(**values)
@@ -110,7 +111,7 @@ def test_rows_give_back_their_windows(values, seed, b):
                 assert not len(cut) or lengths.min() < task.lengths.noise + objective.roll
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(objectives, st.integers(0, 3), st.permutations(range(6)))
 def test_the_same_bytes_in_any_order_of_access_batch_size_and_number_of_hosts(values, seed, order):
     objective = create(**values)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from budget import examples
 from t5smith.base.errors import T5smithError
 from t5smith.objective.lengths import Masking, span_lengths
 from t5smith.objective.rng import TRAINING, uniforms
@@ -98,7 +99,7 @@ settings_of_lengths = st.builds(
 )
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(settings_of_lengths, st.integers(1, 5), st.integers(0, 99))
 def test_masks_have_the_counts_of_the_length_function(lengths, rows, seed):
     spans = draw(seed, lengths, rows)
@@ -114,7 +115,7 @@ def test_masks_have_the_counts_of_the_length_function(lengths, rows, seed):
         np.testing.assert_array_equal(getattr(spans, name), getattr(again, name))
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(
     st.integers(2, 300),
     st.builds(
