@@ -115,7 +115,7 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert first != second
 
 
-def test_the_average_follows_the_parameters():
+def test_the_moving_average_of_the_parameters():
     _, state = trained(steps=5, average_decay=0.5)
     expected, parameters = None, None
     for step in range(5):
@@ -143,7 +143,7 @@ def test_the_average_follows_the_parameters():
         (NORM_EMA_WARMUP_STEPS, 1e6, True),
     ],
 )
-def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual, applied):
+def test_an_exploding_gradient_is_skipped_after_the_first_steps(steps, usual, applied):
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
     rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
     state = fresh_state(CONFIG, rule, jax.random.key(0))
@@ -159,7 +159,7 @@ def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual,
     assert (float(after.grad_norm_ema) == np.float32(usual)) is not applied
 
 
-def test_the_loss_told_is_what_was_minimised():
+def test_the_reported_loss_is_what_was_minimised():
     (batch,) = batches(1)
     plain, smooth = (trained(given=[batch], label_smoothing=share)[0][0]["loss"] for share in (0.0, 0.3))
     # At the start the model knows nothing: nearly all the difference is in how sure it happens to be.

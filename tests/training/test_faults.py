@@ -1,4 +1,4 @@
-"""A gradient that cannot be followed is left out, counted and shown; many in a row take training back."""
+"""A bad gradient is skipped, counted and reported; many in a row roll training back."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def events(recipe):
     return [json.loads(line) for line in (recipe.folder / "train" / "events.jsonl").read_text().splitlines()]
 
 
-def test_a_planted_batch_is_left_out_counted_and_readable_piece(run_folder, monkeypatch, capfd):
+def test_a_bad_batch_is_skipped_counted_and_reported(run_folder, monkeypatch, capfd):
     seen = planted(monkeypatch, {3})
     recipe = tiny_recipe(run_folder)
     arrays = final(recipe)
@@ -97,7 +97,7 @@ def test_a_planted_batch_is_left_out_counted_and_readable_piece(run_folder, monk
     assert "batch 3 skipped after step 3: loss nan" in " ".join(told.split())
 
 
-def test_what_is_left_out_leaves_no_trace(run_folder, monkeypatch, tmp_path):
+def test_a_skipped_batch_leaves_no_trace(run_folder, monkeypatch, tmp_path):
     """The parameters are those of training on the other batches alone."""
     recipe = tiny_recipe(run_folder)
     with monkeypatch.context() as patched:
@@ -112,7 +112,7 @@ def test_what_is_left_out_leaves_no_trace(run_folder, monkeypatch, tmp_path):
         np.testing.assert_array_equal(ours, np.asarray(alone))
 
 
-def test_going_on_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
+def test_a_resumed_run_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
     recipe = tiny_recipe(run_folder)
     seen = planted(monkeypatch, {1, 3})
     train(recipe.replace(**{"train.steps": 4}))
@@ -124,7 +124,7 @@ def test_going_on_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
     assert [event["batch"] for event in events(recipe)] == [1, 3]
 
 
-def test_many_in_a_row_go_back_and_pass_over_the_batches_since(run_folder, monkeypatch, capfd):
+def test_many_in_a_row_roll_back_and_skip_the_batches_since(run_folder, monkeypatch, capfd):
     seen = planted(monkeypatch, {3, 4, 5})
     recipe = tiny_recipe(run_folder, **{"train.rollback_after": 3, "train.steps": 4})
     assert np.isfinite(final(recipe)[1]).all()
@@ -137,7 +137,7 @@ def test_many_in_a_row_go_back_and_pass_over_the_batches_since(run_folder, monke
     assert "rolling back to step 2; batches 2 to 5 are skipped" in " ".join(capfd.readouterr().err.split())
 
 
-def test_going_back_before_the_first_checkpoint_begins_anew(run_folder, monkeypatch):
+def test_rolling_back_before_the_first_checkpoint_restarts(run_folder, monkeypatch):
     seen = planted(monkeypatch, {0, 1})
     recipe = tiny_recipe(run_folder, **{"train.rollback_after": 2, "train.steps": 3})
     train(recipe)
@@ -145,7 +145,7 @@ def test_going_back_before_the_first_checkpoint_begins_anew(run_folder, monkeypa
     assert facts(recipe, 3)["skipped_batches"] == [[0, 1]]
 
 
-def test_when_nothing_helps_it_gives_up_with_one_line(run_folder, monkeypatch):
+def test_after_too_many_rollbacks_it_gives_up_with_one_line(run_folder, monkeypatch):
     planted(monkeypatch, set(range(60)))
     recipe = tiny_recipe(run_folder, **{"train.rollback_after": 2})
     with pytest.raises(T5smithError, match="gradients stay unusable after step 0"):
@@ -158,7 +158,7 @@ def test_a_learning_rate_far_too_high_ends_the_same_way(run_folder):
         train(tiny_recipe(run_folder, **changes))
 
 
-def test_stretches_passed_over_are_counted_once():
+def test_batches_skipped_twice_are_counted_once():
     passed = SkippedBatches()
     for batch in (3, 4, 7):
         passed.add(batch)

@@ -1,4 +1,4 @@
-"""TensorBoard is told the run's figures; services that are not there are named."""
+"""TensorBoard gets the run's figures; services that are not installed are named."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_tensorboard_shows_what_the_metrics_file_holds(run_folder):
     assert told["heldout/nll"] == [(s, pytest.approx(held_out[s]["nll"])) for s in (3, 6)]
 
 
-def test_a_run_that_goes_on_replaces_the_steps_it_takes_again(run_folder, monkeypatch):
+def test_a_resumed_run_replaces_the_steps_it_repeats(run_folder, monkeypatch):
     from t5smith.training import loop
 
     taken = []
@@ -60,7 +60,7 @@ def test_without_loggers_nothing_is_written(run_folder):
     assert not (run_folder / "train" / "tensorboard").exists()
 
 
-def test_one_that_fails_is_left_out_and_training_goes_on(run_folder, monkeypatch, capfd):
+def test_a_logger_that_fails_is_dropped_and_training_continues(run_folder, monkeypatch, capfd):
     told = []
 
     def log(self, step, values):
@@ -75,7 +75,7 @@ def test_one_that_fails_is_left_out_and_training_goes_on(run_folder, monkeypatch
     assert "tensorboard fails ([Errno 28] No space left on device)" in capfd.readouterr().err
 
 
-def test_one_that_fails_at_the_end_is_said(run_folder, monkeypatch, capfd):
+def test_a_logger_that_fails_at_the_end_is_reported(run_folder, monkeypatch, capfd):
     def close(self):
         raise OSError(28, "No space left on device")
 
