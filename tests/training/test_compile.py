@@ -121,11 +121,11 @@ def test_the_devices_error_for_full_memory_becomes_one_line(monkeypatch):
 
 def test_the_estimate_has_parameters_memory_disk_and_time(run_folder, capfd):
     train(tiny_recipe(run_folder, **{"train.steps": 3}))
-    told = " ".join(capfd.readouterr().err.split())
+    output = " ".join(capfd.readouterr().err.split())
     assert re.search(
         r"29k parameters, 3 steps of 4 examples .* about \d:\d\d on cpu, "
         r"memory [\d.]+[kM]B of [\d.]+GB, disk [\d.]+kB",
-        told,
+        output,
     )
 
 

@@ -1,4 +1,4 @@
-"""Parts, and what is computed anew, change the memory that a step takes and not what it does."""
+"""Accumulation and rematerialisation change the memory that a step takes, not its result."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def batches(steps, rows=8):
 
 
 def trained(steps=20, optimizer="adamw", given=None, **settings):
-    """Losses of so many steps, and the state after them."""
+    """The figures of each step, and the state after them."""
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
     rule = create_optimizer(OptimizerSettings(name=optimizer), schedule)
     averaged = settings.get("average_decay") is not None
     state = fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged)
     step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, **settings))
-    metrics = []
+    figures = []
     for batch in given or batches(steps):
-        state, told = step(state, batch)
-        metrics.append(
-            jax.device_get({"loss": told.loss, "applied": told.applied, "norm": told.gradient_norm})
+        state, metrics = step(state, batch)
+        figures.append(
+            jax.device_get({"loss": metrics.loss, "applied": metrics.applied, "norm": metrics.gradient_norm})
         )
-    return metrics, state
+    return figures, state
 
 
 def losses(**settings):
-    return [float(told["loss"]) for told in trained(**settings)[0]]
+    return [float(metrics["loss"]) for metrics in trained(**settings)[0]]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert once != losses(steps=3)
     same = batches(1) * 2
     first, second = (
-        float(told["loss"]) for told in trained(given=same, dropout_rate=0.5, optimizer="adamw")[0]
+        float(metrics["loss"]) for metrics in trained(given=same, dropout_rate=0.5, optimizer="adamw")[0]
     )
     assert first != second
 
@@ -150,12 +150,12 @@ def test_an_exploding_gradient_is_skipped_after_the_first_steps(steps, usual, ap
     state = dataclasses.replace(state, step=jnp.int32(steps), grad_norm_ema=jnp.float32(usual))
     before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]
     step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, explosion_factor=10.0))
-    after, told = step(state, batches(1)[0])
+    after, metrics = step(state, batches(1)[0])
     left = [np.asarray(leaf) for leaf in jax.tree.leaves((after.parameters, after.optimizer))]
     unchanged = all((x == y).all() for x, y in zip(before, left, strict=True))
-    assert bool(told.applied) is applied
+    assert bool(metrics.applied) is applied
     assert unchanged is not applied
-    # What was left out does not become usual.
+    # A skipped gradient does not change the average norm.
     assert (float(after.grad_norm_ema) == np.float32(usual)) is not applied
 
 

@@ -201,7 +201,7 @@ def test_a_killed_run_loses_only_the_steps_since_the_last_checkpoint(run_folder,
     wait_for_step(process, run_folder, 6)
     process.kill()
     process.communicate()
-    # Half-written work may lie about: it must be passed over in silence.
+    # Half-written work may be left: it must be ignored silently.
     recipe = tiny_recipe(run_folder)
     reference = tiny_recipe(shutil.copytree(run_folder, tmp_path / "reference"))
     shutil.rmtree(reference.folder / "train")
@@ -316,9 +316,9 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_in
 def test_training_survives_a_disk_that_is_full_for_a_while(run_folder, tmp_path, uninterrupted):
     done = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 5)
     assert done.returncode == 0, done.stderr
-    told = " ".join(done.stderr.split())
-    assert "warning: the checkpoint of step 2 could not be written" in told
-    assert "checkpoints that could not be written: 2" in told
+    output = " ".join(done.stderr.split())
+    assert "warning: the checkpoint of step 2 could not be written" in output
+    assert "checkpoints that could not be written: 2" in output
     recipe = tiny_recipe(run_folder)
     assert checkpoint.saved_steps(run_folder / "train" / "checkpoints") == [6]
     assert same(final(recipe), uninterrupted[1])
