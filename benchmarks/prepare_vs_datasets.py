@@ -26,7 +26,8 @@ from t5smith.benchmarking.preparing import process_tree_memory
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
-from t5smith.text.documents import documents, resolve
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 DATASETS = """
@@ -73,7 +74,7 @@ def main() -> None:
         return
     cores = str(os.cpu_count())
     file, tokenizer = str(asked.file.absolute()), str(asked.tokenizer.absolute())
-    texts = [d.text for d in documents(CorpusSettings(), resolve([file], "file"))]
+    texts = [d.text for d in read_documents(CorpusSettings(), find_files([file], "file"))]
     size = sum(len(text.encode()) for text in texts)
     vocabulary = Vocabulary.load(asked.tokenizer)
     seconds: dict[str, list[float]] = {}

@@ -20,6 +20,7 @@ from pathlib import Path
 from t5smith.benchmarking.preparing import process_tree_memory
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.documents import split_documents
 from t5smith.vocabulary.sample import chunks
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -66,9 +67,10 @@ def main() -> None:
                 "vocab": {"size": asked.size, "sample_bytes": asked.sample_bytes},
             }
         )
+        files = CorpusFiles.find(recipe.corpus)
         (folder / "bench.toml").write_text(dump(recipe))
         with (folder / "text").open("w", encoding="utf-8") as file:
-            for document in split_documents(recipe, "train"):
+            for document in split_documents(files, "train"):
                 for chunk in chunks(document.text):
                     file.write(" ".join(chunk.split()) + "\n")
         ours = watched([sys.executable, "-m", "t5smith", "vocab", str(folder / "bench.toml")])
@@ -78,7 +80,7 @@ def main() -> None:
         import sentencepiece
 
         # sentencepiece has no piece for a line break and would call each unknown.
-        held = [" ".join(document.text.split()) for document in split_documents(recipe, "valid")]
+        held = [" ".join(document.text.split()) for document in split_documents(files, "valid")]
         size, words = sum(len(text.encode()) for text in held), sum(len(text.split()) for text in held)
         vocabulary = Vocabulary.load(folder / "run")
         processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "sp.model"))

@@ -1,4 +1,4 @@
-"""Whether a page is whole: every element closed by its own tag, and nothing fetched from outside."""
+"""Checks that a page is well-formed and loads nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VOID = {"meta", "img", "source"}
 
 
 class Balanced(HTMLParser):
-    """Fails on an element that is closed by another."""
+    """Fails on an element that is closed by the tag of another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Balanced(HTMLParser):
 
 
 def check_page(page: str) -> Balanced:
-    """The page's elements, if it is whole and needs nothing from outside."""
+    """The elements of a page, which must be well-formed and load nothing."""
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []

@@ -83,11 +83,16 @@ def assigned_in(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
 
 def exists(dotted: str) -> bool:
     """Whether `t5smith.package.module.Class.member` does; imported names count where they are imported."""
-    module, rest = dotted, ""
-    while module and module not in MODULES:
-        module, _, last = module.rpartition(".")
-        rest = f"{last}.{rest}".rstrip(".")
+    module = module_of(dotted)
+    rest = dotted.removeprefix(module).lstrip(".")
     return bool(module) and (not rest or is_defined(rest, MODULES[module]))
+
+
+def module_of(dotted: str) -> str:
+    """The module that a dotted name begins with."""
+    while dotted and dotted not in MODULES:
+        dotted = dotted.rpartition(".")[0]
+    return dotted
 
 
 def is_defined(name: str, file: Path) -> bool:
@@ -212,6 +217,18 @@ def test_the_architecture_lists_the_packages_in_order():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     (tree,) = re.findall(r"```\nsrc/t5smith/\n(.*?)```", text, re.DOTALL)
     assert re.findall(r"^  (\w+)(?:/|\.py)  ", tree, re.MULTILINE) == list(ORDER)
+
+
+def test_the_architecture_counts_the_modules_of_the_path():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (rows,) = re.findall(r"\| # \| station.*?\n\n", text, re.DOTALL)
+
+    def modules(table: str) -> str:
+        return str(len({module_of(f"t5smith.{name}") for name in re.findall(r"`([\w.]+)`", table)}))
+
+    before_the_step = rows[: rows.index("`training.step.")]
+    count = modules(rows), modules(before_the_step)
+    assert re.findall(r"the (\d+) modules to open, (\d+) of them", text) == [count]
 
 
 def test_the_architecture_lists_the_public_names():

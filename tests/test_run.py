@@ -172,7 +172,7 @@ def test_what_would_stop_a_later_stage_is_found_before_the_first(tmp_path, chang
 
 def test_a_run_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(T5smithError, match="a file stands where a folder is needed"):
+    with pytest.raises(T5smithError, match="a file is where a folder is needed"):
         run(tiny_recipe(tmp_path / "taken"))
-    with pytest.raises(T5smithError, match="a file stands where a folder is needed"):
+    with pytest.raises(T5smithError, match="a file is where a folder is needed"):
         run(tiny_recipe(tmp_path / "taken" / "below"))

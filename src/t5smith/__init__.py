@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
     from t5smith.generation.fill import generate
-    from t5smith.inspection.query import inspect_counts, inspect_rows
+    from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
     from t5smith.interop.huggingface_load import load_model
     from t5smith.pipeline import prepare, run
@@ -76,8 +76,8 @@ _HOMES = {
     "export": "exporting.export",
     "generate": "generation.fill",
     "inspect": "inspection.text",
-    "inspect_counts": "inspection.query",
-    "inspect_rows": "inspection.query",
+    "inspect_counts": "inspection.results",
+    "inspect_rows": "inspection.results",
     "load_model": "interop.huggingface_load",
     "load_recipe": "recipe.toml",
     "prepare": "pipeline",

@@ -16,6 +16,7 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
 
 if TYPE_CHECKING:
+    from t5smith.text.corpus import CorpusFiles
     from t5smith.training.setup import Run
 
 SETTINGS = "recipe.toml"
@@ -41,9 +42,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from t5smith.vocabulary.train import vocab
 
     begun = time.monotonic()
-    check(recipe)
-    vocab(recipe)
-    prepare(recipe)
+    files = check(recipe)
+    vocab(recipe, files=files)
+    prepare(recipe, files=files)
     opened = Run(recipe, store_verified=True)
     train(opened)
     evaluate(opened)
@@ -53,24 +54,28 @@ def run(recipe: Recipe) -> dict[str, Any]:
     return facts
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe) -> CorpusFiles:
     """Find errors of later stages before the first one starts, and write `recipe.toml`.
+
+    Returns:
+      The files that the recipe names.
 
     Raises:
       T5smithError: no text is given, a file is missing, more spans than sentinels, or the folder is not
         writable.
     """
     from t5smith.objective.objective import check_objective
-    from t5smith.text.files import named_weights, train_and_valid
+    from t5smith.text.corpus import CorpusFiles, named_weights
 
     check_objective(recipe.objective)
     named_weights(recipe.corpus)
-    train_and_valid(recipe.corpus)
+    files = CorpusFiles.find(recipe.corpus)
     with disk_errors(recipe.folder):
         write_atomically(recipe.folder / SETTINGS, dump(recipe))
+    return files
 
 
-def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
+def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None) -> Path:
     """Tokenise a recipe's text and write `corpus.html` beside the store.
 
     A finished store whose inputs have not changed is left as it is.
@@ -78,6 +83,7 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     Args:
       recipe: names the text and the run folder, which must contain a vocabulary.
       verify: only read the whole existing store and check it.
+      files: the recipe's files, if they have been found before.
 
     Returns:
       The folder of the store.
@@ -88,16 +94,16 @@ def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
     """
     from t5smith.store.prepare import prepare as make_store
 
-    return make_store(recipe, verify=True) if verify else _prepare_with_page(recipe)
+    return make_store(recipe, verify=True) if verify else _prepare_with_page(recipe, files)
 
 
 @in_run_folder
-def _prepare_with_page(recipe: Recipe) -> Path:
+def _prepare_with_page(recipe: Recipe, files: CorpusFiles | None) -> Path:
     from t5smith.reports.corpus_page import corpus_page
     from t5smith.store.prepare import prepare as make_store
     from t5smith.store.statistics import read_figures
 
-    folder = make_store(recipe)
+    folder = make_store(recipe, files=files)
     facts = read_manifest(folder, "store", check_hashes=False).facts
     page = corpus_page(recipe.name, facts, read_figures(folder))
     file = recipe.folder / CORPUS_PAGE
@@ -110,8 +116,8 @@ def _prepare_with_page(recipe: Recipe) -> Path:
 
 def report(run: Run, facts: dict[str, Any]) -> None:
     """Write `report.html` of a finished run from its :func:`summary`."""
+    from t5smith.reports.contents import run_report
     from t5smith.reports.run_page import page
-    from t5smith.reports.run_report import run_report
 
     with disk_errors(run.folder):
         write_atomically(run.folder / REPORT, page(run_report(run, facts)))

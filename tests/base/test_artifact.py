@@ -102,7 +102,7 @@ def test_work_that_was_cut_off_is_not_trusted_and_does_not_hinder(folder):
     left_over = folder.with_name("store" + artifact.UNFINISHED)
     left_over.mkdir()
     (left_over / "half").write_text("half")
-    with pytest.raises(T5smithError, match=r"there is no finished store here.*`t5smith prepare RECIPE`"):
+    with pytest.raises(T5smithError, match=r"no finished store.*`t5smith prepare RECIPE`"):
         read_manifest(left_over, "store")
     build(folder.with_name("store"), NEW, kind="store")
     assert list(read_manifest(folder.with_name("store"), "store").files) == ["deep/file.txt"]
@@ -167,15 +167,15 @@ def alter(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (alter, "not the file that was written"),
-        (lambda file: file.write_bytes(b""), "not the file that was written"),
+        (alter, "changed since it was written"),
+        (lambda file: file.write_bytes(b""), "changed since it was written"),
         (lambda file: file.unlink(), "missing"),
     ],
 )
 def test_damage_is_found_and_said(folder, damage, message, capsys):
     damage(folder / "deep" / "file.txt")
     with pytest.raises(
-        T5smithError, match=rf"deep/file\.txt: {message}.*\. Delete .*vocab and make it again"
+        T5smithError, match=rf"deep/file\.txt: {message}.*\. Delete .*vocab and run the command again"
     ):
         read_manifest(folder, "vocab")
     assert find_up_to_date(folder, "vocab", fingerprint(OLD)) is None
@@ -186,7 +186,7 @@ def test_hashes_may_be_left_unchecked_but_sizes_are_seen(folder):
     alter(folder / "deep" / "file.txt")
     read_manifest(folder, "vocab", check_hashes=False)
     (folder / "deep" / "file.txt").write_bytes(b"")
-    with pytest.raises(T5smithError, match="not the file"):
+    with pytest.raises(T5smithError, match="changed since"):
         read_manifest(folder, "vocab", check_hashes=False)
 
 
@@ -196,7 +196,7 @@ def test_another_kind_is_refused(folder):
 
 
 def test_a_file_where_a_folder_should_be_is_refused(folder):
-    with pytest.raises(T5smithError, match="there is no finished vocab here"):
+    with pytest.raises(T5smithError, match="no finished vocab"):
         read_manifest(folder / "deep" / "file.txt", "vocab")
 
 
@@ -238,7 +238,7 @@ def test_a_small_file_is_replaced_at_once_or_not_at_all(tmp_path):
 
 def test_a_file_standing_where_a_folder_is_needed(tmp_path):
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(T5smithError, match=r"run.*: a file stands where a folder is needed"):
+    with pytest.raises(T5smithError, match=r"run.*: a file is where a folder is needed"):
         build(tmp_path / "run" / "vocab", NEW)
 
 

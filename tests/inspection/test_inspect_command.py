@@ -38,7 +38,7 @@ def tree(capsys, *argv: object):
     return json.loads(printed(capsys, *argv, "--json").splitlines()[-1])
 
 
-def refused(capsys, *argv: object) -> str:
+def rejected(capsys, *argv: object) -> str:
     assert main(["inspect", *map(str, argv)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -71,7 +71,7 @@ def test_a_packed_row_is_shown_segment_by_segment(run, capsys):
         (str(n), str(windows)) for n in range(1, windows + 1)
     ]
     for number in np.flatnonzero(batch.row == 0):
-        assert setup.objective.denoisers[batch.task[number]].denoiser.title in out
+        assert setup.objective.denoisers[batch.denoiser[number]].denoiser.title in out
         assert f"Window {batch.number[number]:,} of the run: tokens {batch.start[number]:,} to" in out
     assert "mode token" in out
 
@@ -82,7 +82,7 @@ def _mixture():
     return load_recipe("mixture.toml").objective.model_dump()
 
 
-def test_long_rows_are_shortened_unless_asked(run, capsys):
+def test_long_rows_are_shortened_by_default(run, capsys):
     flags = ("--store", run.folder, "--objective", "prefix_lm", "--recipe", "mixture.toml")
     short = printed(capsys, *flags[:2], "--noise-density", 0.5)
     full = printed(capsys, *flags[:2], "--noise-density", 0.5, "--full")
@@ -97,7 +97,7 @@ def test_long_rows_are_shortened_unless_asked(run, capsys):
 def test_no_line_is_wider_than_the_terminal(run, capsys, flags):
     out = printed(capsys, "--store", run.folder, *flags)
     assert "\x1b" not in out
-    # In a pipe the one line that says what was counted is left whole.
+    # In a pipe the line that describes the statistics is not wrapped.
     wide = [line for line in out.splitlines() if len(line) > 80]
     assert all(" windows of " in line for line in wide)
     assert len(wide) <= 1
@@ -113,13 +113,13 @@ def test_the_loss_of_a_text(run, capsys):
     assert found["loss"]["all"]["nll"] == pytest.approx(np.mean(nats))
     assert found["loss"]["sentinels"]["tokens"] == 2
     out = printed(capsys, *flags)
-    assert f"{sum(nats):.4f} nats over {len(nats)} tokens: {np.mean(nats):.4f} a token" in out
+    assert f"{sum(nats):.4f} nats over {len(nats)} tokens: {np.mean(nats):.4f} nats per token" in out
     assert f"{sum(nats):.4f} nats / {len(nats)} target tokens = {np.mean(nats):.4f}" in " ".join(out.split())
     for loss in found["losses"]:
         assert f"{loss['nll']:.3f}" in out
 
 
-def test_the_held_out_loss_is_the_evaluations(run, capsys):
+def test_the_held_out_loss_is_that_of_the_evaluation(run, capsys):
     found = tree(capsys, "--store", run.folder, "--held-out", "--stats", "--loss")
     expected = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
     for name in ("text", "sentinels", "eos", "all"):
@@ -135,10 +135,12 @@ def test_a_text_under_every_denoiser(run, capsys):
         "50% in spans of 4",
         "<extra_id_98> 25% at the end",
     ]
-    told = found["rows"][2]["windows"][0]
-    assert told["spans"][0]["sentinel"] is None
-    assert told["mode_token"] == ["<extra_id_98>"]
-    assert told["input_ids"][1:-1] + told["target_ids"][:-1] == [token["id"] for token in told["tokens"]]
+    prefix_lm = found["rows"][2]["windows"][0]
+    assert prefix_lm["spans"][0]["sentinel"] is None
+    assert prefix_lm["mode_token"] == ["<extra_id_98>"]
+    assert prefix_lm["input_ids"][1:-1] + prefix_lm["target_ids"][:-1] == [
+        token["id"] for token in prefix_lm["tokens"]
+    ]
     assert "Denoiser 3 of 3" in printed(capsys, SENTENCE, "--recipe", "mixture.toml")
 
 
@@ -157,26 +159,26 @@ def test_a_file_is_one_window(elsewhere, capsys):
     assert found == tree(capsys, "The bad dog ruined my sleep", "--noise", "bad dog")
 
 
-def test_the_tokenizer_and_the_seed_are_the_runs(run, capsys):
+def test_the_tokenizer_and_the_seed_are_those_of_the_run(run, capsys):
     here = tree(capsys, SENTENCE, "--store", run.folder)
     assert here["input_ids"] == tree(capsys, SENTENCE, "--tokenizer", run.folder)["input_ids"]
     assert here["input_ids"] != tree(capsys, SENTENCE)["input_ids"]
 
 
-def test_counts_of_windows_of_no_text(elsewhere, capsys):
+def test_statistics_of_synthetic_windows(elsewhere, capsys):
     found = tree(capsys, "--stats", "--batches", 2, "--recipe", "mixture.toml")
     assert [one["denoiser"] for one in found["denoisers"]][1] == "50% in spans of 4"
     assert found["batches"] == 2
     out = printed(capsys, "--stats", "--batches", 1, "--plot", "counts.png", "--html", "counts.html")
     assert "Length of spans" in out
-    assert "512 inputs and 114 targets, 32 windows of 568 tokens" in out
+    assert "32 rows of 512 input and 114 target tokens, 32 windows of 568 tokens" in out
     assert (elsewhere / "counts.png").read_bytes().startswith(b"\x89PNG")
     page = (elsewhere / "counts.html").read_text()
     assert len(check_page(page).fetched) == 2
-    assert "Masked by place in the window" in page
+    assert "Masked by position in the window" in page
 
 
-def test_pages_are_whole_and_need_nothing_from_outside(run, elsewhere, capsys):
+def test_pages_are_well_formed_and_load_nothing(run, elsewhere, capsys):
     for flags in (
         (SENTENCE, "--model", run.folder),
         (SENTENCE, "--recipe", "mixture.toml"),
@@ -200,17 +202,18 @@ def test_pages_are_whole_and_need_nothing_from_outside(run, elsewhere, capsys):
     ("flags", "message"),
     [
         ((), "nothing to inspect; expected TEXT, --file, --store or --stats"),
-        (("a dog", "--file", "x"), "--file: a text and a file; expected one of them"),
-        (("a dog", "--stats"), "--stats: there is no use for this; expected no TEXT and no --file"),
-        (("--stats", "--noise", "dog"), "--noise: there is no use for this; expected with TEXT or --file"),
-        (("--held-out", "--stats"), "--held-out: there is no use for this; expected with --store"),
-        (("a dog", "--batches", 3), "--batches: there is no use for this; expected with --stats"),
-        (("a dog", "--rows", 3), "--rows: there is no use for this; expected with --store"),
-        (("a dog", "--plot", "a.png"), "--plot: there is no use for this; expected with --stats"),
-        (("a dog", "--loss"), "--loss: there is no use for this; expected with --model or --store"),
-        (("--stats", "--model", "x"), "--loss: there is no use for this; expected with --store"),
-        (("--stats", "--batches", 0), "--batches: 0 cannot be used; expected 1 or more"),
-        (("--stats", "--batch", -1), "--batch: -1 cannot be used; expected 0 or more"),
+        (("a dog", "--file", "x"), "--file: TEXT and --file exclude each other; expected one of them"),
+        (("a dog", "--stats"), "--stats: does not take a text; expected no TEXT and no --file"),
+        (("--stats", "--noise", "dog"), "--noise: needs TEXT or --file"),
+        (("--held-out", "--stats"), "--held-out: needs --store"),
+        (("--stats", "--tokenizer", "x"), "--tokenizer: needs TEXT or --file"),
+        (("a dog", "--batches", 3), "--batches: needs --stats"),
+        (("a dog", "--rows", 3), "--rows: needs --store"),
+        (("a dog", "--plot", "a.png"), "--plot: needs --stats"),
+        (("a dog", "--loss"), "--loss: needs --model or --store"),
+        (("--stats", "--model", "x"), "--model: needs --store if there is --stats"),
+        (("--stats", "--batches", 0), "--batches: 0 is too small; expected 1 or more"),
+        (("--stats", "--batch", -1), "--batch: -1 is too small; expected 0 or more"),
         (("--store", "none"), "none: there is no such folder; expected a run folder"),
         (("--store", "."), "there is no recipe.toml; expected a run folder"),
         (("a dog", "--model", "."), "there is no model here; expected a run folder or an exported"),
@@ -219,18 +222,20 @@ def test_pages_are_whole_and_need_nothing_from_outside(run, elsewhere, capsys):
         (("--stats", "--mean-noise-span-length", 1, "--noise-density", 0.5), "sentinels"),
     ],
 )
-def test_what_does_not_go_together_is_refused(capsys, flags, message):
-    said = refused(capsys, *flags)
+def test_flags_that_contradict_each_other_are_rejected(capsys, flags, message):
+    said = rejected(capsys, *flags)
     assert message in said
     assert said.count("\n") == 1
 
 
-def test_a_batch_that_is_not_there_is_refused(run, capsys):
+def test_a_batch_beyond_the_last_is_rejected(run, capsys):
     for flags in (["--batch", 10_000], ["--batch", 10_000, "--stats"]):
-        said = refused(capsys, "--store", run.folder, "--held-out", *flags)
+        said = rejected(capsys, "--store", run.folder, "--held-out", *flags)
         assert "--batch: there is no held-out batch 10000" in said
 
 
-def test_a_file_that_is_no_text_is_refused(elsewhere: Path, capsys):
+def test_a_file_that_is_not_text_is_rejected(elsewhere: Path, capsys):
     (elsewhere / "a.bin").write_bytes(b"a\xff")
-    assert "a.bin: not UTF-8 text" in refused(capsys, "--file", "a.bin")
+    assert "a.bin: invalid UTF-8 at byte 1; expected a text file in UTF-8" in rejected(
+        capsys, "--file", "a.bin"
+    )

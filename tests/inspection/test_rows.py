@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5smith.inspection.batch import held_out_batches, training_batch
-from t5smith.inspection.rows import Row, rows_of
-from t5smith.inspection.spans import read
+from t5smith.inspection.results import Row, rows_of
 from t5smith.model.t5 import Segments, shift_right
 from t5smith.objective.batches import Batch, TrainingBatches, evaluation_batches
 from t5smith.objective.objective import Objective
@@ -53,8 +55,8 @@ objectives = st.one_of(
 )
 
 
-def rebuilt(rows: list[Row], arrays: Batch) -> dict[str, np.ndarray]:
-    """Arrays made of what is shown, every token at the place that is shown for it."""
+def rebuilt(rows: Sequence[Row], arrays: Batch) -> dict[str, np.ndarray]:
+    """Arrays made of what is shown, every token at the position that is shown for it."""
     made = {name: np.zeros_like(array[: len(rows)]) for name, array in arrays.items()}
     fed = np.zeros_like(made["targets"])
     for number, row in enumerate(rows):
@@ -81,9 +83,7 @@ def rebuilt(rows: list[Row], arrays: Batch) -> dict[str, np.ndarray]:
 def test_what_is_shown_is_what_training_gets(settings: ObjectiveSettings, b: int, seed: int) -> None:
     objective = Objective.create(settings, VOCABULARY)
     batches = TrainingBatches(SPLIT, objective, 3, seed)
-    shown = rows_of(
-        training_batch(batches, b), objective, VOCABULARY, SPLIT, of="batch", seed=seed, rows=range(3)
-    )
+    shown = rows_of(training_batch(batches, b), VOCABULARY, title="batch", seed=seed)
     arrays = batches[b]
     made = rebuilt(shown, arrays)
     for name, array in arrays.items():
@@ -115,48 +115,46 @@ def test_held_out_rows_are_those_of_the_evaluation(settings: ObjectiveSettings, 
     expected = evaluation_batches(SPLIT, objective, batch_size=4, masks_per_window=3, windows=6)
     found = list(held_out_batches(SPLIT, objective, how))
     assert len(found) == len(expected)
-    shown = rows_of(found[b], objective, VOCABULARY, SPLIT, of="batch", seed=0, rows=range(4))
+    shown = rows_of(found[b], VOCABULARY, title="batch", seed=0)
     made = rebuilt(shown, expected[b])
     for name in ("input_ids", "targets"):
         np.testing.assert_array_equal(made[name], expected[b][name])
     places = [row.windows[0].place for row in shown]
     assert [(p.window, p.mask) for p in places if p] == [divmod(4 * b + row, 3) for row in range(4)]
     if "denoiser" in expected[b]:
-        assert found[b].task.tolist() == expected[b]["denoiser"][:, 0].tolist()
+        assert found[b].denoiser.tolist() == expected[b]["denoiser"][:, 0].tolist()
 
 
 @given(objectives, st.integers(0, 20))
 @settings(max_examples=12)
-def test_spans_are_read_off_the_arrays(settings: ObjectiveSettings, b: int) -> None:
+def test_spans_are_read_from_the_arrays(settings: ObjectiveSettings, b: int) -> None:
     objective = Objective.create(settings, VOCABULARY)
     batch = training_batch(TrainingBatches(SPLIT, objective, 4, 1), b)
-    reading = read(batch, objective)
-    lengths = [objective.denoisers[task].lengths for task in batch.task.tolist()]
-    noise = reading.masked.sum(axis=1)
+    lengths = [objective.denoisers[task].lengths for task in batch.denoiser.tolist()]
+    noise = batch.masked.sum(axis=1)
     for window, one in enumerate(lengths):
         if one is not None:
             assert noise[window] == one.noise
-    assert int((~reading.masked).sum()) == int(reading.inputs.is_text.sum())
+    assert int((~batch.masked).sum()) == int(batch.inputs.is_text.sum())
 
 
-def test_an_array_that_is_not_of_its_window_is_found() -> None:
+def test_an_array_that_does_not_match_its_window_is_found() -> None:
     objective = Objective.create(ObjectiveSettings(window_length=30), VOCABULARY)
     batch = training_batch(TrainingBatches(SPLIT, objective, 2, 0), 0)
     for name, what in (("input_ids", "inputs"), ("targets", "targets")):
         array = batch.arrays[name].copy()
         changed = np.flatnonzero(array[0] < 30_000)[1]
         array[0, changed] += 1
-        bad = type(batch)(**{**vars(batch), "arrays": {**batch.arrays, name: array}})
-        with pytest.raises(AssertionError, match=f"{what} are not of their text"):
-            read(bad, objective)
+        bad = replace(batch, arrays={**batch.arrays, name: array})
+        with pytest.raises(AssertionError, match=f"{what} do not match their text"):
+            _ = bad.masked
 
 
-def test_padding_is_what_no_window_takes() -> None:
+def test_padding_is_what_no_window_uses() -> None:
     settings = ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=24)
     objective = Objective.create(settings, VOCABULARY)
     batches = TrainingBatches(SPLIT, objective, 8, 0)
-    given = training_batch(batches, 0)
-    shown = rows_of(given, objective, VOCABULARY, SPLIT, of="batch", seed=0, rows=range(8))
+    shown = rows_of(training_batch(batches, 0), VOCABULARY, title="batch", seed=0)
     arrays = batches[0]
     assert sum(row.input_padding for row in shown) == int((arrays["input_ids"] == 0).sum())
     assert sum(row.target_padding for row in shown) == int((arrays["targets"] == 0).sum())
@@ -166,20 +164,18 @@ def test_padding_is_what_no_window_takes() -> None:
     assert modes == {"<extra_id_99>", "<extra_id_98>"}
 
 
-def test_some_rows_of_a_batch() -> None:
+def test_the_first_rows_of_a_batch() -> None:
     objective = Objective.create(
         ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=24), VOCABULARY
     )
     batch = training_batch(TrainingBatches(SPLIT, objective, 6, 0), 2)
-    every = rows_of(batch, objective, VOCABULARY, SPLIT, of="batch 2", seed=0, rows=range(6))
-    assert rows_of(batch, objective, VOCABULARY, SPLIT, of="batch 2", seed=0, rows=[4, 1]) == [
-        every[4],
-        every[1],
-    ]
+    every = rows_of(batch, VOCABULARY, title="batch 2", seed=0)
+    assert rows_of(batch.first_rows(3), VOCABULARY, title="batch 2", seed=0) == every[:3]
+    assert len(every) == 6
     assert every[4].title == "Row 4 of batch 2"
 
 
-def test_a_window_is_of_the_corpus_it_begins_in() -> None:
+def test_a_window_belongs_to_the_corpus_it_begins_in() -> None:
     objective = Objective.create(ObjectiveSettings(window_length=20), VOCABULARY)
     batches = TrainingBatches(SPLIT, objective, 90, 0, shift_windows=False)
     batch = training_batch(batches, 0)

@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5smith.inspection.batch import training_batch
-from t5smith.inspection.statistics import Stats, count, made_up
+from t5smith.inspection.statistics import Statistics, count, synthetic_batches
+from t5smith.inspection.views.json_tree import statistics_json
 from t5smith.inspection.views.plot import binned, png
-from t5smith.inspection.views.tables import groups, stats_json, tables
+from t5smith.inspection.views.tables import groups, statistics_tables
 from t5smith.objective.batches import TrainingBatches
 from t5smith.objective.objective import Objective
 from t5smith.recipe.objective import ObjectiveSettings
@@ -17,10 +18,10 @@ VOCABULARY = Vocabulary.bundled()
 MIXTURE = ("0.3 2 2 <extra_id_99>", "0.5 4 1", "0.25 prefix 1 <extra_id_98>")
 
 
-def pluralize(objective: ObjectiveSettings, batches: int = 3, size: int = 8, seed: int = 0) -> Stats:
-    plan = made_up(objective, size, seed)
+def counted(objective: ObjectiveSettings, batches: int = 3, size: int = 8, seed: int = 0) -> Statistics:
+    plan = synthetic_batches(objective, size, seed)
     found = ((training_batch(plan, b), None) for b in range(batches))
-    return count(found, plan.objective, source="windows of no text", documents=False)
+    return count(found, plan.objective, source="synthetic windows", documents=False)
 
 
 @given(
@@ -34,23 +35,23 @@ def pluralize(objective: ObjectiveSettings, batches: int = 3, size: int = 8, see
 def test_counts_agree_with_each_other(
     window: int, density: float, mean: float, roll: bool, seed: int
 ) -> None:
-    stats = pluralize(
+    stats = counted(
         ObjectiveSettings(
             window_length=window, noise_density=density, mean_noise_span_length=mean, roll=roll
         ),
         seed=seed,
     )
-    (tally,) = stats.tallies
+    (counts,) = stats.denoisers
     sizes = np.arange(window + 1)
-    assert tally.noise == tally.span_lengths @ sizes == round(tally.windows * tally.theory.noise)
-    assert tally.text_lengths @ sizes + tally.noise == tally.windows * window
-    lengths = tally.task.lengths
+    assert counts.noise == counts.span_lengths @ sizes == round(counts.windows * counts.theory.noise)
+    assert counts.text_lengths @ sizes + counts.noise == counts.windows * window
+    lengths = counts.task.lengths
     assert lengths is not None
-    assert tally.targets == tally.noise + tally.spans + tally.closing + tally.windows
-    assert tally.inputs == tally.windows * (window + 1) - tally.noise + tally.spans
-    assert tally.sentinels <= lengths.sentinels
+    assert counts.targets == counts.noise + counts.spans + counts.closing + counts.windows
+    assert counts.inputs == counts.windows * (window + 1) - counts.noise + counts.spans
+    assert counts.sentinels <= lengths.sentinels
     if not roll:
-        assert (tally.spans, tally.closing) == (tally.windows * lengths.spans, 0)
+        assert (counts.spans, counts.closing) == (counts.windows * lengths.spans, 0)
 
 
 @pytest.mark.parametrize(
@@ -63,23 +64,23 @@ def test_counts_agree_with_each_other(
     ],
     ids=["spans", "rolled", "prefix_lm", "mixture"],
 )
-def test_counts_come_to_what_theory_says(objective: ObjectiveSettings) -> None:
+def test_counts_agree_with_theory(objective: ObjectiveSettings) -> None:
     """Fixed seeds: each share lies within five of its standard errors."""
-    stats = pluralize(objective, batches=25, size=16)
-    for tally in stats.tallies:
-        law = tally.theory
-        assert tally.windows / stats.windows == pytest.approx(tally.share, abs=0.02)
-        error = np.sqrt(law.masked * (1 - law.masked) / tally.windows)
-        assert (np.abs(tally.masked / tally.windows - law.masked) <= 5 * error + 1e-9).all()
+    stats = counted(objective, batches=25, size=16)
+    for counts in stats.denoisers:
+        law = counts.theory
+        assert counts.windows / stats.windows == pytest.approx(counts.share, abs=0.02)
+        error = np.sqrt(law.masked * (1 - law.masked) / counts.windows)
+        assert (np.abs(counts.masked / counts.windows - law.masked) <= 5 * error + 1e-9).all()
         for found, expected in (
-            (tally.span_lengths, law.span_lengths),
-            (tally.text_lengths, law.text_lengths),
+            (counts.span_lengths, law.span_lengths),
+            (counts.text_lengths, law.text_lengths),
         ):
-            # A window has at most so many of a length as it has spans, and these are hardly dependent.
-            error = np.sqrt(np.maximum(expected, 1e-12) / tally.windows)
-            assert (np.abs(found / tally.windows - expected) <= 6 * error + 1e-9).all()
-        assert tally.inputs / tally.windows == pytest.approx(law.inputs, rel=0.03)
-        assert tally.targets / tally.windows == pytest.approx(law.targets, rel=0.03)
+            # Spans of one window are nearly independent.
+            error = np.sqrt(np.maximum(expected, 1e-12) / counts.windows)
+            assert (np.abs(found / counts.windows - expected) <= 6 * error + 1e-9).all()
+        assert counts.inputs / counts.windows == pytest.approx(law.inputs, rel=0.03)
+        assert counts.targets / counts.windows == pytest.approx(law.targets, rel=0.03)
 
 
 def test_ends_of_documents_are_counted_by_hand() -> None:
@@ -97,46 +98,49 @@ def test_ends_of_documents_are_counted_by_hand() -> None:
         source="x",
         corpora=[("a", 0.75), ("b", 0.25)],
     )
-    (tally,) = stats.tallies
-    assert tally.ends == stats.windows == 400
+    (counts,) = stats.denoisers
+    assert counts.ends == stats.windows == 400
     masks = [training_batch(batches, b) for b in range(50)]
     crossed = 0
     for batch in masks:
         for targets in batch.arrays["targets"]:
-            # The end of a document and the word after it, one behind the other in the targets.
+            # The end of a document, and in the targets right after it the word that follows it.
             crossed += int(((targets[:-1] == VOCABULARY.eos_id) & (targets[1:] == 100)).sum())
-    assert tally.ends_in_spans == tally.crossing == crossed
-    expected = tally.theory.joined[10] * 400
-    assert tally.ends_expected == pytest.approx(expected)
+    assert counts.ends_in_spans == counts.crossing == crossed
+    expected = counts.theory.joined[10] * 400
+    assert counts.ends_expected == pytest.approx(expected)
     assert abs(crossed - expected) < 5 * np.sqrt(expected)
     by_name = {name: windows for name, windows, _ in stats.corpora}
     assert by_name["a"] + by_name["b"] == 400
     assert by_name["a"] == pytest.approx(300, abs=40)
     kept = ObjectiveSettings(window_length=20, noise_density=0.5, cross_documents=False)
     within = TrainingBatches(split, Objective.create(kept, VOCABULARY), 8, 0, shift_windows=False)
-    assert count([(training_batch(within, 0), None)], within.objective, source="x").tallies[0].crossing == 0
+    assert count([(training_batch(within, 0), None)], within.objective, source="x").denoisers[0].crossing == 0
 
 
-def test_tables_say_what_was_counted() -> None:
-    stats = pluralize(ObjectiveSettings(input_length=64))
-    found = {table.title: {line[0]: line[1:] for line in table.lines} for table in tables(stats, full=False)}
-    (tally,) = stats.tallies
-    assert found["Counts"]["spans a window"] == ("3.00", "3.00")
-    assert found["Counts"]["most sentinels in the targets"] == ("3 of 100", "")
-    assert found["Length of spans"]["1"][0] == f"{tally.span_lengths[1]:,}"
-    assert {"Length of text between", "Masked by place in the window"} <= found.keys()
-    mixture = pluralize(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
-    short, full = tables(mixture, full=False), tables(mixture, full=True)
-    assert [table.title for table in short] == ["Counts", "Denoisers"]
+def test_tables_show_the_counts() -> None:
+    stats = counted(ObjectiveSettings(input_length=64))
+    found = {
+        table.title: {line[0]: line[1:] for line in table.lines}
+        for table in statistics_tables(stats, full=False)
+    }
+    (counts,) = stats.denoisers
+    assert found["Statistics"]["spans per window"] == ("3.00", "3.00")
+    assert found["Statistics"]["most sentinels in one window's targets"] == ("3 of 100", "")
+    assert found["Length of spans"]["1"][0] == f"{counts.span_lengths[1]:,}"
+    assert {"Length of text between spans", "Masked by position in the window"} <= found.keys()
+    mixture = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
+    short, full = statistics_tables(mixture, full=False), statistics_tables(mixture, full=True)
+    assert [table.title for table in short] == ["Statistics", "Denoisers"]
     assert len(full) == 2 + 3 * 3
     assert {table.note for table in full[2:]} == {task.denoiser.title for task in mixture.objective.denoisers}
 
 
 def test_padding_is_counted() -> None:
-    stats = pluralize(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), batches=4)
-    plan = made_up(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), 8, 0)
+    stats = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), batches=4)
+    plan = synthetic_batches(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40), 8, 0)
     used = sum(int((plan[b]["input_ids"] != 0).sum()) for b in range(4))
-    assert sum(tally.inputs for tally in stats.tallies) == used
+    assert sum(counts.inputs for counts in stats.denoisers) == used
     assert stats.rows * stats.input_length == sum(plan[b]["input_ids"].size for b in range(4))
 
 
@@ -158,7 +162,7 @@ def test_binning_keeps_the_mean(values: list[float], most: int) -> None:
 
 
 def test_the_same_counts_draw_the_same_picture() -> None:
-    stats = pluralize(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
+    stats = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
     light = png(stats, scale=0.5)
     assert light.startswith(b"\x89PNG")
     assert light == png(stats, scale=0.5)
@@ -166,8 +170,8 @@ def test_the_same_counts_draw_the_same_picture() -> None:
 
 
 def test_json_has_counts_and_theory() -> None:
-    stats = pluralize(ObjectiveSettings(input_length=64))
-    tree = stats_json(stats)
+    stats = counted(ObjectiveSettings(input_length=64))
+    tree = statistics_json(stats)
     (one,) = tree["denoisers"]
     assert (tree["windows"], tree["loss"]) == (24, None)
     assert len(one["masked"]) == len(one["theory"]["masked"]) == tree["window_length"]

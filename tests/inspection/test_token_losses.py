@@ -9,13 +9,14 @@ import pytest
 from t5smith import inspect_counts, inspect_rows
 from t5smith.base.errors import T5smithError
 from t5smith.inspection.batch import training_batch
-from t5smith.inspection.query import Source, of_store, of_text
-from t5smith.inspection.run_folder import load_model, recipe_of
-from t5smith.inspection.text import inspect_text
-from t5smith.inspection.token_losses import create_measure
+from t5smith.inspection.query import Query, load_model, recipe_of
+from t5smith.inspection.results import inspected_rows, inspected_text
+from t5smith.inspection.text import inspect_text, text_arrays
+from t5smith.inspection.token_losses import create_loss_function
 from t5smith.model.loss import batch_loss
 from t5smith.model.t5 import Segments, forward, mask_padded_rows, shift_right
 from t5smith.recipe.objective import ObjectiveSettings
+from t5smith.recipe.recipe import Recipe
 from t5smith.training.eval_step import Score
 from t5smith.training.setup import Run
 
@@ -23,7 +24,7 @@ MIXTURE = ("0.3 2 2 <extra_id_99>", "0.5 4 1", "0.25 prefix 1 <extra_id_98>")
 
 
 @pytest.fixture(scope="module")
-def asked(run):
+def exported(run):
     """The run's exported model."""
     return load_model(run.folder)
 
@@ -40,8 +41,8 @@ def packed(recipe):
 
 
 @pytest.mark.parametrize("pack", [False, True])
-def test_the_losses_shown_sum_to_the_models_loss(run, asked, pack):
-    model, _ = asked
+def test_the_losses_shown_sum_to_the_models_loss(run, exported, pack):
+    model, _ = exported
     recipe = packed(run) if pack else run
     setup = Run(recipe).setup
     batch = setup.batches()[2]
@@ -55,7 +56,7 @@ def test_the_losses_shown_sum_to_the_models_loss(run, asked, pack):
         jnp.asarray(batch["targets"]),
         segments=segments,
     )
-    view = of_store(Source(recipe, recipe.objective, 0, asked), batch=2, rows=99, held_out=False)
+    view = inspected_rows(Query(recipe, True, exported), 2, 99, held_out=False)
     assert len(view.rows) == setup.recipe.train.batch_size
     assert any(len(row.windows) > 1 for row in view.rows) == pack
     nll, tokens, right, losses = total(view.rows)
@@ -65,55 +66,54 @@ def test_the_losses_shown_sum_to_the_models_loss(run, asked, pack):
     assert sum(loss.log_z**2 for loss in losses) == pytest.approx(float(expected.z), rel=1e-5)
 
 
-def test_each_probability_is_the_softmax_of_the_logits(run, asked):
-    model, _ = asked
+def test_each_probability_is_the_softmax_of_the_logits(run, exported):
+    model, _ = exported
     setup = Run(run).setup
     batch = setup.batches()[0]
-    fed = shift_right(jnp.asarray(batch["targets"]))
-    scores = mask_padded_rows(
-        forward(model.parameters, model.config, jnp.asarray(batch["input_ids"]), fed), model.config
+    decoder_inputs = shift_right(jnp.asarray(batch["targets"]))
+    logits = mask_padded_rows(
+        forward(model.parameters, model.config, jnp.asarray(batch["input_ids"]), decoder_inputs), model.config
     )
-    chances = np.asarray(jax.nn.softmax(scores, axis=-1), np.float64)
+    probabilities = np.asarray(jax.nn.softmax(logits, axis=-1), np.float64)
     (row,) = inspect_rows(run.folder, 0, 1, model=run.folder)
     (trace,) = row.windows
     assert len(trace.losses) == len(trace.targets)
-    for position, (loss, label) in enumerate(zip(trace.losses, trace.targets, strict=True)):
-        law = chances[0, position]
-        assert law.sum() == pytest.approx(1, abs=1e-5)
-        assert loss.probability == pytest.approx(law[label.id], rel=1e-5)
+    for position, (loss, target) in enumerate(zip(trace.losses, trace.targets, strict=True)):
+        distribution = probabilities[0, position]
+        assert distribution.sum() == pytest.approx(1, abs=1e-5)
+        assert loss.probability == pytest.approx(distribution[target.id], rel=1e-5)
         assert loss.probability == pytest.approx(np.exp(-loss.nll))
-        others = np.delete(law, label.id)
+        others = np.delete(distribution, target.id)
         # The jitted logits may differ from these in their last bits.
-        surely, perhaps = (int((others > law[label.id] * by).sum()) for by in (1.00001, 0.99999))
-        assert 1 + surely <= loss.rank <= 1 + perhaps
+        at_least, at_most = (int((others > distribution[target.id] * by).sum()) for by in (1.00001, 0.99999))
+        assert 1 + at_least <= loss.rank <= 1 + at_most
         assert loss.other_probability == pytest.approx(others.max(), rel=1e-5)
-        assert loss.other.id != label.id
-        assert law[loss.other.id] == pytest.approx(others.max(), rel=1e-5)
+        assert loss.other.id != target.id
+        assert distribution[loss.other.id] == pytest.approx(others.max(), rel=1e-5)
         assert (loss.rank == 1) == (loss.probability >= loss.other_probability)
         assert loss.other.id < model.config.real_vocab_size
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_losses_do_not_depend_on_how_many_rows_are_taken_at_a_time(run, asked, monkeypatch, at_once):
-    model, _ = asked
+def test_losses_do_not_depend_on_the_size_of_the_parts(run, exported, monkeypatch, at_once):
+    model, _ = exported
     recipe = packed(run)
-    batch = Run(recipe).setup.batches()[0]
-    whole = create_measure(model.parameters, model.config)(batch)
+    batch = training_batch(Run(recipe).setup.batches(), 0)
+    whole = create_loss_function(model)(batch)
     monkeypatch.setattr(
-        "t5smith.inspection.token_losses._LOGITS",
-        at_once * batch["targets"].shape[1] * model.config.vocab_size,
+        "t5smith.inspection.token_losses._MAX_LOGITS",
+        at_once * batch.arrays["targets"].shape[1] * model.config.vocab_size,
     )
-    parts = create_measure(model.parameters, model.config)(batch)
-    real = batch["targets"] != 0
-    assert parts.nll.shape == whole.nll.shape
-    np.testing.assert_allclose(parts.nll[real], whole.nll[real], atol=1e-5)
-    np.testing.assert_allclose(parts.rank[real], whole.rank[real], atol=1)
+    parts = create_loss_function(model)(batch)
+    assert len(whole.nll) == int((batch.arrays["targets"] != 0).sum())
+    np.testing.assert_allclose(parts.nll, whole.nll, atol=1e-5)
+    np.testing.assert_allclose(parts.rank, whole.rank, atol=1)
 
 
 def test_all_held_out_windows_sum_to_the_evaluation(run):
     stats = inspect_counts(run.folder, held_out=True, model=run.folder)
     expected = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
-    sums = [Score(*row) for row in stats.tallies[0].scores.tolist()]
+    sums = [Score(*row) for row in stats.denoisers[0].scores.tolist()]
     for name, score in zip(("text", "sentinels", "eos"), sums, strict=True):
         found = score.per_token()
         assert found["tokens"] == expected[name]["tokens"]
@@ -124,31 +124,31 @@ def test_all_held_out_windows_sum_to_the_evaluation(run):
     assert stats.windows == expected["windows"]
 
 
-def test_held_out_rows_are_classed_as_the_evaluation_does(run):
+def test_held_out_tokens_have_the_classes_of_the_evaluation(run):
     rows = inspect_rows(run.folder, 0, 8, held_out=True, model=run.folder / "model")
     for row in rows:
         for trace in row.windows:
-            for loss, label in zip(trace.losses, trace.targets, strict=True):
-                expected = {"</s>": "eos"}.get(label.piece, "text")
-                if label.piece.startswith("<extra_id_"):
+            for loss, target in zip(trace.losses, trace.targets, strict=True):
+                expected = {"</s>": "eos"}.get(target.piece, "text")
+                if target.piece.startswith("<extra_id_"):
                     expected = "sentinel"
                 assert loss.kind == expected
 
 
-def test_a_run_without_an_export_is_asked_at_its_newest_checkpoint(run, asked, tmp_path):
+def test_a_run_without_an_export_is_loaded_from_its_newest_checkpoint(run, exported, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("model"))
     model, name = load_model(folder)
     assert name == f"{folder}, step 6"
-    for ours, exported in zip(
-        jax.tree.leaves(model.parameters), jax.tree.leaves(asked[0].parameters), strict=True
+    for ours, theirs in zip(
+        jax.tree.leaves(model.parameters), jax.tree.leaves(exported[0].parameters), strict=True
     ):
-        np.testing.assert_array_equal(ours, exported)
+        np.testing.assert_array_equal(ours, theirs)
     shutil.rmtree(folder / "train")
     with pytest.raises(T5smithError, match="no checkpoint of this recipe"):
         load_model(folder)
 
 
-def test_what_is_no_model_or_no_run_is_refused(tmp_path):
+def test_a_folder_without_model_or_run_is_rejected(tmp_path):
     with pytest.raises(T5smithError, match="there is no model here"):
         load_model(tmp_path)
     with pytest.raises(T5smithError, match=r"there is no recipe\.toml"):
@@ -157,30 +157,27 @@ def test_what_is_no_model_or_no_run_is_refused(tmp_path):
         recipe_of(tmp_path / "none")
 
 
-def test_a_model_with_another_vocabulary_is_refused(run, asked, tmp_path):
+def test_a_model_with_a_different_vocabulary_is_rejected(run, exported, tmp_path):
     (tmp_path / "tokenizer").mkdir()
     tree = json.loads((run.folder / "vocab" / "tokenizer.json").read_text())
     tree["model"]["vocab"][20][0] = "ikke"
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(tree))
-    source = Source(None, ObjectiveSettings(), 0, asked, tmp_path / "tokenizer")
-    with pytest.raises(T5smithError, match="another vocabulary"):
-        of_text(source, "Alle mennesker er født frie", ())
+    query = Query(Recipe(), model=exported, tokenizer=tmp_path / "tokenizer")
+    with pytest.raises(T5smithError, match="different vocabulary"):
+        inspected_text(query, "Alle mennesker er født frie", ())
 
 
-def test_a_text_is_asked_under_every_denoiser(run, asked):
-    model, _ = asked
+def test_a_text_has_losses_under_every_denoiser(run, exported):
+    model, _ = exported
     settings = ObjectiveSettings(name="mixture", denoisers=MIXTURE)
-    given, traces = inspect_text(
-        "Alle mennesker er født frie og med samme menneskeverd",
-        settings,
-        model.vocabulary,
-        measure=create_measure(model.parameters, model.config),
-    )
+    text = "Alle mennesker er født frie og med samme menneskeverd"
+    batch, _ = text_arrays(text, settings, model.vocabulary)
+    traces = inspect_text(text, settings, model.vocabulary, loss=create_loss_function(model))
     expected = batch_loss(
         model.parameters,
         model.config,
-        jnp.asarray(given.arrays["input_ids"]),
-        jnp.asarray(given.arrays["targets"]),
+        jnp.asarray(batch.arrays["input_ids"]),
+        jnp.asarray(batch.arrays["targets"]),
     )
     assert len(traces) == 3
     losses = [loss for trace in traces for loss in trace.losses]
@@ -188,11 +185,11 @@ def test_a_text_is_asked_under_every_denoiser(run, asked):
     assert sum(loss.nll for loss in losses) == pytest.approx(float(expected.nll), rel=1e-6)
 
 
-def test_batches_of_a_run_are_counted_with_their_loss(run, asked):
+def test_batches_of_a_run_are_counted_with_their_loss(run, exported):
     stats = inspect_counts(run.folder, batch=1, batches=2, model=run.folder)
     rows = [row for b in (1, 2) for row in inspect_rows(run.folder, b, 4, model=run.folder)]
     nll, tokens, _, _ = total(rows)
-    (tally,) = stats.tallies
-    assert tally.scores.sum(axis=0)[[0, 2]] == pytest.approx([nll, tokens], rel=1e-6)
+    (counts,) = stats.denoisers
+    assert counts.scores.sum(axis=0)[[0, 2]] == pytest.approx([nll, tokens], rel=1e-6)
     setup = Run(run).setup
     assert stats.windows == sum(len(training_batch(setup.batches(), b).row) for b in (1, 2))

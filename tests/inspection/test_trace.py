@@ -64,14 +64,14 @@ def test_positions_know_their_span() -> None:
     ]
 
 
-def test_one_text_may_be_given_without_a_list() -> None:
+def test_a_single_part_needs_no_list() -> None:
     assert inspect(SENTENCE, "bad dog") == inspect(SENTENCE, ["bad dog"])
 
 
-def test_a_text_off_token_boundaries_is_widened_with_a_note() -> None:
+def test_a_part_is_extended_to_whole_tokens_with_a_note() -> None:
     trace = inspect("An international call", ["national"])
     assert masked(trace) == ["international"]
-    assert trace.notes == ("'national' is only a part of some tokens: 'international' is masked",)
+    assert trace.notes == ("'national' is only part of a token: 'international' is masked",)
 
 
 def test_a_text_may_end_within_a_word_if_a_token_does() -> None:
@@ -103,7 +103,7 @@ def test_characters_are_normalised_as_the_tokenizer_does() -> None:
         (["bad dog", "dog"], "0 1 1 0 0 1 0 0"),
     ],
 )
-def test_a_text_that_occurs_often_is_masked_at_the_next_place(noise: list[str], mask: str) -> None:
+def test_a_repeated_part_is_masked_at_its_next_occurrence(noise: list[str], mask: str) -> None:
     trace = inspect("The bad dog and the dog and dog", noise)
     assert [int(m) for m in trace.mask] == [int(m) for m in mask.split()]
 
@@ -117,13 +117,15 @@ def test_whole_words_are_preferred_to_parts_of_words() -> None:
 def test_spans_that_touch_become_one_with_a_note(noise: list[str]) -> None:
     trace = inspect(SENTENCE, noise)
     assert masked(trace) == ["bad dog"]
-    assert trace.notes == ("'bad' and 'dog' touch or overlap: one span, 'bad dog'",)
+    assert trace.notes == ("'bad' and 'dog' touch or overlap: they become one span, 'bad dog'",)
 
 
 def test_spans_that_overlap_become_one_with_a_note() -> None:
     trace = inspect(SENTENCE, ["bad dog", "dog ruined"])
     assert masked(trace) == ["bad dog ruined"]
-    assert trace.notes == ("'bad dog' and 'dog ruined' touch or overlap: one span, 'bad dog ruined'",)
+    assert trace.notes == (
+        "'bad dog' and 'dog ruined' touch or overlap: they become one span, 'bad dog ruined'",
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,31 +134,35 @@ def test_spans_that_overlap_become_one_with_a_note() -> None:
         (SENTENCE, ["cat"], f"noise: 'cat' does not occur in '{SENTENCE}'"),
         (SENTENCE, [""], "noise: '' does not occur"),
         (SENTENCE, ["  "], "does not occur"),
-        (SENTENCE, ["dog", "dog"], "more often than the 1 time it occurs"),
-        ("dog dog", ["dog"] * 3, "more often than the 2 times it occurs"),
+        (
+            SENTENCE,
+            ["dog", "dog"],
+            "dog' is listed more often than it occurs in .*; expected at most 1 time$",
+        ),
+        ("dog dog", ["dog"] * 3, "expected at most 2 times"),
         ("", [], "the text is empty"),
         (" \n", ["x"], "the text is empty"),
         ("dog", [], "1 tokens cannot be masked"),
-        (" ".join(["a b"] * 120), ["a"] * 101, "101 times|sentinels"),
+        (" ".join(["a b"] * 120), ["a"] * 101, "sentinels"),
     ],
 )
-def test_what_cannot_be_masked_is_refused(text: str, noise: list[str], complaint: str) -> None:
+def test_text_that_cannot_be_masked_is_rejected(text: str, noise: list[str], complaint: str) -> None:
     with pytest.raises(T5smithError, match=complaint):
         inspect(text, noise)
 
 
-def test_more_spans_than_sentinels_are_refused() -> None:
+def test_more_spans_than_sentinels_are_rejected() -> None:
     with pytest.raises(T5smithError, match="masked spans but the vocabulary has 100 sentinels"):
         inspect("dog " * 1000, mean_noise_span_length=1.0)
 
 
 @pytest.mark.parametrize(("density", "mean"), [(0.0, 3.0), (1.0, 3.0), (0.15, 0.5)])
-def test_a_density_or_span_that_cannot_be_is_refused(density: float, mean: float) -> None:
+def test_an_impossible_density_or_span_is_rejected(density: float, mean: float) -> None:
     with pytest.raises(T5smithError, match="cannot be used"):
         inspect(SENTENCE, noise_density=density, mean_noise_span_length=mean)
 
 
-def test_a_tokenizer_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(T5smithError, match="no tokenizer here"):
         inspect(SENTENCE, tokenizer=tmp_path)
 
@@ -177,7 +183,7 @@ def test_control_words_in_a_text_are_text() -> None:
 
 def test_unknown_characters_are_counted_in_a_note() -> None:
     trace = inspect("på en gård", ["gård"])
-    assert trace.notes == ("the tokenizer does not know some of the text: 2 <unk>",)
+    assert trace.notes == ("the vocabulary lacks some characters of the text: 2 <unk>",)
     assert masked(trace) == ["g<unk>rd"]
 
 
@@ -193,7 +199,7 @@ def test_a_drawn_mask_is_the_one_training_draws(words: list[str], seed: int) -> 
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=2, max_size=30), st.data())
-def test_inputs_and_labels_hold_the_whole_text_between_them(words: list[str], data: st.DataObject) -> None:
+def test_inputs_and_targets_contain_the_whole_text(words: list[str], data: st.DataObject) -> None:
     text = " ".join(words)
     start = data.draw(st.integers(0, len(words) - 1))
     stop = data.draw(st.integers(start + 1, len(words)))
@@ -204,12 +210,12 @@ def test_inputs_and_labels_hold_the_whole_text_between_them(words: list[str], da
     except T5smithError:
         assume(False)
         raise
-    answers: dict[int | None, list[int]] = {}
+    by_span: dict[int | None, list[int]] = {}
     for token in trace.targets[:-1]:
-        answers.setdefault(token.span, []).append(token.id)
+        by_span.setdefault(token.span, []).append(token.id)
     rebuilt: list[int] = []
     for token in trace.inputs[:-1]:
-        rebuilt += [token.id] if token.span is None else answers[token.span][1:]
+        rebuilt += [token.id] if token.span is None else by_span[token.span][1:]
     assert rebuilt == [token.id for token in trace.tokens] == Vocabulary.bundled().encode(text)
     assert [t.id for t in trace.decoder_inputs] == [0, *(t.id for t in trace.targets[:-1])]
     assert (len(trace.inputs), len(trace.targets)) == (trace.lengths.inputs, trace.lengths.targets)

@@ -21,16 +21,17 @@ from t5smith.interop.huggingface_save import config_json, generation_json, write
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.documents import documents, resolve
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 
 
 def lines(count):
     corpus = CorpusSettings(train=("bundled:norwegian/debian-handbook-nb.valid.txt.xz",), document="line")
-    texts = [d.text for d in documents(corpus, resolve(corpus.train, "corpus.train"))]
+    texts = [d.text for d in read_documents(corpus, find_files(corpus.train, "corpus.train"))]
     corpus = CorpusSettings(train=("bundled:norwegian/ordbok-nb-examples.txt.xz",), document="line")
-    for document in documents(corpus, resolve(corpus.train, "corpus.train")):
+    for document in read_documents(corpus, find_files(corpus.train, "corpus.train")):
         if len(texts) >= count:
             break
         texts.append(document.text)

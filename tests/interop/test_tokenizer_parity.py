@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.vocab import VocabSettings
-from t5smith.text.documents import documents, resolve
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
 from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.train import build
 from t5smith.vocabulary.unigram import train_pieces
@@ -54,7 +55,7 @@ for line in sys.stdin:
 def lines() -> list[str]:
     """Ten thousand lines, a fifth of them with something odd in their middle; a megabyte without a space."""
     corpus = CorpusSettings(document="line")
-    real = [d.text for d in documents(corpus, resolve(["bundled:norwegian/ordbok*"], "f"))]
+    real = [d.text for d in read_documents(corpus, find_files(["bundled:norwegian/ordbok*"], "f"))]
     draw = random.Random(0)
     made: list[str] = []
     for text in draw.sample(real, LINES - len(ODD) - 1):

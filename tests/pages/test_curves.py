@@ -29,7 +29,7 @@ def test_every_curve_and_level_is_named_with_its_last_value() -> None:
     assert {"Loss", "step", "nats", f"train {LOSS[-1]:.3g}", "held out 6.41", "ln V 8.31"} <= set(shown)
 
 
-def test_is_a_fragment_that_brings_nothing_from_outside() -> None:
+def test_is_an_element_that_loads_nothing() -> None:
     svg = curve([Series("train", STEPS, LOSS)], "step", "nats")
     assert svg.startswith("<svg ")
     assert "http" not in svg
@@ -60,7 +60,7 @@ def test_without_points_there_is_no_figure() -> None:
     assert curve([Series("train", [], []), Series("other", [1], [math.nan])], "step", "nats") == ""
 
 
-def test_points_that_are_not_finite_are_left_out() -> None:
+def test_points_that_are_not_finite_are_skipped() -> None:
     svg = curve(
         [Series("train", [1, 2, 3], [5.0, math.nan, 4.0], "line")], "step", "", hlines={"ln V": math.inf}
     )
@@ -74,7 +74,7 @@ def test_draws_single_points_level_lines_and_extremes(y: list[float]) -> None:
     assert "<path" in curve([Series("train", range(len(y)), y)], "step", "nats", "t")
 
 
-def test_a_level_curve_is_shown_as_level() -> None:
+def test_a_constant_curve_is_drawn_as_constant() -> None:
     y = 2000 + 1e-10 * np.random.default_rng(0).normal(size=60)
     ticks = [text for text in texts(curve([Series("", range(60), y)], "step", "")) if "," in text]
     assert "2,000" in ticks
@@ -127,7 +127,7 @@ def test_a_line_with_few_points_is_not_thinned() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.01, 0.2))
-def test_names_never_touch_and_keep_their_order(wanted: list[float], gap: float) -> None:
+def test_names_never_overlap_and_keep_their_order(wanted: list[float], gap: float) -> None:
     places = _apart(wanted, gap)
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     steps = np.diff([places[i] for i in order])

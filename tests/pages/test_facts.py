@@ -29,12 +29,12 @@ def test_values_are_shown_with_their_units(key: str, value: object, words: str) 
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, "", [], [None]])
-def test_nothing_is_said_of_what_is_missing(value: object) -> None:
+def test_missing_values_are_not_shown(value: object) -> None:
     assert in_words("nll", value) is None
     assert rows({"nll": value}) == []
 
 
-def test_rows_write_tables_within_tables_out() -> None:
+def test_nested_tables_are_flattened() -> None:
     assert rows({"got": 5, "text": {"nll": 6.5, "tokens": None}}) == [("Got", "5"), ("Text, nll", "6.5")]
 
 
@@ -64,7 +64,7 @@ def test_percent_keeps_small_shares_visible() -> None:
     assert [percent(x) for x in (0, 0.00012, 0.5, 1)] == ["0 %", "0.012 %", "50.0 %", "100.0 %"]
 
 
-def test_percent_below_one_has_two_digits_that_count() -> None:
+def test_percent_below_one_has_two_significant_digits() -> None:
     shares = (0.003, 0.00086, 0.0013, 0.00996, 0.009951, 0.000_000_1, -0.003)
     assert [percent(x) for x in shares] == [
         "0.30 %",
@@ -92,7 +92,7 @@ def test_only_settings_that_differ_from_the_defaults_are_listed() -> None:
     ]
 
 
-def test_a_recipe_that_is_not_toml_has_no_changes_to_list() -> None:
+def test_a_recipe_that_is_not_toml_has_no_changes() -> None:
     assert changed_settings("= nonsense") == []
 
 

@@ -1,4 +1,4 @@
-"""Bars as high as their shares, marks where they say, nothing from outside."""
+"""Bars as high as their shares, ticks at their values, nothing loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def drawn(svg: str) -> ElementTree.Element:
     return ElementTree.fromstring(svg.replace("\N{NO-BREAK SPACE}", " "))
 
 
-def test_bars_are_as_high_as_their_shares_and_stand_above_their_marks() -> None:
+def test_bars_are_as_high_as_their_shares_and_above_their_ticks() -> None:
     figure = drawn(histogram(["1", "2", "4"], SHARES, "tokens", "Training"))
     rows = [
         {key: float(one.attrib[key]) for key in ("x", "y", "width", "height")} for one in figure.iter("rect")
@@ -41,14 +41,14 @@ def test_bars_are_as_high_as_their_shares_and_stand_above_their_marks() -> None:
         assert other["x"] + other["width"] < _LEFT + (i + 1) * each
 
 
-def test_words_are_text_and_colours_the_page_s() -> None:
+def test_names_are_escaped_and_colours_are_those_of_the_page() -> None:
     svg = histogram(["<1"], {"<b>a": [1.0]}, "<x>", "<script>")
     assert not re.search(r"<script|<b>|http|#[0-9a-f]{3}", svg)
     assert [text.text for text in drawn(svg).iter("text")][-2:-1] == ["<script>"]
     assert set(re.findall(r"var\((--[a-z0-9-]+)\)", svg)) == {"--ink", "--muted", "--line", "--series-1"}
 
 
-def test_marks_that_would_touch_are_left_out() -> None:
+def test_ticks_that_would_overlap_are_skipped() -> None:
     edges = [f"{2**k:,}" for k in range(24)]
     svg = histogram(edges, {"documents": [1 / 24] * 24}, "tokens", "Training")
     marks = [text for text in drawn(svg).iter("text") if text.text in edges]

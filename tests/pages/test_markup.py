@@ -8,7 +8,7 @@ def test_text_is_escaped_and_html_is_not() -> None:
     assert tag("p", "a < b & c", Html("<br>"), None) == "<p>a &lt; b &amp; c<br></p>"
 
 
-def test_attributes_are_escaped_and_none_is_left_out() -> None:
+def test_attributes_are_escaped_and_none_is_skipped() -> None:
     assert tag("a", class_='x" onload="y', aria_label="&", title=None) == (
         '<a class="x&quot; onload=&quot;y" aria-label="&amp;"></a>'
     )
@@ -20,7 +20,7 @@ def test_no_text_can_open_an_element(parts: list[str]) -> None:
     assert isinstance(join(parts), Html)
 
 
-def test_a_document_may_fetch_nothing_and_escapes_its_title() -> None:
+def test_a_document_may_load_nothing_and_escapes_its_title() -> None:
     page = document("<script>", tag("p", "x"), ["p { color: red }"])
     assert "default-src 'none'" in page
     assert "<title>&lt;script&gt;</title>" in page
@@ -28,5 +28,5 @@ def test_a_document_may_fetch_nothing_and_escapes_its_title() -> None:
     assert "<style>p { color: red }</style>" in page
 
 
-def test_stylesheets_come_with_the_package() -> None:
+def test_stylesheets_are_part_of_the_package() -> None:
     assert "--paper" in stylesheet("t5smith.pages", "theme.css")

@@ -1,4 +1,4 @@
-"""What is shown of the text: every part, exact figures, and whatever stands in it as text."""
+"""The corpus report: every part, exact figures, and all text escaped."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ FIGURES: dict[str, Any] = {
     ],
 }
 TITLES = [
-    "What came in, what went out",
+    "From records to documents",
     "Cleaning",
     "Tokens",
     "Lengths of documents",
-    "Pieces most used",
+    "Most frequent pieces",
     "Sample windows",
 ]
 
@@ -120,7 +120,7 @@ def lines(page: str, title: str) -> list[list[str]]:
     return [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
 
 
-def test_every_part_is_there_and_nothing_is_fetched(full: str) -> None:
+def test_every_part_is_there_and_nothing_is_loaded(full: str) -> None:
     assert re.findall(r"<h2>([^<]*)</h2>", full) == TITLES
     Reader(full)
     assert not re.search(r"https?:|//[a-z]|@import|<script|<link|<iframe", full)
@@ -134,11 +134,11 @@ def test_the_section_has_the_same_parts_a_heading_lower(full: str) -> None:
         assert full.split(f"<h2>{title}</h2>")[1].split("</section>")[0] in section
 
 
-def test_what_came_in_less_what_was_left_out_is_what_went_out(full: str) -> None:
+def test_records_less_removed_records_are_documents(full: str) -> None:
     rows = [row[:3] for row in lines(full, TITLES[0])[1:]]
     assert rows == [
         ["Records in 3 files of 59 kB", "1,000", "100.0 %"],
-        ["cannot be read", "−15", "1.5 %"],
+        ["unreadable", "−15", "1.5 %"],
         ["not UTF-8", "−10", "1.0 %"],
         ["no text", "−5", "0.50 %"],
         ["language: not nb", "−100", "10.0 %"],
@@ -148,12 +148,12 @@ def test_what_came_in_less_what_was_left_out_is_what_went_out(full: str) -> None
         ["without text", "−3", "0.30 %"],
         ["Documents in the store", "820", "82.0 %"],
     ]
-    assert 'Left out</div><div class="value">18.0 %</div><div class="about">180 of 1,000 records' in full
-    assert "1,200 stretches without white space" in full
+    assert 'Removed</div><div class="value">18.0 %</div><div class="about">180 of 1,000 records' in full
+    assert "1,200 stretches of text without white space" in full
     assert "<li>a.jsonl:3: invalid UTF-8</li>" in full
 
 
-def test_bars_go_down_by_what_was_taken_away(full: str) -> None:
+def test_bars_show_what_each_step_removed(full: str) -> None:
     bars = re.findall(r"--left:([\d.]+)%;--before:([\d.]+)%", full)
     left = [float(left) for left, _ in bars]
     before = [float(before) for _, before in bars]
@@ -161,20 +161,20 @@ def test_bars_go_down_by_what_was_taken_away(full: str) -> None:
     assert before == [100.0, *left[:-2], 82.0]
 
 
-def test_a_damaged_archive_is_no_record() -> None:
-    left_out = {
+def test_a_damaged_archive_is_not_counted_as_a_record() -> None:
+    skipped = {
         "counts": {"no text": 2, "damaged archive": 1},
         "first": ["a.jsonl:2: no text", "b.gz:9: the archive is cut short"],
         "kinds": {"no text": "a.jsonl:2: no text", "damaged archive": "b.gz:9: the archive is cut short"},
     }
-    store = {"skipped_records": left_out, "train": {"documents": 7}, "valid": {"documents": 1}}
+    store = {"skipped_records": skipped, "train": {"documents": 7}, "valid": {"documents": 1}}
     page = corpus_page("norsk", store, {"came_in": [{"split": "", "corpus": "", "files": 2, "bytes": 10}]})
     assert lines(page, TITLES[0])[1][:2] == ["Records in 2 files of 10 B", "10"]
-    assert "1 archive is cut short or damaged. What could not be unpacked is lost" in page
+    assert "1 archive is truncated or damaged. What could not be unpacked is lost" in page
     assert page.index("b.gz:9") < page.index("a.jsonl:2")
 
 
-def test_nothing_left_out_is_a_table_too() -> None:
+def test_a_corpus_without_removed_records_has_a_table_too() -> None:
     store = {
         "skipped_records": {"counts": {}, "first": []},
         "cut_stretches": 0,
@@ -190,7 +190,7 @@ def test_nothing_left_out_is_a_table_too() -> None:
     assert "<details" not in page
 
 
-def test_cleaning_is_told_step_by_step_with_what_it_dropped(full: str) -> None:
+def test_each_cleaning_step_is_listed_with_what_it_dropped(full: str) -> None:
     assert lines(full, "Cleaning") == [
         ["step", "in", "dropped", "share", "changed"],
         ["language", "985", "100", "10.2 %", "0"],
@@ -207,31 +207,32 @@ def test_cleaning_is_told_step_by_step_with_what_it_dropped(full: str) -> None:
     )
 
 
-def test_without_cleaning_nothing_is_said_of_it() -> None:
+def test_without_cleaning_there_is_no_section_on_it() -> None:
     page = corpus_page("norsk", {key: STORE[key] for key in STORE if key != "cleaning"}, FIGURES)
     assert re.findall(r"<h2>([^<]*)</h2>", page) == [title for title in TITLES if title != "Cleaning"]
 
 
 def test_each_corpus_has_its_tokens(full: str) -> None:
     assert lines(full, "Tokens") == [
-        ["", "documents", "tokens", "", "unknown", "text", "tokens a document"],
+        ["", "documents", "tokens", "", "unknown", "text", "tokens per document"],
         ["Training", "800", "12,000", "", "0.010 %", "48 kB", "14"],
         ["nb", "700", "9,000", "75.0 %", "", "40 kB", "12"],
         ["nn", "100", "3,000", "25.0 %", "", "8,000 B", "29"],
         ["Held out", "20", "300", "", "4.9 %", "1,200 B", "14"],
         ["nb", "20", "300", "100.0 %", "", "1,200 B", "14"],
     ]
-    assert "tokens a document without it" in full
-    files = full.split("The files they came from")[1]
+    assert "tokens per document do not" in full
+    files = full.split("Input files")[1]
     assert re.findall(r'scope="row">(\w+)</th><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>', files)[:2] == [
         ("nb", "2", "50 kB"),
         ("nn", "1", "9,000 B"),
     ]
 
 
-def test_the_worse_split_tells_how_much_is_unknown(full: str) -> None:
+def test_the_share_of_unknown_tokens_is_of_the_worse_split(full: str) -> None:
     assert (
-        'Unknown</div><div class="value">4.9 %</div><div class="about">of the tokens of held-out text</div>'
+        'Unknown tokens</div><div class="value">4.9 %</div>'
+        '<div class="about">of the tokens of held-out text</div>'
     ) in full
     assert "4.9 % of the tokens of held-out text are &lt;unk&gt;" in full
     assert "tokens of training text are" not in full
@@ -240,19 +241,19 @@ def test_the_worse_split_tells_how_much_is_unknown(full: str) -> None:
     assert "tokens of held-out text are &lt;unk&gt;" in section
     fine = STORE | {"valid": STORE["valid"] | {"unknown_rate": 0.0001}}
     page = corpus_page("norsk", fine, FIGURES)
-    assert 'class="about">of the tokens, held out or not</div>' in page
+    assert 'class="about">of all tokens</div>' in page
     assert "&lt;unk&gt;" not in page
 
 
-def test_tokens_a_document_are_the_mean_of_their_lengths(full: str) -> None:
-    told = full.split("90 % up to")[1].split("</tbody>")[0]
-    means = re.findall(r">([\d,]+)</td></tr>", told)
+def test_tokens_per_document_are_the_mean_length(full: str) -> None:
+    quantiles = full.split("90th percentile")[1].split("</tbody>")[0]
+    means = re.findall(r">([\d,]+)</td></tr>", quantiles)
     assert means == [row[-1] for row in lines(full, "Tokens") if row[0] in ("Training", "Held out")]
     without = STORE | {"train": STORE["train"] | {"separators": 0}}
     assert lines(corpus_page("norsk", without, FIGURES), "Tokens")[1][-1] == "15"
 
 
-def test_of_one_the_singular_is_used() -> None:
+def test_numbers_of_one_have_a_singular() -> None:
     store = {
         "cut_stretches": 1,
         "skipped_records": {"counts": {"no text": 1}},
@@ -262,18 +263,29 @@ def test_of_one_the_singular_is_used() -> None:
     page = corpus_page("norsk", store, {})
     assert "tokens, in 1 document<" in page
     assert "1 of 2 records" in page
-    assert "1 stretch without white space was too long" in page
+    assert "1 stretch of text without white space was too long" in page
 
 
-def test_lengths_are_drawn_and_told(full: str) -> None:
+def test_lengths_are_drawn_and_listed(full: str) -> None:
     assert re.findall(r'aria-label="([^"]*)"', full) == [
         "Training: tokens of a document",
         "Held out: tokens of a document",
     ]
     figure = full.split('aria-label="Training:')[1].split("</svg>")[0]
     assert set(re.findall(r">([^<>]+)</t", figure)) >= {"2", "4", "8", "documents", "tokens", "Training"}
-    told = full.split("90 % up to")[1].split("</tbody>")[0]
-    assert re.findall(r">([\d,]+)</td>", told) == ["2", "9", "20", "1,023", "14", "5", "15", "15", "15", "14"]
+    quantiles = full.split("90th percentile")[1].split("</tbody>")[0]
+    assert re.findall(r">([\d,]+)</td>", quantiles) == [
+        "2",
+        "9",
+        "20",
+        "1,023",
+        "14",
+        "5",
+        "15",
+        "15",
+        "15",
+        "14",
+    ]
 
 
 def test_pieces_are_listed_with_their_shares(full: str) -> None:
@@ -282,7 +294,7 @@ def test_pieces_are_listed_with_their_shares(full: str) -> None:
         r'<span class="share">([\d.]+ %)</span></li>',
         full,
     ) == [("100.0", "▁og", "1,120", "10.0 %"), ("5.0", "&lt;/", "56", "0.50 %")]
-    assert "30 of 2,000 pieces (1.5 %) never occur in it" in full
+    assert "30 of 2,000 pieces (1.5 %) never occur." in full
 
 
 def test_windows_show_where_documents_end(full: str) -> None:
@@ -295,7 +307,7 @@ def test_windows_show_where_documents_end(full: str) -> None:
     assert "nb · from token 1,500, in document 12" in full
 
 
-def test_more_windows_than_a_page_wants_are_folded_away() -> None:
+def test_further_windows_are_folded_away() -> None:
     window = FIGURES["windows"][1]
     page = corpus_page("norsk", STORE, {"windows": [window] * 9})
     assert "<details><summary>3 more</summary>" in page
@@ -322,10 +334,10 @@ def test_all_text_of_the_corpus_is_escaped() -> None:
     figures["came_in"] = [own | {"split": ""} for own in figures["came_in"]]
     reader = Reader(corpus_page(HOSTILE, hostile(STORE), figures))
     assert not {"script", "img"} & set(reader.tags)
-    # A name, kinds, steps, reasons, places, texts, corpora, pieces, windows: each where it is told.
+    # A name, kinds, steps, reasons, places, texts, corpora, pieces, windows: each where it is shown.
     assert reader.text.count(HOSTILE) > 30
 
 
-def test_of_nothing_nothing_is_readable_piece() -> None:
+def test_without_facts_nothing_is_shown() -> None:
     assert corpus_section({}, {}) is None
     assert "<section" not in corpus_page("norsk", {}, {})

@@ -1,4 +1,4 @@
-"""`t5smith prepare` leaves a page to read, and `t5smith run` shows the same in its report."""
+"""`t5smith prepare` writes the corpus report, and `t5smith run` includes it in its report."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def recipe(tmp_path: Path) -> Recipe:
     return made
 
 
-def test_a_page_tells_what_came_of_the_text(recipe: Recipe, capfd: pytest.CaptureFixture[str]) -> None:
+def test_preparing_writes_the_corpus_report(recipe: Recipe, capfd: pytest.CaptureFixture[str]) -> None:
     folder = prepare(recipe)
     page = (recipe.folder / PAGE).read_text(encoding="utf-8")
-    told = [line for line in capfd.readouterr().err.splitlines() if PAGE in line]
-    assert told == [f"prepare   what came of the text: {recipe.folder / PAGE}"]
+    lines = [line for line in capfd.readouterr().err.splitlines() if PAGE in line]
+    assert lines == [f"prepare   corpus report: {recipe.folder / PAGE}"]
     facts = read_manifest(folder, "store").facts
     assert f">{facts['train']['tokens']:,}<" in page
     for name, own in facts["train"]["corpora"].items():
@@ -62,7 +62,7 @@ def test_a_page_tells_what_came_of_the_text(recipe: Recipe, capfd: pytest.Captur
     assert "the field &#x27;text&#x27; is int" in page
 
 
-def test_the_page_is_written_again_only_where_it_would_differ(
+def test_the_page_is_rewritten_only_if_it_would_differ(
     recipe: Recipe, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = recipe.folder / PAGE
@@ -80,7 +80,7 @@ def test_the_page_is_written_again_only_where_it_would_differ(
 
 
 def test_preparing_needs_neither_jax_nor_matplotlib() -> None:
-    """They would take longer to import than a small text takes to prepare."""
+    """Importing them takes longer than preparing a small text."""
     program = "import sys, t5smith.pipeline as _; print({'jax', 'matplotlib', 'scipy'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
@@ -93,7 +93,9 @@ def test_verifying_writes_nothing(recipe: Recipe) -> None:
     assert not (recipe.folder / PAGE).exists()
 
 
-def test_the_verb_writes_it(recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_corpus_report(
+    recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     settings = tmp_path / "recipe.toml"
     settings.write_text(dump(recipe))
     assert main(["prepare", str(settings), "--json"]) == 0

@@ -96,7 +96,7 @@ def full() -> str:
     return page(FULL)
 
 
-def test_needs_nothing_from_outside(full: str) -> None:
+def test_loads_nothing(full: str) -> None:
     reader = Reader(full)
     assert not re.search(r"https?:|//[a-z]|@import|<script|<link|<iframe", full)
     assert not [a for a in reader.attributes if a[0] in {"src", "srcset"}]
@@ -117,10 +117,10 @@ def test_shows_the_headline_figures(full: str) -> None:
     ):
         assert shown in text
     assert "vocabulary of 3,812 pieces" in text
-    assert "tokens, in 600 steps, 11.9k a second" in text
+    assert "tokens, in 600 steps, 11.9k per second" in text
 
 
-def test_says_when_the_model_is_worse_than_the_baseline() -> None:
+def test_shows_that_the_model_is_worse_than_the_baseline() -> None:
     worse = page(replace(FULL, evaluation={"text": {"nll": 7.0}, "unigram_nll": 6.5}))
     assert '<span class="bad">0.50 above</span> the unigram baseline of 6.50' in worse
 
@@ -129,14 +129,14 @@ def test_shows_every_section(full: str) -> None:
     titles = re.findall(r"<h2>([^<]*)</h2>", full)
     assert titles == [
         "Curves",
-        "Masked spans, filled in",
-        "Held-out loss by kind of token",
+        "Filled-in spans",
+        "Held-out loss by class of token",
         "What the encoder and decoder see",
-        "The text",
+        "Corpus",
         "Data and model",
         "Settings",
         "Load the model",
-        "Made with",
+        "Versions",
     ]
 
 
@@ -147,10 +147,10 @@ def test_draws_the_four_curves_with_their_levels(full: str) -> None:
     assert "ln V 8.31" in full
     assert "held out 6.41" in full
     assert "unigram 6.66" in full
-    assert "The first loss was 8.81; ln V, what guessing evenly costs, is 8.31" in full
+    assert "The first loss was 8.81. Uniform guessing costs ln V = 8.31" in full
 
 
-def test_a_step_that_was_done_again_counts_as_last_done() -> None:
+def test_the_last_row_of_a_repeated_step_counts() -> None:
     again = [*METRICS[:40], {"step": 40, "loss": 3.0}, *METRICS[20:]]
     assert page(replace(FULL, metrics=again)) == page(FULL)
     assert "train 3" in page(replace(FULL, metrics=[{"step": 1, "loss": 9.0}, {"step": 1, "loss": 3.0}]))
@@ -160,7 +160,7 @@ def test_rows_are_drawn_in_the_order_of_their_steps() -> None:
     assert page(replace(FULL, metrics=METRICS[::-1], held_out=FULL.held_out[::-1])) == page(FULL)
 
 
-def test_examples_show_the_text_what_was_seen_and_what_was_filled_in(full: str) -> None:
+def test_examples_show_the_original_the_input_and_the_filled_in_spans(full: str) -> None:
     rows = re.findall(r"<dd>(.*?)</dd>", full)
     plain = [html.unescape(re.sub(r"<sup>.*?</sup>|<[^>]+>", "", row)) for row in rows]
     assert plain == [
@@ -172,11 +172,11 @@ def test_examples_show_the_text_what_was_seen_and_what_was_filled_in(full: str) 
     assert '<mark class="s1">ord<sup>1</sup></mark> <del>sett</del>' in rows[2]
 
 
-def test_an_empty_answer_is_called_nothing() -> None:
+def test_an_empty_span_is_called_nothing() -> None:
     assert "(nothing)" in page(replace(FULL, examples=[Example(["a ", ""], ["b"], [" "])]))
 
 
-def test_an_example_must_be_whole() -> None:
+def test_an_example_has_one_part_more_than_spans() -> None:
     with pytest.raises(AssertionError):
         Example(["a"], ["b"], ["c"])
 
@@ -192,7 +192,7 @@ def test_text_and_sentinels_are_reported_apart(full: str) -> None:
         ("Text, unigram baseline", "6.662"),
     ]
     assert "Text, unigram baseline" in full
-    assert full.count("Sentinels") == 1, "listed among the other facts once more"
+    assert full.count("Sentinels") == 1, "listed a second time among the other facts"
 
 
 def test_facts_settings_warnings_and_versions_are_listed(full: str) -> None:
@@ -202,17 +202,17 @@ def test_facts_settings_warnings_and_versions_are_listed(full: str) -> None:
     assert "Warning: the text supports 3,812 pieces only" in text
 
 
-def test_what_the_text_section_tells_is_not_listed_again() -> None:
-    left_out = {"counts": {"no text": 3}, "first": ["a.jsonl:2: the field is empty"]}
+def test_facts_of_the_corpus_report_are_not_listed_again() -> None:
+    skipped = {"counts": {"no text": 3}, "first": ["a.jsonl:2: the field is empty"]}
     corpora = {"nb": {"documents": 5, "tokens": 50}}
-    store = {"skipped_records": left_out, "train": {"documents": 5, "tokens": 50, "corpora": corpora}}
-    text = Reader(page(Report("one", vocab={"skipped_records": left_out, "requested": 7}, store=store))).text
+    store = {"skipped_records": skipped, "train": {"documents": 5, "tokens": 50, "corpora": corpora}}
+    text = Reader(page(Report("one", vocab={"skipped_records": skipped, "requested": 7}, store=store))).text
     assert text.count("a.jsonl:2") == 1
     facts = text.split("Data and model")[1]
     assert "Requested" in facts
     assert "Train, documents" in facts
     assert "corpora" not in facts
-    assert "Left out" not in facts
+    assert "Skipped" not in facts
 
 
 def test_the_snippet_is_python_that_names_the_folder(full: str) -> None:
@@ -257,7 +257,7 @@ def test_all_text_is_escaped() -> None:
     assert reader.text.count(HOSTILE) > 20
 
 
-def test_a_report_with_a_name_alone_is_a_page() -> None:
+def test_a_report_with_only_a_name_is_a_page() -> None:
     bare = page(Report("bare"))
     assert "<h1>bare</h1>" in bare
     assert "<h2>" not in bare
@@ -281,7 +281,7 @@ def some(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
     held_out=st.lists(some("step", "nll"), max_size=2),
     seconds=st.one_of(st.none(), st.floats()),
 )
-def test_missing_and_impossible_values_are_left_out(
+def test_missing_and_impossible_values_are_not_shown(
     vocab: dict[str, Any],
     train: dict[str, Any],
     text: dict[str, Any],
@@ -305,7 +305,7 @@ def test_missing_and_impossible_values_are_left_out(
     assert not re.search(r"\b(nan|inf|None)\b", reader.text + drawn, re.IGNORECASE)
 
 
-def test_nothing_is_drawn_of_a_loss_that_was_never_finite() -> None:
+def test_a_loss_that_was_never_finite_is_not_drawn() -> None:
     shown = page(replace(FULL, metrics=[{"step": 1, "loss": math.nan}], held_out=[]))
     assert "<svg" not in shown
 

@@ -1,4 +1,4 @@
-"""Vocabularies compared: figures that can be counted by hand, a table that fits, a picture."""
+"""Comparison of vocabularies: figures counted by hand, a table that fits the terminal, a picture."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def t5() -> Vocabulary:
     return Vocabulary.bundled()
 
 
-def test_figures_are_of_the_same_raw_text(recipe: Recipe, t5_folder: str, t5: Vocabulary) -> None:
+def test_all_figures_are_of_the_same_raw_text(recipe: Recipe, t5_folder: str, t5: Vocabulary) -> None:
     found = compare_vocabularies(recipe, [t5_folder, "bytes"])
     size = sum(len(line.encode()) for line in HELD_OUT)
     assert (found.documents, found.bytes, found.words, found.whole) == (3, size, 8, True)
@@ -86,12 +86,13 @@ def test_a_pipe_gets_no_spaces_at_the_ends_of_lines(recipe: Recipe, t5_folder: s
 
 
 def test_text_is_that_which_prepare_holds_out(recipe: Recipe, tmp_path: Path) -> None:
+    from t5smith.text.corpus import CorpusFiles
     from t5smith.text.documents import split_documents
 
     lines = [f"ord nummer {number}" for number in range(300)]
     (tmp_path / "train.txt").write_text("\n".join(lines))
     held = recipe.replace(**{"corpus.valid": [], "corpus.held_out_fraction": 0.1})
-    expected = [document.text for document in split_documents(held, "valid")]
+    expected = [document.text for document in split_documents(CorpusFiles.find(held.corpus), "valid")]
     assert 5 < len(expected) < 100
     assert compare_vocabularies(held, ["bytes"]).bytes == sum(map(len, expected))
 
@@ -155,7 +156,10 @@ def test_the_command(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         (["--plot", "a.png"], "--plot: needs `--compare`. Add --compare TOKENIZER"),
         (["--max-bytes", "5"], "--max-bytes: needs `--compare`. Add --compare"),
-        (["--compare", "bytes", "--plot", "a.pdf"], "--plot: '.pdf' is no kind of picture; expected .png or"),
+        (
+            ["--compare", "bytes", "--plot", "a.pdf"],
+            "--plot: unknown picture format '.pdf'; expected .png or",
+        ),
         (["--compare", "bytes", "--plot", "/none/a.png"], "/none/a.png: cannot be written (no such file"),
         (["--compare"], "--compare: nothing to compare; expected one or more tokenizers"),
         (["--compare", "--plot", "a.png"], "--compare: nothing to compare; expected one or more"),

@@ -17,7 +17,7 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan as plan_module
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
-from t5smith.text.documents import documents
+from t5smith.text.documents import read_documents
 from t5smith.vocabulary.train import vocab
 
 Make = Callable[..., Recipe]
@@ -80,7 +80,9 @@ def test_all_take_the_field_of_the_first_records(tmp_path: Path, make: Make, squ
     rows += [{"text": f"gammel natt {i}", "content": f"ny dag {i}"} for i in range(60, 120)]
     file = tmp_path / ("a.jsonl.gz" if squeezed else "a.jsonl")
     file.write_bytes(lines(rows, squeezed))
-    assert [one.text for one in documents(CorpusSettings(), [file])] == [f"ny dag {i}" for i in range(120)]
+    assert [one.text for one in read_documents(CorpusSettings(), [file])] == [
+        f"ny dag {i}" for i in range(120)
+    ]
     stores = [files(prepare(make(file, name=f"r{n}", **{"prepare.tasks": n}))) for n in (1, 3)]
     assert stores[0] == stores[1]
 
@@ -91,8 +93,8 @@ def test_a_field_that_is_left_open_ends_it_and_nothing_is_read(tmp_path: Path) -
     for rows in ([both] * 5 + [{"title": "t"}] * 5 + [both] * 50, [{"title": "t"}] * 5 + [both] * 50):
         file.write_bytes(lines(rows))
         with pytest.raises(T5smithError, match=r"a\.jsonl:1: 2 fields hold text, and none is called"):
-            list(documents(CorpusSettings(), [file]))
-        chosen = documents(CorpusSettings(text_field="story"), [file])
+            list(read_documents(CorpusSettings(), [file]))
+        chosen = read_documents(CorpusSettings(text_field="story"), [file])
         assert {one.text for one in chosen} == {"en dag"}
 
 

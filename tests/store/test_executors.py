@@ -134,7 +134,7 @@ def test_a_task_with_a_bug_shows_it(recipe: Recipe, monkeypatch: pytest.MonkeyPa
 
     def without_a_plan(*args: object) -> object:
         plan = begin(*args)  # type: ignore[arg-type]
-        (args[1].notes / "plan.json").write_text("{}")  # type: ignore[attr-defined]
+        (args[2].notes / "plan.json").write_text("{}")  # type: ignore[attr-defined]
         return plan
 
     monkeypatch.setattr(module, "_plan", without_a_plan)

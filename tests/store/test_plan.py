@@ -25,9 +25,10 @@ from t5smith.store import plan as module
 from t5smith.store import prepare as prepare_module
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
-from t5smith.text.compression import compression
-from t5smith.text.document import WHOLE, Part
-from t5smith.text.documents import documents, format_of, placed_documents, splits_anywhere
+from t5smith.text.compression import compression_suffix
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.document import WHOLE_FILE, BlockSelection
+from t5smith.text.documents import file_format, is_splittable, positioned_documents, read_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
@@ -134,23 +135,23 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
     file = tmp_path / name
     file.write_bytes(make(written))
     corpus = CorpusSettings.model_validate({"train": (str(file),), **more})
-    assert [document.text for document in documents(corpus, [file])] == written
-    plan = Plan.create(corpus)
+    assert [document.text for document in read_documents(corpus, [file])] == written
+    plan = Plan.create(CorpusFiles.find(corpus))
     (unit,) = plan.units
     # A table that is compressed has to be unpacked before it is read.
-    unpacked = format_of(corpus, name) in ("parquet", "arrow") and bool(compression(name))
+    unpacked = file_format(corpus, name) in ("parquet", "arrow") and bool(compression_suffix(name))
     assert (unit.blocks is None) is not (
-        splits_anywhere(corpus, name) or format_of(corpus, name) == "parquet" or unpacked
+        is_splittable(corpus, name) or file_format(corpus, name) == "parquet" or unpacked
     )
     for tasks in (1, 2, 3, 8):
         found: list[tuple[int, str, str]] = []
         skipped = SkippedRecords(strict=True)
         for rank in range(tasks):
             for work in plan.work(tasks, rank):
-                for place, document in placed_documents(corpus, str(file), work.part, skipped):
+                for place, document in positioned_documents(corpus, str(file), work.part, skipped):
                     if document is not None:
-                        assert work.part.wants(work.part.block(place))
-                        found.append((work.part.block(place), document.text, document.place))
+                        assert work.part.includes(work.part.block_of(place))
+                        found.append((work.part.block_of(place), document.text, document.where))
         # Blocks follow each other, and documents are in order within each.
         found.sort(key=lambda entry: entry[0])
         assert [text for _, text, _ in found] == written
@@ -176,15 +177,15 @@ def test_text_is_cut_at_any_byte(
     file.write_bytes(ends.join(lines).encode())
     corpus = CorpusSettings.model_validate({"document": kind})
 
-    def read(part: Part) -> list[tuple[str, str]]:
-        placed = placed_documents(corpus, str(file), part, SkippedRecords(strict=True))
-        return [(document.text, document.place) for _, document in placed if document is not None]
+    def read(part: BlockSelection) -> list[tuple[str, str]]:
+        placed = positioned_documents(corpus, str(file), part, SkippedRecords(strict=True))
+        return [(document.text, document.where) for _, document in placed if document is not None]
 
     size = file.stat().st_size
-    parted = [read(Part(unit, start, start + unit)) for start in range(0, size, unit)]
-    assert [entry for part in parted for entry in part] == read(WHOLE)
-    turns = [read(Part(unit, turn=turn, turns=3)) for turn in range(3)]
-    assert sorted(entry for part in turns for entry in part) == sorted(read(WHOLE))
+    parted = [read(BlockSelection(unit, start, start + unit)) for start in range(0, size, unit)]
+    assert [entry for part in parted for entry in part] == read(WHOLE_FILE)
+    turns = [read(BlockSelection(unit, reader=turn, readers=3)) for turn in range(3)]
+    assert sorted(entry for part in turns for entry in part) == sorted(read(WHOLE_FILE))
 
 
 def store_files(folder: Path) -> dict[str, bytes]:
@@ -227,7 +228,7 @@ def test_the_store_is_the_same_for_any_number_of_tasks(
 def test_small_files_are_gathered(tmp_path: Path) -> None:
     for i in range(2_000):
         (tmp_path / f"{i}.txt").write_text("en dag")
-    plan = Plan.create(CorpusSettings(train=(str(tmp_path),)))
+    plan = Plan.create(CorpusFiles.find(CorpusSettings(train=(str(tmp_path),))))
     assert [len(unit.files) for unit in plan.units] == [2_000]
     assert Plan.read(_saved(tmp_path, plan)) == plan
 

@@ -16,6 +16,7 @@ from t5smith.pipeline import prepare as with_page
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.documents import split_documents
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -37,7 +38,7 @@ def test_the_store_holds_the_ids_of_every_document(recipe: MakeRecipe, separator
     assert facts["vocab_size"] == vocabulary.size
     end = [vocabulary.eos_id] if separator == "eos" else []
     for split in (store.train, store.valid):
-        documents = list(split_documents(settings, split.name))
+        documents = list(split_documents(CorpusFiles.find(settings.corpus), split.name))
         expected = [vocabulary.encode(document.text) + end for document in documents]
         assert split.tokens.dtype == np.uint16
         assert split.tokens.tolist() == list(itertools.chain(*expected))
@@ -83,9 +84,7 @@ def test_a_finished_store_is_kept_and_one_of_other_inputs_redone(
 
 
 def test_without_a_vocabulary_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(
-        T5smithError, match=r"vocab: there is no finished vocab here\. Make it with `t5smith vocab RECIPE`"
-    ):
+    with pytest.raises(T5smithError, match=r"vocab: no finished vocab\. Make it with `t5smith vocab RECIPE`"):
         prepare(Recipe(run_dir=tmp_path))
 
 
@@ -175,7 +174,7 @@ def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, tmp_path: Path, s
 
 def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]) -> None:
     settings = recipe()
-    with pytest.raises(T5smithError, match="there is no finished store here"):
+    with pytest.raises(T5smithError, match="no finished store"):
         prepare(settings, verify=True)
     folder = prepare(settings)
     made = (folder / "manifest.json").stat().st_mtime_ns
@@ -186,7 +185,7 @@ def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[st
     data = bytearray(shard.read_bytes())
     data[7] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(T5smithError, match=r"00000-00000\.bin: not the file that was written"):
+    with pytest.raises(T5smithError, match=r"00000-00000\.bin: changed since it was written"):
         prepare(settings, verify=True)
 
 

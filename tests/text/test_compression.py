@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import DAMAGE, opened, reading
+from t5smith.text.compression import DAMAGE, open_file, open_stream
 
 Squeeze = Callable[[bytes], bytes]
 SQUEEZE: dict[str, Squeeze] = {
@@ -30,7 +30,7 @@ EACH = pytest.mark.parametrize(("ending", "squeeze"), SQUEEZE.items(), ids=SQUEE
 
 def read(path: Path, data: bytes) -> bytes:
     path.write_bytes(data)
-    with reading(str(path)) as (_, stream):
+    with open_stream(str(path)) as (_, stream):
         return stream.read()
 
 
@@ -56,7 +56,7 @@ def test_what_follows_a_stream_and_is_none_is_damage(tmp_path: Path, ending: str
     path = tmp_path / f"a{ending}"
     path.write_bytes(squeeze(b"en\n") + bytes([second[0] ^ 1]) + second[1:])
     lines: list[bytes] = []
-    with pytest.raises((*DAMAGE, OSError)), reading(str(path)) as (_, stream):
+    with pytest.raises((*DAMAGE, OSError)), open_stream(str(path)) as (_, stream):
         lines += iter(stream.readline, b"")
     assert lines == [b"en\n"]
 
@@ -90,11 +90,14 @@ def test_what_is_no_file_is_one_line(tmp_path: Path) -> None:
         finally:
             os.chdir(place)
         for name in ("loop", "socket"):
-            with pytest.raises(T5smithError, match=f"{name}: cannot be opened"), opened(str(tmp_path / name)):
+            with (
+                pytest.raises(T5smithError, match=f"{name}: cannot be opened"),
+                open_file(str(tmp_path / name)),
+            ):
                 pass
 
 
 def test_what_the_reader_does_with_a_file_is_not_taken_for_its_opening(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(FileNotFoundError), opened(str(tmp_path / "a.txt")):
+    with pytest.raises(FileNotFoundError), open_file(str(tmp_path / "a.txt")):
         raise FileNotFoundError

@@ -10,8 +10,8 @@ import pytest
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.document import Part
-from t5smith.text.documents import documents, placed_documents
+from t5smith.text.document import BlockSelection
+from t5smith.text.documents import positioned_documents, read_documents
 from t5smith.text.row_count import count_rows
 from t5smith.text.skipped_records import SkippedRecords
 
@@ -19,7 +19,7 @@ from t5smith.text.skipped_records import SkippedRecords
 def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
     skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
+    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -43,7 +43,7 @@ def test_a_quote_open_at_the_end_is_told_with_its_line(
     assert skipped.counts == {"not CSV": 1}
     assert f"{path}:{32 + below}: not CSV (a quote is never closed)" in skipped.first[0]
     with pytest.raises(T5smithError, match=rf"a\.csv:{32 + below}: .*never closed"):
-        list(documents(CorpusSettings(strict=True), [path]))
+        list(read_documents(CorpusSettings(strict=True), [path]))
 
 
 def test_an_open_quote_at_the_very_end_or_in_the_header(tmp_path: Path) -> None:
@@ -98,9 +98,12 @@ def test_the_ending_goes_before_other_delimiters(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("id;beskrivelse\n1;en\n", "called 'id;beskrivelse'; expected the names of the columns in the first"),
-        ("id;beskrivelse\n1;en\n", "If semicolons part the fields, set corpus.text_field to one of them; "),
+        (
+            "id;beskrivelse\n1;en\n",
+            "If semicolons separate the fields, set corpus.text_field to one of them",
+        ),
         ("id;beskrivelse\n1;en\n", "there are 'id', 'beskrivelse'"),
-        ("id\tbeskrivelse\n1\ten\n", "If tabs part the fields, set corpus.text_field to one of them; "),
+        ("id\tbeskrivelse\n1\ten\n", "If tabs separate the fields, set corpus.text_field to one of them; "),
         ("Det er en dag.\nOg en natt.\n", "one column, called 'Det er en dag.'; expected the names"),
         ("Det er en dag.\nOg en natt.\n", "Write such a line above the rows, or set corpus.text_field"),
         ("1,en dag\n2,en natt\n", "'1' stands where the name of a column should"),
@@ -178,15 +181,15 @@ def test_looking_for_the_column_changes_no_place(tmp_path: Path) -> None:
             counts: dict[int, object] = {}
             for turn in range(turns):
                 skipped, block = SkippedRecords(), 0
-                part = Part(100, turn=turn, turns=turns)
-                for place, document in placed_documents(corpus, str(path), part, skipped):
-                    if part.block(place) != block:
-                        counts |= {block: skipped.facts()} if part.wants(block) else {}
+                part = BlockSelection(100, reader=turn, readers=turns)
+                for place, document in positioned_documents(corpus, str(path), part, skipped):
+                    if part.block_of(place) != block:
+                        counts |= {block: skipped.facts()} if part.includes(block) else {}
                         skipped.clear()
-                        block = part.block(place)
+                        block = part.block_of(place)
                     if document is not None:
-                        placed.append((place, document.text, document.place))
-                counts |= {block: skipped.facts()} if part.wants(block) else {}
+                        placed.append((place, document.text, document.where))
+                counts |= {block: skipped.facts()} if part.includes(block) else {}
             found.append((sorted(placed), counts))
     assert all(one == found[0] for one in found)
     assert len(found[0][0]) == 60  # type: ignore[index]

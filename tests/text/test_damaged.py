@@ -26,8 +26,8 @@ from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.prepare import prepare
-from t5smith.text.document import Part
-from t5smith.text.documents import documents, placed_documents
+from t5smith.text.document import BlockSelection
+from t5smith.text.documents import positioned_documents, read_documents
 from t5smith.text.row_count import count_rows
 from t5smith.text.skipped_records import MAX_BAD_START, SkippedRecords, skipped_messages
 from t5smith.vocabulary.train import vocab
@@ -36,7 +36,7 @@ from t5smith.vocabulary.train import vocab
 def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
     skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
+    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -69,7 +69,7 @@ def test_a_bad_line_among_good_ones_is_counted_with_its_place(
     assert skipped.counts == {kind: 1}
     assert f"{path}{says}" in skipped.first[0]
     with pytest.raises(T5smithError) as caught:
-        list(documents(CorpusSettings(strict=True, longest_document=300), [path]))
+        list(read_documents(CorpusSettings(strict=True, longest_document=300), [path]))
     assert str(caught.value) == skipped.first[0]
 
 
@@ -297,8 +297,8 @@ def test_a_part_within_a_long_line_is_not_read_to_its_end(tmp_path: Path, docume
     path.write_text("en\n\n" + "x" * 30_000_000 + "\n\nto")
     told: list[int] = []
     corpus = CorpusSettings.model_validate({"document": document})
-    part = Part(1_000_000, 5_000_000, 6_000_000)
-    placed = list(placed_documents(corpus, str(path), part, SkippedRecords(), told.append))
+    part = BlockSelection(1_000_000, 5_000_000, 6_000_000)
+    placed = list(positioned_documents(corpus, str(path), part, SkippedRecords(), told.append))
     assert not any(found for _, found in placed)
     assert sum(told) < 3_000_000
 
@@ -317,7 +317,7 @@ def test_documents_of_tables_may_be_too_long(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"text": ["en", "å" * 60, "to"]}), tmp_path / "a.parquet")
     texts, skipped = read(tmp_path / "a.parquet", longest_document=100)
     assert (texts, skipped.counts) == (["en", "to"], {"too long": 1})
-    assert "a.parquet:2: a document of 120 bytes is longer than it may be" in skipped.first[0]
+    assert "a.parquet:2: a document of 120 bytes is longer than allowed" in skipped.first[0]
 
 
 def test_strict_sees_what_an_earlier_run_skipped(tmp_path: Path) -> None:

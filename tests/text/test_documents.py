@@ -17,18 +17,15 @@ from hypothesis import strategies as st
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.recipe.recipe import Recipe
-from t5smith.text import documents as sources
+from t5smith.text import fingerprints
+from t5smith.text.corpus import CorpusFiles, find_files
 from t5smith.text.documents import (
     Document,
-    corpus_inputs,
-    documents,
-    fingerprint_files,
     is_held_out,
-    labelled_documents,
-    resolve,
+    read_documents,
     split_documents,
 )
+from t5smith.text.fingerprints import fingerprint_files
 
 SQUEEZE = {
     ".gz": gzip.compress,
@@ -40,7 +37,7 @@ SQUEEZE = {
 
 def read(path: Path, **settings: object) -> list[tuple[str, int]]:
     corpus = CorpusSettings.model_validate(settings)
-    return [(document.text, document.line) for document in documents(corpus, [path])]
+    return [(document.text, document.line) for document in read_documents(corpus, [path])]
 
 
 def write(path: Path, content: bytes | str) -> Path:
@@ -56,7 +53,7 @@ def test_what_a_document_is(tmp_path: Path) -> None:
     assert read(path) == [("en\nto", 3), ("tre  ", 7), ("fire", 9)]
     assert read(path, document="line") == [("en", 3), ("to", 4), ("tre  ", 7), ("fire", 9)]
     assert read(path, document="file") == [("en\nto\n\n\t\ntre  \n\nfire", 3)]
-    assert next(documents(CorpusSettings(), [path])) == Document("en\nto", str(path), 3)
+    assert next(read_documents(CorpusSettings(), [path])) == Document("en\nto", str(path), 3)
     assert Document("blå", "", 1).bytes == 4
 
 
@@ -147,7 +144,7 @@ def test_bad_input_is_refused_with_its_line(
 
 def test_what_is_read_before_the_bad_line_is_still_given(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", b"en\nto\n\xff\n")
-    stream = documents(CorpusSettings(document="line"), [path])
+    stream = read_documents(CorpusSettings(document="line"), [path])
     assert next(stream).text == "en"
 
 
@@ -190,7 +187,7 @@ def test_what_may_not_be_read_is_said(as_a_user: Path) -> None:
         with pytest.raises(T5smithError, match=r"secret.txt: no permission to read"):
             reader(file)
     with pytest.raises(T5smithError, match=r"closed: cannot read this folder"):
-        resolve([str(as_a_user)], "corpus.train")
+        find_files([str(as_a_user)], "corpus.train")
 
 
 def test_what_may_not_be_looked_into_is_not_passed_over(as_a_user: Path) -> None:
@@ -200,13 +197,13 @@ def test_what_may_not_be_looked_into_is_not_passed_over(as_a_user: Path) -> None
     (as_a_user / "secret").chmod(0)
     (as_a_user / "listed").chmod(0o444)  # its names may be known, but no more
     step_down()
-    assert resolve([f"{as_a_user}/o*/**/*.txt"], "f") == [as_a_user / "open" / "a.txt"]
+    assert find_files([f"{as_a_user}/o*/**/*.txt"], "f") == [as_a_user / "open" / "a.txt"]
     secret = ("**/*.txt", "**", "*", "*/*.txt", "**/a.txt", "s*/a.txt")
     named = ("secret", "secret/a.txt", "secret/*.txt", "secret/**/*.txt", "listed", "listed/*")
     says = r"/(secret|listed)(/.*)?: cannot read this( folder)?; expected permission to read it$"
     for pattern in secret + named:
         with pytest.raises(T5smithError, match=says):
-            resolve([f"{as_a_user}/{pattern}"], "f")
+            find_files([f"{as_a_user}/{pattern}"], "f")
 
 
 def test_names_stand_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +221,9 @@ def test_names_stand_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
 
     def names(*patterns: str) -> list[str]:
-        return [path.relative_to(tmp_path).as_posix() for path in map(Path.absolute, resolve(patterns, "f"))]
+        return [
+            path.relative_to(tmp_path).as_posix() for path in map(Path.absolute, find_files(patterns, "f"))
+        ]
 
     everything = ["a.txt", "b.txt", "odd[1].txt", "sub/c.txt", "sub/deep/d.jsonl"]
     assert names(".") == names(str(tmp_path)) == everything
@@ -241,12 +240,12 @@ def test_names_stand_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "x")
     (tmp_path / "again").symlink_to(tmp_path)
-    assert resolve([str(tmp_path)], "f") == [tmp_path / "a.txt"]
+    assert find_files([str(tmp_path)], "f") == [tmp_path / "a.txt"]
 
 
 def test_bundled_text_is_there_without_its_licence_file() -> None:
-    names = [path.name for path in resolve(["bundled:norwegian"], "corpus.train")]
-    assert names == [path.name for path in resolve(["bundled:norwegian/*"], "corpus.train")]
+    names = [path.name for path in find_files(["bundled:norwegian"], "corpus.train")]
+    assert names == [path.name for path in find_files(["bundled:norwegian/*"], "corpus.train")]
     assert names == [
         "debian-handbook-nb.train.txt.xz",
         "debian-handbook-nb.valid.txt.xz",
@@ -256,10 +255,11 @@ def test_bundled_text_is_there_without_its_licence_file() -> None:
     ]
     corpus = CorpusSettings()
     counts = [
-        sum(1 for _ in documents(corpus, resolve([f"bundled:norwegian/{name}"], "f"))) for name in names[:2]
+        len(list(read_documents(corpus, find_files([f"bundled:norwegian/{name}"], "f"))))
+        for name in names[:2]
     ]
     assert counts == [111, 5]
-    lines = documents(CorpusSettings(document="line"), resolve(["bundled:norwegian/ordbok*"], "f"))
+    lines = read_documents(CorpusSettings(document="line"), find_files(["bundled:norwegian/ordbok*"], "f"))
     assert sum(1 for _ in lines) == 53_857
 
 
@@ -270,7 +270,7 @@ def test_bundled_text_is_there_without_its_licence_file() -> None:
         (("gone.txt",), "corpus.train: there is no file or folder 'gone.txt'"),
         (("a.txt", "gone/*.txt"), "corpus.train: no file in 'gone/*.txt'"),
         (("empty",), "corpus.train: no file in 'empty'"),
-        (("bundled:danish",), "'bundled:danish' does not come with t5smith; expected bundled:norwegian"),
+        (("bundled:danish",), "'bundled:danish' is not bundled with t5smith; expected bundled:norwegian"),
         (("bundled:norwegian/*.doc",), "no file in 'bundled:norwegian/*.doc'"),
         (("nul\0.txt",), "there is no file or folder"),
     ],
@@ -282,7 +282,7 @@ def test_names_that_stand_for_nothing_are_refused(
     write(tmp_path / "a.txt", "x")
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     with pytest.raises(T5smithError) as caught:
-        resolve(patterns, "corpus.train")
+        find_files(patterns, "corpus.train")
     assert message in str(caught.value)
 
 
@@ -290,7 +290,7 @@ def test_progress_adds_up_to_the_size_of_the_files(tmp_path: Path) -> None:
     big = write(tmp_path / "a.txt", "en linje\n" * 40_000)
     squeezed = write(tmp_path / "b.txt.xz", lzma.compress(os.urandom(150_000).hex("\n").encode()))
     told: list[int] = []
-    for _ in documents(CorpusSettings(document="line"), [big, squeezed], told.append):
+    for _ in read_documents(CorpusSettings(document="line"), [big, squeezed], told.append):
         pass
     assert sum(told) == big.stat().st_size + squeezed.stat().st_size
     assert len(told) > 5
@@ -300,7 +300,7 @@ def test_a_long_file_is_not_held_in_memory(tmp_path: Path) -> None:
     """Documents come while the file is still open far from its end."""
     path = write(tmp_path / "a.txt", "en linje\n\n" * 200_000)
     told: list[int] = []
-    stream = documents(CorpusSettings(), [path], told.append)
+    stream = read_documents(CorpusSettings(), [path], told.append)
     for _ in range(10):
         next(stream)
     assert sum(told) == 0
@@ -316,7 +316,7 @@ def test_fingerprints_follow_name_size_and_content(tmp_path: Path, monkeypatch: 
     os.utime(path, (1, 1))
     assert fingerprint_files([path]) == one
     assert fingerprint_files([write(path, "abd")]) != one
-    monkeypatch.setattr(sources, "HASHED_BYTES", 2)
+    monkeypatch.setattr(fingerprints, "MAX_HASHED_BYTES", 2)
     large = fingerprint_files([path])
     assert "sha256" not in large[0]
     os.utime(path, (2, 2))
@@ -337,32 +337,30 @@ def test_held_out_share_is_the_fraction() -> None:
 
 def test_splits_share_the_documents_between_them(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "".join(json.dumps({"text": f"nr {i}"}) + "\n" for i in range(200)))
-    recipe = Recipe(corpus=CorpusSettings(train=(str(path),), held_out_fraction=0.2))
-    train = [d.text for d in split_documents(recipe, "train")]
-    valid = [d.text for d in split_documents(recipe, "valid")]
+    files = CorpusFiles.find(CorpusSettings(train=(str(path),), held_out_fraction=0.2))
+    train = [d.text for d in split_documents(files, "train")]
+    valid = [d.text for d in split_documents(files, "valid")]
     assert 20 < len(valid) < 60
     assert sorted(train + valid) == sorted(f"nr {i}" for i in range(200))
     assert all(is_held_out(text, 0.2) for text in valid)
-    both = list(labelled_documents(recipe.corpus))
-    assert [d.text for name, d in both if name == "valid"] == valid
 
 
 def test_given_held_out_files_override_the_hash(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.txt", "en\n\nto"), write(tmp_path / "b.txt", "tre")
     corpus = CorpusSettings(train=(str(a),), valid=(str(b),), held_out_fraction=0.999)
-    recipe = Recipe(corpus=corpus)
-    assert [d.text for d in split_documents(recipe, "train")] == ["en", "to"]
-    assert [d.text for d in split_documents(recipe, "valid")] == ["tre"]
+    files = CorpusFiles.find(corpus)
+    assert [d.text for d in split_documents(files, "train")] == ["en", "to"]
+    assert [d.text for d in split_documents(files, "valid")] == ["tre"]
     b.unlink()
-    assert len(list(split_documents(recipe, "train"))) == 2
+    assert len(list(split_documents(files, "train"))) == 2
 
 
 def test_inputs_hold_all_that_decides_the_documents(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.txt", "en"), write(tmp_path / "b.txt", "to")
     corpus = CorpusSettings(train=(str(a),), held_out_fraction=0.1)
-    seen = [corpus_inputs(corpus)]
+    seen = [CorpusFiles.find(corpus).inputs()]
     changes = ({"held_out_fraction": 0.2}, {"format": "text"}, {"document": "line"}, {"text_field": "t"})
     for change in (*changes, {"valid": (str(b),)}, {"train": (str(b),)}):
-        seen.append(corpus_inputs(corpus.model_copy(update=change)))
+        seen.append(CorpusFiles.find(corpus.model_copy(update=change)).inputs())
     assert all(x != y for i, x in enumerate(seen) for y in seen[:i])
     assert "held_out_fraction" not in seen[5]

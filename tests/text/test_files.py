@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -12,11 +11,9 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
-from t5smith.text.documents import corpus_inputs
-from t5smith.text.files import corpora, named_weights, resolve, train_and_valid
+from t5smith.text.corpus import CorpusFiles, find_corpora, find_files, named_weights
 from t5smith.vocabulary.train import vocab
 
 
@@ -31,19 +28,19 @@ def texts(tmp_path):
 
 
 def test_names_group_files(texts):
-    found = corpora([f"x={texts}/a", f"y={texts}/b/0.txt", f"x={texts}/c/*.txt"], "corpus.train")
+    found = find_corpora([f"x={texts}/a", f"y={texts}/b/0.txt", f"x={texts}/c/*.txt"], "corpus.train")
     assert list(found) == ["x", "y"]
     assert [file.parent.name for file in found["x"]] == ["a", "a", "c", "c"]
     both = [*sorted((texts / "b").iterdir()), *sorted((texts / "a").iterdir())]
-    assert resolve([f"y={texts}/b", f"x={texts}/a"], "here") == both
-    assert list(corpora([str(texts / "a")], "corpus.train")) == [""]
+    assert find_files([f"y={texts}/b", f"x={texts}/a"], "here") == both
+    assert list(find_corpora([str(texts / "a")], "corpus.train")) == [""]
 
 
 def test_a_path_with_an_equals_sign_can_be_named(texts, monkeypatch):
     (texts / "k=v.txt").write_text("a text\n")
     monkeypatch.chdir(texts)
-    assert [file.name for file in resolve(["./k=v.txt"], "here")] == ["k=v.txt"]
-    assert list(corpora(["name=k=v.txt"], "here")) == ["name"]
+    assert [file.name for file in find_files(["./k=v.txt"], "here")] == ["k=v.txt"]
+    assert list(find_corpora(["name=k=v.txt"], "here")) == ["name"]
 
 
 @pytest.mark.parametrize(
@@ -65,27 +62,27 @@ def test_a_path_with_an_equals_sign_can_be_named(texts, monkeypatch):
 )
 def test_names_that_do_not_go_together_are_refused(texts, patterns, message):
     with pytest.raises(T5smithError, match=message):
-        corpora([pattern.format(t=texts) for pattern in patterns], "corpus.train")
+        find_corpora([pattern.format(t=texts) for pattern in patterns], "corpus.train")
 
 
 def test_a_folder_with_an_equals_sign_is_told_from_a_name(texts, monkeypatch):
     (texts / "lang=nb").mkdir()
     (texts / "lang=nb" / "a.txt").write_text("a text\n")
     monkeypatch.chdir(texts)
-    hint = r"\. For a path write \./lang=nb/.+: lang= is taken for the name of a corpus$"
+    hint = r"\. For a path write \./lang=nb/.+: lang= is read as the name of a corpus$"
     for name, message in (("a.txt", "there is no file or folder 'nb/a.txt'"), ("*", r"no file in 'nb/\*'.*")):
         with pytest.raises(T5smithError, match=f"{message}{hint}"):
-            resolve([f"lang=nb/{name}"], "here")
-        assert resolve([f"./lang=nb/{name}"], "here") == [Path("lang=nb/a.txt")]
+            find_files([f"lang=nb/{name}"], "here")
+        assert find_files([f"./lang=nb/{name}"], "here") == [Path("lang=nb/a.txt")]
     with pytest.raises(T5smithError, match=r"a path with = in it is written \./k=v/a\.txt"):
-        resolve(["lang=nb/a.txt", "a"], "here")
+        find_files(["lang=nb/a.txt", "a"], "here")
 
 
 def test_names_that_cannot_be_kept_are_refused(texts, monkeypatch):
     monkeypatch.chdir(texts)
     names = {"rows": "part#rows=2-5", "latin": os.fsdecode("bl\xe5.txt".encode("latin-1"))}
     says = {
-        "rows": r"^here: 'rows/part#rows=2-5' ends as names of some rows of a file do\. Rename it$",
+        "rows": r"^here: 'rows/part#rows=2-5' ends like the name of a range of rows\. Rename it$",
         "latin": r"^here: the name 'latin/bl\\udce5\.txt' is not UTF-8\. Rename the file$",
     }
     for folder, name in names.items():
@@ -93,17 +90,17 @@ def test_names_that_cannot_be_kept_are_refused(texts, monkeypatch):
         (texts / folder / name).write_text("a text\n")
         for pattern in (folder, f"{folder}/*", f"{folder}/**/*", f"{folder}/{name}"):
             with pytest.raises(T5smithError, match=says[folder]) as caught:
-                resolve([pattern], "here")
+                find_files([pattern], "here")
             str(caught.value).encode()
 
 
 def test_urls_of_files_are_paths(texts, monkeypatch):
     monkeypatch.chdir(texts)
-    assert resolve(["a/0.txt", f"file://{texts}/a/0.txt", f"local://{texts}/a"], "here") == [
+    assert find_files(["a/0.txt", f"file://{texts}/a/0.txt", f"local://{texts}/a"], "here") == [
         Path("a/0.txt"),
         texts / "a" / "1.txt",
     ]
-    assert resolve([f"x=file://{texts}/a/*.txt"], "here") == sorted((texts / "a").iterdir())
+    assert find_files([f"x=file://{texts}/a/*.txt"], "here") == sorted((texts / "a").iterdir())
 
 
 def test_no_file_is_trained_on_and_held_out(texts, monkeypatch):
@@ -111,10 +108,13 @@ def test_no_file_is_trained_on_and_held_out(texts, monkeypatch):
     (texts / "link").symlink_to("a")
     for valid in ("a/0.txt", f"{texts}/a", "link/*", f"file://{texts}/a/0.txt", "x=a/0.txt"):
         with pytest.raises(T5smithError, match=r"^corpus\.valid: .*/0\.txt is in corpus\.train too.*\. Name"):
-            Plan.create(CorpusSettings(train=("a", "b"), valid=("c", valid) if valid[1] != "=" else (valid,)))
-    train, valid = train_and_valid(CorpusSettings(train=("x=a", "y=b"), valid=("c",)))
+            CorpusFiles.find(
+                CorpusSettings(train=("a", "b"), valid=("c", valid) if valid[1] != "=" else (valid,))
+            )
+    files = CorpusFiles.find(CorpusSettings(train=("x=a", "y=b"), valid=("c",)))
+    train, valid = files.train, files.valid
     assert (list(train), list(valid), len(valid[""])) == (["x", "y"], [""], 2)
-    assert train_and_valid(CorpusSettings(train=("a",)))[1] == {}
+    assert CorpusFiles.find(CorpusSettings(train=("a",))).valid == {}
 
 
 def test_a_file_is_known_by_whatever_link_leads_to_it(texts, monkeypatch):
@@ -123,10 +123,10 @@ def test_a_file_is_known_by_whatever_link_leads_to_it(texts, monkeypatch):
     (texts / "folder").symlink_to(texts / "a")
     monkeypatch.chdir(texts)
     same = ["a/0.txt", "./a/../a/0.txt", str(texts / "a/0.txt"), "file.txt", "twice.txt", "folder/0.txt"]
-    assert resolve(same, "here") == [Path("a/0.txt")]
+    assert find_files(same, "here") == [Path("a/0.txt")]
     for name in same[1:]:
         with pytest.raises(T5smithError, match="is in two corpora, x and y"):
-            corpora(["x=a", f"y={name}"], "here")
+            find_corpora(["x=a", f"y={name}"], "here")
 
 
 def test_folders_are_followed_once_however_many_files_they_have(texts, monkeypatch):
@@ -135,7 +135,7 @@ def test_folders_are_followed_once_however_many_files_they_have(texts, monkeypat
     monkeypatch.setattr(os.path, "realpath", lambda path: followed.append(os.fspath(path)) or realpath(path))
     for i in range(100):
         (texts / "a" / f"more{i}.txt").write_text("a text")
-    assert len(corpora([f"x={texts}/a", f"y={texts}/b"], "here")["x"]) == 102
+    assert len(find_corpora([f"x={texts}/a", f"y={texts}/b"], "here")["x"]) == 102
     assert len(followed) <= 4
 
 
@@ -181,7 +181,7 @@ def test_the_store_keeps_corpora_one_after_the_other(texts):
         assert x.stop in split.ends
     plain = recipe.replace(**{"corpus.train": [str(texts / name) for name in ("a", "c", "b")]})
     again = TokenStore.open(prepare(plain)).train
-    assert json.dumps(corpus_inputs(plain.corpus)) != json.dumps(corpus_inputs(recipe.corpus))
+    assert CorpusFiles.find(plain.corpus).inputs() != CorpusFiles.find(recipe.corpus).inputs()
     # The same text in the same order: only its division is gone.
     assert again.tokens.tolist() == store.train.tokens.tolist()
     assert [corpus.name for corpus in again.corpora] == ["train"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.files import resolve
+from t5smith.text.corpus import find_files
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def test_globs_match_what_glob_does(tree: Path, pattern: str, absolute: bool) ->
         expected |= {os.path.realpath(file) for file in (shown if os.path.isdir(match) else [match])}
     if not expected:
         with pytest.raises(T5smithError, match="no file in"):
-            resolve([pattern], "f")
+            find_files([pattern], "f")
         return
-    found = [os.path.realpath(str(file)) for file in resolve([pattern], "f")]
+    found = [os.path.realpath(str(file)) for file in find_files([pattern], "f")]
     assert sorted(found) == sorted(expected)
 
 
@@ -89,9 +89,9 @@ def test_loops_of_links_end(tree: Path) -> None:
         (tree / "t" / name).symlink_to("..")
     everything = {"a.txt", "b.txt", "d.txt", "e[1].txt", "g.txt"}
     for pattern in ("t/**/*.txt", "t/**/t/**/*.txt"):
-        found = resolve([pattern], "f")
+        found = find_files([pattern], "f")
         assert sorted(Path(str(file)).name for file in found) == sorted(everything)
-    assert len(resolve(["t"], "f")) == len(everything) + 2
+    assert len(find_files(["t"], "f")) == len(everything) + 2
 
 
 def test_only_what_can_be_read_again_is_a_file(tree: Path) -> None:
@@ -101,16 +101,16 @@ def test_only_what_can_be_read_again_is_a_file(tree: Path) -> None:
     (tree / "t" / "link.txt").symlink_to("pipe.txt")
     try:
         for pattern in ("t", "t/*", "t/**/*", "t/**", "*/*"):
-            names = {Path(str(file)).name for file in resolve([pattern], "f")}
+            names = {Path(str(file)).name for file in find_files([pattern], "f")}
             assert "b.txt" in names
             assert not names & {"pipe.txt", "socket.txt", "link.txt"}
         for name in ("t/pipe.txt", "t/socket.txt", "t/link.txt", "/dev/null", "nb=t/pipe.txt"):
             with pytest.raises(
                 T5smithError, match=r"^f: '.*' is not a regular file; expected a file that can"
             ):
-                resolve([name], "f")
+                find_files([name], "f")
         with pytest.raises(T5smithError, match=r"^f: no file in 't/pipe\*'"):
-            resolve(["t/pipe*"], "f")
+            find_files(["t/pipe*"], "f")
     finally:
         bound.close()
 
@@ -122,7 +122,7 @@ def test_a_link_that_leads_nowhere_is_said(tree: Path) -> None:
             with pytest.raises(
                 T5smithError, match=r"^none/lost\.txt: there is no such file\. Remove the link"
             ):
-                resolve([pattern], "f")
+                find_files([pattern], "f")
         (tree / "none" / "lost.txt").unlink()
 
 
@@ -132,7 +132,7 @@ def test_what_the_system_cannot_read_is_said(tree: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "listdir", broken)
     with pytest.raises(T5smithError, match=r"^t: cannot read this folder \(Input/output error\)$"):
-        resolve(["t/*"], "f")
+        find_files(["t/*"], "f")
     monkeypatch.setattr(os, "stat", broken)
     with pytest.raises(T5smithError, match=r"^a\.txt: cannot read this \(Input/output error\)$"):
-        resolve(["a.txt"], "f")
+        find_files(["a.txt"], "f")

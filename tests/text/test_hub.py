@@ -19,8 +19,9 @@ from t5smith.store import plan
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
-from t5smith.text.documents import corpus_inputs, documents, fingerprint_files, placed_documents
-from t5smith.text.files import corpora, resolve
+from t5smith.text.corpus import CorpusFiles, find_corpora, find_files
+from t5smith.text.documents import positioned_documents, read_documents
+from t5smith.text.fingerprints import fingerprint_files
 from t5smith.text.hub import Asked, parsed
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
@@ -62,7 +63,9 @@ def hub(tmp_path: Path) -> Path:
 
 
 def read(*patterns: str) -> list[str]:
-    return [document.text for document in documents(CorpusSettings(), resolve(patterns, "corpus.train"))]
+    return [
+        document.text for document in read_documents(CorpusSettings(), find_files(patterns, "corpus.train"))
+    ]
 
 
 def test_names_of_data_sets() -> None:
@@ -159,11 +162,11 @@ def test_files_behind_urls() -> None:
     assert read("memory://texts/a/x.jsonl") == rows("x", 3)
     assert read("memory://texts/a") == [*rows("y", 2), *rows("x", 3)]
     assert read("memory://texts/a/*.jsonl") == rows("x", 3)
-    (file,) = resolve(["memory://texts/a/x.jsonl"], "f")
+    (file,) = find_files(["memory://texts/a/x.jsonl"], "f")
     before = fingerprint_files([file])
-    assert before == fingerprint_files(resolve(["memory://texts/a/x.jsonl"], "f"))
+    assert before == fingerprint_files(find_files(["memory://texts/a/x.jsonl"], "f"))
     system.pipe("/texts/a/x.jsonl", b'{"text": "ny"}\n')
-    assert fingerprint_files(resolve(["memory://texts/a/x.jsonl"], "f")) != before
+    assert fingerprint_files(find_files(["memory://texts/a/x.jsonl"], "f")) != before
     with pytest.raises(T5smithError, match=r"there is no file or folder 'memory://texts/gone\.txt'"):
         read("memory://texts/gone.txt")
     with pytest.raises(T5smithError, match="'nope://a' cannot be opened"):
@@ -184,7 +187,7 @@ def test_a_run_on_data_sets_with_names_and_weights(hub: Path, tmp_path: Path) ->
             "vocab": {"size": 60},
         }
     )
-    assert [len(files) for files in corpora(recipe.corpus.train, "f").values()] == [2, 2]
+    assert [len(files) for files in find_corpora(recipe.corpus.train, "f").values()] == [2, 2]
     vocab(recipe)
     store = TokenStore.open(prepare(recipe))
     assert len(store.train.ends) + len(store.valid.ends) == 110
@@ -192,7 +195,7 @@ def test_a_run_on_data_sets_with_names_and_weights(hub: Path, tmp_path: Path) ->
     more = recipe.replace(
         **{"corpus.train": (recipe.corpus.train[0].replace("50", "49"), recipe.corpus.train[1])}
     )
-    assert corpus_inputs(more.corpus) != corpus_inputs(recipe.corpus)
+    assert CorpusFiles.find(more.corpus).inputs() != CorpusFiles.find(recipe.corpus).inputs()
 
 
 class Blobs(fsspec.spec.AbstractFileSystem):
@@ -238,8 +241,8 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(corpus).work(1, 0)
-        for _, document in placed_documents(corpus, work.unit.files[0], work.part, skipped)
+        for work in Plan.create(CorpusFiles.find(corpus)).work(1, 0)
+        for _, document in positioned_documents(corpus, work.unit.files[0], work.part, skipped)
         if document is not None
     ]
     assert found == expected
@@ -252,18 +255,18 @@ def test_some_rows_of_a_large_file_are_one_block(
     monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 200)
     monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 200)
     corpus = CorpusSettings(train=(f"hf:{hub}:unshuffled_deduplicated_no:train[:45]",))
-    units = Plan.create(corpus).units
+    units = Plan.create(CorpusFiles.find(corpus)).units
     # The first file is read whole, in blocks; of the second some rows, by one task.
     assert [unit.blocks for unit in units if "#rows" in unit.files[0]] == [1]
     assert max(unit.blocks or 0 for unit in units) > 1
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(corpus).work(3, 0)
-        + Plan.create(corpus).work(3, 1)
-        + Plan.create(corpus).work(3, 2)
+        for work in Plan.create(CorpusFiles.find(corpus)).work(3, 0)
+        + Plan.create(CorpusFiles.find(corpus)).work(3, 1)
+        + Plan.create(CorpusFiles.find(corpus)).work(3, 2)
         for file in work.unit.files
-        for _, document in placed_documents(corpus, file, work.part, skipped)
+        for _, document in positioned_documents(corpus, file, work.part, skipped)
         if document is not None
     ]
     expected = [*rows("unshuffled_deduplicated_no0", 30), *rows("unshuffled_deduplicated_no1", 15)]

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.documents import documents
+from t5smith.text.documents import read_documents
 from t5smith.text.skipped_records import SkippedRecords
 
 KINDS = ["a.parquet", "a.arrow", "b.arrow"]
@@ -19,7 +19,7 @@ KINDS = ["a.parquet", "a.arrow", "b.arrow"]
 def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
     skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
+    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, table: pa.Table) -> Path:

@@ -13,8 +13,8 @@ from pyarrow import parquet
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.plan import Plan
-from t5smith.text.documents import documents
-from t5smith.text.files import corpora, resolve, train_and_valid
+from t5smith.text.corpus import CorpusFiles, find_corpora, find_files
+from t5smith.text.documents import read_documents
 from t5smith.text.skipped_records import SkippedRecords
 
 Write = Callable[[Path, Sequence[str | None]], object]
@@ -62,7 +62,7 @@ def read(pattern: str, **settings: object) -> tuple[list[int], SkippedRecords]:
     """The numbers of the texts of a data set, and what is wrong with it."""
     corpus = CorpusSettings.model_validate(settings)
     skipped = SkippedRecords(corpus.strict)
-    found = documents(corpus, resolve([pattern], "corpus.train"), skipped=skipped)
+    found = read_documents(corpus, find_files([pattern], "corpus.train"), skipped=skipped)
     return [int(document.text.split()[1]) for document in found], skipped
 
 
@@ -121,11 +121,11 @@ def test_no_row_is_read_twice(ds: Path) -> None:
     for first, second in (("[:60]", "[40:80]"), ("", "[:20]"), ("[5:6]", "[:10]"), ("[:50]", "")):
         patterns = (f"hf:{ds}:train{first}", f"hf:{ds}:train{second}")
         with pytest.raises(T5smithError, match=r"^corpus\.train: .*ds/train.* have rows in common"):
-            corpora(patterns, "corpus.train")
+            find_corpora(patterns, "corpus.train")
         with pytest.raises(T5smithError, match="have rows in common"):
-            corpora((f"x={patterns[0]}", f"y={patterns[1]}"), "corpus.train")
+            find_corpora((f"x={patterns[0]}", f"y={patterns[1]}"), "corpus.train")
     apart = tuple(f"hf:{ds}:train{rows}" for rows in ("[:40]", "[40:80]", "[:40]"))
-    assert len(resolve(apart, "corpus.train")) == 2
+    assert len(find_files(apart, "corpus.train")) == 2
 
 
 def test_no_row_is_trained_on_and_held_out(ds: Path) -> None:
@@ -133,7 +133,8 @@ def test_no_row_is_trained_on_and_held_out(ds: Path) -> None:
     for train, valid in (("", "[:20]"), ("[:50]", "[49:]"), ("[:20]", "")):
         corpus = CorpusSettings(train=(f"hf:{ds}:train{train}",), valid=(f"hf:{ds}:train{valid}",))
         with pytest.raises(T5smithError, match=r"^corpus\.valid: .*ds/train\.parquet.* is in corpus\.train"):
-            Plan.create(corpus)
+            CorpusFiles.find(corpus)
     corpus = CorpusSettings(train=(f"hf:{ds}:train[:90]",), valid=(f"hf:{ds}:train[90:]",))
-    assert [len(files) for found in train_and_valid(corpus) for files in found.values()] == [1, 1]
-    assert [unit.split for unit in Plan.create(corpus).units] == ["train", "valid"]
+    files = CorpusFiles.find(corpus)
+    assert (len(files.files("train")), len(files.files("valid"))) == (1, 1)
+    assert [unit.split for unit in Plan.create(files).units] == ["train", "valid"]

@@ -17,8 +17,8 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan
 from t5smith.store.prepare import prepare
-from t5smith.text.document import Part
-from t5smith.text.documents import documents, placed_documents
+from t5smith.text.document import BlockSelection
+from t5smith.text.documents import positioned_documents, read_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
@@ -35,7 +35,7 @@ def record(text: str, kind: str = "conversion", more: str = "") -> bytes:
 def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
     skipped = SkippedRecords()
     corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in documents(corpus, [path], skipped=skipped)], skipped
+    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -70,7 +70,7 @@ def test_half_of_an_archive(tmp_path: Path, name: str, squeeze: Callable[[list[b
 
 
 def read_strictly(path: Path) -> list[str]:
-    return [document.text for document in documents(CorpusSettings(strict=True), [path])]
+    return [document.text for document in read_documents(CorpusSettings(strict=True), [path])]
 
 
 def test_all_that_can_be_unpacked_is_used(tmp_path: Path) -> None:
@@ -168,9 +168,9 @@ def test_the_damage_belongs_to_one_block(tmp_path: Path, monkeypatch: pytest.Mon
             assert f"a.wet:{number}: " in left_out["first"][0]
         ends = set()
         for turn in range(5):
-            part = Part(3_000, turn=turn, turns=5)
-            *_, (last, _) = placed_documents(CorpusSettings(), str(path), part, SkippedRecords())
-            ends.add(part.block(last))
+            part = BlockSelection(3_000, reader=turn, readers=5)
+            *_, (last, _) = positioned_documents(CorpusSettings(), str(path), part, SkippedRecords())
+            ends.add(part.block_of(last))
         assert len(ends) == 1
 
 

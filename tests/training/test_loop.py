@@ -259,7 +259,7 @@ def test_a_second_process_in_a_run_folder_is_rejected(run_folder, tmp_path):
     process = start(run_folder, tmp_path / "recipe.toml")
     try:
         wait_for_step(process, run_folder, 3)
-        with pytest.raises(T5smithError, match="another t5smith is at work"):
+        with pytest.raises(T5smithError, match="another t5smith is running"):
             train(tiny_recipe(run_folder))
     finally:
         process.kill()

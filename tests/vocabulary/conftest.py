@@ -4,7 +4,8 @@ import pytest
 
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.vocab import VocabSettings
-from t5smith.text.documents import documents, resolve
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
 from t5smith.vocabulary.sample import chunks
 from t5smith.vocabulary.train import build
 from t5smith.vocabulary.unigram import train_pieces
@@ -15,7 +16,7 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 def declaration() -> list[str]:
     """The lines of the Universal Declaration of Human Rights in Bokmål and Nynorsk."""
     corpus = CorpusSettings(document="line")
-    return [d.text for d in documents(corpus, resolve(["bundled:norwegian/udhr-*"], "corpus.train"))]
+    return [d.text for d in read_documents(corpus, find_files(["bundled:norwegian/udhr-*"], "corpus.train"))]
 
 
 @pytest.fixture(scope="session")

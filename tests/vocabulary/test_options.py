@@ -15,6 +15,7 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.train import build, vocab
 from t5smith.vocabulary.unigram import train_pieces
@@ -256,7 +257,7 @@ def drawn(folder: Path, **changes: object) -> tuple[dict[str, int], int]:
         }
     )
     with progress("vocab") as bar:
-        chunks = TextSample(recipe, bar).chunks
+        chunks = TextSample(recipe, CorpusFiles.find(recipe.corpus), bar).chunks
     whole = "".join(chunks)
     return {name: 4 * whole.count(word) for name, word in (("x", "xxx"), ("y", "yyy"))}, len(whole)
 

@@ -18,6 +18,7 @@ from t5smith.base.progress import Bar
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.documents import is_held_out
 from t5smith.vocabulary import unigram
 from t5smith.vocabulary.normalizers import normalizer
@@ -296,7 +297,7 @@ def test_the_sample_respects_its_budget_and_is_even(tmp_path: Path) -> None:
     text.write_text("\n".join(f"{i:09}" for i in range(2_000)))
     whole = recipe(tmp_path, train=(str(text),))
     few = whole.replace(**{"vocab.sample_bytes": 4_500})
-    samples = [TextSample(few, Bar("vocab", None, "", 0)) for _ in range(2)]
+    samples = [TextSample(few, CorpusFiles.find(few.corpus), Bar("vocab", None, "", 0)) for _ in range(2)]
     sample = samples[0]
     assert sample.chunks == samples[1].chunks == sorted(sample.chunks)
     assert sample.bytes == sum(map(len, sample.chunks)) == 4_500
@@ -304,7 +305,8 @@ def test_the_sample_respects_its_budget_and_is_even(tmp_path: Path) -> None:
     assert sample.text_bytes == 9 * sample.documents
     quarters = [sum(500 * q <= int(chunk) < 500 * (q + 1) for chunk in sample.chunks) for q in range(4)]
     assert min(quarters) > 90
-    assert TextSample(whole, Bar("vocab", None, "", 0)).bytes == 9 * sample.documents
+    everything = TextSample(whole, CorpusFiles.find(whole.corpus), Bar("vocab", None, "", 0))
+    assert everything.bytes == 9 * sample.documents
 
 
 @given(text=st.text())
@@ -361,6 +363,6 @@ def test_only_cleaned_text_is_in_the_sample(tmp_path: Path) -> None:
             "cleaning.length.min_characters": 9,
         }
     )
-    sample = TextSample(made, Bar("vocab", None, "", 0))
+    sample = TextSample(made, CorpusFiles.find(made.corpus), Bar("vocab", None, "", 0))
     assert 0 < sample.bytes <= 2_000
     assert not [chunk for chunk in sample.chunks if chunk.startswith("fy")]

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.documents import documents, resolve
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
 from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.vocabulary import BUNDLED, Vocabulary
 
@@ -196,8 +197,9 @@ def test_auto_tokenizer_opens_a_saved_vocabulary(vocabulary: Vocabulary, saved: 
 def test_auto_tokenizer_gives_our_ids_on_a_thousand_lines(vocabulary: Vocabulary, saved: Path) -> None:
     from transformers import AutoTokenizer
 
-    files = resolve(["bundled:norwegian/ordbok*", "bundled:norwegian/debian*valid*"], "corpus.train")
-    lines = [document.text for document in documents(CorpusSettings(document="line"), files)][::40][:1_000]
+    files = find_files(["bundled:norwegian/ordbok*", "bundled:norwegian/debian*valid*"], "corpus.train")
+    documents = read_documents(CorpusSettings(document="line"), files)
+    lines = [document.text for document in documents][::40][:1_000]
     assert len(lines) == 1_000
     ours = [[*ids, vocabulary.eos_id] for ids in vocabulary.encode_batch(lines)]
     assert AutoTokenizer.from_pretrained(saved)(lines).input_ids == ours

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, artifacts, locks, progress. Nothing here knows of T5."""
+"""The base of all other packages: errors, artifacts, locks, progress. Nothing here is specific to T5."""

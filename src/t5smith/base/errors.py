@@ -1,18 +1,18 @@
-"""What a user did wrong, said in one line: what, where, what was expected, what to do.
+"""Errors that a user can fix, as one line: what is wrong, where, what is expected, how to fix it.
 
-A :class:`T5smithError` is the user's to mend and ends a command with exit code 2 and no traceback.
-Everything else that goes wrong is ours and keeps its traceback.
+A :class:`T5smithError` ends a command with exit code 2 and without a traceback. All other exceptions are
+bugs and keep their traceback.
 """
 
 
 class T5smithError(Exception):
-    """A mistake the user can mend.
+    """An error that the user can fix.
 
     Args:
-      what: what is wrong, as a clause without a full stop.
+      what: what is wrong, without a full stop.
       where: the place: ``file``, ``file:line`` or a dotted recipe field such as ``train.steps``.
-      expected: what was expected instead.
-      fix: what to do about it.
+      expected: what is expected instead.
+      fix: how to fix it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One t5smith at a time in a run folder: two would remove each other's unfinished work."""
+"""The lock of a run folder: two processes in it would remove each other's unfinished work."""
 
 from __future__ import annotations
 
@@ -33,23 +33,26 @@ _held: set[Path] = set()
 
 
 def in_run_folder(stage: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
-    """Make a stage the only one at work in its run folder, which is made if it is not there.
+    """Make a stage hold the lock of its run folder, which is created if it does not exist.
 
     Raises:
-      T5smithError: another process is at work there, or the folder may not be written to.
+      T5smithError: another process holds the lock, or the folder cannot be written to.
     """
 
     @functools.wraps(stage)
-    def alone(recipe: R, *args: P.args, **kwargs: P.kwargs) -> T:
+    def with_lock(recipe: R, *args: P.args, **kwargs: P.kwargs) -> T:
         with locked(recipe.folder):
             return stage(recipe, *args, **kwargs)
 
-    return alone
+    return with_lock
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Hold a folder. The system lets go of it however the process ends; holding it twice is once."""
+    """Hold the lock of a folder. The system releases it however the process ends.
+
+    A process that already holds it can enter again.
+    """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         place = folder.resolve()
@@ -63,9 +66,9 @@ def locked(folder: Path) -> Generator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise T5smithError(
-                "another t5smith is at work here",
+                "another t5smith is running in this folder",
                 where=folder,
-                fix="wait for it to end, or give this run another --run-dir",
+                fix="wait until it has finished, or choose another --run-dir",
             ) from None
         _held.add(place)
         try:

@@ -1,6 +1,6 @@
-"""What the person sees while a stage works: one live line on a terminal, plain lines on a pipe.
+"""Progress of a stage: one live line on a terminal, plain lines in a pipe.
 
-All of it goes to stderr; stdout is for results.
+Everything goes to stderr; stdout is for results.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from rich.text import Text
 from t5smith.base.wrapping import hanging_indent
 
 SECONDS_BETWEEN_LINES = 10.0
-ROOMY = 100
-"""On a terminal of fewer columns the bar gives its room to the figures."""
+WIDE = 100
+"""Terminals with fewer columns get a shorter bar, to have room for the figures."""
 
 stderr = Console(stderr=True, highlight=False)
 
 
 def info(message: str) -> None:
-    """A line for the person, above the progress display if there is one."""
+    """Print a line, above the live line if there is one."""
     stderr.print(hanging_indent(Text(message), stderr), soft_wrap=True)
 
 
 def warn(message: str) -> None:
-    """A line that should not be missed."""
+    """Print a warning."""
     stderr.print(hanging_indent(Text.assemble(("warning: ", "bold yellow"), message), stderr), soft_wrap=True)
 
 
 def count(number: float) -> str:
-    """A number as people read it: 950, 12.3k, 4.56M."""
+    """A short form of a number: 950, 12.3k, 4.56M."""
     if abs(number) < 9_999.5:
         return f"{number:,.0f}"
     thousands = 0
-    # Compared as it will be shown, so that 999,700 is 1M and not 1e+03k.
+    # Compare the rounded number, so that 999,700 is 1M and not 1e+03k.
     while abs(float(f"{number:.3g}")) >= 1000 and thousands < 4:
         number, thousands = number / 1000, thousands + 1
     return f"{float(f'{number:.3g}'):g}{' kMGT'[thousands]}"
@@ -61,33 +61,33 @@ class Bar:
         self.title, self.total, self.unit = title, total, unit
         self.started_at, self.start, self.done = time.monotonic(), done, done
         self.last_line = self.started_at
-        self.told: tuple[int, str] | None = None
+        self.last_state: tuple[int, str] | None = None
         self.notes = dict.fromkeys(notes, "")
         self.show: Progress | None = None
         self.task: TaskID | None = None
 
     def advance(self, amount: int = 1, **notes: str) -> None:
-        """`amount` more of the unit is done; `notes` are shown beside it, such as loss="6.91", "" not."""
+        """Add `amount` to what is done, and show notes such as loss="6.91" beside it; "" hides a note."""
         self.done += amount
         self.notes.update(notes)
         if self.show is not None and self.task is not None:
             self.show.update(self.task, completed=self.done, tail=self.tail())
-        # What is full has an end to tell of soon, unless there is more to do than was counted.
+        # A stage that has just reached its total prints its last line soon.
         elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES and not (
             amount and self.done == self.total
         ):
             self.last_line = time.monotonic()
-            self.told = self.state()
+            self.last_state = self.state()
             info(self.line())
 
     def amount(self) -> str:
-        """How much is done, of how much."""
+        """The amount done, and the total."""
         if self.total:
             return f"{count(self.done)}/{count(self.total)} {self.unit}"
         return f"{count(self.done)} {self.unit.removesuffix('s') if self.done == 1 else self.unit}"
 
     def clock(self) -> str:
-        """The time left, or, where that is not known, the time so far."""
+        """The time left, or the time so far if that is unknown."""
         elapsed = time.monotonic() - self.started_at
         fresh = self.done - self.start
         if self.total and fresh and self.done < self.total:
@@ -95,17 +95,17 @@ class Bar:
         return duration(elapsed)
 
     def figures(self) -> Iterator[str]:
-        """The stage's own figures, the rate before all: a narrow terminal cuts the last of them off."""
+        """The notes, with the rate first: a narrow terminal cuts off the last of them."""
         if rate := self.notes.get("rate"):
             yield rate
         yield from (f"{name} {value}" for name, value in self.notes.items() if value and name != "rate")
 
     def tail(self) -> str:
-        """What stands behind the bar."""
+        """The text after the bar."""
         return "  ".join((self.clock(), *self.figures()))
 
     def state(self) -> tuple[int, str]:
-        """What a line tells, but for the time."""
+        """The contents of a line without the time."""
         return self.done, "  ".join(self.figures())
 
     def line(self) -> str:
@@ -113,7 +113,7 @@ class Bar:
         return f"{self.title:<9} {self.amount()}  {self.tail()}"
 
     def lines(self, width: int) -> str:
-        """The same in lines of at most so many cells, broken between figures."""
+        """The state in lines of at most `width` cells, broken between figures."""
         lines = [f"{self.title:<9} {self.amount()}"]
         for figure in (self.clock(), *self.figures()):
             if cell_len(lines[-1]) + 2 + cell_len(figure) <= width:
@@ -127,7 +127,7 @@ class _Count(ProgressColumn):
     def __init__(self, bar: Bar) -> None:
         longest = len(count(bar.total)) if bar.total and bar.total < 9_999.5 else 5
         of = len(f"/{count(bar.total)}") if bar.total else 0
-        # So wide that nothing behind it moves while the number grows.
+        # Wide enough that the text after it does not move while the number grows.
         super().__init__(Column(no_wrap=True, min_width=longest + of + 1 + len(bar.unit)))
         self.bar = bar
 
@@ -139,27 +139,27 @@ class _Count(ProgressColumn):
 def progress(
     title: str, total: int | None = None, unit: str = "", done: int = 0, notes: Iterable[str] = ()
 ) -> Generator[Bar]:
-    """Show the progress of a stage while the body runs; its last state stays on the screen, in full.
+    """Show the progress of a stage while the body runs. The last state stays on the screen.
 
     Args:
-      title: of the stage.
-      total: how much there is to do.
-      unit: of what, in the plural.
-      done: how much was done before.
-      notes: names of notes in the order in which they are shown, the most important first.
+      title: name of the stage.
+      total: the amount of work, if it is known.
+      unit: of the amounts, in the plural.
+      done: the amount that was done before.
+      notes: names of notes, in the order in which they are shown.
     """
     bar = Bar(title, total, unit, done, notes)
     if not stderr.is_interactive:  # a pipe, or a terminal that cannot redraw a line
         try:
             yield bar
         finally:
-            if bar.told != bar.state():
+            if bar.last_state != bar.state():
                 info(bar.line())
         return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=8 if stderr.width >= ROOMY else 4),
+        BarColumn(bar_width=8 if stderr.width >= WIDE else 4),
         _Count(bar),
         TextColumn(
             "{task.fields[tail]}", style="cyan", markup=False, table_column=Column(no_wrap=True, ratio=1)
@@ -174,6 +174,6 @@ def progress(
             yield bar
         mark = Text("✓ ", "green")
     finally:
-        # The live line is as long as the terminal is wide; the last one may go on below.
+        # The live line is cut at the width of the terminal; the last state is wrapped.
         lines = bar.lines(stderr.width - 2).replace("\n", "\n  ")
         stderr.print(mark + Text(lines), soft_wrap=True)

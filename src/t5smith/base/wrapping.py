@@ -1,4 +1,4 @@
-"""Lines for people: broken at words below where they began on a terminal, left whole on a pipe."""
+"""Lines for people: wrapped with a hanging indent on a terminal, left whole in a pipe."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from rich.console import Console
 from rich.text import Text
 
 _LABEL = re.compile(r" *(?:\S+ {2,}|warning: |· )?")
-"""What a line may begin with, and its further lines leave room for."""
+"""The label that a line may begin with; the lines below are indented by its width."""
 
 
 def hanging_indent(text: Text, console: Console, indent: int | None = None) -> Text:
-    """The text in lines that fit a terminal, those after the first indented; on a pipe as it is.
+    """Wrap a text to the width of a terminal, and indent all lines but the first; unchanged in a pipe.
 
     Args:
       text: one line.
-      console: what it is for; print it there with `soft_wrap`.
-      indent: of further lines; left out: as wide as the label that the text begins with.
+      console: where it will be printed, with `soft_wrap`.
+      indent: of all lines but the first. Default: the width of the label that the text begins with.
     """
     if not console.is_terminal or text.cell_len <= console.width:
         return text
     if indent is None:
         label = _LABEL.match(text.plain)
         indent = len(label[0]) if label else 0
-    # A label that takes most of a narrow terminal leaves no room below it.
+    # On a narrow terminal a long label would leave no room.
     indent = min(indent, console.width // 2)
     head, rest = text.divide([indent])
     lines = rest.wrap(console, console.width - indent)
@@ -37,7 +37,7 @@ def hanging_indent(text: Text, console: Console, indent: int | None = None) -> T
 
 @contextlib.contextmanager
 def unpadded(console: Console) -> Generator[None]:
-    """Print what the body prints; on a pipe without the spaces that fill up rich's lines."""
+    """Print what the body prints, in a pipe without the spaces with which rich fills up lines."""
     if console.is_terminal:
         yield
         return
@@ -48,5 +48,5 @@ def unpadded(console: Console) -> Generator[None]:
 
 
 def pluralize(number: int, what: str) -> str:
-    """So many of something, whose plural ends in s: 1 document, 2,000 documents."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    """A number with a noun whose plural ends in s: 1 document, 2,000 documents."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -21,7 +21,8 @@ from t5smith.base.progress import info
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
-from t5smith.text.documents import documents, resolve
+from t5smith.text.corpus import find_files
+from t5smith.text.documents import read_documents
 from t5smith.text.files import SAMPLES
 from t5smith.vocabulary.train import vocab
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -78,7 +79,7 @@ def bench_prepare(
             (folder / "run" / "vocab").symlink_to(tokenizer.absolute())
         (folder / "bench.toml").write_text(dump(recipe), encoding="utf-8")
         vocabulary = Vocabulary.load(folder / "run" / "vocab")
-        texts = [document.text for document in documents(corpus, resolve(corpus.train, "--input"))]
+        texts = [document.text for document in read_documents(corpus, find_files(corpus.train, "--input"))]
         size = sum(len(text.encode()) for text in texts)
         ours: list[float] = []
         theirs: list[float] = []

@@ -1,8 +1,9 @@
-"""The verb `t5smith inspect`: what was asked for on the command line, shown, printed and written."""
+"""The verb `t5smith inspect`: check the flags, inspect, print and write."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,81 +11,70 @@ from rich.console import Console
 
 from t5smith.base.errors import T5smithError
 from t5smith.cli.commands import InspectCommand
-from t5smith.inspection.query import Source, View, of_counts, of_store, of_text
-from t5smith.inspection.views.page import page, view_json
-from t5smith.inspection.views.terminal import show_view
+from t5smith.inspection.query import Query
+from t5smith.inspection.results import Inspection, inspected_batches, inspected_rows, inspected_text
 from t5smith.recipe.objective import ObjectiveSettings
-from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import load_recipe
 
 OVERRIDES = ("noise_density", "mean_noise_span_length")
 
 
 def inspect(command: InspectCommand) -> None:
-    """Show what a command line asks for.
+    """Show what a command line selects.
 
     Raises:
-      T5smithError: flags that do not go together, or what cannot be shown.
+      T5smithError: flags that contradict each other, or something that cannot be shown.
     """
     _check(command)
-    view = _view(command)
+    found = _inspection(command)
     if command.html is not None:
-        _write(command.html, page(view, full=command.full).encode())
-    if command.plot is not None and view.stats is not None:
+        from t5smith.inspection.views.page import page
+
+        _write(command.html, page(found, full=command.full).encode())
+    if command.plot is not None and found.statistics is not None:
         from t5smith.inspection.views.plot import png
 
-        _write(command.plot, png(view.stats, scale=1.5))
+        _write(command.plot, png(found.statistics, scale=1.5))
     if command.json:
-        print(json.dumps(view_json(view), ensure_ascii=False))
+        from t5smith.inspection.views.json_tree import inspection_json
+
+        print(json.dumps(inspection_json(found), ensure_ascii=False))
     else:
-        show_view(view, Console(highlight=False), full=command.full)
+        from t5smith.inspection.views.terminal import show
+
+        show(found, Console(highlight=False), full=command.full)
 
 
-def _view(command: InspectCommand) -> View:
-    source = _source(command)
+def _inspection(command: InspectCommand) -> Inspection:
+    query = _query(command)
     text = command.text if command.file is None else _read(command.file)
     if text is not None:
-        return of_text(source, text, command.noise)
+        return inspected_text(query, text, command.noise)
     if command.stats:
-        return of_counts(source, first=command.batch, batches=command.batches, held_out=command.held_out)
-    return of_store(source, batch=command.batch, rows=command.rows, held_out=command.held_out)
+        return inspected_batches(query, command.batch, command.batches, held_out=command.held_out)
+    return inspected_rows(query, command.batch, command.rows, held_out=command.held_out)
 
 
-def _source(command: InspectCommand) -> Source:
-    """The objective: the recipe's, or else the run's, or else the model's run's, or T5's; flags change it."""
+def _query(command: InspectCommand) -> Query:
+    """What the flags name, with the objective and the seed that they change."""
     recipe = load_recipe(command.recipe) if command.recipe is not None else None
-    run = model = None
-    if command.store is not None:
-        from t5smith.inspection.run_folder import recipe_of
-
-        run = recipe_of(command.store, recipe)
-    folder = command.model
-    if folder is None and command.loss:
-        folder = run.folder if run is not None else None
-    if folder is not None:
-        from t5smith.inspection.run_folder import SETTINGS, load_model, recipe_of
-
-        model = load_model(folder, recipe)
-        if recipe is None and run is None and (folder / SETTINGS).is_file():
-            recipe = recipe_of(folder)
-    default = Recipe()
-    objective = _changed((recipe or run or default).objective, command)
-    seed = command.seed if command.seed is not None else (run or recipe or default).seed
-    if run is not None:
-        run = run.replace(objective=objective.model_dump(), seed=seed)
-    return Source(run, objective, seed, model, command.tokenizer)
+    query = Query.create(command.store, command.model, recipe, tokenizer=command.tokenizer, loss=command.loss)
+    objective = _changed(query.recipe.objective, command)
+    changed: dict[str, Any] = {"objective": objective.model_dump()}
+    if command.seed is not None:
+        changed["seed"] = command.seed
+    return replace(query, recipe=query.recipe.replace(**changed))
 
 
 def _changed(settings: ObjectiveSettings, command: InspectCommand) -> ObjectiveSettings:
-    """The objective with what the flags change of it."""
-    changes: dict[str, Any] = {}
+    """The objective with the settings that flags change."""
     if command.objective is not None and command.objective != settings.name:
         # Another objective has settings of its own; only the lengths stay.
         kept = {"input_length": settings.input_length, "window_length": settings.window_length}
         settings = ObjectiveSettings.model_validate({"name": command.objective, **kept})
-    for name in OVERRIDES:
-        if (value := getattr(command, name)) is not None:
-            changes[name] = value
+    changes: dict[str, Any] = {
+        name: value for name in OVERRIDES if (value := getattr(command, name)) is not None
+    }
     if command.roll:
         changes["roll"] = True
     if command.no_eos:
@@ -93,41 +83,43 @@ def _changed(settings: ObjectiveSettings, command: InspectCommand) -> ObjectiveS
 
 
 def _check(command: InspectCommand) -> None:
-    """Refuse what would be silently ignored."""
-
-    def refuse(flag: str, given: bool, needs: str) -> None:
-        if given:
-            raise T5smithError("there is no use for this", where=flag, expected=needs)
-
+    """Reject flags that would have no effect."""
     text = command.text is not None or command.file is not None
     store, stats = command.store is not None, command.stats
     if not (text or store or stats):
         raise T5smithError("nothing to inspect", expected="TEXT, --file, --store or --stats")
     if command.text is not None and command.file is not None:
-        raise T5smithError("a text and a file", where="--file", expected="one of them")
-    refuse("--stats", stats and text, "no TEXT and no --file")
-    refuse("--noise", bool(command.noise) and not text, "with TEXT or --file")
-    refuse("--tokenizer", command.tokenizer is not None and not text, "with TEXT or --file")
-    refuse("--held-out", command.held_out and (not store or text), "with --store and without a text")
-    refuse("--batches", command.batches is not None and not stats, "with --stats")
-    refuse("--rows", command.rows != 1 and (not store or text or stats), "with --store")
-    refuse("--plot", command.plot is not None and not stats, "with --stats")
-    refuse("--loss", command.loss and command.model is None and not store, "with --model or --store")
-    refuse("--loss", bool(command.loss or command.model) and stats and not store, "with --store")
+        raise T5smithError("TEXT and --file exclude each other", where="--file", expected="one of them")
+    if stats and text:
+        raise T5smithError("does not take a text", where="--stats", expected="no TEXT and no --file")
+    for flag, is_set, needed, needs in (
+        ("--noise", bool(command.noise), text, "TEXT or --file"),
+        ("--tokenizer", command.tokenizer is not None, text, "TEXT or --file"),
+        ("--held-out", command.held_out, store and not text, "--store, without a text"),
+        ("--batches", command.batches is not None, stats, "--stats"),
+        ("--rows", command.rows != 1, store and not text and not stats, "--store, without a text or --stats"),
+        ("--plot", command.plot is not None, stats, "--stats"),
+        ("--loss", command.loss, command.model is not None or store, "--model or --store"),
+        ("--model", command.model is not None and stats, store, "--store if there is --stats"),
+    ):
+        if is_set and not needed:
+            raise T5smithError(f"needs {needs}", where=flag)
     for flag, value, least in (
         ("--batch", command.batch, 0),
         ("--rows", command.rows, 1),
         ("--batches", 1 if command.batches is None else command.batches, 1),
     ):
         if value < least:
-            raise T5smithError(f"{value} cannot be used", where=flag, expected=f"{least} or more")
+            raise T5smithError(f"{value} is too small", where=flag, expected=f"{least} or more")
 
 
 def _read(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise T5smithError("not UTF-8 text", where=file) from None
+    except UnicodeDecodeError as error:
+        raise T5smithError(
+            f"invalid UTF-8 at byte {error.start:,}", where=file, expected="a text file in UTF-8"
+        ) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=file) from None
 

@@ -1,4 +1,4 @@
-"""Masks chosen by hand: the tokens that cover some parts of a text."""
+"""Masks chosen by hand: the tokens that contain given parts of a text."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from itertools import accumulate
 import numpy as np
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.wrapping import pluralize
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Surface:
-    """The normalised text, and where in it each token ends.
+    """The normalised text of some tokens, and the character at which each token ends.
 
-    Pieces write a space as `▁`; joined, with spaces for it, they are the text as the tokenizer sees it.
-    The space in front of the first word is the tokenizer's own and is left away.
+    Pieces write a space as `▁`. The space that the tokenizer puts before the first word is removed.
     """
 
     text: str
     ends: tuple[int, ...]
-    goes_on: tuple[bool, ...]
+    incomplete: tuple[bool, ...]
     """Tokens that are the beginning of a character."""
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, ids: Sequence[int] | np.ndarray) -> Surface:
-        """The surface of a text's tokens."""
+        """The surface of the tokens of a text."""
         words = vocabulary.decode_each(ids)
         joined = "".join(words)
         shift = len(joined) - len(joined.lstrip(" "))
@@ -36,41 +36,48 @@ class Surface:
         return cls(joined[shift:], ends, tuple(not word for word in words))
 
     def covering(self, start: int, stop: int) -> tuple[int, int]:
-        """The tokens that cover the characters from `start` to `stop`."""
+        """The range of tokens that contains the characters from `start` to `stop`."""
         first = int(np.searchsorted(self.ends, start, side="right"))
-        while first and self.goes_on[first - 1]:
+        while first and self.incomplete[first - 1]:
             first -= 1
         last = int(np.searchsorted(self.ends, stop, side="left"))
         return first, last + 1
 
     def between(self, start: int, stop: int) -> str:
-        """The text of the tokens from `start` to `stop`, without spaces around it."""
+        """The text of the tokens from `start` to `stop`, without surrounding spaces."""
         return self.text[self.ends[start - 1] if start else 0 : self.ends[stop - 1]].strip()
 
 
-def cover(surface: Surface, wanted: Sequence[str], typed: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The mask of the tokens that cover the texts, and notes on what is not just as asked."""
+def mask_texts(surface: Surface, texts: Sequence[str], typed: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The mask of the tokens that contain some texts, and notes where more is masked than was requested.
+
+    Args:
+      surface: the whole text.
+      texts: the parts to mask, normalised.
+      typed: the same parts as the user wrote them.
+    """
     mask = np.zeros(len(surface.ends), bool)
     taken: list[tuple[int, int]] = []
     firsts: list[int] = []
     notes: list[str] = []
-    for word, as_typed in zip(wanted, typed, strict=True):
+    for word, as_typed in zip(texts, typed, strict=True):
         place = _place(surface.text, word, taken, as_typed)
         taken.append(place)
         first, stop = surface.covering(*place)
         firsts.append(first)
         mask[first:stop] = True
-        if (covered := surface.between(first, stop)) != word:
-            notes.append(f"{as_typed!r} is only a part of some tokens: {covered!r} is masked")
+        if (masked := surface.between(first, stop)) != word:
+            notes.append(f"{as_typed!r} is only part of a token: {masked!r} is masked")
     for start, stop in runs(mask):
-        here = [repr(t) for at, t in sorted(zip(firsts, typed, strict=True)) if start <= at < stop]
-        if len(here) > 1:
-            notes.append(f"{' and '.join(here)} touch or overlap: one span, {surface.between(start, stop)!r}")
+        parts = [repr(t) for at, t in sorted(zip(firsts, typed, strict=True)) if start <= at < stop]
+        if len(parts) > 1:
+            span = surface.between(start, stop)
+            notes.append(f"{' and '.join(parts)} touch or overlap: they become one span, {span!r}")
     return mask, notes
 
 
 def _place(text: str, word: str, taken: Sequence[tuple[int, int]], typed: str) -> tuple[int, int]:
-    """Where a text is masked: preferably apart from what is taken, preferably as a word of its own."""
+    """Where a text is masked: if possible apart from the places taken, and if possible as a whole word."""
     found = [(m.start(), m.start() + len(word)) for m in re.finditer(f"(?={re.escape(word)})", text)]
     if not word or not found:
         raise T5smithError(
@@ -78,20 +85,21 @@ def _place(text: str, word: str, taken: Sequence[tuple[int, int]], typed: str) -
         )
     places = [place for place in found if place not in taken]
     if not places:
-        times = f"{len(found)} time{'s' * (len(found) > 1)}"
         raise T5smithError(
-            f"{typed!r} is to be masked more often than the {times} it occurs in {text!r}", where="noise"
+            f"{typed!r} is listed more often than it occurs in {text!r}",
+            where="noise",
+            expected=f"at most {pluralize(len(found), 'time')}",
         )
     free = [(a, b) for a, b in places if all(b <= c or d <= a for c, d in taken)] or places
     return next((place for place in free if _is_word(text, *place)), free[0])
 
 
 def _is_word(text: str, start: int, stop: int) -> bool:
-    """Whether no letter or digit goes on at either end."""
+    """Whether no letter or digit precedes or follows."""
     return not (text[max(0, start - 1) : start].isalnum() or text[stop : stop + 1].isalnum())
 
 
 def runs(mask: np.ndarray) -> Iterator[tuple[int, int]]:
-    """The spans of a mask, each as its first position and the one after its last."""
+    """The spans of a mask, each as its first position and the position after its last."""
     edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1)))
     yield from ((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))

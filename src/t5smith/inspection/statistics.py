@@ -1,8 +1,8 @@
-"""Counts over many windows as the model is given them, beside what theory says they come to.
+"""Statistics of many windows as the model gets them, with the values that theory predicts.
 
-Spans are read off the arrays, so the figures are of what training gets, whatever made it.
+Spans are read from the arrays, so the statistics describe what training gets.
 
-Shapes: n windows, W tokens a window.
+Shapes: n windows, W tokens per window.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
-from t5smith.inspection.batch import Given
-from t5smith.inspection.spans import Reading, read
+from t5smith.inspection.batch import InspectedBatch
 from t5smith.inspection.theory import Theory, theory
 from t5smith.objective.batches import TrainingBatches
 from t5smith.objective.boundaries import crosses_documents
@@ -27,32 +26,33 @@ from t5smith.objective.denoisers import (
 )
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import plan_rows
+from t5smith.objective.spans import Spans
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.store.token_store import Split
 
 TEXT_IDS = 1_000
-"""Ids of text in windows that are made up."""
+"""Distinct text ids in synthetic windows."""
 
 
 @dataclass
-class Tally:
+class DenoiserCounts:
     """Counts over the windows of one denoiser.
 
     Attributes:
       task: the denoiser.
-      theory: what is expected of a window.
-      share: the share of the windows that is wanted for it.
-      windows: how many were seen.
-      masked: (W,) how often each place was masked.
-      span_lengths, text_lengths: (W + 1,) how many spans and stretches of text there were of each length.
+      theory: the expected values of a window.
+      share: the share of the windows that it should have.
+      windows: number of windows.
+      masked: (W,) how often each position is masked.
+      span_lengths, text_lengths: (W + 1,) number of spans, and of stretches of text between them, by length.
       closing: closing sentinels.
-      sentinels: the most in the targets of a window.
-      inputs, targets: positions in use.
-      crossing: spans that have tokens of more than one document.
-      ends: ends of documents that lie within a window.
-      ends_in_spans: of these, how many lie within a span.
-      ends_expected: how many would by theory.
-      scores: by class of token: nats, right predictions, tokens; where a model was asked.
+      sentinels: the most sentinels in the targets of one window.
+      inputs, targets: positions that are not padding.
+      crossing: spans with tokens of more than one document.
+      ends: ends of documents within a window.
+      ends_in_spans: ends of documents within a span.
+      ends_expected: the value of `ends_in_spans` that theory predicts.
+      scores: by class of token: nats, correct predictions, tokens; zero without a model.
     """
 
     task: DenoiserSpec
@@ -80,57 +80,59 @@ class Tally:
 
     @property
     def spans(self) -> int:
-        """Spans in all."""
+        """All spans."""
         return int(self.span_lengths.sum())
 
     @property
     def noise(self) -> int:
-        """Masked tokens in all."""
+        """All masked tokens."""
         return int(self.masked.sum())
 
-    def add(self, given: Given, reading: Reading, mine: Int[np.ndarray, " m"]) -> None:
+    def add(self, batch: InspectedBatch, mine: Int[np.ndarray, " m"]) -> None:
         """Count these windows of a batch."""
         W = self.task.window
-        masked = reading.masked[mine]
+        masked, closing = batch.masked[mine], batch.closing[mine]
+        spans = _spans_of(batch, mine)
         self.windows += len(mine)
         self.masked += masked.sum(axis=0)
-        number = np.full(len(given.row), -1)
-        number[mine] = np.arange(len(mine))
-        of = number[reading.spans.row]
-        chosen = of >= 0
-        start, stop, row = reading.spans.start[chosen], reading.spans.stop[chosen], of[chosen]
-        self.span_lengths += np.bincount(stop - start, minlength=W + 1)
-        edges = np.diff(np.pad(~masked, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-        text = np.nonzero(edges == -1)[1] - np.nonzero(edges == 1)[1]
-        self.text_lengths += np.bincount(text, minlength=W + 1)
-        self.closing += int(reading.closing[mine].sum())
+        self.span_lengths += np.bincount(spans.stop - spans.start, minlength=W + 1)
+        text = Spans.of_masks(~masked)
+        self.text_lengths += np.bincount(text.stop - text.start, minlength=W + 1)
+        self.closing += int(closing.sum())
         if self.task.lengths is not None:
-            spans = np.bincount(row, minlength=len(mine))
-            self.sentinels = max(self.sentinels, int((spans + reading.closing[mine]).max(initial=0)))
-        self.inputs += int(reading.inputs.used[mine].sum())
-        self.targets += int(reading.targets.used[mine].sum())
-        opens = given.opens[mine]
-        opens = opens & (np.arange(W) > 0)  # a document that begins the window ends outside it
-        document = np.cumsum(opens, axis=1, dtype=np.int32)
-        self.crossing += int(
-            crosses_documents(type(reading.spans)(len(mine), row, start, stop), document).sum()
-        )
-        self.ends += int(opens.sum())
-        self.ends_in_spans += int((opens[:, 1:] & masked[:, 1:] & masked[:, :-1]).sum())
-        self.ends_expected += float(opens.sum(axis=0) @ self.theory.joined)
+            per_window = np.bincount(spans.row, minlength=len(mine))
+            self.sentinels = max(self.sentinels, int((per_window + closing).max(initial=0)))
+        self.inputs += int(batch.inputs.count[mine].sum())
+        self.targets += int(batch.targets.count[mine].sum())
+        # A document that begins the window ends outside it.
+        starts = batch.document_starts[mine] & (np.arange(W) > 0)
+        document = np.cumsum(starts, axis=1, dtype=np.int32)
+        self.crossing += int(crosses_documents(spans, document).sum())
+        self.ends += int(starts.sum())
+        self.ends_in_spans += int((starts[:, 1:] & masked[:, 1:] & masked[:, :-1]).sum())
+        self.ends_expected += float(starts.sum(axis=0) @ self.theory.joined)
+
+
+def _spans_of(batch: InspectedBatch, windows: Int[np.ndarray, " m"]) -> Spans:
+    """The spans of some windows of a batch, numbered by their place in `windows`."""
+    number = np.full(len(batch.row), -1)
+    number[windows] = np.arange(len(windows))
+    row = number[batch.spans.row]
+    mine = row >= 0
+    return Spans(len(windows), row[mine], batch.spans.start[mine], batch.spans.stop[mine])
 
 
 @dataclass(frozen=True)
-class Stats:
-    """Counts over some batches.
+class Statistics:
+    """Counts over several batches.
 
     Attributes:
-      source: what the windows are of, for people.
+      source: where the windows are from.
       objective: what made the batches.
-      batches, rows: how many were seen; a row is padded to `input_length` and `target_length`.
-      tallies: one a denoiser.
-      corpora: for each corpus its name, its windows, and the share that is wanted; None if it is not known.
-      documents: whether the windows are of real documents.
+      batches, rows: their number; a row is padded to `input_length` and `target_length`.
+      denoisers: the counts of each denoiser.
+      corpora: for each corpus its name, its windows, and the share it should have; None if unknown.
+      documents: whether the windows are from real documents.
     """
 
     source: str
@@ -139,60 +141,58 @@ class Stats:
     rows: int
     input_length: int
     target_length: int
-    tallies: tuple[Tally, ...]
+    denoisers: tuple[DenoiserCounts, ...]
     corpora: tuple[tuple[str, int, float | None], ...]
     documents: bool
 
     @property
     def windows(self) -> int:
-        """Windows in all."""
-        return sum(tally.windows for tally in self.tallies)
+        """All windows."""
+        return sum(one.windows for one in self.denoisers)
 
 
 def count(
-    given: Iterable[tuple[Given, Float[np.ndarray, "n 3 3"] | None]],
+    batches: Iterable[tuple[InspectedBatch, Float[np.ndarray, "n 3 3"] | None]],
     objective: Objective,
     *,
     source: str,
     corpora: Sequence[tuple[str, float | None]] = (),
     documents: bool = True,
-) -> Stats:
+) -> Statistics:
     """Count over batches.
 
     Args:
-      given: the batches, each with the scores of its windows where a model was asked.
+      batches: the batches, each with the scores of its windows if a model is used.
       objective: what made them.
-      source: what they are of, for people.
-      corpora: the names of the split's corpora and their wanted shares.
-      documents: whether the windows are of real documents.
+      source: where the windows are from.
+      corpora: the names of the split's corpora and the shares they should have.
+      documents: whether the windows are from real documents.
     """
-    shares = objective.plan.shares()
-    tallies = tuple(
-        Tally(task, theory(task, roll=objective.roll and task.lengths is not None), share)
-        for task, share in zip(objective.denoisers, shares, strict=True)
+    denoisers = tuple(
+        DenoiserCounts(task, theory(task, roll=objective.roll and task.lengths is not None), share)
+        for task, share in zip(objective.denoisers, objective.plan.shares(), strict=True)
     )
-    batches = rows = inputs = targets = 0
-    seen = np.zeros(len(corpora), np.int64)
-    for batch, scores in given:
-        reading = read(batch, objective)
-        for number, tally in enumerate(tallies):
-            mine = np.flatnonzero(batch.task == number)
+    n_batches = rows = inputs = targets = 0
+    by_corpus = np.zeros(len(corpora), np.int64)
+    for batch, scores in batches:
+        for number, counts in enumerate(denoisers):
+            mine = np.flatnonzero(batch.denoiser == number)
             if len(mine):
-                tally.add(batch, reading, mine)
+                counts.add(batch, mine)
                 if scores is not None:
-                    tally.scores += scores[mine].sum(axis=0)
+                    counts.scores += scores[mine].sum(axis=0)
         if corpora:
-            seen += np.bincount(batch.corpus, minlength=len(seen))
-        batches, rows = batches + 1, rows + batch.rows
+            by_corpus += np.bincount(batch.corpus, minlength=len(by_corpus))
+        n_batches, rows = n_batches + 1, rows + batch.rows
         inputs, targets = (batch.arrays[name].shape[1] for name in ("input_ids", "targets"))
     named = tuple(
-        (name, windows, share) for (name, share), windows in zip(corpora, seen.tolist(), strict=True)
+        (name, windows, share) for (name, share), windows in zip(corpora, by_corpus.tolist(), strict=True)
     )
-    return Stats(source, objective, batches, rows, inputs, targets, tallies, named, documents)
+    return Statistics(source, objective, n_batches, rows, inputs, targets, denoisers, named, documents)
 
 
-def made_up(settings: ObjectiveSettings, batch_size: int, seed: int) -> TrainingBatches:
-    """Training batches of an objective on windows of no text, with T5's hundred sentinels.
+def synthetic_batches(settings: ObjectiveSettings, batch_size: int, seed: int) -> TrainingBatches:
+    """Training batches of an objective on synthetic windows, with T5's hundred sentinels.
 
     Raises:
       T5smithError: no window fits, more spans than sentinels, or a table that cannot be used.

@@ -1,8 +1,8 @@
-"""A text as an objective would turn it into arrays: by each of its denoisers, or masked by hand."""
+"""A text as the inputs and targets of each denoiser of an objective, or under a mask chosen by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Int
 
 from t5smith.base.errors import T5smithError
-from t5smith.inspection.batch import Given, alone
-from t5smith.inspection.manual_masks import Surface, cover
-from t5smith.inspection.spans import read
-from t5smith.inspection.trace import TokenLoss, Trace, trace_of
+from t5smith.inspection.batch import InspectedBatch, text_batch
+from t5smith.inspection.manual_masks import Surface, mask_texts
+from t5smith.inspection.trace import Trace, trace_of
 from t5smith.objective.denoisers import resolve_lengths, resolve_mode_tokens
 from t5smith.objective.lengths import SpanLengths
 from t5smith.objective.objective import Objective
@@ -25,7 +24,7 @@ from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from t5smith.inspection.token_losses import Measure
+    from t5smith.inspection.token_losses import LossFunction
 
 
 def inspect(
@@ -36,17 +35,17 @@ def inspect(
     noise_density: float = 0.15,
     mean_noise_span_length: float = 3.0,
 ) -> Trace:
-    """Show what T5 is given and asked for when parts of a text are masked.
+    """Show the inputs and targets of T5 when parts of a text are masked.
 
-    With `noise`, the tokens that cover those texts are masked; a text that comes more than once is
-    masked where it first stands as a word and is not masked yet. Without it, the mask is drawn from the
+    With `noise`, the tokens that contain those parts are masked; a part that occurs more than once is
+    masked at its first occurrence as a word that is not masked yet. Without it, the mask is drawn from the
     seed as the first one of a training run.
 
     Args:
       text: the text.
-      noise: what to mask.
-      tokenizer: a tokenizer's folder or tokenizer.json; left out: T5's own, which comes with t5smith.
-      seed: for a drawn mask.
+      noise: the parts to mask.
+      tokenizer: a tokenizer's folder or tokenizer.json. Default: T5's own, which is bundled with t5smith.
+      seed: of a drawn mask.
       noise_density: share of the tokens that are masked, for a drawn mask.
       mean_noise_span_length: mean length of a masked span in tokens, for a drawn mask.
 
@@ -55,7 +54,7 @@ def inspect(
     """
     vocabulary = Vocabulary.bundled() if tokenizer is None else Vocabulary.load(Path(tokenizer))
     settings = ObjectiveSettings(noise_density=noise_density, mean_noise_span_length=mean_noise_span_length)
-    return inspect_text(text, settings, vocabulary, noise, seed)[1][0]
+    return inspect_text(text, settings, vocabulary, noise, seed)[0]
 
 
 def inspect_text(
@@ -64,23 +63,49 @@ def inspect_text(
     vocabulary: Vocabulary,
     noise: str | Sequence[str] = (),
     seed: int = 0,
-    measure: Measure | None = None,
-) -> tuple[Given, tuple[Trace, ...]]:
-    """A text under each denoiser of an objective, or under one mask given by hand.
+    loss: LossFunction | None = None,
+) -> tuple[Trace, ...]:
+    """A text under each denoiser of an objective, or under one mask chosen by hand.
 
-    The text is the whole window, whatever length the objective's windows have. Denoiser d draws its mask
-    as window d of a training run does.
+    The text is the whole window, whatever length the objective's windows have.
 
     Args:
       text: the text.
       settings: the objective.
       vocabulary: of the text, and of the model.
       noise: parts of the text to mask.
-      seed: for drawn masks.
-      measure: gives the losses of a batch by a model, if these are to be shown.
+      seed: of drawn masks.
+      loss: computes the losses of a batch by a model, if they are to be shown.
 
-    Returns:
-      The arrays, a row a trace, and the traces.
+    Raises:
+      T5smithError: nothing to mask, a noise text that does not occur, or too many spans.
+    """
+    batch, notes = text_arrays(text, settings, vocabulary, noise, seed)
+    losses = {} if loss is None else loss(batch).by_window()
+    return tuple(
+        trace_of(
+            batch,
+            window,
+            vocabulary,
+            seed=seed,
+            drawn=not noise,
+            notes=notes,
+            losses=losses.get(window, ()),
+        )
+        for window in range(batch.rows)
+    )
+
+
+def text_arrays(
+    text: str,
+    settings: ObjectiveSettings,
+    vocabulary: Vocabulary,
+    noise: str | Sequence[str] = (),
+    seed: int = 0,
+) -> tuple[InspectedBatch, list[str]]:
+    """The arrays of :func:`inspect_text`, a row per denoiser, and notes on the mask and the tokenizer.
+
+    Denoiser d draws its mask as window d of a training run does.
 
     Raises:
       T5smithError: nothing to mask, a noise text that does not occur, or too many spans.
@@ -91,42 +116,24 @@ def inspect_text(
     noise = (noise,) if isinstance(noise, str) else noise
     if noise:
         surface = Surface.of(vocabulary, ids)
-        wanted = [Surface.of(vocabulary, vocabulary.encode(part)).text for part in noise]
-        mask, notes = cover(surface, wanted, noise)
-        given, objective = _masked(ids, mask, settings, vocabulary)
+        normalised = [Surface.of(vocabulary, vocabulary.encode(part)).text for part in noise]
+        mask, notes = mask_texts(surface, normalised, noise)
+        batch = _masked(ids, mask, settings, vocabulary)
     else:
-        objective, notes = _of_length(len(ids), settings, vocabulary), []
+        objective, notes = _objective_for(len(ids), settings, vocabulary), []
         n = len(objective.denoisers)
-        windows, task = np.repeat(ids[None], n, axis=0), np.arange(n)
+        windows, denoiser = np.repeat(ids[None], n, axis=0), np.arange(n)
         numbers = uniforms(seed, TRAINING, 0, n, objective.draws)
-        given = alone(
-            objective.one_window_per_row(windows, numbers, np.zeros(windows.shape, bool), task), windows, task
+        no_starts = np.zeros(windows.shape, np.bool_)
+        batch = text_batch(
+            objective.one_window_per_row(windows, numbers, no_starts, denoiser), objective, windows, denoiser
         )
     if unknown := int((ids == vocabulary.unk_id).sum()):
-        notes.append(f"the tokenizer does not know some of the text: {unknown} <unk>")
-    reading = read(given, objective)
-    losses: Mapping[int, tuple[TokenLoss, ...]] = {}
-    if measure is not None:
-        from t5smith.inspection.token_losses import of_windows
-
-        losses = of_windows(measure(given.arrays), reading, vocabulary)
-    return given, tuple(
-        trace_of(
-            number,
-            given,
-            reading,
-            objective,
-            vocabulary,
-            seed=seed,
-            drawn=not noise,
-            notes=notes,
-            losses=losses.get(number, ()),
-        )
-        for number in range(len(given.row))
-    )
+        notes.append(f"the vocabulary lacks some characters of the text: {unknown} <unk>")
+    return batch, notes
 
 
-def _of_length(window: int, settings: ObjectiveSettings, vocabulary: Vocabulary) -> Objective:
+def _objective_for(window: int, settings: ObjectiveSettings, vocabulary: Vocabulary) -> Objective:
     """The objective for windows of this length, each in a row of its own."""
     if window < 2:
         raise T5smithError(f"a text of {window} tokens cannot be masked", expected="at least 2 tokens")
@@ -149,10 +156,10 @@ def _of_length(window: int, settings: ObjectiveSettings, vocabulary: Vocabulary)
 
 def _masked(
     ids: Int[np.ndarray, " W"], mask: np.ndarray, settings: ObjectiveSettings, vocabulary: Vocabulary
-) -> tuple[Given, Objective]:
-    """A text under a mask given by hand, with the mode token of the first denoiser that masks spans."""
-    # Only the denoiser is asked for: at this length none is ever refused for its drawn masks.
-    objective = _of_length(8, settings, vocabulary)
+) -> InspectedBatch:
+    """A text under a mask chosen by hand, with the mode token of the first denoiser that masks spans."""
+    # The denoiser is needed, its lengths are not: windows of 8 tokens are never rejected.
+    objective = _objective_for(8, settings, vocabulary)
     first = next((task for task in objective.denoisers if task.lengths is not None), objective.denoisers[0])
     spans = Spans.of_masks(mask[None])
     window, noise, count, closing = len(ids), int(mask.sum()), len(spans.row), int(not mask[-1])
@@ -175,5 +182,5 @@ def _masked(
         target_length=lengths.targets,
         prefix=task.prefix,
     )
-    given = alone({"input_ids": inputs, "targets": targets}, ids[None], np.zeros(1, np.int64))
-    return given, replace(objective, denoisers=(task,))
+    arrays = {"input_ids": inputs, "targets": targets}
+    return text_batch(arrays, replace(objective, denoisers=(task,)), ids[None], np.zeros(1, np.int64))

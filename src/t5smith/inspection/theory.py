@@ -1,10 +1,10 @@
-"""What counts of spans must come to, from the law of the masks alone.
+"""The expected values of span statistics, from the distribution of the masks.
 
 n tokens are split into k non-empty parts, all C(n-1, k-1) ways equally likely. So the first j parts sum to s
-in C(s-1, j-1) C(n-s-1, k-j-1) of them, and a part has l tokens with chance C(n-l-1, k-2) / C(n-1, k-1).
+in C(s-1, j-1) C(n-s-1, k-j-1) of them, and a part has l tokens with probability C(n-l-1, k-2) / C(n-1, k-1).
 Everything else follows from the sums of parts of text and parts of noise, which are independent.
 
-Shapes: W tokens a window.
+Shapes: W tokens per window.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from t5smith.objective.denoisers import DenoiserSpec
 
 @dataclass(frozen=True)
 class Theory:
-    """Expected values for one window of a denoiser, its masks as they are drawn.
+    """Expected values for one window of a denoiser, under the distribution its masks are drawn from.
 
     Attributes:
-      masked: (W,) the chance that each token is masked.
-      joined: (W,) the chance that a token and the one before it are masked, and so in one span.
-      span_lengths: (W + 1,) how many spans there are of each length.
-      text_lengths: (W + 1,) how many stretches of text between them.
-      closing: the chance of a closing sentinel.
-      inputs, targets: positions in use.
+      masked: (W,) the probability that each token is masked.
+      joined: (W,) the probability that a token and the one before it are masked, so in one span.
+      span_lengths: (W + 1,) number of spans of each length.
+      text_lengths: (W + 1,) number of stretches of text of each length between them.
+      closing: the probability of a closing sentinel.
+      inputs, targets: positions that are not padding.
     """
 
     masked: Float[np.ndarray, " W"]
@@ -40,27 +40,27 @@ class Theory:
 
     @property
     def spans(self) -> float:
-        """How many spans."""
+        """Number of spans."""
         return float(self.span_lengths.sum())
 
     @property
     def noise(self) -> float:
-        """How many masked tokens."""
+        """Number of masked tokens."""
         return float(self.masked.sum())
 
 
 def theory(task: DenoiserSpec, *, roll: bool) -> Theory:
-    """What to expect of a denoiser's windows."""
+    """The expected values of a denoiser's windows; `roll`: its masks are rotated by a random offset."""
     if task.lengths is None:
         return _prefix_lm(task)
     W, noise, k = task.lengths.window, task.lengths.noise, task.lengths.spans
-    spans, text = (k * _padded(part_law(n, k), W + 1) for n in (noise, W - noise))
+    spans, text = (k * _padded(part_distribution(n, k), W + 1) for n in (noise, W - noise))
     if roll:
-        spans, text = _cut(spans), _cut(text)
+        spans, text = _cut_ring(spans), _cut_ring(text)
         masked, joined = np.full(W, noise / W), np.full(W, (noise - k) / W)
         closing = 1 - noise / W
     else:
-        masked, joined = places(W, noise, k)
+        masked, joined = masked_positions(W, noise, k)
         closing = 0.0
     joined[0] = 0.0
     count = float(spans.sum())
@@ -76,42 +76,44 @@ def theory(task: DenoiserSpec, *, roll: bool) -> Theory:
     )
 
 
-def part_law(n: int, k: int) -> Float[np.ndarray, " n_and_1"]:
-    """The chance of each length for a part of n tokens split into k."""
-    return sum_law(n, k, 1)
+def part_distribution(n: int, k: int) -> Float[np.ndarray, " n_and_1"]:
+    """The probability of each length of a part, when n tokens are split into k."""
+    return sum_distribution(n, k, 1)
 
 
-def sum_law(n: int, k: int, j: int) -> Float[np.ndarray, " n_and_1"]:
-    """The chance of each sum of the first j of k parts of n tokens."""
-    law = np.zeros(n + 1)
+def sum_distribution(n: int, k: int, j: int) -> Float[np.ndarray, " n_and_1"]:
+    """The probability of each sum of the first j of k parts of n tokens."""
+    distribution = np.zeros(n + 1)
     if j in (0, k):
-        law[0 if j == 0 else n] = 1.0
-        return law
+        distribution[0 if j == 0 else n] = 1.0
+        return distribution
     s = np.arange(j, n - (k - j) + 1)
-    law[s] = np.exp(_log_choose(s - 1, j - 1) + _log_choose(n - s - 1, k - j - 1) - _log_choose(n - 1, k - 1))
-    return law
+    distribution[s] = np.exp(
+        _log_choose(s - 1, j - 1) + _log_choose(n - s - 1, k - j - 1) - _log_choose(n - 1, k - 1)
+    )
+    return distribution
 
 
-def places(W: int, noise: int, k: int) -> tuple[Float[np.ndarray, " W"], Float[np.ndarray, " W"]]:
-    """For every place the chance that it is masked, and that it and the one before are.
+def masked_positions(W: int, noise: int, k: int) -> tuple[Float[np.ndarray, " W"], Float[np.ndarray, " W"]]:
+    """For each position the probability that it is masked, and that it and the one before are.
 
-    Span j begins where j + 1 parts of text and j parts of noise end, and ends a part of noise later.
+    Span j begins after j + 1 parts of text and j parts of noise, and ends one part of noise later.
     """
     masked, joined = np.zeros(W + 1), np.zeros(W + 1)
     for j in range(1, k + 1):
-        text = sum_law(W - noise, k, j)
-        begun = np.cumsum(np.convolve(text, sum_law(noise, k, j - 1)))
-        ended = np.cumsum(np.convolve(text, sum_law(noise, k, j)))
+        text = sum_distribution(W - noise, k, j)
+        begun = np.cumsum(np.convolve(text, sum_distribution(noise, k, j - 1)))
+        ended = np.cumsum(np.convolve(text, sum_distribution(noise, k, j)))
         masked += begun - ended
         joined[1:] += begun[:-1] - ended[1:]
     return np.clip(masked[:W], 0, 1), np.clip(joined[:W], 0, 1)
 
 
-def _cut(lengths: Float[np.ndarray, " W_and_1"]) -> Float[np.ndarray, " W_and_1"]:
-    """Parts of a ring of W tokens when it is cut at one place of W, each equally likely.
+def _cut_ring(lengths: Float[np.ndarray, " W_and_1"]) -> Float[np.ndarray, " W_and_1"]:
+    """Number of parts of each length, after a ring of W tokens is cut at one of W equally likely points.
 
-    A part of l tokens has l - 1 places within it; cut there, it becomes two, which are of every length
-    below l once each as the first and once as the second.
+    A part of l tokens has l - 1 points within it. Cut there, it becomes two parts; over all points, the
+    first has every length below l once, and so has the second.
     """
     W = len(lengths) - 1
     size = np.arange(W + 1)
@@ -122,26 +124,26 @@ def _cut(lengths: Float[np.ndarray, " W_and_1"]) -> Float[np.ndarray, " W_and_1"
 
 
 def _prefix_lm(task: DenoiserSpec) -> Theory:
-    """The last tokens are to be told, as many as not: all numbers between two are equally likely."""
+    """The last tokens are predicted; their number is uniform over a range."""
     W, (low, high) = task.window, task.noise_range
-    law = np.zeros(W + 1)
-    law[low : high + 1] = 1 / (high - low + 1)
-    # Token p is to be told if W - p tokens or more are; sums of many shares must not pass 1.
-    masked = np.clip(np.array([law[W - p :].sum() for p in range(W)]), 0, 1)
-    mean = float(law @ np.arange(W + 1))
+    distribution = np.zeros(W + 1)
+    distribution[low : high + 1] = 1 / (high - low + 1)
+    # Token p is predicted if W - p or more tokens are; rounding must not take the sums above 1.
+    masked = np.clip(np.array([distribution[W - p :].sum() for p in range(W)]), 0, 1)
+    mean = float(distribution @ np.arange(W + 1))
     return Theory(
         masked,
         np.append(0.0, masked[:-1]),
-        law,
-        law[::-1].copy(),
+        distribution,
+        distribution[::-1].copy(),
         0.0,
         inputs=len(task.prefix) + W - mean + task.eos,
         targets=mean + task.eos,
     )
 
 
-def _padded(law: Float[np.ndarray, " n"], size: int) -> Float[np.ndarray, " size"]:
-    return np.pad(law, (0, size - len(law)))
+def _padded(distribution: Float[np.ndarray, " n"], size: int) -> Float[np.ndarray, " size"]:
+    return np.pad(distribution, (0, size - len(distribution)))
 
 
 def _log_choose(n: np.ndarray | int, k: int) -> np.ndarray:

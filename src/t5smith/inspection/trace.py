@@ -1,7 +1,7 @@
-"""What the encoder and the decoder see of one window, all of it as plain values.
+"""One window as the encoder and the decoder see it, as plain values.
 
-The arrays are made by the very functions that training uses and are read back here; only the mask of a
-text may be chosen by hand.
+Everything is read from the arrays that training and evaluation take; only the mask of a text may be chosen
+by hand.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t5smith.inspection.batch import Given
+from t5smith.inspection.batch import InspectedBatch
 from t5smith.inspection.manual_masks import Surface, runs
-from t5smith.inspection.spans import Reading, Side
 from t5smith.objective.lengths import SpanLengths
-from t5smith.objective.objective import Objective
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring masked tokens, `start` to `stop`, and the sentinel that stands for them.
-
-    The part of a text that prefix LM leaves to be told has no sentinel.
-    """
+    """Adjacent masked tokens, `start` to `stop`, and the sentinel that replaces them; prefix LM has none."""
 
     start: int
     stop: int
@@ -35,7 +30,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Token:
-    """One position of an array. `span` says which masked span it belongs to or stands for."""
+    """One position of an array. `span` is the number of the masked span that it belongs to or replaces."""
 
     id: int
     piece: str
@@ -44,15 +39,15 @@ class Token:
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """What a model says of one label.
+    """What a model predicts at one position of the targets.
 
     Attributes:
-      probability: of the label.
+      probability: of the target.
       nll: its cross-entropy in nats.
-      rank: 1 if no other id is more likely.
-      other, other_probability: the likeliest of the other ids.
+      rank: of the target; 1 if no other id is more likely.
+      other, other_probability: the most likely of the other ids.
       log_z: logsumexp of the logits.
-      kind: `text`, `sentinel` or `eos`, as the evaluation counts.
+      kind: `text`, `sentinel` or `eos`, the classes of the evaluation.
     """
 
     probability: float
@@ -70,12 +65,12 @@ class Place:
 
     Attributes:
       split: `train` or `valid`.
-      window: which window of the run, or of the held-out split.
+      window: its number in the run, or in the held-out split.
       mask: the number of its mask.
       corpus: the corpus it begins in.
-      start, stop: its tokens in the split.
+      start, stop: its tokens within the split.
       documents: the numbers of its first and last document in the split, from 0.
-      row, segment: where it is in the batch; segments of a row count from 1.
+      row, segment: its place in the batch; the segments of a row are numbered from 1.
       input_at, target_at: its first position in the row's inputs and targets.
     """
 
@@ -94,30 +89,30 @@ class Place:
 
 @dataclass(frozen=True)
 class Trace:
-    """One window of text as an objective turns it into what the model is given and asked for.
+    """One window of text, and the inputs and targets that an objective makes of it.
 
     Attributes:
       text: the text after the tokenizer's normalisation.
       tokens: the text's tokens.
       mask: which of them are masked.
       spans: the masked spans, in order.
-      inputs: what the encoder reads, without padding.
-      decoder_inputs: what the decoder is fed: the targets shifted right by one from the pad id.
-      targets: what the decoder must predict.
+      inputs: the encoder's inputs, without padding.
+      decoder_inputs: the targets shifted right by one; the first is the pad id.
+      targets: what the decoder learns to predict.
       inputs_text: the inputs as text, without `</s>`.
       targets_text: the targets as text, without `</s>`.
-      lengths: the lengths as they came out; `targets` and `sentinels` count a closing sentinel too.
-      drawn: whether the mask was drawn as in training; else it was given.
+      lengths: actual lengths; `targets` and `sentinels` include a closing sentinel.
+      drawn: whether the mask was drawn as in training; else it was chosen by hand.
       noise_density: the density of a drawn mask.
-      mean_noise_span_length: the mean span of a drawn mask; None if the end of the text is to be told.
+      mean_noise_span_length: the mean span length of a drawn mask; None for prefix LM.
       seed: the seed of a drawn mask.
-      notes: what was done other than asked.
-      denoiser: what drew the mask, in a few words; "" if it was given.
-      prefix: how many of the inputs are the mode token.
+      notes: where the mask differs from the requested one.
+      denoiser: the name of the denoiser that drew the mask; "" for a mask chosen by hand.
+      prefix: number of inputs that are the mode token.
       eos: whether inputs and targets end with `</s>`.
-      roll: whether masks are turned by a random number of places.
-      place: where the window comes from, if from a store.
-      losses: for every label what a model says of it, if one was asked.
+      roll: whether masks are rotated by a random offset.
+      place: where in the store the window is from, if it is.
+      losses: for each target what a model predicts, if one is used.
     """
 
     text: str
@@ -144,58 +139,34 @@ class Trace:
 
 
 def trace_of(
+    batch: InspectedBatch,
     window: int,
-    given: Given,
-    reading: Reading,
-    objective: Objective,
     vocabulary: Vocabulary,
     *,
     seed: int,
     drawn: bool = True,
-    place: Place | None = None,
     notes: Sequence[str] = (),
     losses: tuple[TokenLoss, ...] = (),
 ) -> Trace:
-    """The trace of one window of a batch, read off the batch's arrays.
-
-    Args:
-      window: its number in the batch.
-      given: the batch.
-      reading: what was read off its arrays.
-      objective: what made it.
-      vocabulary: of the text.
-      seed: of the masks.
-      drawn: whether the mask was drawn.
-      place: where the window comes from.
-      notes: what was done other than asked.
-      losses: what a model says of its targets.
-    """
-    task = objective.denoisers[int(given.task[window])]
-    ids, mask = given.windows[window], reading.masked[window]
-    inputs, targets = (_of(side, window) for side in (reading.inputs, reading.targets))
-    surface = Surface.of(vocabulary, ids)
-    spans, told = list(runs(mask)), task.lengths is None
-    closing = int(reading.closing[window])
-    sentinels = [None] * len(spans) if told else objective.sentinel_ids[: len(spans)].tolist()
-    answers = _labels(vocabulary, targets, 0 if told else None, len(spans), task.eos)
-    asked = reading.inputs.sentinel[reading.inputs.window == window].tolist()
+    """The trace of one window of a batch, given its number; the other arguments are attributes of `Trace`."""
+    task = batch.objective.denoisers[int(batch.denoiser[window])]
+    ids, mask = batch.windows[window], batch.masked[window]
+    inputs, targets = (side.ids[side.window == window] for side in (batch.inputs, batch.targets))
+    is_prefix_lm = task.lengths is None
+    spans = _spans(batch, window, vocabulary)
+    sentinels = batch.inputs.sentinel[batch.inputs.window == window].tolist()
+    target_tokens = _target_tokens(vocabulary, targets, 0 if is_prefix_lm else None, len(spans), task.eos)
+    span_of: list[int | None] = [None] * len(ids)
+    for number, span in enumerate(spans):
+        span_of[span.start : span.stop] = [number] * (span.stop - span.start)
     return Trace(
-        text=surface.text,
-        tokens=_tokens(vocabulary, ids, _span_of_each(mask)),
+        text=Surface.of(vocabulary, ids).text,
+        tokens=_tokens(vocabulary, ids, span_of),
         mask=tuple(mask.tolist()),
-        spans=tuple(
-            Span(
-                start,
-                stop,
-                None if sentinel is None else vocabulary.pieces([sentinel])[0],
-                sentinel,
-                surface.between(start, stop),
-            )
-            for (start, stop), sentinel in zip(spans, sentinels, strict=True)
-        ),
-        inputs=_tokens(vocabulary, inputs, [None if number < 0 else number for number in asked]),
-        decoder_inputs=(*_tokens(vocabulary, [vocabulary.pad_id], [None]), *answers[:-1]),
-        targets=answers,
+        spans=spans,
+        inputs=_tokens(vocabulary, inputs, [None if number < 0 else number for number in sentinels]),
+        decoder_inputs=(*_tokens(vocabulary, [vocabulary.pad_id], [None]), *target_tokens[:-1]),
+        targets=target_tokens,
         inputs_text=_text(vocabulary, inputs, task.eos),
         targets_text=_text(vocabulary, targets, task.eos),
         lengths=SpanLengths(
@@ -204,7 +175,7 @@ def trace_of(
             spans=len(spans),
             inputs=len(inputs),
             targets=len(targets),
-            sentinels=0 if told else len(spans) + closing,
+            sentinels=0 if is_prefix_lm else len(spans) + int(batch.closing[window]),
         ),
         drawn=drawn,
         noise_density=task.denoiser.noise_density,
@@ -214,35 +185,58 @@ def trace_of(
         denoiser=task.denoiser.title if drawn else "",
         prefix=len(task.prefix),
         eos=task.eos,
-        roll=objective.roll and not told,
-        place=place,
+        roll=batch.objective.roll and not is_prefix_lm,
+        place=None if batch.split is None else _place(batch, window),
         losses=losses,
     )
 
 
-def _of(side: Side, window: int) -> np.ndarray:
-    return side.ids[side.window == window]
+def _spans(batch: InspectedBatch, window: int, vocabulary: Vocabulary) -> tuple[Span, ...]:
+    surface = Surface.of(vocabulary, batch.windows[window])
+    is_prefix_lm = batch.objective.denoisers[int(batch.denoiser[window])].lengths is None
+    spans: list[Span] = []
+    for number, (start, stop) in enumerate(runs(batch.masked[window])):
+        sentinel = None if is_prefix_lm else int(batch.objective.sentinel_ids[number])
+        piece = None if sentinel is None else vocabulary.pieces([sentinel])[0]
+        spans.append(Span(start, stop, piece, sentinel, surface.between(start, stop)))
+    return tuple(spans)
 
 
-def _span_of_each(mask: np.ndarray) -> list[int | None]:
-    """For every token of the text the span it is in."""
-    of: list[int | None] = [None] * len(mask)
-    for span, (start, stop) in enumerate(runs(mask)):
-        of[start:stop] = [span] * (stop - start)
-    return of
+def _place(batch: InspectedBatch, window: int) -> Place:
+    assert batch.split is not None
+    start, row = int(batch.start[window]), int(batch.row[window])
+    stop = start + batch.windows.shape[1]
+    first, last = np.searchsorted(batch.split.ends, [start, stop - 1], side="right").tolist()
+    input_at, target_at = (
+        int(side.index[side.window == window][0]) - row * batch.arrays[name].shape[1]
+        for side, name in ((batch.inputs, "input_ids"), (batch.targets, "targets"))
+    )
+    return Place(
+        split=batch.split.name,
+        window=int(batch.number[window]),
+        mask=int(batch.mask[window]),
+        corpus=batch.split.corpora[int(batch.corpus[window])].name,
+        start=start,
+        stop=stop,
+        documents=(first, last),
+        row=row,
+        segment=int(batch.segment[window]),
+        input_at=input_at,
+        target_at=target_at,
+    )
 
 
-def _labels(
-    vocabulary: Vocabulary, targets: np.ndarray, current: int | None, spans: int, eos: bool
+def _target_tokens(
+    vocabulary: Vocabulary, targets: np.ndarray, span: int | None, spans: int, eos: bool
 ) -> tuple[Token, ...]:
-    """The targets; what follows a sentinel is of its span, but a closing sentinel and `</s>` are of none."""
-    of: list[int | None] = []
-    for label in targets.tolist():
-        number = vocabulary.sentinel_number(label)
+    """The targets; tokens after a sentinel are of its span, a closing sentinel and `</s>` are of none."""
+    span_of: list[int | None] = []
+    for target in targets.tolist():
+        number = vocabulary.sentinel_number(target)
         if number is not None:
-            current = number if number < spans else None
-        of.append(None if eos and len(of) == len(targets) - 1 else current)
-    return _tokens(vocabulary, targets, of)
+            span = number if number < spans else None
+        span_of.append(None if eos and len(span_of) == len(targets) - 1 else span)
+    return _tokens(vocabulary, targets, span_of)
 
 
 def _tokens(
@@ -256,7 +250,7 @@ def _tokens(
 
 
 def _text(vocabulary: Vocabulary, ids: np.ndarray, eos: bool) -> str:
-    """Ids as text, the last `</s>` left off and every control piece set off by spaces."""
+    """Ids as text without the last `</s>`, with spaces around every control piece."""
     whole = [int(i) for i in (ids[:-1] if eos else ids)]
     parts = [
         text if vocabulary.is_text[i] else f" {text.strip()} "

@@ -18,7 +18,7 @@ from t5smith.objective.order import WindowOrder, temperature_weights
 from t5smith.objective.rng import EVALUATION, TRAINING, uniforms
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.token_store import Split
-from t5smith.text.files import named_weights
+from t5smith.text.corpus import named_weights
 
 __all__ = ["Batch", "Objective", "TrainingBatches", "corpus_weights", "evaluation_batches", "prefetched"]
 

@@ -1,6 +1,6 @@
-"""Facts of a run as people read them: labels, numbers with their units, settings that were changed.
+"""Facts of a run as text: labels, numbers with units, changed settings.
 
-What is missing (None, NaN, an absent key) is left out, never printed as such.
+Missing values (None, NaN, an absent key) are not shown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from t5smith.base.progress import count, duration
 from t5smith.recipe.recipe import Recipe, plain
 
 Facts = Mapping[str, Any]
-"""What a stage found out, by name; values are numbers, strings, lists and tables of these, or None."""
+"""What a stage reports, by name; values are numbers, strings, lists and tables of these, or None."""
 _LABELS = {
     "seconds": "Time",
     "ln_vocab": "ln V",
@@ -35,7 +35,7 @@ def number(facts: Facts, *path: str) -> float | None:
 
 
 def percent(value: float) -> str:
-    """A share of one: 12.3 %, 0.020 %, 0 %. Below 1 % it has two digits that count."""
+    """A share of one: 12.3 %, 0.020 %, 0 %. Below 1 % it has two significant digits."""
     share = float(f"{100 * value:.2g}") if abs(value) < 0.01 else 100 * value
     if share == 0:
         return "0 %"
@@ -50,7 +50,7 @@ def size(value: float) -> str:
 
 
 def label(key: str) -> str:
-    """`held_out_tokens` as words."""
+    """A name such as `held_out_tokens` as words."""
     if key in _LABELS:
         return _LABELS[key]
     words = key.replace("_", " ").replace(".", ", ")
@@ -61,7 +61,7 @@ _UNITS = {"seconds": duration, "bytes": size, "rate": percent, "accuracy": perce
 
 
 def in_words(key: str, value: Any) -> str | None:
-    """A value with the unit that the end of its key names; None where there is nothing to say."""
+    """A value with the unit that the end of its key implies; None if there is no value."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     if isinstance(value, bool):
@@ -78,7 +78,7 @@ def in_words(key: str, value: Any) -> str | None:
 
 
 def rows(facts: Facts, prefix: str = "") -> list[tuple[str, str]]:
-    """Every fact as a label and its value, tables within tables written out."""
+    """Every fact as a label and its value; nested tables are flattened."""
     found: list[tuple[str, str]] = []
     for key, value in facts.items():
         if isinstance(value, Mapping):
@@ -89,9 +89,9 @@ def rows(facts: Facts, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def changed_settings(recipe: str) -> list[tuple[str, str, str]]:
-    """Of a recipe's TOML the settings that differ from the defaults: dotted name, value, default.
+    """The settings of a recipe that differ from the defaults: dotted name, value, default.
 
-    A recipe is shown even if it is not TOML; there is just nothing to compare then.
+    The list is empty if the recipe is not TOML.
     """
     try:
         given = _flat(tomllib.loads(recipe))

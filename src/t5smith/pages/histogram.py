@@ -1,7 +1,6 @@
 """A histogram as inline SVG, in the style of the curves.
 
-It is drawn without matplotlib: a page is written whenever text is prepared, and importing matplotlib would
-take longer than preparing a small text.
+It does not use matplotlib, because importing it takes longer than preparing a small text.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from t5smith.pages.markup import Html, join, tag
 
 _FONT = 8.0
 _CHARACTER = 0.58 * _FONT
-"""Width of an average digit; what room a label needs is guessed from it."""
+"""Width of an average digit, by which the room for a label is estimated."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 4.0, 24.0, 30.0
 _COLOURS = ("var(--series-1)", "var(--series-2)", "var(--series-3)")
 _FILLED = 0.84
-"""Share of a stretch's width that its bars take."""
+"""Share of a group's width that its bars take."""
 
 
 def histogram(
@@ -28,13 +27,13 @@ def histogram(
     *,
     size: tuple[float, float] = (330.0, 190.0),
 ) -> Html:
-    """Bars side by side in each of several stretches, as an `<svg>` element in the page's colours.
+    """Groups of bars side by side, as an `<svg>` element in the page's colours.
 
     Args:
-      edges: where each stretch begins, in words.
-      series: name -> its share of the whole in each stretch; up to three.
-      xlabel: what runs along the bottom.
-      title: stands above the figure; also what a screen reader says.
+      edges: the lower edge of each group's interval, as text.
+      series: name -> its share in each group; up to three series.
+      xlabel: below the x-axis.
+      title: above the figure, and for screen readers.
       size: width and height; the page scales the figure to its column.
     """
     width, height = size
@@ -70,7 +69,7 @@ def histogram(
 
 
 def _scale(most: float) -> tuple[float, float]:
-    """The top of an axis that begins at 0, and the step of its marks: 1, 2 or 5 times a power of ten."""
+    """The end of an axis that begins at 0, and the step of its ticks: 1, 2 or 5 times a power of ten."""
     rough = most / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))

@@ -1,7 +1,4 @@
-"""HTML without mistakes: what is not :class:`Html` is text, and text is escaped.
-
-The inspector's page and the run's report are put together from these few functions.
-"""
+"""HTML builders: text is escaped unless it is :class:`Html`."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from html import escape
 from importlib.resources import files
 
 SPAN_COLOURS = 6
-"""Masked spans take turns with so many colours, on paper and on the terminal."""
+"""Number of colours of masked spans, on pages and on the terminal."""
 
 
 class Html(str):
@@ -20,9 +17,9 @@ class Html(str):
 
 
 def tag(element: str, *children: str | None, **attributes: str | None) -> Html:
-    """An element with its children, which are escaped unless they are Html; None is left out.
+    """An element with its children; text is escaped, None is skipped.
 
-    `class_` is written as `class`, and other names with dashes for underscores.
+    `class_` is written as `class`; underscores in other names become dashes.
     """
     written = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"'
@@ -33,18 +30,18 @@ def tag(element: str, *children: str | None, **attributes: str | None) -> Html:
 
 
 def join(parts: Iterable[str | None], between: str = "") -> Html:
-    """Parts one after the other, escaped unless they are Html; None is left out."""
+    """Parts in order; text is escaped, None is skipped."""
     ready = (part if isinstance(part, Html) else escape(part) for part in parts if part is not None)
     return Html(escape(between).join(ready))
 
 
 def stylesheet(package: str, name: str) -> str:
-    """A stylesheet that lies beside a package's modules."""
+    """A stylesheet in the folder of a package."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def document(title: str, body: Html, styles: Iterable[str]) -> str:
-    """A whole page that needs nothing from outside, and by its own policy may fetch nothing."""
+    """A whole page that needs nothing else, and whose own policy allows it to load nothing."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     head = (
         '<meta charset="utf-8">'

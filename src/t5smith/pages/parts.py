@@ -1,4 +1,4 @@
-"""What the pages of the report share: tables, and cards with a figure."""
+"""Tables, and cards with a figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from t5smith.pages.markup import Html, tag
 
 
 def table(cells: Sequence[Sequence[str]], head: Sequence[str] = (), *, numbers: bool = False) -> Html | None:
-    """Rows whose first cell names them; None if there are none. `numbers`: all others hold numbers."""
+    """Rows whose first cell is their name; None if there are none. `numbers`: the other cells are numbers."""
     if not cells:
         return None
     kind = "number" if numbers else None
@@ -26,13 +26,13 @@ def table(cells: Sequence[Sequence[str]], head: Sequence[str] = (), *, numbers: 
 
 
 def card(name: str, value: float | None, words: Any, about: str | Html | None) -> Html | None:
-    """A figure that stands out; None where it is not known.
+    """A prominent figure; None if it is unknown.
 
     Args:
       name: what it is.
       value: the figure.
-      words: makes text of it.
-      about: a line below.
+      words: converts it to text.
+      about: the line below it.
     """
     if value is None or number({"": value}, "") is None:
         return None

@@ -26,11 +26,11 @@ class OptimizerSettings(Settings):
     """Decoupled weight decay, multiplied by the learning rate. Norm scales and position biases are not
     decayed."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of AdamW's first moment; not used by adafactor."""
+    """Decay of the first moment; for adamw, adamwscale, and the parameters that muon leaves to AdamW."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    """Decay of AdamW's second moment; not used by adafactor."""
+    """Decay of the second moment, for the same."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """AdamW's term against division by zero; not used by adafactor."""
+    """Added to the root of the second moment, for the same."""
     clip_norm: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = 1.0
     """Clip gradients to this global norm; none: no clipping."""
 

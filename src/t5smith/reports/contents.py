@@ -1,24 +1,36 @@
-"""What a report is made of: plain values that any stage can supply, none of them needed but a name."""
+"""The contents of a run's report as plain values, gathered from the run folder."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from t5smith import __version__
+from t5smith.inspection.text import inspect_text
 from t5smith.inspection.trace import Trace
 from t5smith.pages.facts import Facts
+from t5smith.recipe.toml import dump
+from t5smith.store.statistics import read_figures
+from t5smith.training.metrics import HELD_OUT, STEPS, read_rows
+from t5smith.training.setup import Run
+
+LIBRARIES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
+PROMPT = "The <extra_id_0> ruined my sleep."
 
 
 @dataclass(frozen=True)
 class Example:
-    """A held-out text with its masked spans, which begin with a word, and what the model put there.
+    """A held-out text with its masked spans, and what the model filled in.
 
     Attributes:
       kept: the text before, between and after the spans: one part more than there are spans. Spaces at
         the ends of parts do not matter.
-      truth: what stood in each span.
-      filled: what the model wrote for each; empty where it wrote nothing.
+      truth: the original text of each span; spans begin at words.
+      filled: the model's text for each; empty if it wrote nothing.
     """
 
     kept: Sequence[str]
@@ -31,29 +43,28 @@ class Example:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows. Every fact of every stage is listed; those named here stand out.
+    """What a report shows. Every fact of every stage is listed; those named here are prominent.
 
     Attributes:
       name: of the run.
-      created: when, as it is to be read.
+      created: date and time, as text.
       recipe: the settings as TOML.
-      vocab: facts: `asked`, `pieces`, `ids`, …
+      vocab: facts: `requested`, `pieces`, `ids`, …
       store: facts: `train` and `valid`, each with `documents`, `tokens`, `unknown_rate`, …
-      corpus: what the store tells of its text: `came_in`, `lengths`, `pieces`, `windows`, as
-        :mod:`t5smith.store.statistics` writes them.
+      corpus: statistics of the text, as :mod:`t5smith.store.statistics` writes them.
       train: facts: `parameters`, `steps`, `tokens`, `tokens_per_second`, `first_loss`, `ln_vocab`, …
       evaluation: facts: `text`, `sentinels`, `eos` and `total`, each with `nll`, `accuracy` and `tokens`;
         `unigram_nll` of the same text tokens; `bits_per_byte`; …
       export: facts: …
-      metrics: a row a step: `step`, `loss` (the NLL), `learning_rate`, `grad_norm`, `tokens_per_second`.
+      metrics: a row per step: `step`, `loss` (the NLL), `learning_rate`, `grad_norm`, `tokens_per_second`.
       held_out: rows of `step` and `nll`, the latter of text tokens.
       examples: filled-in texts.
       trace: one text as the model sees it.
-      warnings: what the person should not miss.
-      versions: name -> version of what the run was made with.
-      seconds: time training took.
-      model: the folder of the exported model, as it is to be typed.
-      prompt: a text to fill in, for the snippet that loads the model.
+      warnings: what the user must know.
+      versions: name -> version of the software.
+      seconds: training time.
+      model: the folder of the exported model.
+      prompt: a text to fill in, for the code that loads the model.
     """
 
     name: str
@@ -73,4 +84,78 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float | None = None
     model: str = ""
-    prompt: str = "The <extra_id_0> ruined my sleep."
+    prompt: str = PROMPT
+
+
+def run_report(run: Run, facts: Mapping[str, Any]) -> Report:
+    """The contents of the report of a run; `facts` is the summary of :func:`t5smith.pipeline.summary`."""
+    folder = run.folder
+    vocab_facts, evaluation = dict(facts["vocab"]), dict(facts["evaluation"])
+    examples = evaluation.pop("examples")
+    warnings: list[str] = []
+    if why := vocab_facts.get("why_smaller"):
+        requested, pieces = vocab_facts["requested"], vocab_facts["pieces"]
+        warnings.append(f"the vocabulary has {pieces:,} pieces, {requested:,} were requested: {why}")
+    if (margin := evaluation["margin"]) is not None and margin <= 0:
+        warnings.append(
+            "the model predicts held-out text no better than the unigram baseline; train it longer"
+        )
+    train_facts = dict(facts["train"])
+    if skipped := sum(last - first + 1 for first, last in train_facts.pop("skipped_batches", ())):
+        batches = "1 batch" if skipped == 1 else f"{skipped:,} batches"
+        warnings.append(f"training skipped {batches}: gradient not finite or too large")
+    train_facts.pop("skipped_in_a_row", None)
+    train_facts["steps"] = train_facts.pop("step")
+    return Report(
+        name=run.recipe.name,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        recipe=dump(run.recipe),
+        vocab=vocab_facts,
+        store=facts["store"],
+        corpus=read_figures(folder / "store"),
+        train=train_facts,
+        evaluation={**evaluation, "total": evaluation["all"]},
+        export=facts["export"],
+        metrics=[_row(row) for row in read_rows(folder / "train" / STEPS)],
+        held_out=[
+            *(
+                {"step": row["step"], "nll": row["text"]["nll"]}
+                for row in read_rows(folder / "train" / HELD_OUT)
+            ),
+            {"step": evaluation["step"], "nll": evaluation["text"]["nll"]},
+        ],
+        examples=[Example(kept=one["kept"], truth=one["truth"], filled=one["fills"]) for one in examples],
+        trace=_trace(run, examples),
+        warnings=warnings,
+        versions=versions(),
+        seconds=train_facts["seconds"],
+        model=facts["model"],
+        prompt=examples[0]["input"] if examples else PROMPT,
+    )
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the training log with the report's names."""
+    return {
+        "step": row["step"],
+        "loss": row["nll"],
+        "learning_rate": row["learning_rate"],
+        "grad_norm": row["gradient_norm"],
+        "tokens_per_second": row["tokens"] / row["seconds"] if row["seconds"] else None,
+    }
+
+
+def _trace(run: Run, examples: list[dict[str, Any]]) -> Trace | None:
+    """One held-out text as the model sees it."""
+    if not examples:
+        return None
+    recipe = run.recipe
+    return inspect_text(examples[0]["text"], recipe.objective, run.vocabulary, seed=recipe.seed)[0]
+
+
+def versions() -> dict[str, str]:
+    """Versions of t5smith, Python and the libraries."""
+    found = {"t5smith": __version__, "Python": platform.python_version()}
+    for name in LIBRARIES:
+        found[name] = importlib.metadata.version(name)
+    return found

@@ -1,6 +1,6 @@
-"""What came of the text: files in, documents out and why not all; their lengths, pieces, sample windows.
+"""The corpus report: from files to documents, their lengths, pieces, and sample windows.
 
-It is a section of a run's report, and a page of its own after `t5smith prepare`.
+It is a page of its own after `t5smith prepare`, and a section of a run's report.
 """
 
 from __future__ import annotations
@@ -18,31 +18,38 @@ from t5smith.reports.tokens import SPLITS, tokens_part, unknown_card
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, skipped_messages
 
 OPEN_WINDOWS = 6
-"""Further windows are shown when asked for."""
+"""Further windows are folded away."""
 
 
 def corpus_page(name: str, store: Facts, figures: Facts) -> str:
-    """The section as a whole HTML page.
+    """The corpus report as a whole HTML page.
 
     Args:
       name: of the run.
       store: facts of the store's manifest.
-      figures: what :mod:`t5smith.store.statistics` found.
+      figures: what :mod:`t5smith.store.statistics` computed.
     """
     documents = [number(store, split, "documents") for split in SPLITS]
     abouts = [
         "tokens" if found is None else f"tokens, in {pluralize(int(found), 'document')}"
         for found in documents
     ]
-    read, taken = _taken(store)
-    gone = sum(sum(reasons.values()) for _, reasons in taken)
+    read, removed = _removed(store)
+    skipped = sum(sum(reasons.values()) for _, reasons in removed)
     pieces = figures.get("pieces") or {}
     unused, known = number(pieces, "unused"), number(pieces, "pieces")
     found = [
         card("Training text", number(store, "train", "tokens"), count, abouts[0]),
         card("Held out", number(store, "valid", "tokens"), count, abouts[1]),
-        card("Left out", gone / read if read else None, percent, f"{gone:,} of {pluralize(read, 'record')}"),
-        card("Bytes a token", number(store, "train", "bytes_per_token"), "{:.2f}".format, "of training text"),
+        card(
+            "Removed",
+            skipped / read if read else None,
+            percent,
+            f"{skipped:,} of {pluralize(read, 'record')}",
+        ),
+        card(
+            "Bytes per token", number(store, "train", "bytes_per_token"), "{:.2f}".format, "of training text"
+        ),
         unknown_card(store),
         card(
             "Pieces never used",
@@ -51,7 +58,7 @@ def corpus_page(name: str, store: Facts, figures: Facts) -> str:
             f"{unused:,.0f} of {known:,.0f}, in training text" if unused is not None and known else None,
         ),
     ]
-    header = tag("header", tag("h1", name), tag("p", "Text made ready for a T5 with t5smith"))
+    header = tag("header", tag("h1", name), tag("p", "Text prepared for a T5 with t5smith"))
     sections = [tag("section", tag("h2", title), content) for title, content in _parts(store, figures)]
     styles = [
         stylesheet("t5smith.pages", "theme.css"),
@@ -61,82 +68,83 @@ def corpus_page(name: str, store: Facts, figures: Facts) -> str:
 
 
 def corpus_section(store: Facts, figures: Facts) -> Html | None:
-    """The same below headings of one section of a page; None if nothing is known.
-
-    The page needs `corpus.css`.
-    """
+    """The corpus report as a section of a page, which needs `corpus.css`; None if nothing is known."""
     parts = [tag("h3", title) + content for title, content in _parts(store, figures)]
     return tag("div", *map(Html, parts), class_="corpus") if parts else None
 
 
-def untold(facts: Facts) -> Facts:
-    """Of a vocabulary's or a store's facts those that are not shown better here."""
-    told = {"skipped_records", "cleaning", "cut_stretches", "corpora"}
+def unreported(facts: Facts) -> Facts:
+    """The facts of a vocabulary or store that the corpus report does not show."""
+    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora"}
     return {
-        key: untold(cast("Facts", value)) if isinstance(value, Mapping) else value
+        key: unreported(cast("Facts", value)) if isinstance(value, Mapping) else value
         for key, value in facts.items()
-        if key not in told
+        if key not in reported
     }
 
 
 def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:
-    """Every part of which something is known, with its title."""
+    """The title and content of every part that is not empty."""
     found = {
-        "What came in, what went out": _flow(store, figures),
+        "From records to documents": _flow(store, figures),
         "Cleaning": _cleaning(store.get("cleaning") or ()),
         "Tokens": tokens_part(store, figures),
         "Lengths of documents": _lengths(figures.get("lengths") or {}),
-        "Pieces most used": _pieces(figures.get("pieces") or {}),
+        "Most frequent pieces": _pieces(figures.get("pieces") or {}),
         "Sample windows": _windows(figures.get("windows") or ()),
     }
     yield from ((title, content) for title, content in found.items() if content)
 
 
-def _taken(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
-    """How many records were read, and of each step in order how many it took away, by reason."""
+def _removed(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
+    """The number of records read, and for each step in order the numbers of records it removed, by reason."""
     kept, empty = (
         int(sum(number(store, split, what) or 0 for split in SPLITS))
         for what in ("documents", "empty_documents")
     )
     counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
-    taken: list[tuple[str, Mapping[str, int]]] = [
-        ("cannot be read", {kind: often for kind, often in counts.items() if kind != DAMAGED_ARCHIVE}),
+    removed: list[tuple[str, Mapping[str, int]]] = [
+        ("unreadable", {kind: number for kind, number in counts.items() if kind != DAMAGED_ARCHIVE}),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
         ("without text", {"": empty} if empty else {}),
     ]
-    taken = [(step, reasons) for step, reasons in taken if reasons]
-    return kept + sum(sum(reasons.values()) for _, reasons in taken), taken
+    removed = [(step, reasons) for step, reasons in removed if reasons]
+    return kept + sum(sum(reasons.values()) for _, reasons in removed), removed
 
 
 def _flow(store: Facts, figures: Facts) -> Html | None:
-    """From records to documents: what was taken away at each step, and what was left."""
-    read, taken = _taken(store)
+    """The number of records that each step removed and left."""
+    read, removed = _removed(store)
     if not read:
         return None
     lines = [_flow_line(_from_files(figures), read, read, read, "total")]
     left = read
-    for step, reasons in taken:
-        gone = sum(reasons.values())
-        left -= gone
+    for step, reasons in removed:
+        number_removed = sum(reasons.values())
+        left -= number_removed
         ordered = sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0]))
         only = ordered[0][0] if len(ordered) == 1 else ""
         name = f"{step}: {only}" if only else step
-        lines.append(_flow_line(name, -gone, left, read))
+        lines.append(_flow_line(name, -number_removed, left, read))
         if len(ordered) > 1:
-            lines += [_flow_line(reason, -often, None, read, "reason") for reason, often in ordered]
+            lines += [_flow_line(reason, -n, None, read, "reason") for reason, n in ordered]
     lines.append(_flow_line("Documents in the store", left, left, read, "total"))
     notes: list[Html] = []
     if cut := number(store, "cut_stretches"):
-        stretches = "stretch without white space was" if cut == 1 else "stretches without white space were"
-        notes.append(tag("p", f"{cut:,.0f} {stretches} too long for the tokenizer and cut.", class_="note"))
-    left_out = store.get("skipped_records") or {}
-    if archives := number(left_out, "counts", DAMAGED_ARCHIVE):
+        stretches = (
+            "stretch of text without white space was"
+            if cut == 1
+            else "stretches of text without white space were"
+        )
+        notes.append(tag("p", f"{cut:,.0f} {stretches} too long for the tokenizer and split.", class_="note"))
+    skipped = store.get("skipped_records") or {}
+    if archives := number(skipped, "counts", DAMAGED_ARCHIVE):
         what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
-        told = f"{what} cut short or damaged. What could not be unpacked is lost, and counted nowhere here."
-        notes.append(tag("p", told, class_="note"))
-    if left_out.get("first"):
-        lines_ = tag("ul", *(tag("li", line) for line in skipped_messages(left_out)), class_="places")
-        notes.append(tag("details", tag("summary", "The first of what could not be read"), lines_))
+        note = f"{what} truncated or damaged. What could not be unpacked is lost and not counted above."
+        notes.append(tag("p", note, class_="note"))
+    if skipped.get("first"):
+        found = tag("ul", *(tag("li", line) for line in skipped_messages(skipped)), class_="places")
+        notes.append(tag("details", tag("summary", "First unreadable records"), found))
     kinds = {"": None, "documents": "number", "share": "number share", "left": "drawn"}
     head = tag("tr", *(tag("th", name, class_=kind) for name, kind in kinds.items()))
     whole = tag("table", tag("thead", head), tag("tbody", *lines), class_="flow")
@@ -152,7 +160,7 @@ def _from_files(figures: Facts) -> str:
 
 
 def _flow_line(name: str, documents: int, left: int | None, read: int, kind: str | None = None) -> Html:
-    """A line with its documents, their share of all, and, as a bar, what was taken away and what is left."""
+    """Documents, their share of all records, and a bar of what was removed and what is left."""
     shown = f"−{-documents:,}" if documents < 0 else f"{documents:,}"
     bar = None
     if left is not None:
@@ -170,7 +178,7 @@ def _flow_line(name: str, documents: int, left: int | None, read: int, kind: str
 
 
 def _cleaning(steps: Sequence[Facts]) -> Html | None:
-    """What each step did, and some of what it dropped."""
+    """What each cleaning step did, with some of the documents that it dropped."""
     if not steps:
         return None
     lines: list[list[str]] = []
@@ -191,13 +199,13 @@ def _cleaning(steps: Sequence[Facts]) -> Html | None:
             of = "all" if len(examples) == dropped else f"{len(examples)}"
             title = f"{step['step']}: {of} of {pluralize(dropped, 'dropped document')}"
             details.append(tag("details", tag("summary", title), *shown))
-    about = "One step after the other, each on what the one before left. Texts begin as they were read."
+    about = "Each step gets the documents that the step before it kept. Examples show the original text."
     head = ["step", "in", "dropped", "share", "changed"]
     return join([tag("p", about, class_="note"), table(lines, head, numbers=True), *details])
 
 
 def _lengths(lengths: Facts) -> Html | None:
-    """How long documents are, in powers of two."""
+    """The distribution of document lengths, by powers of two."""
     figures: list[Html] = []
     quantiles: list[list[str]] = []
     for split, title in SPLITS.items():
@@ -216,10 +224,10 @@ def _lengths(lengths: Facts) -> Html | None:
     if not figures:
         return None
     about = (
-        "Each pair of bars is of documents with as many tokens as stand below it, or up to twice as many: "
-        "their share of all documents, and of all tokens. The </s> at the end is not counted."
+        "Each pair of bars: documents with at least the number of tokens below it, and less than twice as "
+        "many; their share of all documents, and of all tokens. The </s> at the end is not counted."
     )
-    head = ["", "shortest", "median", "90 % up to", "longest", "mean"]
+    head = ["", "shortest", "median", "90th percentile", "longest", "mean"]
     shown = tag("div", *figures, class_="figures")
     return join([tag("p", about, class_="note"), shown, table(quantiles, head, numbers=True)])
 
@@ -232,28 +240,28 @@ def _pieces(pieces: Facts) -> Html | None:
         tag(
             "li",
             tag("code", piece),
-            tag("span", count(often), class_="often"),
-            tag("span", percent(often / tokens), class_="share"),
-            style=f"--share:{100 * often / most:.1f}%",
+            tag("span", count(occurrences), class_="often"),
+            tag("span", percent(occurrences / tokens), class_="share"),
+            style=f"--share:{100 * occurrences / most:.1f}%",
         )
-        for piece, often in pieces["most_used"]
+        for piece, occurrences in pieces["most_used"]
     ]
     unused, known = pieces["unused"], pieces["pieces"]
     about = (
-        f"Of {tokens:,} tokens of training text, </s> left out. ▁ is the space that opens a word. "
-        f"{unused:,} of {known:,} pieces ({percent(unused / known if known else 0)}) never occur in it."
+        f"Of {tokens:,} tokens of training text, without </s>. ▁ is the space before a word. "
+        f"{unused:,} of {known:,} pieces ({percent(unused / known if known else 0)}) never occur."
     )
     return join([tag("p", about, class_="note"), tag("ol", *items, class_="pieces")])
 
 
 def _windows(windows: Sequence[Facts]) -> Html | None:
-    """Stretches of training text as they lie in the store, documents and their ends."""
+    """Sample windows of the training text, with the ends of documents marked."""
     if not windows:
         return None
     shown = [_window(window) for window in windows]
     about = (
-        "Stretches of the training text as they lie in the store, before anything is masked, put together "
-        "from their ids. A mark stands where a document ends; an ellipsis where the stretch was cut."
+        "Windows of the training text as stored, decoded from their ids, before masking. A mark shows the "
+        "end of a document; an ellipsis shows that the document continues."
     )
     more = None
     if shown[OPEN_WINDOWS:]:

@@ -1,25 +1,23 @@
-"""The report of a run: one HTML file that shows what was made, how well it went, and from what.
+"""The report of a run as one HTML file.
 
-The page is put together from plain values, so that it depends on no stage; what is missing is left out.
+It is made of plain values and depends on no stage; missing values are not shown.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
 from t5smith.base.progress import count, duration
-from t5smith.inspection.views.trace import fragment, marked, theme
+from t5smith.inspection.views.page import fragment, marked
 from t5smith.pages.curves import Series, curve
 from t5smith.pages.facts import Facts, changed_settings, number, percent, rows
 from t5smith.pages.markup import SPAN_COLOURS, Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
 from t5smith.reports.contents import Example, Report
-from t5smith.reports.corpus_page import corpus_section, untold
+from t5smith.reports.corpus_page import corpus_section, unreported
+from t5smith.reports.terminal import NO_SPACE_BEFORE
 
-_CLOSES = re.compile(r"[.,;:!?…)\]}»”’%]|$")
-"""Punctuation that no space stands before, or nothing at all."""
 Kind = Literal["noisy", "line", "points"]
 
 
@@ -27,14 +25,14 @@ def page(report: Report) -> str:
     """The report as a whole HTML page."""
     sections = [
         ("Curves", _curves(report)),
-        ("Masked spans, filled in", _examples(report.examples)),
-        ("Held-out loss by kind of token", _by_kind(report.evaluation)),
+        ("Filled-in spans", _examples(report.examples)),
+        ("Held-out loss by class of token", _by_class(report.evaluation)),
         ("What the encoder and decoder see", fragment(report.trace) if report.trace else None),
-        ("The text", corpus_section(report.store, report.corpus)),
+        ("Corpus", corpus_section(report.store, report.corpus)),
         ("Data and model", _facts(report)),
         ("Settings", _settings(report.recipe)),
         ("Load the model", _snippet(report)),
-        ("Made with", table(list(report.versions.items()))),
+        ("Versions", table(list(report.versions.items()))),
     ]
     body = [
         tag("header", tag("h1", report.name), tag("p", _subtitle(report))),
@@ -42,7 +40,7 @@ def page(report: Report) -> str:
         _warnings(report.warnings),
         *(tag("section", tag("h2", title), content) for title, content in sections if content),
     ]
-    styles = [theme(), *(stylesheet("t5smith.pages", name) for name in ("page.css", "corpus.css"))]
+    styles = [stylesheet("t5smith.pages", name) for name in ("theme.css", "page.css", "corpus.css")]
     return document(f"{report.name}: report", join(body), styles)
 
 
@@ -51,7 +49,7 @@ def _subtitle(report: Report) -> str:
 
 
 def _cards(report: Report) -> Html | None:
-    """The figures to see first; each is left out where it is not known."""
+    """The most important figures; unknown ones are not shown."""
     found = [
         _nll_card(report.evaluation),
         card(
@@ -69,12 +67,16 @@ def _cards(report: Report) -> Html | None:
 
 def _nll_card(evaluation: Facts) -> Html | None:
     nll, baseline = number(evaluation, "text", "nll"), number(evaluation, "unigram_nll")
-    about: str | Html = "nats per text token; lower is better"
+    about: str | Html = "nats per token; lower is better"
     if nll is not None and baseline is not None:
         gap = baseline - nll
         verdict, tone = (f"{gap:.2f} below", "good") if gap > 0 else (f"{-gap:.2f} above", "bad")
         about = join(
-            ["nats; ", tag("span", verdict, class_=tone), f" the unigram baseline of {baseline:.2f}"]
+            [
+                "nats per token; ",
+                tag("span", verdict, class_=tone),
+                f" the unigram baseline of {baseline:.2f}",
+            ]
         )
     return card("Held-out NLL of text", nll, "{:.2f}".format, about)
 
@@ -86,7 +88,7 @@ def _size_of(vocab: Facts) -> str | None:
 
 def _pace(train: Facts) -> str:
     steps, pace = number(train, "steps"), number(train, "tokens_per_second")
-    parts = [f"in {steps:,.0f} steps" if steps else "", f"{count(pace)} a second" if pace else ""]
+    parts = [f"in {steps:,.0f} steps" if steps else "", f"{count(pace)} per second" if pace else ""]
     return ", ".join(filter(None, ["tokens", *parts]))
 
 
@@ -101,12 +103,12 @@ def _warnings(warnings: Sequence[str]) -> Html | None:
 
 
 def _curves(report: Report) -> Html | None:
-    """Loss over the steps with the levels to compare it with, and what explains it."""
+    """The loss with its reference levels, and curves that help to explain it."""
     levels = {"ln V": number(report.train, "ln_vocab"), "unigram": number(report.evaluation, "unigram_nll")}
     known = {name: level for name, level in levels.items() if level is not None}
     held_out = _series("held out", report.held_out, "nll", "points")
     loss = [_series("train", report.metrics, "loss"), held_out]
-    # Text in a figure grows with it: one is for wide pages, one for telephones.
+    # Text scales with its figure: one figure is for wide screens, one for phones.
     sizes = {"wide": (640.0, 230.0), "narrow": (330.0, 220.0)}
     drawn = {
         kind: curve(loss, "step", "nats per token", "Loss", known, size=size) for kind, size in sizes.items()
@@ -115,7 +117,7 @@ def _curves(report: Report) -> Html | None:
         tag(
             "figure",
             *(tag("div", Html(svg), class_=kind) for kind, svg in drawn.items()),
-            tag("p", _about_the_loss(report.train), class_="note"),
+            tag("p", _loss_note(report.train), class_="note"),
             class_="whole",
         )
         if any(drawn.values())
@@ -133,23 +135,23 @@ def _curves(report: Report) -> Html | None:
 
 
 def _series(name: str, rows: Sequence[Facts], key: str, kind: Kind = "noisy") -> Series:
-    """One column of the rows over their steps; a step that was done again counts as last done."""
+    """One column of the rows over their steps; of a repeated step the last row counts."""
     points = {number(row, "step"): number(row, key) for row in rows}
     found = sorted((step, y) for step, y in points.items() if step is not None and y is not None)
     return Series(name, [step for step, _ in found], [y for _, y in found], kind)
 
 
-def _about_the_loss(train: Facts) -> str:
+def _loss_note(train: Facts) -> str:
     first, ceiling = number(train, "first_loss"), number(train, "ln_vocab")
-    begins = ""
+    first_loss = ""
     if first is not None and ceiling is not None:
-        begins = (
-            f"The first loss was {first:.2f}; ln V, what guessing evenly costs, is {ceiling:.2f}, "
-            "and a fresh model lies about half a nat above it. "
+        first_loss = (
+            f"The first loss was {first:.2f}. Uniform guessing costs ln V = {ceiling:.2f}; "
+            "an untrained model begins about half a nat above it. "
         )
-    return begins + (
-        "The training loss counts every target token, the easily guessed sentinels too; "
-        "the held-out points and the unigram baseline count text tokens alone."
+    return first_loss + (
+        "The training loss includes all target tokens, also the easily predicted sentinels; "
+        "held-out points and the unigram baseline are of text tokens only."
     )
 
 
@@ -159,31 +161,34 @@ def _examples(examples: Sequence[Example]) -> Html | None:
     blocks = [
         tag(
             "dl",
-            tag("dt", "Text"),
-            tag("dd", _woven(example, [marked(truth.strip(), j) for j, truth in enumerate(example.truth)])),
-            tag("dt", "The model saw"),
-            tag("dd", _woven(example, [_chip(f"<extra_id_{j}>", j) for j in range(len(example.truth))])),
-            tag("dt", "It filled in"),
+            tag("dt", "Original"),
             tag(
                 "dd",
-                _woven(example, list(map(_filled, range(len(example.truth)), example.truth, example.filled))),
+                _with_spans(example, [marked(truth.strip(), j) for j, truth in enumerate(example.truth)]),
+            ),
+            tag("dt", "Model input"),
+            tag("dd", _with_spans(example, [_chip(f"<extra_id_{j}>", j) for j in range(len(example.truth))])),
+            tag("dt", "Filled in"),
+            tag(
+                "dd",
+                _with_spans(
+                    example, list(map(_filled, range(len(example.truth)), example.truth, example.filled))
+                ),
             ),
             class_="example",
         )
         for example in examples
     ]
-    about = (
-        "Where the model differs, what stood there follows in grey; a line under a span means it is the same."
-    )
+    about = "Where the model differs, the original follows in grey; an underlined span equals the original."
     return join([tag("p", about, class_="note"), *blocks])
 
 
-def _woven(example: Example, spans: Sequence[Html]) -> Html:
-    """The kept text with something for each span in between."""
+def _with_spans(example: Example, spans: Sequence[Html]) -> Html:
+    """The kept text with the given HTML for each span."""
     parts: list[str] = []
     for before, span, after in zip(example.kept, spans, example.kept[1:], strict=False):
         parts += [before.strip(), " " if before.strip() else "", span]
-        parts.append("" if _CLOSES.match(after.strip()) else " ")
+        parts.append("" if NO_SPACE_BEFORE.match(after.strip()) else " ")
     return join([*parts, example.kept[-1].strip()])
 
 
@@ -200,8 +205,8 @@ def _filled(span: int, truth: str, filled: str) -> Html:
     return join([tag("mark", written, tag("sup", str(span)), class_=colour), " ", tag("del", truth.strip())])
 
 
-def _by_kind(evaluation: Facts) -> Html | None:
-    """Text tokens apart from sentinels, whose order gives them away."""
+def _by_class(evaluation: Facts) -> Html | None:
+    """Losses of text tokens, and of sentinels, which are easy to predict from their order."""
     names = {"text": "Text", "sentinels": "Sentinels", "eos": "</s>", "total": "All"}
     found: list[list[str]] = []
     for key, name in names.items():
@@ -215,8 +220,8 @@ def _by_kind(evaluation: Facts) -> Html | None:
     if not found:
         return None
     about = (
-        "Nats per token on fixed masks. The model is judged on text; which sentinel comes next is known "
-        "in advance. The baseline knows only how often each piece occurs in the training text."
+        "Nats per token, with fixed masks. Quality is judged by text tokens: the next sentinel is always "
+        "known. The unigram baseline knows only how often each piece occurs in the training text."
     )
     return join(
         [tag("p", about, class_="note"), table(found, ["target tokens", "NLL", "accuracy", "tokens"])]
@@ -227,8 +232,8 @@ def _facts(report: Report) -> Html | None:
     """Every fact of every stage."""
     shown = {"text", "sentinels", "eos", "total", "all"}
     groups = {
-        "Vocabulary": untold(report.vocab),
-        "Token store": untold(report.store),
+        "Vocabulary": unreported(report.vocab),
+        "Token store": unreported(report.store),
         "Training": report.train,
         "Evaluation": {key: value for key, value in report.evaluation.items() if key not in shown},
         "Export": report.export,
@@ -243,8 +248,8 @@ def _settings(recipe: str) -> Html | None:
     if not recipe.strip():
         return None
     changed = changed_settings(recipe)
-    whole = tag("details", tag("summary", "The whole recipe"), tag("pre", recipe.strip()))
-    return join([table(changed, ["setting", "here", "default"]), whole])
+    whole = tag("details", tag("summary", "Whole recipe"), tag("pre", recipe.strip()))
+    return join([table(changed, ["setting", "value", "default"]), whole])
 
 
 def _snippet(report: Report) -> Html | None:

@@ -1,7 +1,8 @@
-"""The summary of a finished run on the terminal: what was made, what it is worth, three examples."""
+"""The summary of a finished run on the terminal: what was made, how good it is, and three examples."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,13 @@ from t5smith.base.progress import count, duration
 from t5smith.base.wrapping import hanging_indent, pluralize
 
 _MARGIN = 2
+NO_SPACE_BEFORE = re.compile(r"[.,;:!?…)\]}»”’%]|$")
+"""Punctuation that follows a word without a space, or the end of the text."""
 GOOD, BAD, FILL, FAINT = "bold green", "bold red", "bold cyan", "dim"
 
 
 def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what `run` returned, as wide as the terminal; plain whole lines on a pipe."""
+    """Print what `run` returned, wrapped to the terminal; in a pipe, lines are not wrapped."""
     console = console or Console(highlight=False)
     rows = _rows(summary)
     width = _MARGIN + max(len(name) for name, _ in rows) + 2
@@ -25,7 +28,8 @@ def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
         line = Text.assemble((f"{'':{_MARGIN}}{name}".ljust(width), FAINT), value)
         lines.append(hanging_indent(line, console, width))
     if examples := summary["evaluation"]["examples"]:
-        lines.append(Text("Masked spans, filled in (what stood there)", style="bold"))
+        title = Text("Filled-in spans: [model] (original); […] = model filled in nothing", style="bold")
+        lines.append(hanging_indent(title, console, 0))
         bullet = f"{'':{_MARGIN}}· "
         lines += [hanging_indent(Text(bullet) + _example(one), console, len(bullet)) for one in examples]
     for line in (Text(), *lines, Text()):
@@ -38,13 +42,13 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
     control = f", {pluralize(symbols, 'control symbol')}" if (symbols := vocab.get("control_symbols")) else ""
     sentinels = vocab["ids"] - vocab["pieces"] - (symbols or 0)
     pieces = (
-        f"{vocab['requested']:,} pieces asked, {vocab['pieces']:,} got"
+        f"{vocab['pieces']:,} pieces ({vocab['requested']:,} requested)"
         if "requested" in vocab
         else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
     )
     no_better: list[tuple[str, Text | str]] = []
     if (margin := score["margin"]) is not None and margin <= 0:
-        no_better.append(("", Text("no better than the frequencies of pieces; train it longer", BAD)))
+        no_better.append(("", Text("no better than the unigram baseline; train it longer", BAD)))
     rows: list[tuple[str, Text | str]] = [
         (
             "vocabulary",
@@ -54,7 +58,7 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
             "text",
             f"{count(store['train']['tokens'])} tokens to train on, "
             f"{count(store['valid']['tokens'])} held out, "
-            f"{store['train']['bytes_per_token']:.2f} bytes a token",
+            f"{store['train']['bytes_per_token']:.2f} bytes per token",
         ),
         ("parameters", f"{train['parameters']:,}"),
         (
@@ -84,28 +88,28 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
 
 
 def _nll(score: Mapping[str, Any]) -> Text | str:
-    """The figure a model is judged by, beside what the frequencies of pieces alone reach."""
+    """The NLL of text tokens beside the unigram baseline."""
     nll, baseline, margin = score["text"]["nll"], score["unigram_nll"], score["margin"]
     if nll is None or baseline is None:
-        return "no text among the held-out targets"
+        return "no text tokens among the held-out targets"
     verdict = (f"{margin:.3f} below", GOOD) if margin > 0 else (f"{-margin:.3f} above", BAD)
     return Text.assemble(
-        (f"{nll:.3f}", "bold"), " nats a text token, ", verdict, f" the unigram baseline {baseline:.3f}"
+        (f"{nll:.3f}", "bold"), " nats per text token, ", verdict, f" the unigram baseline {baseline:.3f}"
     )
 
 
 def _example(example: Mapping[str, Any]) -> Text:
-    """The text with the model's words in brackets, and the true ones behind them."""
+    """The text with the model's words in brackets and the original words behind them."""
     line = Text()
     pairs: Sequence[tuple[str, str]] = list(zip(example["fills"], example["truth"], strict=True))
-    for kept, pair in zip(example["kept"], [*pairs, None], strict=True):
+    for kept, pair in zip(map(str.strip, example["kept"]), [*pairs, None], strict=True):
+        line.append("" if not line or NO_SPACE_BEFORE.match(kept) else " ")
         line.append(kept)
         if pair:
             fill, truth = pair
-            line.append(" " if kept else "")
+            line.append(" " if line else "")
             line.append(f"[{fill.strip() or '…'}]", FILL)
-            line.append(f" ({truth.strip()}) ", FAINT)
-    line.rstrip()
+            line.append(f" ({truth.strip()})", FAINT)
     return line
 
 

@@ -1,4 +1,4 @@
-"""What the store has of each split and corpus: documents, tokens, text, and what is unknown."""
+"""Documents, tokens and bytes of text of each split and corpus of a store, and the share that is unknown."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def unknown_card(store: Facts) -> Html | None:
         return None
     worse = max(rates, key=lambda split: rates[split])
     same = len(rates) > 1 and len(set(rates.values())) == 1
-    about = "of the tokens, held out or not" if same else f"of the tokens of {TEXTS[worse]}"
-    return card("Unknown", rates[worse], percent, about)
+    about = "of all tokens" if same else f"of the tokens of {TEXTS[worse]}"
+    return card("Unknown tokens", rates[worse], percent, about)
 
 
 def tokens_part(store: Facts, figures: Facts) -> Html | None:
-    """Of each split and corpus what the store has."""
+    """The table of splits and corpora."""
     lines: list[Html] = []
     came_in: Sequence[Facts] = figures.get("came_in") or ()
     for split, title in SPLITS.items():
@@ -43,7 +43,7 @@ def tokens_part(store: Facts, figures: Facts) -> Html | None:
         ]
     if not lines:
         return None
-    names = ["", "documents", "tokens", "", "unknown", "text", "tokens a document"]
+    names = ["", "documents", "tokens", "", "unknown", "text", "tokens per document"]
     head = tag("tr", *(tag("th", name, class_="number" if name else None) for name in names))
     whole = tag("table", tag("thead", head), tag("tbody", *lines), class_="flow tokens")
     parts = [_much_unknown(store), tag("div", whole, class_="scroll"), _about_ends(store)]
@@ -53,34 +53,34 @@ def tokens_part(store: Facts, figures: Facts) -> Html | None:
             for own in came_in
         ]
         shown = table(files, ["", "files", "on disk"], numbers=True)
-        parts.append(tag("details", tag("summary", "The files they came from"), shown))
+        parts.append(tag("details", tag("summary", "Input files"), shown))
     return join(parts)
 
 
 def _much_unknown(store: Facts) -> Html | None:
-    """What `t5smith prepare` warns of."""
-    said = [
+    """The warning that `t5smith prepare` prints too."""
+    warnings = [
         tag(
             "p",
             tag("strong", "Warning: "),
             f"{percent(rate)} of the tokens of {text} are <unk>: the vocabulary lacks characters of this "
-            "text; train it on text like this.",
+            "text; train it on similar text.",
         )
         for split, text in TEXTS.items()
         if (rate := number(store, split, "unknown_rate") or 0) > UNKNOWN_WARNING_SHARE
     ]
-    return tag("div", *said, class_="warnings") if said else None
+    return tag("div", *warnings, class_="warnings") if warnings else None
 
 
 def _about_ends(store: Facts) -> Html | None:
     if not any(number(store, split, "separators") for split in SPLITS):
         return None
-    about = "Tokens are counted with the </s> at the end of each document, tokens a document without it."
+    about = "Tokens include the </s> at the end of each document; tokens per document do not."
     return tag("p", about, class_="note")
 
 
 def _line(name: str, facts: Facts, share: float | None, ends: bool, kind: str) -> Html:
-    """One split or corpus; `ends`: each of its documents ends in a token that is not of its text."""
+    """One split or corpus; `ends`: each document ends in a token that is not part of its text."""
     documents, tokens, text = (number(facts, key) for key in ("documents", "tokens", "text_bytes"))
     unknown = number(facts, "unknown_rate")
     bar = None

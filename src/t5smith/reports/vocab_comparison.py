@@ -1,33 +1,28 @@
-"""Vocabularies compared: as a table on the terminal, as JSON, as a picture."""
+"""A comparison of vocabularies: a table on the terminal, JSON, or a picture."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.wrapping import pluralize, unpadded
-from t5smith.inspection.views.plot import LIGHT
 from t5smith.pages.facts import percent, size
+from t5smith.pages.plot_style import FONT, LIGHT, dress, new_figure, png, style, svg
 from t5smith.recipe.recipe import Recipe
 from t5smith.vocabulary.compare import Comparison, MeasuredVocabulary, compare_vocabularies
 
 WIDTH = 80
-"""Columns on a pipe."""
+"""Columns in a pipe."""
 _FIGURES = 54
-"""Columns that the figures take; the rest is for the name."""
+"""Columns of the figures; the rest is for the name."""
 _NAME = 28
 """Characters of the longest name in a picture."""
 _PANELS = (
@@ -51,18 +46,18 @@ def compare(
     """Print how well tokenizers suit a recipe's held-out text: `t5smith vocab --compare`.
 
     Args:
-      recipe: names the text.
-      tokenizers: what is compared.
-      max_bytes: of held-out text, at most.
-      plot: a .png or .svg file to draw the figures into.
+      recipe: its held-out text is used.
+      tokenizers: the tokenizers to compare.
+      max_bytes: the most held-out text to use.
+      plot: a .png or .svg file for the picture.
       as_json: print one JSON object instead of a table.
 
     Raises:
-      T5smithError: see :func:`compare_vocabularies`; or the picture cannot be written.
+      T5smithError: what :func:`compare_vocabularies` raises, or the picture cannot be written.
     """
     ending = plot.suffix.lower() if plot else ""
     if plot and ending not in (".png", ".svg"):
-        raise T5smithError(f"{ending!r} is no kind of picture", where="--plot", expected=".png or .svg")
+        raise T5smithError(f"unknown picture format {ending!r}", where="--plot", expected=".png or .svg")
     found = compare_vocabularies(recipe, tokenizers, max_bytes)
     if plot:
         try:
@@ -77,12 +72,12 @@ def compare(
 
 
 def shortened(name: str, width: int) -> str:
-    """A name with what is too long cut off its beginning, for ends tell names apart."""
+    """A name without its beginning if it is too long: names differ at their ends."""
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def show(found: Comparison, console: Console | None = None) -> None:
-    """Print the table, as wide as the terminal, or 80 columns."""
+    """Print the table, as wide as the terminal, or 80 columns in a pipe."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console = Console(file=console.file, width=WIDTH, highlight=False)
@@ -104,18 +99,18 @@ def show(found: Comparison, console: Console | None = None) -> None:
             percent(one.used_rate),
         )
     with unpadded(console):
-        console.print(Text(_of_what(found), "dim"))
+        console.print(Text(_sample_line(found), "dim"))
         console.print(table)
         if any(one.longest for one in found.vocabularies):
-            console.print(Text("longest pieces met (▁ is a space)", "bold"))
+            console.print(Text("longest pieces in this text (▁ is a space)", "bold"))
             for name, one in zip(names, found.vocabularies, strict=True):
                 line = Text(f"{name:<{max(map(len, names))}}  ")
-                line.append("  ".join(one.longest) or "none: bytes", "cyan" if one.longest else "dim")
+                line.append("  ".join(one.longest) or "none (bytes)", "cyan" if one.longest else "dim")
                 console.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def _of_what(found: Comparison) -> str:
-    which = "all of it" if found.whole else "the first of it"
+def _sample_line(found: Comparison) -> str:
+    which = "all of it" if found.whole else "its beginning"
     return (
         f"{size(found.bytes)} of held-out text ({which}), {pluralize(found.documents, 'document')}, "
         f"{pluralize(found.words, 'word')}"
@@ -123,45 +118,37 @@ def _of_what(found: Comparison) -> str:
 
 
 def picture(found: Comparison, kind: str) -> bytes:
-    """The figures as bars, a panel each, as `png` or `svg`. The same figures give the same bytes."""
+    """The figures as bars, one panel each, as `png` or `svg`. The same figures give the same bytes."""
     rows = len(found.vocabularies)
     height = _HEAD + _BAR * rows + _FOOT
-    settings: Any = {"font.size": 8.5, "font.family": "DejaVu Sans", "svg.hashsalt": "t5smith"}
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(_FIGURE, height), dpi=180, facecolor=LIGHT["paper"])
-        canvas = (FigureCanvasAgg if kind == "png" else FigureCanvasSVG)(figure)
+    with style():
+        figure = new_figure(_FIGURE, height, LIGHT, dpi=180)
         panels: Any = figure.subplots(1, len(_PANELS), sharey=True, squeeze=False)[0]
         names = [shortened(one.name, _NAME) for one in found.vocabularies]
         left = (0.3 + 0.072 * max(map(len, names))) / _FIGURE
         sides = {"top": 1 - _HEAD / height, "bottom": _FOOT / height}
         figure.subplots_adjust(left=left, right=0.985, wspace=0.1, **sides)
-        style: Any = {"color": LIGHT["muted"], "va": "top", "parse_math": False}
-        figure.text(0.012, 1 - 0.12 / height, _of_what(found), **style)
+        text: Any = {"color": LIGHT.muted, "va": "top", "parse_math": False}
+        figure.text(0.012, 1 - 0.12 / height, _sample_line(found), **text)
         for axes, (field, title, form) in zip(panels, _PANELS, strict=True):
             _bars(axes, found.vocabularies, field, title, form)
-        panels[0].set_yticks(range(rows), names, color=LIGHT["ink"], parse_math=False)
+        panels[0].set_yticks(range(rows), names, color=LIGHT.ink, parse_math=False)
         panels[0].invert_yaxis()
-        file = io.BytesIO()
-        if kind == "png":
-            canvas.print_figure(file, format="png", metadata={"Software": None}, facecolor=LIGHT["paper"])
-        else:
-            canvas.print_figure(file, format="svg", metadata={"Date": None}, facecolor=LIGHT["paper"])
-    return file.getvalue()
+        return png(figure) if kind == "png" else svg(figure)
 
 
 def _bars(axes: Any, measured: Sequence[MeasuredVocabulary], field: str, title: str, form: str) -> None:
-    """One figure of every vocabulary, each bar with its value behind it."""
+    """One figure of every vocabulary, each bar with its value."""
     values = [float(getattr(one, field)) for one in measured]
-    axes.barh(range(len(values)), values, height=0.62, color=LIGHT["counted"], alpha=0.8, linewidth=0)
+    dress(axes, LIGHT, "", "")
+    axes.grid(visible=False)
+    axes.barh(range(len(values)), values, height=0.62, color=LIGHT.series[0], alpha=0.8, linewidth=0)
     longest = max(values) or 1.0
     axes.set_xlim(0, 1.55 * longest)
     for row, value in enumerate(values):
         words = form.format(value) if form else percent(value)
-        axes.text(value + 0.03 * longest, row, words, va="center", color=LIGHT["ink"])
-    axes.set_title(title, loc="left", fontsize=9, fontweight="bold", color=LIGHT["ink"], pad=6)
-    axes.set_facecolor(LIGHT["paper"])
+        axes.text(value + 0.03 * longest, row, words, va="center", color=LIGHT.ink)
+    axes.set_title(title, loc="left", fontsize=FONT + 0.5, fontweight="bold", color=LIGHT.ink, pad=6)
     axes.set_xticks([])
     axes.tick_params(length=0)
-    for side in ("top", "right", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.spines["left"].set(color=LIGHT["line"], linewidth=0.8)
+    axes.spines["bottom"].set_visible(False)

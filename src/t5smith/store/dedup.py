@@ -23,7 +23,7 @@ from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import EXAMPLES, Tally
 from t5smith.text.document import Document
-from t5smith.text.locations import without_rows
+from t5smith.text.locations import split_row_range
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 AT_ONCE = 1 << 22
@@ -191,7 +191,7 @@ def _rewrite(
                 cut = min(begin + SHOWN_TOKENS, end)
                 more = bool((ids[cut:end] != vocabulary.eos_id).any())
                 text = vocabulary.decode(ids[begin:cut]) + "…" * more
-                file = without_rows(unit.files[one["file"]])[0]
+                file = split_row_range(unit.files[one["file"]])[0]
                 document = Document(text, file, int(one["line"]), int(one["after"]))
                 tallies[step].show(f"{one['key'][1]:016x}", REASONS[step], document, text)
         kept = stays[half]

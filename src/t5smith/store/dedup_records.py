@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.workspace import Workspace, temporary
 from t5smith.text.document import Document
-from t5smith.text.locations import without_rows
+from t5smith.text.locations import split_row_range
 
 if TYPE_CHECKING:
     from datatrove.utils.word_tokenizers import WordTokenizer
@@ -49,7 +49,7 @@ class Records:
         self, folders: Workspace, shard: str, files: Iterable[str], signatures: MinHasher | None
     ) -> None:
         """Of documents of these files; without signatures texts alone are hashed."""
-        self._files = {without_rows(name)[0]: number for number, name in enumerate(files)}
+        self._files = {split_row_range(name)[0]: number for number, name in enumerate(files)}
         self._signatures = signatures
         self._targets = [folders.records(shard), folders.signatures(shard)][: 2 if signatures else 1]
         self._out = [temporary(target).open("wb") for target in self._targets]
@@ -61,7 +61,7 @@ class Records:
         file = self._files[document.file]
         # To all vocabularies but bytes white space is single spaces, with none at the end.
         key = _key(" ".join(text.split()).encode())
-        self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.after))
+        self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.counted_from))
         if self._signatures is not None:
             self._signed.append(self._signatures.of(text))
         if len(self._rows) == CHUNK:

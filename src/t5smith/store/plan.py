@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import compression, opened
-from t5smith.text.document import Part
-from t5smith.text.documents import TABLES, file_bytes, format_of, splits_anywhere
-from t5smith.text.files import train_and_valid
+from t5smith.text.compression import compression_suffix, open_file
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.document import BlockSelection
+from t5smith.text.documents import RANDOM_ACCESS, file_format, is_splittable
+from t5smith.text.fingerprints import file_size
 from t5smith.text.formats.parquet_arrow import parquet_bytes
-from t5smith.text.locations import is_url, without_rows
+from t5smith.text.locations import is_url, split_row_range
 
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 4 << 20, 256 << 20
 """Bounds on the bytes of a block."""
@@ -59,7 +60,7 @@ class Work:
     """What one task does of a unit."""
 
     unit: Unit
-    part: Part
+    part: BlockSelection
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,15 @@ class Plan:
     units: tuple[Unit, ...]
 
     @classmethod
-    def create(cls, corpus: CorpusSettings) -> Plan:
+    def create(cls, corpus: CorpusFiles) -> Plan:
         """Part the files that a recipe names.
 
         Raises:
-          T5smithError: a file is not there, may not be read, or is to be trained on and held out.
+          T5smithError: a file is not there or may not be read.
         """
-        train, valid = train_and_valid(corpus)
-        named = [("train", train), ("valid", valid)] if valid else [("", train)]
+        named = [("train", corpus.train), ("valid", corpus.valid)] if corpus.valid else [("", corpus.train)]
         sizes = [
-            (split, name, str(file), file_bytes(file))
+            (split, name, str(file), file_size(file))
             for split, files_of in named
             for name, files in files_of.items()
             for file in files
@@ -87,7 +87,7 @@ class Plan:
         block_bytes = MIN_BLOCK_BYTES
         while block_bytes < MAX_BLOCK_BYTES and sum(size for *_, size in sizes) > block_bytes * TARGET_BLOCKS:
             block_bytes *= 2
-        return cls(block_bytes, tuple(_units(corpus, sizes, block_bytes)))
+        return cls(block_bytes, tuple(_units(corpus.settings, sizes, block_bytes)))
 
     def work(self, tasks: int, rank: int) -> list[Work]:
         """What one of so many tasks does. All that they do together does not depend on their number."""
@@ -100,7 +100,7 @@ class Plan:
                 task = (number * readers + turn) % tasks
                 load[task] += unit.bytes * COMPRESSION_RATIO // readers
                 if task == rank:
-                    mine.append(Work(unit, Part(self.block_bytes, turn=turn, turns=readers)))
+                    mine.append(Work(unit, BlockSelection(self.block_bytes, reader=turn, readers=readers)))
         free = [(bytes_, task) for task, bytes_ in enumerate(load)]
         heapq.heapify(free)
         for unit in self.units:
@@ -111,8 +111,8 @@ class Plan:
                 heapq.heappush(free, (bytes_ + max(unit.bytes // unit.blocks, 1), task))
                 if task == rank:
                     start = block * self.block_bytes
-                    part = Part(self.block_bytes, start, start + self.block_bytes)
-                    mine.append(Work(unit, part if unit.blocks > 1 else Part()))
+                    part = BlockSelection(self.block_bytes, start, start + self.block_bytes)
+                    mine.append(Work(unit, part if unit.blocks > 1 else BlockSelection()))
         return mine
 
     def to_json(self) -> str:
@@ -136,7 +136,7 @@ def _units(
     number = 0
     for split, name, file, size in sizes:
         # Some rows of a file are counted from its beginning: one task reads them.
-        large = size > block_bytes and without_rows(file)[1] is None
+        large = size > block_bytes and split_row_range(file)[1] is None
         if held and (large or (split, name) != of or held_bytes + size > block_bytes):
             yield Unit(number, of[1], of[0], tuple(held), held_bytes, 1)
             number, held, held_bytes = number + 1, [], 0
@@ -152,13 +152,13 @@ def _units(
 
 
 def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> int | None:
-    if splits_anywhere(corpus, file):
+    if is_splittable(corpus, file):
         return -(-size // block_bytes)
-    if format_of(corpus, file) in TABLES and compression(file):
+    if file_format(corpus, file) in RANDOM_ACCESS and compression_suffix(file):
         return 1  # whoever reads a part has to unpack it all
-    if format_of(corpus, file) == "parquet":
+    if file_format(corpus, file) == "parquet":
         if is_url(file):
             return 1  # its own account of its bytes is at its end: not worth a visit to every file
-        with opened(file) as stream:
+        with open_file(file) as stream:
             return max(-(-parquet_bytes(stream, file) // block_bytes), 1)
-    return 1 if corpus.document == "file" and format_of(corpus, file) == "text" else None
+    return 1 if corpus.document == "file" and file_format(corpus, file) == "text" else None

@@ -26,8 +26,7 @@ from t5smith.store.token_store import check
 from t5smith.store.worker import Progress, Task
 from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.pipeline import cleaning_inputs
-from t5smith.text.documents import corpus_inputs
-from t5smith.text.files import named_weights
+from t5smith.text.corpus import CorpusFiles, named_weights
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -37,32 +36,34 @@ IN_PROCESS_BYTES = 4 << 20
 """Files of fewer bytes in all are not worth starting processes for."""
 
 
-def prepare(recipe: Recipe, *, verify: bool = False) -> Path:
+def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None) -> Path:
     """Tokenise a recipe's text; the folder of the store. Nothing is done if it is there already.
 
     Args:
       recipe: names the text and the run folder, in which there must be a vocabulary.
       verify: make nothing, but read the whole store that is there and check it.
+      files: the recipe's files, if they have been found before.
 
     Raises:
       T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
         `verify`: no store, or one that is not as it was written.
     """
     if not verify:
-        return _prepare(recipe)
+        return _prepare(recipe, files)
     folder = recipe.folder / "store"
     check(folder)
     return folder
 
 
 @in_run_folder
-def _prepare(recipe: Recipe) -> Path:
+def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
     folder = recipe.folder / "store"
     folders = Workspace.of(folder)
     vocab_folder = recipe.folder / "vocab"
     made_vocab = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
-    corpus = corpus_inputs(recipe.corpus)
+    files = files or CorpusFiles.find(recipe.corpus)
+    corpus = files.inputs()
     inputs = {
         "format": FORMAT,
         "vocab": made_vocab.files["tokenizer.json"]["sha256"],
@@ -82,7 +83,7 @@ def _prepare(recipe: Recipe) -> Path:
         warn(f"the vocabulary that is there was made from other {stale}; `t5smith vocab` makes it anew")
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
-        plan = _plan(recipe, folders, key, vocab_folder)
+        plan = _plan(recipe, files, folders, key, vocab_folder)
         _run(recipe, folders, plan)
         if recipe.cleaning.duplicate_steps:
             without_duplicates(recipe, folders, list(shards(folders, plan)), vocabulary)
@@ -103,14 +104,14 @@ def _other_settings(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[st
     return " and other ".join(found)
 
 
-def _plan(recipe: Recipe, folders: Workspace, key: str, vocab: Path) -> Plan:
+def _plan(recipe: Recipe, files: CorpusFiles, folders: Workspace, key: str, vocab: Path) -> Plan:
     """The plan of a run that was begun, or a new one in empty folders."""
     job = folders.notes / "job.json"
     draft = Workspace(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
     # Without the unfinished store the notes are of one that was finished, and half removed.
     begun = folders.store.is_dir() and job.is_file()
     begun = begun and json.loads(job.read_text(encoding="utf-8"))["key"] == key
-    plan = Plan.create(recipe.corpus)
+    plan = Plan.create(files)
     # The same text may lie elsewhere by now.
     if begun and Plan.read(folders.notes / "plan.json") == plan:
         shutil.rmtree(folders.notes / "failures", ignore_errors=True)

@@ -16,7 +16,7 @@ from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.document import Document
-from t5smith.text.documents import placed_documents
+from t5smith.text.documents import positioned_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -103,17 +103,19 @@ class Task:
             blocks = int(self.folders.end(unit.number).read_text())
         asked = range(blocks or 0)
         if unit.blocks is not None and unit.blocks > 1:
-            asked = [part.block(part.start)]
-        if blocks is not None and all(block in done for block in asked if block % part.turns == part.turn):
+            asked = [part.block_of(part.start)]
+        if blocks is not None and all(
+            block in done for block in asked if block % part.readers == part.reader
+        ):
             self._read(unit.bytes // (unit.blocks or 1))
             return
         blocks = _Blocks(self, work, done, words)
         try:
             for file in unit.files:
-                for place, document in placed_documents(
-                    self.recipe.corpus, file, replace(part, done=done), blocks.skipped, self._read
+                for place, document in positioned_documents(
+                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, self._read
                 ):
-                    block = part.block(place)
+                    block = part.block_of(place)
                     if block != blocks.current:
                         blocks.go_to(block)
                     if document is not None and (text := blocks.cleaned(document)) is not None:
@@ -139,7 +141,7 @@ class _Blocks:
         self.skipped = SkippedRecords(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
-        self.current = work.part.block(work.part.start)
+        self.current = work.part.block_of(work.part.start)
         self.shard = self._open()
 
     def cleaned(self, document: Document) -> str | None:
@@ -157,7 +159,7 @@ class _Blocks:
         while self.current < block:
             self._close()
             self.current += 1
-            last = self.work.unit.blocks is not None and self.current >= self.work.part.block(
+            last = self.work.unit.blocks is not None and self.current >= self.work.part.block_of(
                 self.work.part.stop or 1
             )
             self.shard = None if last else self._open()
@@ -177,7 +179,7 @@ class _Blocks:
     def _open(self) -> Shard | None:
         # Reading from the beginning up to a block, all before it are another's.
         part = self.work.part
-        if not part.wants(self.current) or self.current in self.done:
+        if not part.includes(self.current) or self.current in self.done:
             return None
         task = self.task
         unit = self.work.unit

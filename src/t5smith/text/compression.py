@@ -34,28 +34,28 @@ _DECODERS: dict[str, Callable[[], Any]] = {
 _BUFFER = 1 << 18
 
 
-def compression(name: str) -> str:
+def compression_suffix(name: str) -> str:
     """The ending that says how a file is compressed, or nothing."""
     return next((ending for ending in COMPRESSIONS if name.lower().endswith(ending)), "")
 
 
 @contextlib.contextmanager
-def reading(name: str, *, anywhere: bool = False) -> Generator[tuple[IO[bytes], IO[bytes]]]:
+def open_stream(name: str, *, seekable: bool = False) -> Generator[tuple[IO[bytes], IO[bytes]]]:
     """The file as it lies there, and the bytes in it.
 
     Args:
       name: of the file.
-      anywhere: it is not read from the beginning to the end. What is compressed is unpacked first, into a
+      seekable: it is not read from the beginning to the end. What is compressed is unpacked first, into a
         file in the system's temporary folder that ends with this.
 
     Raises:
-      T5smithError: it is not there, or may not be read; with `anywhere`: a damaged archive, a full disk.
+      T5smithError: it is not there, or may not be read; with `seekable`: a damaged archive, a full disk.
     """
-    ending = compression(name)
-    with opened(name) as raw:
+    ending = compression_suffix(name)
+    with open_file(name) as raw:
         if not ending:
             yield raw, raw
-        elif anywhere:
+        elif seekable:
             with tempfile.TemporaryFile() as unpacked:
                 _unpack(name, _Archive(raw, ending), unpacked)
                 yield raw, unpacked
@@ -68,7 +68,7 @@ def _unpack(name: str, archive: io.RawIOBase, into: IO[bytes]) -> None:
         with disk_errors(Path(tempfile.gettempdir())):
             shutil.copyfileobj(io.BufferedReader(archive, _BUFFER), into, _BUFFER)
     except Exception as error:
-        if not is_damage(error):
+        if not is_archive_damage(error):
             raise
         what = f"the archive is cut short or damaged ({error or type(error).__name__})"
         raise T5smithError(what, where=name, fix="fetch or compress the file again") from None
@@ -76,7 +76,7 @@ def _unpack(name: str, archive: io.RawIOBase, into: IO[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def opened(name: str) -> Generator[IO[bytes]]:
+def open_file(name: str) -> Generator[IO[bytes]]:
     """The file as it lies there.
 
     Raises:
@@ -107,7 +107,7 @@ def opened(name: str) -> Generator[IO[bytes]]:
         yield stream
 
 
-def is_damage(error: BaseException) -> bool:
+def is_archive_damage(error: BaseException) -> bool:
     """Whether an exception says that an archive is cut short or altered."""
     return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None)
 

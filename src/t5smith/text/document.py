@@ -1,10 +1,10 @@
-"""One document of a corpus, and which documents of a file are asked for."""
+"""One document of a corpus, and the blocks of a file that are read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from t5smith.text.compression import opened
+from t5smith.text.compression import open_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,16 +12,16 @@ class Document:
     """One document: its text and where it begins.
 
     Attributes:
-      text: as it stands in the file.
-      file: its name.
-      line: the first is 1; of a file that is no text, the number of the row or record.
-      after: byte of the file from which lines were counted; 0: from its beginning.
+      text: as it is in the file.
+      file: name of the file.
+      line: number of the line, from 1; in a file that is not text, of the row or record.
+      counted_from: byte of the file from which lines are counted.
     """
 
     text: str
     file: str
     line: int
-    after: int = 0
+    counted_from: int = 0
 
     @property
     def bytes(self) -> int:
@@ -29,50 +29,49 @@ class Document:
         return len(self.text.encode())
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """Where it begins, as `file:line`."""
-        if not self.after:
-            return f"{self.file}:{self.line}"
-        return f"{self.file}:{self.line + lines_before(self.file, self.after)}"
+        before = lines_before(self.file, self.counted_from) if self.counted_from else 0
+        return f"{self.file}:{self.line + before}"
 
 
 def lines_before(file: str, offset: int) -> int:
-    """How many line ends there are in the first `offset` bytes of a plain file."""
-    found, left = 0, offset
-    with opened(file) as stream:
-        while left and (data := stream.read(min(left, 1 << 20))):
-            found += data.count(b"\n")
-            left -= len(data)
-    return found
+    """Number of line ends in the first `offset` bytes of an uncompressed file."""
+    lines = 0
+    with open_file(file) as stream:
+        while offset and (data := stream.read(min(offset, 1 << 20))):
+            lines += data.count(b"\n")
+            offset -= len(data)
+    return lines
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which blocks of a file are read. A block is a stretch of its bytes, uncompressed, or as good.
+class BlockSelection:
+    """The blocks of a file that one task reads. A block is a stretch of the file's uncompressed bytes.
 
     A document belongs to the block in which it begins, so blocks do not depend on who reads them.
 
     Attributes:
-      unit: bytes of a block; 0: the whole file is block 0.
-      start, stop: where reading begins, and before which documents begin; None: the end.
-      turn, turns: of the blocks, those whose number leaves `turn` when divided by `turns`.
-      done: blocks that need not be read again.
+      block_bytes: bytes per block; 0: the whole file is block 0.
+      start, stop: byte where reading starts, and byte before which documents begin; None: the end.
+      reader, readers: of the blocks, those whose number modulo `readers` is `reader`.
+      finished: blocks that are not read again.
     """
 
-    unit: int = 0
+    block_bytes: int = 0
     start: int = 0
     stop: int | None = None
-    turn: int = 0
-    turns: int = 1
-    done: frozenset[int] = frozenset()
+    reader: int = 0
+    readers: int = 1
+    finished: frozenset[int] = frozenset()
 
-    def block(self, position: int) -> int:
-        """The block of a place in the file."""
-        return position // self.unit if self.unit else 0
+    def block_of(self, position: int) -> int:
+        """The block that a position in the file belongs to."""
+        return position // self.block_bytes if self.block_bytes else 0
 
-    def wants(self, block: int) -> bool:
-        """Whether a block is to be read here."""
-        return block % self.turns == self.turn and block not in self.done
+    def includes(self, block: int) -> bool:
+        """Whether a block is read here."""
+        return block % self.readers == self.reader and block not in self.finished
 
 
-WHOLE = Part()
+WHOLE_FILE = BlockSelection()

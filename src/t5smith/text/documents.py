@@ -1,35 +1,30 @@
-"""From the files of a recipe to documents, one after another, without holding a file in memory.
+"""From files to documents, one after another, without holding a file in memory.
 
 A file is plain text, JSON lines, a table (CSV, Parquet, Arrow) or a web archive, and may be compressed with
-gzip, xz, zstd or bzip2. What cannot be read is counted with its file and line, or refused.
+gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or rejected.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from t5smith.base.artifact import file_hash
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.recipe.recipe import Recipe
-from t5smith.text.compression import compression, opened, reading
-from t5smith.text.document import WHOLE, Document, Part
-from t5smith.text.files import corpora, resolve
-from t5smith.text.formats import parquet_arrow as tables
+from t5smith.text.compression import compression_suffix, open_stream
+from t5smith.text.corpus import CorpusFiles, SplitName
+from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
 from t5smith.text.formats.csv import csv_rows
 from t5smith.text.formats.jsonl import json_field, json_lines
-from t5smith.text.formats.plain import Lines, Placed, text_blocks, text_file, text_lines
-from t5smith.text.formats.warc import webarchive
-from t5smith.text.locations import Place, Remote, Rows, without_rows
+from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
+from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
+from t5smith.text.formats.warc import web_archive
+from t5smith.text.locations import Location, split_row_range
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
-HASHED_BYTES = 64 << 20
-"""Files up to this size are known by a hash of their content, larger ones by size and time of change."""
-TOLD_BYTES = 1 << 16
-"""Progress is told about as often as this many bytes were read."""
+PROGRESS_BYTES = 1 << 16
+"""Progress is reported each time this many more bytes have been read."""
 
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -44,87 +39,93 @@ _FORMATS = {
     ".wet": "warc",
 }
 
-TABLES = ("parquet", "arrow")
-"""Formats that are not read from the beginning to the end."""
-
-SplitName = Literal["train", "valid"]
+RANDOM_ACCESS = ("parquet", "arrow")
+"""Formats that are not read from beginning to end."""
 
 
-def format_of(corpus: CorpusSettings, name: str) -> str:
-    """How a file is read: `text`, `jsonl`, `csv`, `parquet`, `arrow` or `warc`."""
+def file_format(corpus: CorpusSettings, name: str) -> str:
+    """The format of a file: `text`, `jsonl`, `csv`, `parquet`, `arrow` or `warc`."""
     if corpus.format != "auto":
         return corpus.format
     name = name.lower()
-    name = name.removesuffix(compression(name))
-    return next((kind for ending, kind in _FORMATS.items() if name.endswith(ending)), "text")
+    name = name.removesuffix(compression_suffix(name))
+    return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix)), "text")
 
 
-def splits_anywhere(corpus: CorpusSettings, name: str) -> bool:
-    """Whether reading may begin at any byte: the file is plain, and lines show where a document begins."""
-    kind = format_of(corpus, name)
-    return not compression(name) and (kind == "jsonl" or (kind == "text" and corpus.document != "file"))
+def is_splittable(corpus: CorpusSettings, name: str) -> bool:
+    """Whether reading may start at any byte: not compressed, and lines show where a document begins."""
+    kind = file_format(corpus, name)
+    return not compression_suffix(name) and (
+        kind == "jsonl" or (kind == "text" and corpus.document != "file")
+    )
 
 
-def documents(
+def read_documents(
     corpus: CorpusSettings,
-    files: Iterable[Place],
+    files: Iterable[Location],
     on_bytes: Callable[[int], Any] | None = None,
     skipped: SkippedRecords | None = None,
 ) -> Iterator[Document]:
     """The documents of files, in order.
 
     Args:
-      corpus: says what a document is and which field holds it.
-      files: as `resolve` gives them.
-      on_bytes: told how many more bytes of the files were read, as they lie on disk, for progress.
+      corpus: settings that say what a document is and which field holds its text.
+      files: as `find_files` returns them.
+      on_bytes: called with the number of bytes read since the last call, as stored, for progress.
       skipped: where records that cannot be used are counted.
 
     Raises:
-      T5smithError: with `file:line`: not there, not readable, nothing in it is of use, or, if
-        `corpus.strict`, the first record that is not.
+      T5smithError: with `file:line`: a file is missing, cannot be read or has nothing usable in it; with
+        `corpus.strict`, the first record that cannot be used.
     """
     skipped = skipped or SkippedRecords(corpus.strict)
-    for path in files:
-        for _, document in placed_documents(corpus, str(path), WHOLE, skipped, on_bytes):
+    for file in files:
+        for _, document in positioned_documents(corpus, str(file), WHOLE_FILE, skipped, on_bytes):
             if document is not None:
                 yield document
 
 
-def placed_documents(
+def positioned_documents(
     corpus: CorpusSettings,
     name: str,
-    part: Part,
+    blocks: BlockSelection,
     skipped: SkippedRecords,
     on_bytes: Callable[[int], Any] | None = None,
-) -> Iterator[Placed]:
-    """The documents of a part of a file, with their places; also places whose documents are not asked for."""
-    name, rows = without_rows(name)
-    assert rows is None or part == WHOLE
-    # What was read before is not read again, so that it cannot show whether the file is of any use.
-    begins = not part.start and not part.turn and not part.done
-    records = FileRecords(skipped, begins, whole=begins and part.stop is None and part.turns == 1, rows=rows)
-    # Before the file is open: some file systems know one place in a file, whoever reads it.
-    field = json_field(name, corpus) if format_of(corpus, name) == "jsonl" else ""
-    with reading(name, anywhere=format_of(corpus, name) in TABLES) as (raw, stream):
-        read = part.start
-        for placed in _placed(corpus, field, name, stream, part, records):
-            # Beyond the first block others may have read what lies between.
-            records.from_start = records.from_start and not part.block(placed[0])
-            if placed[1] is not None and placed[1].bytes > corpus.longest_document:
-                error = T5smithError(
-                    f"a document of {placed[1].bytes:,} bytes is longer than it may be",
-                    where=placed[1].place,
-                    expected=f"at most {corpus.longest_document:,} bytes",
-                    fix="raise corpus.longest_document",
-                )
-                records.skip("too long", error)
+) -> Iterator[Positioned]:
+    """The documents of some blocks of a file, with their positions; None where a block begins.
+
+    Args:
+      corpus: as for :func:`read_documents`.
+      name: of a file, or of some of its rows.
+      blocks: which blocks are read.
+      skipped: where records that cannot be used are counted.
+      on_bytes: as for :func:`read_documents`.
+
+    Raises:
+      T5smithError: as :func:`read_documents`.
+    """
+    name, rows = split_row_range(name)
+    assert rows is None or blocks == WHOLE_FILE
+    # If some blocks are finished, what is left cannot show whether the file is usable.
+    from_start = not blocks.start and not blocks.reader and not blocks.finished
+    whole = from_start and blocks.stop is None and blocks.readers == 1
+    records = FileRecords(skipped, from_start, whole, rows)
+    # Found before the file is opened: some file systems share one position among all readers of a file.
+    field = json_field(name, corpus) if file_format(corpus, name) == "jsonl" else ""
+    with open_stream(name, seekable=file_format(corpus, name) in RANDOM_ACCESS) as (raw, stream):
+        read = blocks.start
+        for position, document in _format_reader(corpus, field, name, stream, blocks, records):
+            # From the second block on, other readers may have read records in between.
+            records.from_start = records.from_start and not blocks.block_of(position)
+            if document is not None and document.bytes > corpus.longest_document:
+                records.skip("too long", _too_long(document, corpus.longest_document))
                 continue
-            asked = placed[1] is None or records.accept()
-            if on_bytes and (place := raw.tell()) - read >= TOLD_BYTES:
-                on_bytes(place - read)
-                read = place
-            if asked:
-                yield placed
+            requested = document is None or records.accept()
+            if on_bytes and raw.tell() - read >= PROGRESS_BYTES:
+                on_bytes(raw.tell() - read)
+                read = raw.tell()
+            if requested:
+                yield position, document
             if records.finished:
                 break
         if on_bytes:
@@ -132,17 +133,31 @@ def placed_documents(
     records.end()
 
 
-def _placed(
-    corpus: CorpusSettings, field: str, name: str, stream: IO[bytes], part: Part, records: FileRecords
-) -> Iterator[Placed]:
-    kind = format_of(corpus, name)
+def _too_long(document: Document, longest: int) -> T5smithError:
+    return T5smithError(
+        f"a document of {document.bytes:,} bytes is longer than allowed",
+        where=document.where,
+        expected=f"at most {longest:,} bytes",
+        fix="raise corpus.longest_document",
+    )
+
+
+def _format_reader(
+    corpus: CorpusSettings,
+    field: str,
+    name: str,
+    stream: IO[bytes],
+    blocks: BlockSelection,
+    records: FileRecords,
+) -> Iterator[Positioned]:
+    kind = file_format(corpus, name)
     if kind == "parquet":
-        return tables.parquet_rows(name, stream, corpus, part, records)
+        return parquet_rows(name, stream, corpus, blocks, records)
     if kind == "arrow":
-        return tables.arrow_rows(name, stream, corpus, part, records)
+        return arrow_rows(name, stream, corpus, blocks, records)
     if kind == "warc":
-        return webarchive(name, stream, part, records)
-    lines = Lines(name, stream, part, records, corpus.longest_document)
+        return web_archive(name, stream, blocks, records)
+    lines = Lines(name, stream, blocks, records, corpus.longest_document)
     if kind == "jsonl":
         return json_lines(lines, field)
     if kind == "csv":
@@ -150,102 +165,33 @@ def _placed(
     return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
 
 
-def file_bytes(file: Place) -> int:
-    """Bytes of a file as it lies there.
-
-    Raises:
-      T5smithError: it is not there, or may not be read.
-    """
-    if isinstance(file, Rows):
-        return file_bytes(file.file)
-    if isinstance(file, Remote):
-        return file.bytes
-    with opened(str(file)):
-        return file.stat().st_size
-
-
-def fingerprint_files(files: Iterable[Place]) -> list[dict[str, Any]]:
-    """What tells that the text is the same as before: each file's name and size, and its content's hash.
-
-    Files too large to read twice are known by the time they were changed instead.
-    """
-    prints: list[dict[str, Any]] = []
-    for place in files:
-        rows: dict[str, Any] = {}
-        if isinstance(place, Rows):
-            rows = {"rows": [place.start, place.stop]}
-            place = place.file
-        if isinstance(place, Remote):
-            prints.append({"name": place.url, "bytes": place.bytes, "stamp": place.stamp, **rows})
-            continue
-        with opened(str(place)):
-            status = place.stat()
-            print_: dict[str, Any] = {"name": place.name, "bytes": status.st_size, **rows}
-            if status.st_size <= HASHED_BYTES:
-                print_["sha256"] = file_hash(place)
-            else:
-                print_["changed_ns"] = status.st_mtime_ns
-            prints.append(print_)
-    return prints
-
-
 def is_held_out(text: str, fraction: float) -> bool:
-    """Whether a document is held out. That goes by its raw text alone, so copies stay together."""
+    """Whether a document is held out, by a hash of its raw text alone, so that copies stay together."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < fraction * 2**64
 
 
-def corpus_inputs(corpus: CorpusSettings) -> dict[str, Any]:
-    """All that decides which documents there are and in which split; a part of the keys of artifacts."""
-    train = corpora(corpus.train, "corpus.train")
-    inputs: dict[str, Any] = {
-        "train": fingerprint_files(itertools.chain.from_iterable(train.values())),
-        "format": corpus.format,
-        "document": corpus.document,
-        "text_field": corpus.text_field,
-        "longest_document": corpus.longest_document,
-    }
-    # Which files are of which corpus, in order: a fingerprint does not see in what order names are given.
-    if any(train):
-        inputs["corpora"] = [[name, len(files)] for name, files in train.items()]
-    if corpus.valid:
-        valid = corpora(corpus.valid, "corpus.valid")
-        inputs["valid"] = fingerprint_files(itertools.chain.from_iterable(valid.values()))
-        if any(valid):
-            inputs["valid_corpora"] = [[name, len(files)] for name, files in valid.items()]
-    else:
-        inputs["held_out_fraction"] = corpus.held_out_fraction
-    return inputs
-
-
-def labelled_documents(
-    corpus: CorpusSettings,
-    on_bytes: Callable[[int], Any] | None = None,
-    only: SplitName | None = None,
-    skipped: SkippedRecords | None = None,
-) -> Iterator[tuple[SplitName, Document]]:
-    """Every document with its split, each file read once; `only` leaves out files of the other split."""
-    if corpus.valid:
-        if only != "valid":
-            for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, skipped):
-                yield "train", document
-        if only != "train":
-            for document in documents(corpus, resolve(corpus.valid, "corpus.valid"), on_bytes, skipped):
-                yield "valid", document
-        return
-    for document in documents(corpus, resolve(corpus.train, "corpus.train"), on_bytes, skipped):
-        yield ("valid" if is_held_out(document.text, corpus.held_out_fraction) else "train"), document
-
-
 def split_documents(
-    recipe: Recipe,
+    corpus: CorpusFiles,
     split: SplitName,
     on_bytes: Callable[[int], Any] | None = None,
     skipped: SkippedRecords | None = None,
 ) -> Iterator[Document]:
-    """The documents of one split: the files given for it, or those the hash puts there."""
-    return (
-        document
-        for name, document in labelled_documents(recipe.corpus, on_bytes, split, skipped)
-        if name == split
-    )
+    """The documents of one split: of the files named for it, or those that the hash puts there.
+
+    Args:
+      corpus: the files of a recipe.
+      split: `train` or `valid`.
+      on_bytes: as for :func:`read_documents`.
+      skipped: where records that cannot be used are counted.
+
+    Raises:
+      T5smithError: as :func:`read_documents`.
+    """
+    settings = corpus.settings
+    if settings.valid:
+        yield from read_documents(settings, corpus.files(split), on_bytes, skipped)
+        return
+    for document in read_documents(settings, corpus.files("train"), on_bytes, skipped):
+        if is_held_out(document.text, settings.held_out_fraction) == (split == "valid"):
+            yield document

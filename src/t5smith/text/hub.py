@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.locations import Remote, Rows, is_url, local, remote_files
+from t5smith.text.locations import RemoteFile, RowRange, is_url, local_path, remote_files
 from t5smith.text.row_count import count_rows
 
 PREFIX = "hf:"
@@ -64,7 +64,7 @@ def parsed(pattern: str, field: str) -> Asked:
     return Asked(parts[0], config, last["split"], last["start"] or "", last["stop"] or "")
 
 
-def hub_files(pattern: str, field: str) -> list[Path | Remote | Rows]:
+def hub_files(pattern: str, field: str) -> list[Path | RemoteFile | RowRange]:
     """The files of a data set, in order.
 
     Args:
@@ -75,12 +75,12 @@ def hub_files(pattern: str, field: str) -> list[Path | Remote | Rows]:
       T5smithError: there is no such data set, configuration or split.
     """
     asked = parsed(pattern, field)
-    folder = local(asked.path, field)
+    folder = local_path(asked.path, field)
     if is_saved(folder):
         if asked.config:
             what = f"{folder} is a saved data set, which has no configuration {asked.config!r}"
             raise T5smithError(what, where=field, expected=f"{PREFIX}{asked.path}:{asked.split}")
-        files: list[Path | Remote] = list(saved_files(folder, field, asked.split))
+        files: list[Path | RemoteFile] = list(saved_files(folder, field, asked.split))
     else:
         files = _found(asked, pattern, field)
     if not asked.start and not asked.stop:
@@ -88,11 +88,11 @@ def hub_files(pattern: str, field: str) -> list[Path | Remote | Rows]:
     return _sliced(files, asked)
 
 
-def _found(asked: Asked, pattern: str, field: str) -> list[Path | Remote]:
+def _found(asked: Asked, pattern: str, field: str) -> list[Path | RemoteFile]:
     import datasets
     from datasets.exceptions import DatasetNotFoundError
 
-    folder = local(asked.path, field)
+    folder = local_path(asked.path, field)
     path = str(folder) if os.path.exists(folder) else asked.path
     config, split = asked.config or None, asked.split
     try:
@@ -117,7 +117,7 @@ def _found(asked: Asked, pattern: str, field: str) -> list[Path | Remote]:
     if by_split is None or split not in by_split:
         has = ", ".join(map(str, by_split or ())) or "none"
         raise T5smithError(f"{asked.path} has no split {split!r}", where=field, expected=f"one of {has}")
-    found: list[Path | Remote] = []
+    found: list[Path | RemoteFile] = []
     for name in by_split[split]:
         found += list(remote_files(name, field)) if is_url(name) else [Path(name)]
     return found
@@ -165,7 +165,7 @@ def _json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _sliced(files: Sequence[Path | Remote], asked: Asked) -> list[Path | Remote | Rows]:
+def _sliced(files: Sequence[Path | RemoteFile], asked: Asked) -> list[Path | RemoteFile | RowRange]:
     """The rows that were asked for, file by file; files are counted only as far as is needed."""
     counts: list[int] = []
     percent = "%" in asked.start + asked.stop
@@ -182,11 +182,11 @@ def _sliced(files: Sequence[Path | Remote], asked: Asked) -> list[Path | Remote 
         return round(int(bound[:-1]) / 100 * total) if bound.endswith("%") else int(bound)
 
     start, stop = row(asked.start, 0), row(asked.stop, total)
-    found: list[Path | Remote | Rows] = []
+    found: list[Path | RemoteFile | RowRange] = []
     before = 0
     for file, rows in zip(files, counts, strict=False):
         first, end = max(start - before, 0), min(stop - before, rows)
         if first < end:
-            found.append(file if (first, end) == (0, rows) else Rows(file, first, end))
+            found.append(file if (first, end) == (0, rows) else RowRange(file, first, end))
         before += rows
     return found

@@ -15,7 +15,7 @@ ROWS = re.compile(r"#rows=(\d+)-(\d+)$")
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file behind a URL, which fsspec opens.
 
     Attributes:
@@ -33,10 +33,10 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowRange:
     """Some rows of a file, from `start` up to `stop`; the first is 0."""
 
-    file: Path | Remote
+    file: Path | RemoteFile
     start: int
     stop: int
 
@@ -44,16 +44,16 @@ class Rows:
         return f"{self.file}#rows={self.start}-{self.stop}"
 
 
-Place = Path | Remote | Rows
+Location = Path | RemoteFile | RowRange
 
 
-def without_rows(name: str) -> tuple[str, tuple[int, int] | None]:
+def split_row_range(name: str) -> tuple[str, tuple[int, int] | None]:
     """The name of a file, and which rows of it are meant, if not all."""
     found = ROWS.search(name)
     return (name[: found.start()], (int(found[1]), int(found[2]))) if found else (name, None)
 
 
-def local(name: str, field: str) -> Path:
+def local_path(name: str, field: str) -> Path:
     """The path that a name means; `~` is a home folder.
 
     Raises:
@@ -74,7 +74,7 @@ def is_url(pattern: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*://", pattern) is not None
 
 
-def remote_files(pattern: str, field: str) -> Iterator[Remote]:
+def remote_files(pattern: str, field: str) -> Iterator[RemoteFile]:
     """The files that a URL stands for: one, all below a folder, or those of a glob.
 
     Args:
@@ -99,7 +99,7 @@ def remote_files(pattern: str, field: str) -> Iterator[Remote]:
                 continue
             info = system.info(name)
             if info["type"] == "file":
-                yield Remote(
+                yield RemoteFile(
                     system.unstrip_protocol(name), int(info.get("size") or 0), _stamp(system, name, info)
                 )
     except FileNotFoundError:

@@ -10,38 +10,38 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import compression, is_damage, reading
+from t5smith.text.compression import compression_suffix, is_archive_damage, open_stream
 from t5smith.text.formats.csv import delimiter_of, headers
 from t5smith.text.formats.parquet_arrow import arrow_row_count, parquet_row_count
-from t5smith.text.locations import Remote
+from t5smith.text.locations import RemoteFile
 
 
-def count_rows(file: Path | Remote) -> int:
+def count_rows(file: Path | RemoteFile) -> int:
     """Rows of a Parquet or Arrow file, lines of a JSON lines file that are not blank, rows of a CSV file.
 
     Raises:
       T5smithError: it cannot be read, or is plain text, which has no rows.
     """
     name = str(file)
-    ending = Path(name.lower().removesuffix(compression(name))).suffix
+    ending = Path(name.lower().removesuffix(compression_suffix(name))).suffix
     try:
         if ending == ".parquet":
-            with reading(name, anywhere=True) as (_, stream):
+            with open_stream(name, seekable=True) as (_, stream):
                 return parquet_row_count(stream, name)
         if ending == ".arrow":
-            with reading(name, anywhere=True) as (_, stream):
+            with open_stream(name, seekable=True) as (_, stream):
                 return arrow_row_count(stream, name)
         if ending in (".jsonl", ".json", ".ndjson"):
-            with reading(name) as (_, lines):
+            with open_stream(name) as (_, lines):
                 return sum(1 for line in lines if not line.isspace())
         if ending in (".csv", ".tsv"):
             with (
-                reading(name) as (_, stream),
+                open_stream(name) as (_, stream),
                 io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as lines,
             ):
                 return _csv_row_count(lines, name)
     except Exception as error:
-        if not (is_damage(error) or isinstance(error, csv.Error)):
+        if not (is_archive_damage(error) or isinstance(error, csv.Error)):
             raise
         what = f"its rows cannot be counted ({error})"
         raise T5smithError(what, where=name, fix="fetch the file again, or take all of it") from None

@@ -11,8 +11,8 @@ import numpy as np
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import Bar, count, progress
 from t5smith.recipe.recipe import Recipe
-from t5smith.text.documents import documents, is_held_out
-from t5smith.text.files import corpora
+from t5smith.text.corpus import find_corpora
+from t5smith.text.documents import is_held_out, read_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.import_tokenizer import import_tokenizer
 from t5smith.vocabulary.normalizers import SPACE
@@ -114,13 +114,13 @@ def _held_out(recipe: Recipe, max_bytes: int, bar: Bar) -> tuple[list[str], bool
     """The first held-out documents, and whether these are all."""
     corpus = recipe.corpus
     field = "corpus.valid" if corpus.valid else "corpus.train"
-    groups = corpora(corpus.valid or corpus.train, field)
+    groups = find_corpora(corpus.valid or corpus.train, field)
     skipped = SkippedRecords(corpus.strict)
     texts: list[str] = []
     whole = True
 
     def held_out(files: Any) -> Iterator[str]:
-        for document in documents(corpus, files, None, skipped):
+        for document in read_documents(corpus, files, None, skipped):
             if corpus.valid or is_held_out(document.text, corpus.held_out_fraction):
                 yield document.text
 

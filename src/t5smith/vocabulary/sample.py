@@ -15,9 +15,10 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import Cleaner
-from t5smith.text.documents import file_bytes, split_documents
-from t5smith.text.files import corpora
-from t5smith.text.locations import without_rows
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.documents import split_documents
+from t5smith.text.fingerprints import file_size
+from t5smith.text.locations import split_row_range
 from t5smith.text.skipped_records import SkippedRecords
 
 MAX_CHUNK_CHARACTERS = 4_096
@@ -41,13 +42,13 @@ class TextSample:
       skipped: records that could not be read.
     """
 
-    def __init__(self, recipe: Recipe, bar: Bar) -> None:
-        """Read the training documents of a recipe; `bar` counts bytes of files."""
+    def __init__(self, recipe: Recipe, files: CorpusFiles, bar: Bar) -> None:
+        """Read the training documents in the files of a recipe; `bar` counts bytes of files."""
         self.documents = self.text_bytes = self.bytes = 0
         rng = random.Random(recipe.vocab.seed)
         heap: list[tuple[float, int, str]] = []
         number = 0
-        weights = _file_weights(recipe)
+        weights = _file_weights(recipe.vocab, files)
         symbols = _symbol_pattern(recipe.vocab)
 
         def on_bytes(amount: int) -> None:
@@ -58,7 +59,7 @@ class TextSample:
         tallies = cleaner.tallies()
         # A chunk with a key of at most this is not kept.
         threshold = -math.inf
-        for document in split_documents(recipe, "train", on_bytes, self.skipped):
+        for document in split_documents(files, "train", on_bytes, self.skipped):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
             found = list(chunks(document.text, symbols))
@@ -96,16 +97,16 @@ class TextSample:
         }
 
 
-def _file_weights(recipe: Recipe) -> dict[str, float]:
+def _file_weights(settings: VocabSettings, files: CorpusFiles) -> dict[str, float]:
     """Sampling weight of each file's chunks by `vocab.temperature`; empty if all weights are equal."""
-    if recipe.vocab.temperature == 1:
+    if settings.temperature == 1:
         return {}
-    found = corpora(recipe.corpus.train, "corpus.train")
-    sizes = {name: max(sum(map(file_bytes, files)), 1) for name, files in found.items()}
-    power = 1 / recipe.vocab.temperature - 1
-    return {
-        without_rows(str(file))[0]: sizes[name] ** power for name, files in found.items() for file in files
-    }
+    power = 1 / settings.temperature - 1
+    weights: dict[str, float] = {}
+    for corpus in files.train.values():
+        weight = max(sum(map(file_size, corpus)), 1) ** power
+        weights |= {split_row_range(str(file))[0]: weight for file in corpus}
+    return weights
 
 
 def _symbol_pattern(settings: VocabSettings) -> re.Pattern[str]:

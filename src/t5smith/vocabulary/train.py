@@ -14,7 +14,8 @@ from t5smith.base.progress import info, progress, warn
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
-from t5smith.text.documents import corpus_inputs, file_bytes, resolve
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.fingerprints import file_size
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.import_tokenizer import import_vocabulary
 from t5smith.vocabulary.normalizers import SPACE, normalizer, pre_tokenizer
@@ -28,10 +29,14 @@ METHOD = 4
 
 
 @in_run_folder
-def vocab(recipe: Recipe) -> Path:
+def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
     """Train the vocabulary of a recipe on its training documents, or import `vocab.tokenizer`.
 
     Nothing is done if the vocabulary exists and its inputs are unchanged.
+
+    Args:
+      recipe: names the text and the run folder.
+      files: the recipe's files, if they have been found before.
 
     Returns:
       The vocabulary's folder.
@@ -42,9 +47,8 @@ def vocab(recipe: Recipe) -> Path:
     if recipe.vocab.tokenizer:
         return import_vocabulary(recipe)
     folder = recipe.folder / "vocab"
-    corpus = {
-        name: value for name, value in corpus_inputs(recipe.corpus).items() if not name.startswith("valid")
-    }
+    files = files or CorpusFiles.find(recipe.corpus)
+    corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
     settings = recipe.vocab.model_dump(exclude={"tokenizer"})
     inputs = {"method": METHOD, "vocab": settings, "corpus": corpus}
     inputs |= cleaning_inputs(recipe, duplicates=False)
@@ -56,9 +60,9 @@ def vocab(recipe: Recipe) -> Path:
         return folder
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
     with artifact.building(folder, "vocab", inputs, facts) as work:
-        size = sum(file_bytes(file) for file in resolve(recipe.corpus.train, "corpus.train"))
+        size = sum(map(file_size, files.files("train")))
         with progress("vocab", size, "bytes", notes=("pieces", "stage")) as bar:
-            sample = TextSample(recipe, bar)
+            sample = TextSample(recipe, files, bar)
             pieces = train_pieces(sample.chunks, recipe.vocab, bar)
             vocabulary = Vocabulary(build(pieces, recipe.vocab.control_symbols, recipe.vocab).to_str())
             facts |= vocabulary.size_facts(len(recipe.vocab.control_symbols))

@@ -1,6 +1,6 @@
-"""What is given to the model, on a terminal and in a pipe: texts, rows of a store, and the loss.
+"""Inspections on a terminal and in a pipe: texts, rows of a store, statistics and losses.
 
-Long rows are shortened unless one asks for all of them: the arrays of 512 inputs would fill ten screens.
+Long rows are shortened by default: the arrays of 512 inputs would fill ten screens.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from t5smith.base.wrapping import pluralize, unpadded
-from t5smith.inspection.query import View
-from t5smith.inspection.rows import Row
+from t5smith.inspection.results import Inspection, Row
 from t5smith.inspection.trace import Token, TokenLoss, Trace
-from t5smith.inspection.views.page import stats_line, view_tables
-from t5smith.inspection.views.trace import Table as Content
-from t5smith.inspection.views.trace import (
-    chance,
+from t5smith.inspection.views.captions import (
     legend,
     loss_line,
     passage,
     place,
+    probability,
     row_line,
     short_summary,
+    statistics_line,
     summary,
 )
 from t5smith.pages.markup import SPAN_COLOURS
@@ -35,60 +33,63 @@ from t5smith.pages.markup import SPAN_COLOURS
 _STYLES = tuple(f"color(16) on color({paper})" for paper in (153, 223, 157, 183, 229, 122))
 assert len(_STYLES) == SPAN_COLOURS
 _MARGIN = 2
-MOST_LINES, MOST_POSITIONS = 6, 12
-"""Of a shortened row so many lines of inputs and positions of the decoder are shown."""
+MAX_LINES, MAX_POSITIONS = 6, 12
+"""Lines of inputs, and positions of the decoder, that are shown of a shortened row."""
 
 
-def show(trace: Trace, console: Console, *, full: bool = True) -> None:
-    """Print a trace: the text and its spans, what the encoder reads, what the decoder must say."""
-    _window(trace, console, full=full, heading=_heading("Text", summary(trace)))
-    _explain([trace], console)
+def show(inspection: Inspection, console: Console, *, full: bool) -> None:
+    """Print an inspection: rows or statistics, then the losses if a model is used."""
+    statistics = inspection.statistics
+    with unpadded(console):
+        _show_rows(inspection.rows, console, full=full)
+        if statistics is not None:
+            console.print(Text(statistics_line(statistics)), soft_wrap=not console.is_terminal)
+            console.print()
+        if statistics is not None or inspection.model:
+            from t5smith.inspection.views.tables import inspection_tables
+
+            for table in inspection_tables(inspection, full=full):
+                _show_table(table.title, table.lines, table.note, console)
+        if statistics is not None and not full and len(statistics.denoisers) > 1:
+            hint = "--full shows the lengths and positions of each denoiser, --plot draws them"
+            console.print(Text(hint, "dim"))
 
 
-def show_rows(rows: Sequence[Row], console: Console, *, full: bool = False) -> None:
-    """Print rows window by window, and what one needs to know to read them."""
-    windows = [trace for row in rows for trace in row.windows]
+def _show_rows(rows: Sequence[Row], console: Console, *, full: bool) -> None:
+    """Print rows window by window, and a legend."""
+    traces = [trace for row in rows for trace in row.windows]
+    single = len(traces) == 1 and traces[0].place is None
     for at, row in enumerate(rows, start=1):
         if row.title:
             console.print(Text(row.title, "bold"))
             _inset(console, Text(row_line(row), "dim"))
         for number, trace in enumerate(row.windows, start=1):
-            heading = "Text"
+            title = "Text"
             if len(row.windows) > 1:
-                heading = f"Segment {number} of {len(row.windows)}"
+                title = f"Segment {number} of {len(row.windows)}"
             elif len(rows) > 1 and not row.title:
-                heading = f"Denoiser {at} of {len(rows)}"
-            alone = len(windows) == 1 and trace.place is None
-            said = summary(trace) if alone else short_summary(trace)
-            _window(trace, console, full=full, heading=_heading(heading, said))
-    if windows:
-        _explain(windows, console)
-
-
-def _explain(traces: Sequence[Trace], console: Console) -> None:
+                title = f"Denoiser {at} of {len(rows)}"
+            heading = _heading(title, summary(trace) if single else short_summary(trace))
+            _show_window(trace, console, full=full or trace.place is None, heading=heading)
     _inset(console, *(Text(line, style="dim") for line in legend(*traces)))
     for note in dict.fromkeys(note for trace in traces for note in trace.notes):
         console.print(Text.assemble(("note: ", "bold yellow"), note))
 
 
-def _window(trace: Trace, console: Console, *, full: bool, heading: Text) -> None:
+def _show_window(trace: Trace, console: Console, *, full: bool, heading: Text) -> None:
     console.print(heading)
     where = [Text(place(trace), style="dim"), Text()] if trace.place is not None else []
     _inset(console, *where, _marked(trace))
-    console.print(
-        _heading("Encoder reads", f"{pluralize(len(trace.inputs), 'token')}; below, each over its id")
-    )
+    console.print(_heading("Encoder input", f"{pluralize(len(trace.inputs), 'token')}, each above its id"))
     _inset(
         console,
         Text(trace.inputs_text),
         Text(),
-        _interlinear(trace.inputs, console.width - _MARGIN, None if full else MOST_LINES),
+        _interlinear(trace.inputs, console.width - _MARGIN, None if full else MAX_LINES),
     )
-    console.print(
-        _heading("Decoder answers", f"{pluralize(len(trace.targets), 'token')}; below, one a position")
-    )
+    console.print(_heading("Targets", f"{pluralize(len(trace.targets), 'token')}, one per line"))
     lines: list[RenderableType] = [Text(trace.targets_text), Text(), _decoder_table(trace, full)]
-    if not full and (more := len(trace.targets) - MOST_POSITIONS) > 0:
+    if not full and (more := len(trace.targets) - MAX_POSITIONS) > 0:
         lines.append(_more(more, "position"))
     if trace.losses:
         lines += [Text(), Text(loss_line(trace.losses))]
@@ -124,7 +125,7 @@ def _marked(trace: Trace) -> Text:
 
 
 def _interlinear(tokens: Sequence[Token], width: int, most: int | None) -> Group:
-    """Pieces in lines of at most `width` cells, each over its id; at most so many lines."""
+    """Pieces in lines of at most `width` cells, each above its id; at most `most` lines."""
     rows: list[tuple[Text, Text]] = [(Text(no_wrap=True), Text(style="dim", no_wrap=True))]
     shown = 0
     for token in tokens:
@@ -144,69 +145,53 @@ def _interlinear(tokens: Sequence[Token], width: int, most: int | None) -> Group
 
 def _decoder_table(trace: Trace, full: bool) -> Table:
     pairs = list(zip(trace.decoder_inputs, trace.targets, strict=True))
-    shown = list(enumerate(pairs if full else pairs[:MOST_POSITIONS]))
+    shown = list(enumerate(pairs if full else pairs[:MAX_POSITIONS]))
     if trace.losses:
         return _loss_table(trace, shown)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("position", justify="right")
-    table.add_column("is fed", overflow="fold")
+    table.add_column("decoder input", overflow="fold")
     table.add_column("", style="dim")
-    table.add_column("must answer", overflow="fold")
-    for position, (fed, label) in shown:
-        table.add_row(str(position), _piece(fed), "→", _piece(label))
+    table.add_column("target", overflow="fold")
+    for position, (decoder_input, target) in shown:
+        table.add_row(str(position), _piece(decoder_input), "→", _piece(target))
     return table
 
 
 def _loss_table(trace: Trace, shown: Sequence[tuple[int, tuple[Token, Token]]]) -> Table:
-    """The decoder's positions with what a model says of each; narrow enough for 80 columns."""
+    """The decoder's positions with what a model predicts at each; narrow enough for 80 columns."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("at", justify="right")
-    table.add_column("is fed", overflow="fold")
-    table.add_column("must answer", overflow="fold")
+    table.add_column("decoder input", overflow="fold")
+    table.add_column("target", overflow="fold")
     for name in ("p", "nats", "rank"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(" likeliest other", overflow="fold")
-    for position, (fed, label) in shown:
-        # With so much beside it the id that is fed is left to the line before, where it is the answer.
+    table.add_column(" top other guess", overflow="fold")
+    for position, (decoder_input, target) in shown:
+        # The id of the decoder input is not shown: it is that of the target in the line before.
         table.add_row(
             str(position),
-            Text(fed.piece, _style(fed.span)),
-            _piece(label),
+            Text(decoder_input.piece, _style(decoder_input.span)),
+            _piece(target),
             *_loss_cells(trace.losses[position]),
         )
     return table
 
 
 def _loss_cells(loss: TokenLoss) -> tuple[str, str, str, Text]:
-    other = Text.assemble(" ", loss.other.piece, (f" {chance(loss.other_probability)}", "dim"))
-    return chance(loss.probability), f"{loss.nll:.3f}", f"{loss.rank:,}", other
+    other = Text.assemble(" ", loss.other.piece, (f" {probability(loss.other_probability)}", "dim"))
+    return probability(loss.probability), f"{loss.nll:.3f}", f"{loss.rank:,}", other
 
 
 def _piece(token: Token) -> Text:
     return Text.assemble((token.piece, _style(token.span)), (f" ({token.id})", "dim"))
 
 
-def show_view(view: View, console: Console, *, full: bool) -> None:
-    """Print a view: a text, rows or counts, then the loss where a model was asked."""
-    short = any(trace.place is not None for row in view.rows for trace in row.windows) and not full
-    with unpadded(console):
-        show_rows(view.rows, console, full=not short)
-        if view.stats is not None:
-            console.print(Text(stats_line(view.stats)), soft_wrap=not console.is_terminal)
-            console.print()
-        for table in view_tables(view, full=full):
-            _table(table, console)
-        if view.stats is not None and not full and len(view.stats.tallies) > 1:
-            console.print(
-                Text("--full shows the lengths and places of each denoiser, --plot draws them", "dim")
-            )
-
-
-def _table(table: Content, console: Console) -> None:
-    console.print(Text(table.title, "bold"))
-    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for number, name in enumerate(table.lines[0]):
-        shown.add_column(name, justify="right" if number else "left", overflow="fold")
-    for line in table.lines[1:]:
-        shown.add_row(*line)
-    _inset(console, shown, *([Text(), Text(table.note, style="dim")] if table.note else []))
+def _show_table(title: str, lines: Sequence[Sequence[str]], note: str, console: Console) -> None:
+    console.print(Text(title, "bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for number, name in enumerate(lines[0]):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*line)
+    _inset(console, table, *([Text(), Text(note, style="dim")] if note else []))

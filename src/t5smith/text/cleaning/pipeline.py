@@ -48,7 +48,7 @@ class Tally:
 
     def show(self, key: str, reason: str, document: Document, text: str) -> None:
         """Make one an example, if it is drawn."""
-        place = {"file": document.file, "line": document.line, "after": document.after}
+        place = {"file": document.file, "line": document.line, "after": document.counted_from}
         self._keep([*self.examples, {"key": key, **place, "reason": reason, "text": shortened(text)}])
 
     def merge(self, facts: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Tally:
         """The same for people: lines are counted from the beginning of their files."""
         examples = [
             {
-                "place": Document("", one["file"], one["line"], one["after"]).place,
+                "place": Document("", one["file"], one["line"], one["after"]).where,
                 "reason": one["reason"],
                 "text": one["text"],
             }

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import compression, reading
-from t5smith.text.document import WHOLE
+from t5smith.text.compression import compression_suffix, open_stream
+from t5smith.text.document import WHOLE_FILE
 from t5smith.text.formats.columns import USUAL, named_column, shown, text_column
-from t5smith.text.formats.plain import TOO_LONG, Lines, Placed
+from t5smith.text.formats.plain import TOO_LONG, Lines, Positioned
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 LOOKED_AT = 20
 """So many rows show which columns hold text, where no name does."""
 
 
-def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
+def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
     """Rows below a line of column names.
 
     A field in quotes may have line breaks in it, so a row is known only by reading all before it.
@@ -33,11 +33,11 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Placed]:
     if (columns := rows.header()) is None:
         return
     column = columns.index(_text_column(lines, columns, corpus))
-    part, records = lines.part, lines.records
+    blocks, records = lines.blocks, lines.records
     while True:
         rows.begin()
         here = f"{lines.name}:{rows.line}"
-        ours = part.wants(part.block(rows.place))
+        ours = blocks.includes(blocks.block_of(rows.place))
         yield rows.place, None
         try:
             row = rows.read()
@@ -72,7 +72,7 @@ def headers(first: str, name: str) -> dict[str, list[str]]:
 
     The first is that of the file's ending: a tab for .tsv, a comma for all others.
     """
-    tabs = Path(name.lower().removesuffix(compression(name))).suffix == ".tsv"
+    tabs = Path(name.lower().removesuffix(compression_suffix(name))).suffix == ".tsv"
     found: dict[str, list[str]] = {}
     for delimiter in ("\t", ",", ";") if tabs else (",", ";", "\t"):
         try:
@@ -158,7 +158,7 @@ class _Rows:
             self._begun = True
             if raw == TOO_LONG:
                 self.torn = True
-                if lines.part.wants(lines.part.block(self.place)):
+                if lines.blocks.includes(lines.blocks.block_of(self.place)):
                     lines.decoded(raw)
             yield raw.decode("utf-8", "surrogateescape") or "\n"
         # Only within quotes a row goes on behind the end of a line.
@@ -190,7 +190,7 @@ def _only_column(name: str, where: str) -> T5smithError:
     for delimiter, called in ((";", "semicolons"), ("\t", "tabs")):
         if delimiter in name:
             fields = shown(next(csv.reader([name], delimiter=delimiter)))
-            fix = f"if {called} part the fields, set corpus.text_field to one of them; there are {fields}"
+            fix = f"if {called} separate the fields, set corpus.text_field to one of them; there are {fields}"
             break
     return T5smithError(what, where=where, expected=_EXPECTED, fix=fix)
 
@@ -202,8 +202,8 @@ def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[
     """
     seen = 0
     found: set[int] = set()
-    with reading(name) as (_, stream):
-        lines = Lines(name, stream, WHOLE, FileRecords(SkippedRecords()), corpus.longest_document)
+    with open_stream(name) as (_, stream):
+        lines = Lines(name, stream, WHOLE_FILE, FileRecords(SkippedRecords()), corpus.longest_document)
         rows = _Rows(lines, corpus.text_field)
         rows.header()
         while seen < LOOKED_AT:

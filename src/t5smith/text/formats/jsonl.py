@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import reading
-from t5smith.text.document import WHOLE
+from t5smith.text.compression import open_stream
+from t5smith.text.document import WHOLE_FILE
 from t5smith.text.formats.columns import USUAL, text_column
-from t5smith.text.formats.plain import Lines, Placed
+from t5smith.text.formats.plain import Lines, Positioned
 from t5smith.text.locations import is_url
 from t5smith.text.skipped_records import MAX_BAD_START, FileRecords, SkippedRecords
 
@@ -21,7 +21,7 @@ LOOKED_AT = MAX_BAD_START
 """So many of a file's first records show which field is the text; if none is good it is refused anyway."""
 
 
-def json_lines(lines: Lines, field: str) -> Iterator[Placed]:
+def json_lines(lines: Lines, field: str) -> Iterator[Positioned]:
     """A document a line, in a field of its own."""
     for raw in lines.wanted():
         if raw is None:
@@ -58,8 +58,8 @@ def json_field(name: str, corpus: CorpusSettings) -> str:
 def _field_found(name: str, longest: int, _stamp: object) -> str:
     fields: dict[str, bool] = {}
     first = ""
-    with reading(name) as (_, stream):
-        lines = Lines(name, stream, WHOLE, FileRecords(SkippedRecords(), from_start=False), longest)
+    with open_stream(name) as (_, stream):
+        lines = Lines(name, stream, WHOLE_FILE, FileRecords(SkippedRecords(), from_start=False), longest)
         seen = 0
         for raw in lines.raw():
             if raw.isspace():

@@ -7,9 +7,9 @@ from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.document import Document, Part
+from t5smith.text.document import BlockSelection, Document
 from t5smith.text.formats.columns import text_column
-from t5smith.text.formats.plain import Placed
+from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import FileRecords
 
 ROWS = 512
@@ -17,8 +17,8 @@ ROWS = 512
 
 
 def parquet_rows(
-    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, records: FileRecords
-) -> Iterator[Placed]:
+    name: str, stream: IO[bytes], corpus: CorpusSettings, blocks: BlockSelection, records: FileRecords
+) -> Iterator[Positioned]:
     """Rows of a Parquet file. A row group belongs to the block in which it begins, by uncompressed bytes."""
     from pyarrow import parquet
 
@@ -30,10 +30,10 @@ def parquet_rows(
     place, row = 0, 1
     for group in range(metadata.num_row_groups):
         size, rows = metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows
-        if part.stop is not None and place >= part.stop:
+        if blocks.stop is not None and place >= blocks.stop:
             return
         yield place, None
-        if place >= part.start and part.wants(part.block(place)):
+        if place >= blocks.start and blocks.includes(blocks.block_of(place)):
             first = row
             with _arrow_errors(name):
                 for batch in file.iter_batches(ROWS, [group], [column]):
@@ -91,8 +91,8 @@ def _arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
 
 
 def arrow_rows(
-    name: str, stream: IO[bytes], corpus: CorpusSettings, part: Part, records: FileRecords
-) -> Iterator[Placed]:
+    name: str, stream: IO[bytes], corpus: CorpusSettings, blocks: BlockSelection, records: FileRecords
+) -> Iterator[Positioned]:
     """Rows of an Arrow file, of either kind: with a footer, or the stream that `datasets` saves."""
     with _arrow_errors(name):
         schema, batches = _arrow_batches(stream)
@@ -102,7 +102,7 @@ def arrow_rows(
     with _arrow_errors(name):
         for batch in batches:
             yield place, None
-            if part.wants(part.block(place)):
+            if blocks.includes(blocks.block_of(place)):
                 yield from _texts(batch, column, name, row, place, records)
             place, row = place + batch.nbytes, row + batch.num_rows
     yield max(place - 1, 0), None
@@ -123,7 +123,7 @@ def _is_text(kind: Any) -> bool:
 
 def _texts(
     batch: Any, column: str, name: str, first: int, place: int, records: FileRecords
-) -> Iterator[Placed]:
+) -> Iterator[Positioned]:
     _validate(batch)
     for row, value in enumerate(batch.column(column), first):
         try:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_damage
-from t5smith.text.document import Document, Part, lines_before
+from t5smith.text.compression import is_archive_damage
+from t5smith.text.document import BlockSelection, Document, lines_before
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
 _BOM = b"\xef\xbb\xbf"
@@ -18,7 +18,7 @@ _SKIPPED = 1 << 20
 TOO_LONG = b""
 """What a line comes as that is longer than a document may be."""
 
-Placed = tuple[int, Document | None]
+Positioned = tuple[int, Document | None]
 """A place in the file, by which a block is known, and the document that begins there, if it is asked for."""
 
 
@@ -31,19 +31,27 @@ class Lines:
       damaged: the archive ended before its time, and with it whatever was being read.
     """
 
-    def __init__(self, name: str, stream: IO[bytes], part: Part, records: FileRecords, longest: int) -> None:
-        self.name, self.stream, self.part, self.records, self.longest = name, stream, part, records, longest
+    def __init__(
+        self, name: str, stream: IO[bytes], blocks: BlockSelection, records: FileRecords, longest: int
+    ) -> None:
+        self.name, self.stream, self.blocks, self.records, self.longest = (
+            name,
+            stream,
+            blocks,
+            records,
+            longest,
+        )
         self.number = 0
         self.damaged = False
-        self.place = self.next = part.start
+        self.place = self.next = blocks.start
         self._before: int | None = None
-        if part.start:
-            stream.seek(part.start - 1)
+        if blocks.start:
+            stream.seek(blocks.start - 1)
             self.next -= 1
-            # The rest of a line that began before. If it goes on beyond the part, nothing begins here.
+            # The rest of a line that began before. If it goes on beyond the blocks, nothing begins here.
             while more := stream.readline(_SKIPPED):
                 self.next += len(more)
-                if more[-1] == 10 or (part.stop is not None and self.next >= part.stop):
+                if more[-1] == 10 or (blocks.stop is not None and self.next >= blocks.stop):
                     break
             # The line that was cut is not counted here, but among those before.
             self._after = self.next
@@ -68,8 +76,8 @@ class Lines:
 
     def raw(self) -> Iterator[bytes]:
         """Each line as it stands there, its end included; TOO_LONG for one that is."""
-        if self.part.start and self.part.stop is not None and self.next >= self.part.stop:
-            return  # a line that began before goes on through all of the part
+        if self.blocks.start and self.blocks.stop is not None and self.next >= self.blocks.stop:
+            return  # a line that began before goes on through all of the blocks
         read = self.stream.readline
         limit = self.longest + 1
         try:
@@ -84,11 +92,11 @@ class Lines:
                     continue
                 yield line.removeprefix(_BOM) if self.number == 1 and not self._after else line
         except Exception as error:
-            if not is_damage(error):
+            if not is_archive_damage(error):
                 raise
             self.number += 1
             self.damaged = True
-            if self.part.wants(self.part.block(self.next)):
+            if self.blocks.includes(self.blocks.block_of(self.next)):
                 what = f"the archive is cut short or damaged ({error or type(error).__name__})"
                 fix = "fetch or compress the file again"
                 self.records.skip(DAMAGED_ARCHIVE, T5smithError(what, where=self.here, fix=fix))
@@ -97,10 +105,10 @@ class Lines:
         """Lines that begin in the blocks asked for, and None where a block begins, before its first line."""
         block, ours = -1, False
         for raw in self.raw():
-            if self.part.stop is not None and self.place >= self.part.stop:
+            if self.blocks.stop is not None and self.place >= self.blocks.stop:
                 return
-            if block != (block := self.part.block(self.place)):
-                ours = self.part.wants(block)
+            if block != (block := self.blocks.block_of(self.place)):
+                ours = self.blocks.includes(block)
                 yield None
             if ours:
                 yield raw
@@ -129,7 +137,7 @@ class Lines:
             return None
 
 
-def text_lines(lines: Lines) -> Iterator[Placed]:
+def text_lines(lines: Lines) -> Iterator[Positioned]:
     """A document a line; blank ones are none."""
     for raw in lines.wanted():
         if raw is None:
@@ -139,7 +147,7 @@ def text_lines(lines: Lines) -> Iterator[Placed]:
     yield lines.last, None
 
 
-def text_file(lines: Lines) -> Iterator[Placed]:
+def text_file(lines: Lines) -> Iterator[Positioned]:
     """The file as one document."""
     held: list[str] = []
     first, size = 1, 0
@@ -158,25 +166,25 @@ def text_file(lines: Lines) -> Iterator[Placed]:
         yield 0, lines.document("\n".join(held).rstrip("\n"), first)
 
 
-def text_blocks(lines: Lines) -> Iterator[Placed]:
+def text_blocks(lines: Lines) -> Iterator[Positioned]:
     """A document is what stands between blank lines. Its place is that of the blank line before it."""
-    part = lines.part
+    blocks = lines.blocks
     held: list[str] = []
-    place, first, size = part.start, 1, 0
+    place, first, size = blocks.start, 1, 0
     # Reading from the middle, what comes before the first blank line is another's.
-    ours = not part.start and part.wants(0)
+    ours = not blocks.start and blocks.includes(0)
     broken = False
     for raw in lines.raw():
-        if not ours and part.stop is not None and lines.place >= part.stop:
+        if not ours and blocks.stop is not None and lines.place >= blocks.stop:
             return
         if raw.isspace() or (raw[:1] not in _PLAIN and _is_blank(raw)):
             if held and not broken:
                 yield place, lines.document("\n".join(held), first)
             held, size, broken = [], 0, False
             place = lines.place
-            if part.stop is not None and place >= part.stop:
+            if blocks.stop is not None and place >= blocks.stop:
                 return
-            ours = part.wants(part.block(place))
+            ours = blocks.includes(blocks.block_of(place))
             yield place, None
         elif ours and not broken:
             text = lines.decoded(raw)

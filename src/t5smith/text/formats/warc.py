@@ -8,13 +8,15 @@ from collections.abc import Callable, Generator
 from typing import IO, Any, cast
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_damage
-from t5smith.text.document import Document, Part
-from t5smith.text.formats.plain import Placed
+from t5smith.text.compression import is_archive_damage
+from t5smith.text.document import BlockSelection, Document
+from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
 
-def webarchive(name: str, stream: IO[bytes], part: Part, records: FileRecords) -> Generator[Placed]:
+def web_archive(
+    name: str, stream: IO[bytes], blocks: BlockSelection, records: FileRecords
+) -> Generator[Positioned]:
     """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
 
     Its place is the number of the record times a thousand bytes: archives are compressed record by record.
@@ -42,7 +44,7 @@ def webarchive(name: str, stream: IO[bytes], part: Part, records: FileRecords) -
             data = None
             if record.rec_type in ("conversion", "response"):
                 yield place, None
-                if part.wants(part.block(place)):
+                if blocks.includes(blocks.block_of(place)):
                     data = _content(record, archive.loader)
             if not _is_whole(record):
                 lost, why = number, "a record ends before its time"
@@ -68,7 +70,7 @@ def webarchive(name: str, stream: IO[bytes], part: Part, records: FileRecords) -
         raise T5smithError(what, where=name, expected="a web archive, which begins with WARC/1.0")
     if lost:
         yield lost * 1000, None
-        if part.wants(part.block(lost * 1000)):
+        if blocks.includes(blocks.block_of(lost * 1000)):
             what = f"the archive is cut short or damaged ({why})"
             records.skip(
                 DAMAGED_ARCHIVE, T5smithError(what, where=f"{name}:{lost}", fix="fetch the file again")
@@ -102,7 +104,7 @@ class _Source:
         try:
             return read()
         except Exception as error:
-            if not is_damage(error):
+            if not is_archive_damage(error):
                 raise
             self.damage = error
             return b""

@@ -1,0 +1,222 @@
+"""The corpora that a recipe names: their files, which of them are held out, and their weights."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.text.files import find_pattern
+from t5smith.text.fingerprints import HashCache, fingerprint_files
+from t5smith.text.locations import Location, RemoteFile, RowRange
+
+SplitName = Literal["train", "valid"]
+Corpora = Mapping[str, Sequence[Location]]
+"""The files of each corpus by its name, in order; a single corpus without a name is named ""."""
+
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)")
+
+
+@dataclass(frozen=True)
+class CorpusFiles:
+    """The files of a recipe's corpora. They are found once, and handed to all that reads text.
+
+    Attributes:
+      settings: the recipe's.
+      train: the corpora to train on.
+      valid: the corpora that are held out; empty: documents of `train` are held out by their hash.
+    """
+
+    settings: CorpusSettings
+    train: Corpora
+    valid: Corpora
+    _hashes: HashCache = field(default_factory=HashCache, repr=False, compare=False)
+
+    @classmethod
+    def find(cls, settings: CorpusSettings) -> CorpusFiles:
+        """Find the files that settings name.
+
+        Raises:
+          T5smithError: a file, or a row of one, is in both splits, or as :func:`find_corpora`.
+        """
+        train = find_corpora(settings.train, "corpus.train")
+        valid = find_corpora(settings.valid, "corpus.valid") if settings.valid else {}
+        seen = _Seen()
+        for name, files in train.items() if valid else ():
+            for file in files:
+                seen.add(file, name)
+        for file in itertools.chain.from_iterable(valid.values()):
+            if before := seen.overlapping(file):
+                alias = "" if str(before.location) == str(file) else f" as {before.location}"
+                fix = "name other text, or remove corpus.valid: some documents are held out then"
+                raise T5smithError(f"{file} is in corpus.train too{alias}", where="corpus.valid", fix=fix)
+        return cls(settings, train, valid)
+
+    def files(self, split: SplitName) -> list[Location]:
+        """The files named for a split, one corpus after the other."""
+        corpora = self.train if split == "train" else self.valid
+        return [file for files in corpora.values() for file in files]
+
+    def inputs(self) -> dict[str, Any]:
+        """All that decides which documents there are and in which split, for the manifests of artifacts.
+
+        A file is hashed if it is new or has changed since it was hashed before; see :class:`HashCache`.
+
+        Raises:
+          T5smithError: a file is missing or cannot be read.
+        """
+        settings = self.settings
+        inputs: dict[str, Any] = {
+            "train": fingerprint_files(self.files("train"), self._hashes),
+            "format": settings.format,
+            "document": settings.document,
+            "text_field": settings.text_field,
+            "longest_document": settings.longest_document,
+        }
+        # Fingerprints do not show which files are of which corpus.
+        if any(self.train):
+            inputs["corpora"] = [[name, len(files)] for name, files in self.train.items()]
+        if not settings.valid:
+            return inputs | {"held_out_fraction": settings.held_out_fraction}
+        inputs["valid"] = fingerprint_files(self.files("valid"), self._hashes)
+        if any(self.valid):
+            inputs["valid_corpora"] = [[name, len(files)] for name, files in self.valid.items()]
+        return inputs
+
+
+def find_corpora(patterns: Sequence[str], field: str) -> dict[str, list[Location]]:
+    """The files of each named corpus, as `nb=texts/nb nn=texts/nn`; without names there is one, named "".
+
+    Several patterns may have the same name. A file whose name has such a beginning is written `./nb=…`.
+
+    Args:
+      patterns: as in `corpus.train`.
+      field: the recipe's field, for messages.
+
+    Raises:
+      T5smithError: no pattern at all; only some have a name; a file is in two corpora; rows of a file are
+        named twice; nothing matches a pattern; the name of a file cannot be used.
+    """
+    by_name: dict[str, list[str]] = {}
+    for pattern in patterns:
+        name, pattern = _split_name(pattern)
+        by_name.setdefault(name, []).append(pattern)
+    if "" in by_name and len(by_name) > 1:
+        raise T5smithError(
+            f"{by_name[''][0]!r} has no name, but other texts do",
+            where=field,
+            fix="name every corpus as in nb=texts/nb, or none; a path with = in it is written ./k=v/a.txt",
+        )
+    if not patterns:
+        fix = "name a file, a folder, a glob, or `bundled:norwegian`"
+        raise T5smithError("no text is named", where=field, expected="at least one file or folder", fix=fix)
+    found: dict[str, list[Location]] = {name: [] for name in by_name}
+    seen = _Seen()
+    for name, patterns in by_name.items():
+        for file in itertools.chain.from_iterable(find_pattern(pattern, name, field) for pattern in patterns):
+            before = seen.overlapping(file)
+            if before is None:
+                seen.add(file, name)
+                found[name].append(file)
+            elif _row_bounds(before.location) != _row_bounds(file):
+                what = f"{before.location} and {file} have rows in common"
+                raise T5smithError(what, where=field, fix="name every row once")
+            elif before.corpus != name:
+                raise T5smithError(f"{file} is in two corpora, {before.corpus} and {name}", where=field)
+    return found
+
+
+def find_files(patterns: Sequence[str], field: str) -> list[Location]:
+    """The files of all corpora that patterns name, one corpus after the other; see :func:`find_corpora`."""
+    return [file for files in find_corpora(patterns, field).values() for file in files]
+
+
+def named_weights(settings: CorpusSettings) -> dict[str, float]:
+    """The weight of each named corpus, as `nb=2 nn=1`; empty if no weights are set.
+
+    Raises:
+      T5smithError: a weight is not a positive number; there is not exactly one for each named corpus; a
+        temperature is set as well.
+    """
+    where, expected = "corpus.weights", "NAME=NUMBER for each corpus in corpus.train, as nb=2 nn=1"
+    weights: dict[str, float] = {}
+    for entry in settings.weights:
+        name, _, number = entry.partition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf") or name in weights:
+            raise T5smithError(f"{entry!r} cannot be used", where=where, expected=expected)
+        weights[name] = weight
+    if weights:
+        names = [name for pattern in settings.train if (name := _split_name(pattern)[0])]
+        if set(names) != weights.keys():
+            corpora = ", ".join(dict.fromkeys(names)) or "unnamed"
+            what = f"weights for {', '.join(weights)}, but the corpora are {corpora}"
+            raise T5smithError(what, where=where, expected=expected)
+        if settings.temperature != 1:
+            raise T5smithError("both weights and a temperature are set", where=where, expected="one of them")
+    return weights
+
+
+def _split_name(pattern: str) -> tuple[str, str]:
+    """`nb=texts/nb` in its two parts; the name of a pattern without one is ""."""
+    named = _NAMED.fullmatch(pattern)
+    return (named[1], named[2]) if named else ("", pattern)
+
+
+class _RealPaths:
+    """Paths without links. Each folder is resolved once: it may have many files."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, file: Location) -> str:
+        if isinstance(file, RowRange):
+            return self.of(file.file)
+        if isinstance(file, RemoteFile):
+            return file.url
+        if file.is_symlink():
+            return os.path.realpath(file)
+        folder, name = os.path.split(file)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A file or some of its rows, and the corpus that it belongs to."""
+
+    location: Location
+    corpus: str
+
+
+class _Seen:
+    """Files seen so far, by their real path, to find one that is named again."""
+
+    def __init__(self) -> None:
+        self._paths = _RealPaths()
+        self._named: dict[str, list[_Named]] = {}
+
+    def add(self, file: Location, corpus: str) -> None:
+        self._named.setdefault(self._paths.of(file), []).append(_Named(file, corpus))
+
+    def overlapping(self, file: Location) -> _Named | None:
+        """A location seen before that is the same file, or has rows in common with it."""
+        start, stop = _row_bounds(file)
+        for named in self._named.get(self._paths.of(file), ()):
+            first, end = _row_bounds(named.location)
+            if start < end and first < stop:
+                return named
+        return None
+
+
+def _row_bounds(file: Location) -> tuple[float, float]:
+    return (file.start, file.stop) if isinstance(file, RowRange) else (0, float("inf"))
