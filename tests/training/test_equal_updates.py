@@ -132,7 +132,9 @@ def test_the_moving_average_of_the_parameters():
     for ours, wanted in zip(jax.tree.leaves(state.ema_params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6)
     assert state.eval_params is state.ema_params
-    assert trained(steps=1)[1].result is not None
+    without = trained(steps=1)[1]
+    assert without.ema_params is None
+    assert without.eval_params is without.parameters
 
 
 @pytest.mark.parametrize(
