@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from programs import init
 from t5smith.model.config import ModelConfig
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
@@ -16,7 +18,7 @@ from t5smith.training.schedule import create_schedule
 from t5smith.training.state import fresh_state
 from t5smith.training.step import NORM_EMA_WARMUP_STEPS, StepSettings, create_step
 
-CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2)
+CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
 FLOAT32 = jnp.dtype(jnp.float32)
 
 
@@ -36,24 +38,33 @@ def batches(steps, rows=8):
     return made
 
 
-def trained(steps=20, optimizer="adamw", given=None, **settings):
-    """The figures of each step, and the state after them."""
+@cache
+def programs_of(optimizer, settings):
+    """The compiled functions that make the first state and take a step."""
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
     rule = create_optimizer(OptimizerSettings(name=optimizer), schedule)
-    averaged = settings.get("average_decay") is not None
-    state = fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged)
-    step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, **settings))
-    figures = []
+    averaged = settings.average_decay is not None
+    fresh = jax.jit(lambda: fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged))
+    return fresh, create_step(CONFIG, rule, schedule, settings)
+
+
+def trained(steps=20, optimizer="adamw", given=None, **settings):
+    """The figures of each step, and the state after them."""
+    fresh, step = programs_of(optimizer, StepSettings(FLOAT32, **settings))
+    state = fresh()
+    metrics = []
     for batch in given or batches(steps):
-        state, metrics = step(state, batch)
-        figures.append(
-            jax.device_get({"loss": metrics.loss, "applied": metrics.applied, "norm": metrics.gradient_norm})
+        state, reported = step(state, batch)
+        metrics.append(
+            jax.device_get(
+                {"loss": reported.loss, "applied": reported.applied, "norm": reported.gradient_norm}
+            )
         )
-    return figures, state
+    return metrics, state
 
 
 def losses(**settings):
-    return [float(metrics["loss"]) for metrics in trained(**settings)[0]]
+    return [float(reported["loss"]) for reported in trained(**settings)[0]]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +76,13 @@ def plain():
 def test_accumulation_gives_the_same_losses(plain, parts):
     np.testing.assert_allclose(losses(accumulation=parts), plain, rtol=0, atol=1e-5)
     assert plain[-1] < plain[0]
+
+
+def test_accumulation_gives_the_same_losses_with_the_default_optimizer():
+    default = OptimizerSettings().name
+    parts = losses(accumulation=4, optimizer=default)
+    np.testing.assert_allclose(parts, losses(optimizer=default), rtol=0, atol=1e-5)
+    assert parts[-1] < parts[0]
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
@@ -108,10 +126,10 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert once == again
     assert once != losses(steps=3, dropout_rate=0.1, seed=1)
     assert once != losses(steps=3)
-    same = batches(1) * 2
-    first, second = (
-        float(metrics["loss"]) for metrics in trained(given=same, dropout_rate=0.5, optimizer="adamw")[0]
-    )
+    fresh, step = programs_of("adamw", StepSettings(FLOAT32, dropout_rate=0.1))
+    states = [dataclasses.replace(fresh(), step=jnp.int32(number)) for number in (0, 1)]
+    first, second = (float(step(state, batches(1)[0])[1].loss) for state in states)
+    assert first == once[0]
     assert first != second
 
 
@@ -121,10 +139,7 @@ def test_the_moving_average_of_the_parameters():
     for step in range(5):
         _, now = trained(steps=step + 1)
         parameters = now.parameters
-        start = fresh_state(
-            CONFIG, create_optimizer(OptimizerSettings(), lambda _: jnp.float32(0)), jax.random.key(0)
-        )
-        expected = start.parameters if expected is None else expected
+        expected = init(CONFIG, jax.random.key(0)) if expected is None else expected
         stays = min(0.5, (1 + step) / (10 + step))
         expected = jax.tree.map(
             lambda old, new, stays=stays: stays * old + (1 - stays) * new, expected, parameters
@@ -146,16 +161,14 @@ def test_the_moving_average_of_the_parameters():
     ],
 )
 def test_an_exploding_gradient_is_skipped_after_the_first_steps(steps, usual, applied):
-    schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
-    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
-    state = fresh_state(CONFIG, rule, jax.random.key(0))
+    fresh, step = programs_of("adamw", StepSettings(FLOAT32, explosion_factor=10.0))
+    state = fresh()
     state = dataclasses.replace(state, step=jnp.int32(steps), grad_norm_ema=jnp.float32(usual))
     before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]
-    step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, explosion_factor=10.0))
-    after, metrics = step(state, batches(1)[0])
+    after, reported = step(state, batches(1)[0])
     left = [np.asarray(leaf) for leaf in jax.tree.leaves((after.parameters, after.optimizer))]
     unchanged = all((x == y).all() for x, y in zip(before, left, strict=True))
-    assert bool(metrics.applied) is applied
+    assert bool(reported.applied) is applied
     assert unchanged is not applied
     # A skipped gradient does not change the average norm.
     assert (float(after.grad_norm_ema) == np.float32(usual)) is not applied
