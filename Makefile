@@ -21,10 +21,10 @@ demo: install ## train a tiny Norwegian T5 from the bundled text, all stages
 	$(BIN)/t5smith run norwegian-tiny $(ARGS)
 
 test: .venv/.installed-test ## run all tests except the slow ones
-	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
 
 test-all: .venv/.installed-test .venv4/.installed ## run all tests
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	EXAMPLES=all $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: .venv/.installed-test ## check format, lint, types and references in documents
 	$(BIN)/ruff format --check -q .

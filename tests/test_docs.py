@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 import t5smith
 from t5smith.cli.commands import RECIPE_VERBS
+from t5smith.cli.main import main
 from t5smith.cli.verbs import OTHER_VERBS
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import presets
@@ -211,6 +213,14 @@ def test_what_documents_refer_to_exists(document):
 @pytest.mark.parametrize("file", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_what_docstrings_refer_to_exists(file):
     assert complaints_of_source(file.read_text(encoding="utf-8"), file) == []
+
+
+def test_the_readme_shows_what_inspect_prints(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```sh\n\S*t5smith (inspect \".*)\n```\n\n```\n(.*?)```", text, re.DOTALL)
+    assert main(shlex.split(example[0])) == 0
+    assert capsys.readouterr().out.strip() == example[1].strip()
 
 
 def test_the_architecture_lists_the_packages_in_order():

@@ -6,13 +6,17 @@ import html
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from itertools import product
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import stopped
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
 from t5smith.pipeline import run
@@ -94,9 +98,9 @@ def test_the_report_is_one_page_of_this_run(done):
     assert f"{figures['pieces']['unused']:,} of {figures['pieces']['pieces']:,} pieces" in page
 
 
-def test_settings_redo_exactly_the_stages_they_touch(done):
+def test_settings_redo_exactly_the_stages_they_touch(done, tmp_path):
     """One after the other on one folder, each change on top of the last."""
-    recipe, _ = done
+    recipe = tiny_recipe(shutil.copytree(done[0].folder, tmp_path / "run"))
     before = made(recipe.folder)
     changes = [
         ({}, set()),
@@ -116,30 +120,46 @@ def test_settings_redo_exactly_the_stages_they_touch(done):
         before = after
 
 
-@pytest.mark.parametrize("stage", ["vocab", "prepare", "train", "evaluate", "export"])
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_in_any_stage_the_same_command_goes_on(tmp_path, stage, kill, done):
-    recipe = tiny_recipe(tmp_path / "run")
-    settings = tmp_path / "recipe.toml"
-    settings.write_text(dump(recipe))
-    # The process stops itself when the stage has begun to write, so no clock is needed.
-    program = f"""
-import os, signal, sys
-from t5smith.base import artifact
-from t5smith.cli.main import main
-seal = artifact.seal
-def stop(folder, kind, *rest):
-    if artifact.verb_for(kind) == {stage!r}:
-        os.kill(os.getpid(), {int(kill)})
-    return seal(folder, kind, *rest)
-artifact.seal = stop
-sys.exit(main(["run", sys.argv[1]]))
-"""
+FOLDERS = {
+    "vocab": "vocab",
+    "prepare": "store",
+    "train": "train",
+    "evaluate": "evaluation",
+    "export": "model",
+}
+"""The folder of each stage, in their order."""
+STOPS = list(product(FOLDERS, (signal.SIGKILL, signal.SIGINT)))
+
+
+@pytest.fixture(scope="module")
+def stopped_runs(done, tmp_path_factory):
+    """For each stage and signal: a run whose earlier stages are done, its exit status when it was stopped."""
+    folder, jobs = tmp_path_factory.mktemp("stopped"), []
+    for number, (stage, signal_) in enumerate(STOPS):
+        run_dir = folder / str(number) / "run"
+        for earlier in list(FOLDERS.values())[: list(FOLDERS).index(stage)]:
+            shutil.copytree(done[0].folder / earlier, run_dir / earlier)
+        recipe = folder / f"{number}.toml"
+        recipe.write_text(dump(tiny_recipe(run_dir)))
+        # The process stops itself when the stage has begun to write, so no clock is needed.
+        jobs.append([str(recipe), stage, int(signal_), str(folder / f"{number}.txt")])
     process = subprocess.run(
-        [sys.executable, "-c", program, str(settings)], capture_output=True, text=True, check=False
+        [sys.executable, stopped.__file__, json.dumps(jobs)], capture_output=True, text=True, check=True
     )
-    assert process.returncode == (-9 if kill is signal.SIGKILL else 130), process.stderr
-    assert "Traceback" not in process.stderr
+    codes = json.loads(process.stdout)
+    return {
+        stop: (tiny_recipe(folder / str(number) / "run"), codes[number], Path(jobs[number][3]).read_text())
+        for number, stop in enumerate(STOPS)
+    }
+
+
+@pytest.mark.parametrize(("stage", "kill"), STOPS)
+def test_stopped_in_any_stage_the_same_command_goes_on(stage, kill, done, stopped_runs):
+    recipe, code, errors = stopped_runs[stage, kill]
+    assert code == (-9 if kill is signal.SIGKILL else 130), errors
+    assert "Traceback" not in errors
+    if stage != "train":  # whose checkpoints are in it
+        assert not (recipe.folder / FOLDERS[stage]).exists()
     summary = run(recipe)
     assert summary["train"]["first_loss"] == done[1]["train"]["first_loss"]
     assert summary["train"]["last_loss"] == done[1]["train"]["last_loss"]

@@ -34,9 +34,15 @@ def described(text: str) -> list[str]:
 
 
 def named(text: str) -> list[str]:
-    """The settings that a help only names."""
-    _, _, tail = text.partition("Other settings that it reads")
-    return re.findall(r"(?<= )--[a-z0-9.-]+", tail.partition(":")[2])
+    """The settings that a help only names, as they are typed."""
+    _, _, tail = text.partition("Other settings that it reads\n")
+    found: list[str] = []
+    for paragraph in tail.split("\n\n")[1:]:
+        heading, names = re.split(r"\n(?=      )", paragraph, maxsplit=1)
+        table = re.match(r"  \[([a-z0-9_.]+)\] ", heading)
+        prefix = f"--{table[1]}.".replace("_", "-") if table else "--"
+        found += [prefix + name for name in names.split()]
+    return found
 
 
 def flags_of(verb: str) -> list[Flag]:

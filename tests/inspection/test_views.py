@@ -59,6 +59,11 @@ def test_a_pipe_shows_spans_inputs_targets_and_positions(trace: Trace) -> None:
     assert "7 tokens, 2 masked (28.57%) in 1 span" in shown[0]
 
 
+def test_the_readme_shows_what_is_printed(trace: Trace, request: pytest.FixtureRequest) -> None:
+    readme = (request.config.rootpath / "README.md").read_text(encoding="utf-8")
+    assert f"\n{printed(trace).strip()}\n```" in readme
+
+
 def test_every_piece_is_above_its_id(long_trace: Trace) -> None:
     shown = [line.rstrip() for line in printed(long_trace).splitlines()]
     ids = [index for index, line in enumerate(shown) if re.fullmatch(r"  \d+(\s+\d+)*", line)]

@@ -25,6 +25,19 @@ def shallow(folder, **changes):
     return tiny_recipe(folder, **{"train.optimizer.name": "adamw", **changes})
 
 
+def pretend(monkeypatch, memory_of, limit):
+    """A device with this memory and a compiler that says what a batch takes; nothing is compiled."""
+
+    def compiled_step(setup):
+        batch_size = setup.recipe.train.rows
+        if memory_of(batch_size) > limit:
+            raise start.too_large(batch_size, memory_of(batch_size), limit)
+        return start.CompiledStep(lambda *_: pytest.fail("it runs"), memory_of(batch_size), batch_size)
+
+    monkeypatch.setattr(autotune, "compiled_step", compiled_step)
+    monkeypatch.setattr(hardware, "memory_limit", lambda: limit)
+
+
 def steps_of(folder):
     return read_manifest(folder, "checkpoint").facts["step"]
 
@@ -74,10 +87,10 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
     def needs(rows):
         return start.compiled_step(Run(recipe).trial_setup(rows)).memory
 
-    limit = needs(64)
+    limit = needs(32)
     monkeypatch.setattr(hardware, "memory_limit", lambda: round(limit / autotune.MEMORY_SHARE))
     rows = autotune.largest_batch(Run(recipe).trial_setup, 1)
-    assert 56 <= rows <= 64
+    assert 24 <= rows <= 32
     assert needs(rows) <= limit
     train(recipe)
     assert f"batch size {rows} fits into memory" in capfd.readouterr().err
@@ -88,8 +101,22 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
 
 def test_a_batch_found_by_itself_can_be_parted(run_folder, monkeypatch):
     recipe = shallow(run_folder, **{"train.batch_size": "auto", "train.gradient_accumulation": 3})
+    pretend(monkeypatch, lambda batch_size: batch_size, 10**9)
     monkeypatch.setattr(autotune, "MAX_BATCH_SIZE", 100)
     assert autotune.largest_batch(Run(recipe).trial_setup, 3) == 96
+
+
+@pytest.mark.parametrize("most", [8, 9, 30, 64, 200])
+@pytest.mark.parametrize("power", [1.0, 1.2])
+def test_the_search_comes_near_the_largest_batch(run_folder, monkeypatch, most, power):
+    def memory_of(batch_size):
+        return round(1_000 + 100 * batch_size**power)
+
+    pretend(monkeypatch, memory_of, round(memory_of(most) / autotune.MEMORY_SHARE))
+    found = autotune.largest_batch(Run(shallow(run_folder, **{"train.batch_size": "auto"})).trial_setup, 1)
+    assert found <= most
+    assert found % 8 == 0
+    assert found > 0.8 * most - 8
 
 
 def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(run_folder, monkeypatch):
@@ -105,7 +132,7 @@ def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(r
 
 
 def test_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
-    monkeypatch.setattr(hardware, "memory_limit", lambda: 100_000)
+    pretend(monkeypatch, lambda batch_size: 100_000 + batch_size, 100_000)
     with pytest.raises(T5smithError, match="a step of 1 examples takes more memory"):
         train(shallow(run_folder, **{"train.batch_size": "auto"}))
 
@@ -163,16 +190,21 @@ def test_packed_rows_are_counted_without_their_padding(run_folder):
     assert settle.tokens_per_batch(batches) == 4 * (32 + 8)
 
 
-def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch):
-    recipe = shallow(run_folder, **{"train.batch_size": "auto"})
-
-    def tried(rows):
-        return Run(recipe).trial_setup(rows)
-
-    three, four = (start.compiled_step(tried(rows)).memory for rows in (3, 4))
+def test_a_larger_batch_takes_more_memory(run_folder):
+    setup_for = Run(shallow(run_folder, **{"train.batch_size": "auto"})).trial_setup
+    three, four = (start.compiled_step(setup_for(rows)).memory for rows in (3, 4))
     assert four > three
-    monkeypatch.setattr(hardware, "memory_limit", lambda: round(three / autotune.MEMORY_SHARE))
-    assert autotune.largest_batch(tried, 1) == 3
-    monkeypatch.setattr(hardware, "memory_limit", lambda: 1)
+
+
+@pytest.mark.parametrize("most", [1, 3, 7])
+def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch, most):
+    setup_for = Run(shallow(run_folder, **{"train.batch_size": "auto"})).trial_setup
+    pretend(monkeypatch, lambda batch_size: 100 * batch_size, round(100 * most / autotune.MEMORY_SHARE))
+    assert autotune.largest_batch(setup_for, 1) == most
+
+
+def test_a_device_too_small_for_any_batch(run_folder, monkeypatch):
+    setup_for = Run(shallow(run_folder, **{"train.batch_size": "auto"})).trial_setup
+    pretend(monkeypatch, lambda batch_size: 100 * batch_size, 1)
     with pytest.raises(T5smithError, match=r"train\.batch_size"):
-        autotune.largest_batch(tried, 1)
+        autotune.largest_batch(setup_for, 1)

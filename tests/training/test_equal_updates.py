@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from programs import init
 from t5smith.model.config import ModelConfig
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
@@ -16,7 +18,7 @@ from t5smith.training.schedule import create_schedule
 from t5smith.training.state import fresh_state
 from t5smith.training.step import NORM_EMA_WARMUP_STEPS, StepSettings, create_step
 
-CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2)
+CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
 FLOAT32 = jnp.dtype(jnp.float32)
 
 
@@ -36,13 +38,20 @@ def batches(steps, rows=8):
     return made
 
 
-def trained(steps=20, optimizer="adamw", given=None, **settings):
-    """Losses of so many steps, and the state after them."""
+@cache
+def programs_of(optimizer, settings):
+    """The compiled functions that make the first state and take a step."""
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
     rule = create_optimizer(OptimizerSettings(name=optimizer), schedule)
-    averaged = settings.get("average_decay") is not None
-    state = fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged)
-    step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, **settings))
+    averaged = settings.average_decay is not None
+    fresh = jax.jit(lambda: fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged))
+    return fresh, create_step(CONFIG, rule, schedule, settings)
+
+
+def trained(steps=20, optimizer="adamw", given=None, **settings):
+    """Losses of so many steps, and the state after them."""
+    fresh, step = programs_of(optimizer, StepSettings(FLOAT32, **settings))
+    state = fresh()
     metrics = []
     for batch in given or batches(steps):
         state, told = step(state, batch)
@@ -65,6 +74,13 @@ def plain():
 def test_accumulation_gives_the_same_losses(plain, parts):
     np.testing.assert_allclose(losses(accumulation=parts), plain, rtol=0, atol=1e-5)
     assert plain[-1] < plain[0]
+
+
+def test_accumulation_gives_the_same_losses_with_the_default_optimizer():
+    default = OptimizerSettings().name
+    parts = losses(accumulation=4, optimizer=default)
+    np.testing.assert_allclose(parts, losses(optimizer=default), rtol=0, atol=1e-5)
+    assert parts[-1] < parts[0]
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
@@ -108,10 +124,10 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert once == again
     assert once != losses(steps=3, dropout_rate=0.1, seed=1)
     assert once != losses(steps=3)
-    same = batches(1) * 2
-    first, second = (
-        float(told["loss"]) for told in trained(given=same, dropout_rate=0.5, optimizer="adamw")[0]
-    )
+    fresh, step = programs_of("adamw", StepSettings(FLOAT32, dropout_rate=0.1))
+    states = [dataclasses.replace(fresh(), step=jnp.int32(number)) for number in (0, 1)]
+    first, second = (float(step(state, batches(1)[0])[1].loss) for state in states)
+    assert first == once[0]
     assert first != second
 
 
@@ -121,10 +137,7 @@ def test_the_average_follows_the_parameters():
     for step in range(5):
         _, now = trained(steps=step + 1)
         parameters = now.parameters
-        start = fresh_state(
-            CONFIG, create_optimizer(OptimizerSettings(), lambda _: jnp.float32(0)), jax.random.key(0)
-        )
-        expected = start.parameters if expected is None else expected
+        expected = init(CONFIG, jax.random.key(0)) if expected is None else expected
         stays = min(0.5, (1 + step) / (10 + step))
         expected = jax.tree.map(
             lambda old, new, stays=stays: stays * old + (1 - stays) * new, expected, parameters
@@ -132,7 +145,7 @@ def test_the_average_follows_the_parameters():
     for ours, wanted in zip(jax.tree.leaves(state.ema_params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6)
     assert state.eval_params is state.ema_params
-    assert trained(steps=1)[1].result is not None
+    assert trained(steps=1)[1].eval_params is not None
 
 
 @pytest.mark.parametrize(
@@ -144,12 +157,10 @@ def test_the_average_follows_the_parameters():
     ],
 )
 def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual, applied):
-    schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
-    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
-    state = fresh_state(CONFIG, rule, jax.random.key(0))
+    fresh, step = programs_of("adamw", StepSettings(FLOAT32, explosion_factor=10.0))
+    state = fresh()
     state = dataclasses.replace(state, step=jnp.int32(steps), grad_norm_ema=jnp.float32(usual))
     before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]
-    step = create_step(CONFIG, rule, schedule, StepSettings(FLOAT32, explosion_factor=10.0))
     after, told = step(state, batches(1)[0])
     left = [np.asarray(leaf) for leaf in jax.tree.leaves((after.parameters, after.optimizer))]
     unchanged = all((x == y).all() for x, y in zip(before, left, strict=True))

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
+from t5smith.cli.main import main
 from t5smith.recipe.toml import dump
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training import loop
@@ -215,12 +217,35 @@ SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 128 + s
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code):
+def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code, monkeypatch, capfd):
+    (tmp_path / "recipe.toml").write_text(dump(tiny_recipe(run_folder, **{"train.checkpoint_every": 3})))
+    record, before = loop._Loop.record, [signal.getsignal(one) for one, _ in SIGNALS]
+
+    def signalled(self, metrics):
+        if self.done == 3:
+            os.kill(os.getpid(), number)
+        return record(self, metrics)
+
+    monkeypatch.setattr(loop._Loop, "record", signalled)
+    assert main(["train", str(tmp_path / "recipe.toml")]) == code
+    err = capfd.readouterr().err
+    assert "its checkpoint is saved" in err
+    assert "Traceback" not in err
+    last = read_rows(run_folder / "train" / "metrics.jsonl")[-1]["step"]
+    assert 3 < last < 6
+    assert checkpoint.saved_steps(run_folder / "train" / "checkpoints")[-1] == last
+    assert [signal.getsignal(one) for one, _ in SIGNALS] == before
+
+
+def test_a_signal_from_outside_saves_the_state_first(run_folder, tmp_path):
     process = start(run_folder, tmp_path / "recipe.toml")
     wait_for_step(process, run_folder, 3)
-    process.send_signal(number)
+    # Another in the same folder is refused meanwhile.
+    with pytest.raises(T5smithError, match="another t5smith is running"):
+        train(tiny_recipe(run_folder))
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == code
+    assert process.returncode == 130
     assert "its checkpoint is saved" in err
     assert "Traceback" not in err
     last = read_rows(run_folder / "train" / "metrics.jsonl")[-1]["step"]
@@ -255,55 +280,46 @@ def test_too_little_held_out_text_is_found_before_training(run_folder):
     assert not (run_folder / "train").exists()
 
 
-def test_two_at_work_in_one_folder_are_refused(run_folder, tmp_path):
-    process = start(run_folder, tmp_path / "recipe.toml")
+@contextlib.contextmanager
+def full_disk():
+    """As if the disk were full: no file may grow past this, so arrays and the manifest do not fit."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    cached = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)  # its files would not fit either
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, unlimited[1]))
     try:
-        wait_for_step(process, run_folder, 3)
-        with pytest.raises(T5smithError, match="another t5smith is running"):
-            train(tiny_recipe(run_folder))
+        yield
     finally:
-        process.kill()
-        process.communicate()
-
-
-FULL_DISK = """
-import resource, sys
-from t5smith.cli.main import main
-from t5smith.training import loop
-code = main(["prepare", sys.argv[1]])
-# As if the disk were full: no file may grow past this, so arrays and the manifest do not fit.
-unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, unlimited[1]))
-record = loop._Loop.record
-
-def with_room_again(self, metrics):
-    if self.done + 1 == int(sys.argv[2]):
-        self.saver.wait()
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-    return record(self, metrics)
-
-loop._Loop.record = with_room_again
-sys.exit(main(["train", sys.argv[1]]))
-"""
+        jax.config.update("jax_enable_compilation_cache", cached)
 
 
-def on_a_full_disk(recipe, settings, room_again_at):
-    """Train in a process whose disk is full up to a step."""
+def on_a_full_disk(recipe, settings, room_again_at, monkeypatch):
+    """The exit code of training on a disk that is full up to a step."""
     settings.write_text(dump(recipe))
-    return subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(settings), str(room_again_at)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"},  # its files would not fit either
-    )
+    record, room = loop._Loop.record, contextlib.ExitStack()
+
+    def with_room_again(self, metrics):
+        if self.done + 1 == room_again_at:
+            self.saver.wait()
+            room.close()
+        return record(self, metrics)
+
+    with monkeypatch.context() as patched, room:
+        patched.setattr(loop._Loop, "record", with_room_again)
+        room.enter_context(full_disk())
+        return main(["train", str(settings)])
 
 
-def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_whole(run_folder, tmp_path):
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_whole(
+    run_folder, tmp_path, monkeypatch, capfd
+):
     train(tiny_recipe(run_folder, **{"train.steps": 3}))
-    done = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 100)
-    assert done.returncode == 2, done.stderr
-    errors = [line for line in done.stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
+    capfd.readouterr()
+    code = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 100, monkeypatch)
+    err = capfd.readouterr().err
+    assert code == 2, err
+    errors = [line for line in err.splitlines() if "error" in line.lower() or "Traceback" in line]
     assert len(errors) == 1
     assert errors[0].startswith("t5smith: error:")
     checkpoints = run_folder / "train" / "checkpoints"
@@ -313,10 +329,11 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_wh
     assert train(tiny_recipe(run_folder)).name == "step-00000006"
 
 
-def test_a_disk_that_is_full_for_a_while_is_survived(run_folder, tmp_path, uninterrupted):
-    done = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 5)
-    assert done.returncode == 0, done.stderr
-    told = " ".join(done.stderr.split())
+def test_a_disk_that_is_full_for_a_while_is_survived(run_folder, tmp_path, uninterrupted, monkeypatch, capfd):
+    code = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 5, monkeypatch)
+    err = capfd.readouterr().err
+    assert code == 0, err
+    told = " ".join(err.split())
     assert "warning: the checkpoint of step 2 could not be written" in told
     assert "checkpoints that could not be written: 2" in told
     recipe = tiny_recipe(run_folder)

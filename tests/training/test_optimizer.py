@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from programs import init
 from t5smith.model.config import ModelConfig
-from t5smith.model.params import init, is_stacked
+from t5smith.model.params import is_stacked
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import (
     apply_gradient,
@@ -28,6 +31,7 @@ CONFIG = ModelConfig(
 LEARNING_RATE = 0.01
 
 
+@partial(jax.jit, static_argnames="seed")
 def uneven(tree, seed=0):
     """A tree like this one whose layers differ in scale by factors of ten."""
     leaves, structure = jax.tree.flatten(tree)
@@ -89,16 +93,22 @@ REFERENCE = {
 }
 
 
+@cache
+def parameters_and_gradients():
+    before = uneven(init(CONFIG, jax.random.key(0)))
+    return before, [uneven(before, seed=step + 1) for step in range(5)]
+
+
 def five_steps(name, **settings):
     """Parameters and gradients before, and parameters after, five steps on layers of unequal scale."""
     settings = OptimizerSettings(name=name, learning_rate=LEARNING_RATE, clip_norm=None, **settings)
     schedule = create_schedule(ScheduleSettings(name="constant"), LEARNING_RATE, 10)
     optimizer = create_optimizer(settings, schedule)
-    before = uneven(init(CONFIG, jax.random.key(0)))
-    gradients = [uneven(before, seed=step + 1) for step in range(5)]
-    after, state = before, init_optimizer(optimizer, before)
+    before, gradients = parameters_and_gradients()
+    after, state = before, jax.jit(partial(init_optimizer, optimizer))(before)
+    apply = jax.jit(partial(apply_gradient, optimizer))
     for gradient in gradients:
-        after, state, _ = apply_gradient(optimizer, gradient, state, after)
+        after, state, _ = apply(gradient, state, after)
     return before, gradients, after
 
 
@@ -107,10 +117,15 @@ def test_five_steps_equal_optax_on_layers_one_by_one(name):
     before, gradients, after = five_steps(name)
     reference, theirs = REFERENCE[name](before), apart(before)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        state = reference.init(theirs)
-        for gradient in gradients:
+        state = jax.jit(reference.init)(theirs)
+
+        @jax.jit
+        def update(gradient, state, theirs):
             updates, state = reference.update(apart(gradient), state, theirs)
-            theirs = optax.apply_updates(theirs, updates)
+            return optax.apply_updates(theirs, updates), state
+
+        for gradient in gradients:
+            theirs, state = update(gradient, state, theirs)
     for a, b in zip(jax.tree.leaves(apart(after)), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(b).max()))
 
@@ -157,7 +172,7 @@ def test_gradients_are_clipped_over_the_whole_tree():
     schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)
     settings = OptimizerSettings(name="adamw", learning_rate=1.0, clip_norm=1.0, epsilon=1e3)
     optimizer = create_optimizer(settings, schedule)
-    new, _, _ = apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p)
+    new, _, _ = jax.jit(lambda p: apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p))(p)
     # With an epsilon this large the step is the clipped gradient over it.
     moved = sum(
         float(((a - b) ** 2).sum()) for a, b in zip(jax.tree.leaves(p), jax.tree.leaves(new), strict=True)

@@ -1,4 +1,4 @@
-"""SentencePiece models have here the ids that the sentencepiece library gives."""
+"""SentencePiece models give the same ids as in the sentencepiece library."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as schema
 from tokenizers import Tokenizer
 
+from budget import examples
 from t5smith.base.errors import T5smithError
 from t5smith.vocabulary.sentencepiece import to_tokenizer_json
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -33,7 +34,7 @@ anything = st.lists(
 
 
 def model_bytes(lines: list[str], **options: Any) -> bytes:
-    """A model that sentencepiece trains on lines."""
+    """A model trained by sentencepiece on lines."""
     file = io.BytesIO()
     asked = {"vocab_size": 260, "model_type": "unigram", "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
     sentencepiece.SentencePieceTrainer.train(
@@ -72,7 +73,7 @@ def both(trained: bytes) -> tuple[sentencepiece.SentencePieceProcessor, Vocabula
 
 @pytest.fixture(scope="module")
 def plainly(trained: bytes) -> sentencepiece.SentencePieceProcessor:
-    """Normalises as the model does where no symbol is in the way."""
+    """Normalizes as the model does in text without symbols."""
     return without_symbols(processor(trained))
 
 
@@ -87,7 +88,7 @@ def imported(data: bytes) -> Vocabulary:
 
 
 def without_symbols(theirs: sentencepiece.SentencePieceProcessor) -> sentencepiece.SentencePieceProcessor:
-    """The same model, whose symbols are pieces as all others."""
+    """The same model with its symbols as normal pieces."""
     model: Any = schema.ModelProto.FromString(theirs.serialized_model_proto())
     for piece in model.pieces:
         piece.type = 1 if piece.type == 4 else piece.type
@@ -95,7 +96,7 @@ def without_symbols(theirs: sentencepiece.SentencePieceProcessor) -> sentencepie
 
 
 def same(theirs: sentencepiece.SentencePieceProcessor, ours: Vocabulary, text: str) -> None:
-    """Ids are equal, or cut the same text into pieces of the same score."""
+    """The ids are equal, or two segmentations have the same score."""
     expected, ids = theirs.encode(text), ours.encode(text)
     if ids == expected:
         return
@@ -105,7 +106,7 @@ def same(theirs: sentencepiece.SentencePieceProcessor, ours: Vocabulary, text: s
     assert scores[0] == pytest.approx(scores[1], rel=1e-6), pieces
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(text=anything)
 @example(text="▁")
 @example(text=" ▁a▁ ▁")
@@ -195,7 +196,7 @@ def test_spaces_after_a_sentinel_are_kept(declaration: list[str]) -> None:
     assert whole[-len(rest) :] == rest
 
 
-# Models made by hand.
+# Hand-written models.
 
 BASE: list[tuple[str, float, int]] = [("<pad>", 0, 3), ("</s>", 0, 3), ("<unk>", 0, 2)]
 SOME: list[tuple[str, float, int]] = [("▁", -3.0, 1), ("a", -2.0, 1), ("b", -2.5, 1), ("▁a", -2.25, 1)]
@@ -233,7 +234,7 @@ MADE: dict[str, list[tuple[str, float, int]]] = {
 
 
 @pytest.mark.parametrize("kind", MADE)
-@settings(max_examples=150)
+@examples(150)
 @given(text=st.text(st.sampled_from("aaab  ☃é<0x41>▁"), max_size=12))
 @example(text="☃☃☃ab")
 @example(text="aab ☃ab")
@@ -332,7 +333,7 @@ def test_truncated_models_are_rejected(declaration: list[str]) -> None:
             to_tokenizer_json(junk, "a.model")
 
 
-# The vocabularies of T5 and mT5 themselves, where they are at hand.
+# The published vocabularies of T5 and mT5, if they are available.
 
 
 def test_the_bundled_vocabulary_normalizes_as_sentencepiece_does(t5: Vocabulary) -> None:
@@ -353,7 +354,7 @@ def golden(request: pytest.FixtureRequest) -> tuple[sentencepiece.SentencePieceP
     return processor(file.read_bytes()), Vocabulary.load(file)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(text=anything)
 def test_published_vocabularies_give_the_ids_of_sentencepiece(
     golden: tuple[sentencepiece.SentencePieceProcessor, Vocabulary], text: str

@@ -1,4 +1,4 @@
-"""The table of words gives what the tokenizers library gives, for any text."""
+"""The word cache gives the same ids as the tokenizers library, for any text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
+from budget import examples
 from t5smith.vocabulary import word_cache as module
 from t5smith.vocabulary.vocabulary import Vocabulary
 from t5smith.vocabulary.word_cache import WordCache
@@ -25,16 +26,16 @@ def ids(words: WordCache, text: str) -> list[int]:
     return np.frombuffer(words.encode(text), words.dtype).tolist()
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(text=text)
 def test_ids_equal_those_of_the_library(vocabulary: Vocabulary, text: str) -> None:
     words = vocabulary.bulk_encoder(U4)
     assert words.caches_words
     assert ids(words, text) == vocabulary.encode(text)
-    assert ids(words, text) == vocabulary.encode(text)  # now from the table
+    assert ids(words, text) == vocabulary.encode(text)  # now from the cache
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(text=text)
 def test_ids_of_t5s_vocabulary_equal_those_of_the_library(
     t5: Vocabulary, t5_words: WordCache, text: str
@@ -59,10 +60,10 @@ def test_a_full_cache_is_emptied(vocabulary: Vocabulary, monkeypatch: pytest.Mon
             assert long not in words._words
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(text=st.from_regex(r"([ab]{1,3}[ \t\n]{1,4}){3,9}[ab]", fullmatch=True))
 def test_parts_of_a_text_end_before_white_space(vocabulary: Vocabulary, text: str) -> None:
-    """A run of white space that is cut would become two spaces where it becomes one as a whole."""
+    """A run of white space that is cut in two would become two spaces instead of one."""
     tokenizer = Tokenizer.from_str(vocabulary._text.tokenizer.to_str())
     tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")  # type: ignore[assignment]
     words = WordCache(tokenizer, U4, raw=False)

@@ -57,12 +57,17 @@ class Flag:
         return self.setting.rpartition(".")[0]
 
     @property
+    def name(self) -> str:
+        """The name within the table, as it is typed: `batch-size`."""
+        return self.setting.rpartition(".")[2].replace("_", "-")
+
+    @property
     def spellings(self) -> tuple[str, ...]:
         """As it is typed: `--train.batch-size`; `--corpus.strict`, `--corpus.no-strict`; `MODEL`."""
         if self.positional:
             return (self.setting.upper(),)
-        table, dot, name = self.setting.replace("_", "-").rpartition(".")
-        return (f"--{table}{dot}{name}", *([f"--{table}{dot}no-{name}"] if self.negatable else []))
+        prefix = f"--{self.table}.".replace("_", "-") if self.table else "--"
+        return (prefix + self.name, *([f"{prefix}no-{self.name}"] if self.negatable else []))
 
 
 def command_flags(kind: type) -> list[Flag]:

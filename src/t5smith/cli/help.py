@@ -100,9 +100,10 @@ def show_recipe_verb(verb: str, spec: RecipeVerb, recipe: Recipe, *, everything:
         print("\n" + bold(wrap(tables[table])))
         _show(flag for flag in flags if flag.table == table)
     if not everything:
-        print(f"\n{bold('Other settings that it reads')}, described by `t5smith {verb} --help-all`:")
+        print(f"\n{bold('Other settings that it reads')}")
+        print(wrap(f"They are typed as --TABLE.NAME. `t5smith {verb} --help-all` describes them.", 2))
     for table in () if everything else spec.named:
-        names = [flag.spellings[0] for flag in flags if flag.table == table]
+        names = [flag.name for flag in flags if flag.table == table]
         print(f"\n{wrap(tables[table], 2)}\n{wrap(' '.join(names), 6)}")
 
 
@@ -113,7 +114,10 @@ def _show_help_flag(names: str, description: str) -> None:
 def _tables(settings: Settings) -> Iterator[tuple[str, str]]:
     """The heading of each table of a recipe: its name, and the first paragraph of its description."""
     about = " ".join((type(settings).__doc__ or "").split("\n\n")[0].split())
-    yield settings.section, f"[{settings.section}] {about}" if settings.section else about
+    yield (
+        settings.section,
+        f"[{settings.section}] {about}" if settings.section else "The run (typed as --NAME)",
+    )
     for name in type(settings).model_fields:
         if isinstance(table := getattr(settings, name), Settings):
             yield from _tables(table)

@@ -160,8 +160,10 @@ def inspected_batches(query: Query, first: int, batches: int | None, *, held_out
         objective = query.recipe.objective
         synthetic = synthetic_batches(objective, 32, query.recipe.seed)
         found = ((training_batch(synthetic, b), None) for b in range(first, first + (batches or BATCHES)))
-        title = f"Synthetic windows (no text): {describe(objective)}"
-        return Inspection(title, statistics=count(found, synthetic.objective, source=title, documents=False))
+        title = "Synthetic windows (no text)"
+        source = f"{title}: {describe(objective)}"
+        statistics = count(found, synthetic.objective, source=source, documents=False)
+        return Inspection(title, statistics=statistics)
     setup = query.setup
     name, corpora = setup.recipe.name, (setup.store.valid if held_out else setup.store.train).corpora
     shares: Sequence[float | None] = [None] * len(corpora)

@@ -10,7 +10,7 @@ from t5smith.recipe.base import Fraction, Settings, Strings
 
 
 class CorpusSettings(Settings):
-    """Where the text is and what a document is."""
+    """The text and its documents."""
 
     section: ClassVar[str] = "corpus"
 

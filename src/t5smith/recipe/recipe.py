@@ -25,7 +25,7 @@ from t5smith.recipe.vocab import VocabSettings
 
 
 class Recipe(Settings):
-    """The run. Two runs of the same recipe and text give the same model."""
+    """All settings of a run. Two runs of the same recipe and text give the same model."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "untitled"
     """Name of the run, and of its folder. Default in a recipe file: the name of the file."""

@@ -1,6 +1,6 @@
-"""Recipe files: the presets that come with t5smith, reading one, and writing one.
+"""Recipe files: the bundled presets, reading a file, and writing one.
 
-A file that cannot be used is refused with its name, the line, the field and what is allowed.
+Errors name the file, the line and the setting, and what the setting accepts.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ FOLDER = Path(__file__).parent / "recipes"
 
 
 def presets() -> dict[str, Path]:
-    """The recipes that come with t5smith: name -> file."""
+    """The recipes that are bundled with t5smith: name -> file."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
 
 
 def headline(path: Path) -> str:
-    """A recipe file's first comment line, which says what it is."""
+    """The first comment line of a recipe file, which describes it."""
     with path.open(encoding="utf-8") as file:
         return file.readline().lstrip("# ").rstrip()
 
 
 def load_recipe(recipe: str | Path | None) -> Recipe:
-    """The recipe of a preset's name or of a file whose name ends in `.toml`; None gives the defaults.
+    """Load a preset by its name, or a file whose name ends in `.toml`; None gives the defaults.
 
-    A file that has no `name` is named after itself.
+    Without a `name` in the file, the run is named after the file.
 
     Raises:
-      T5smithError: no such preset or file, not TOML, or a setting that cannot be used.
+      T5smithError: an unknown preset, no such file, invalid TOML, or a setting that cannot be used.
     """
     if recipe is None:
         return Recipe()
@@ -55,9 +55,9 @@ def load_recipe(recipe: str | Path | None) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as TOML, every setting written out; :func:`load_recipe` makes an equal recipe of it."""
-    # Mode json makes text of paths and lists of tuples, which is all that TOML can hold. It has no null:
-    # a setting that is None by default is left out, and the one that is not (clip_norm) says "none".
+    """The recipe as TOML with every setting; :func:`load_recipe` reads an equal recipe from it."""
+    # TOML has no paths, tuples or null. Mode json turns paths into texts and tuples into lists. A setting
+    # that is None is omitted if None is its default, and otherwise written as "none".
     tree = recipe.model_dump(mode="json")
     return "\n".join(_table("", tree, Recipe().model_dump(mode="json"))) + "\n"
 
@@ -74,7 +74,7 @@ def _table(name: str, table: Mapping[str, Any], default: Mapping[str, Any]) -> I
 
 
 def _toml(value: str | float | bool | list[str] | None) -> str:
-    # JSON's spelling of text, numbers, truth and flat lists is also TOML's, but for the delete character.
+    # TOML spells texts, numbers, booleans and flat lists as JSON does, except for the delete character.
     return json.dumps("none" if value is None else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -91,7 +91,7 @@ def _read(path: Path) -> Recipe:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise T5smithError(f"cannot be read ({reason})", where=path, expected="a recipe file") from None
-    # Only "\n" ends a line here, as in tomllib; it is also how editors count.
+    # Lines end with "\n" only, as in tomllib and in editors.
     text = text.replace("\r\n", "\n")
     try:
         tree = tomllib.loads(text)
@@ -112,7 +112,7 @@ def _read(path: Path) -> Recipe:
 
 
 def _name_of(path: Path) -> str:
-    """A file's name as a name for its recipe: what may not stand in one becomes a hyphen."""
+    """A recipe's name from its file's name; characters that a name cannot have become hyphens."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or Recipe().name
 
 
@@ -123,7 +123,7 @@ def _not_toml(path: Path, text: str, message: str) -> T5smithError:
     return T5smithError(
         f"not TOML: {what[0].lower() + what[1:]}",
         where=f"{path}:{line}",
-        fix='a line is `key = value`, a table starts with `[name]`, and text stands in "quotes"',
+        fix='write settings as `key = value`, tables as `[name]`, and text in "quotes"',
     )
 
 
@@ -139,15 +139,15 @@ def _reject_dates(value: object, field: tuple[str, ...]) -> None:
         raise T5smithError(
             f"a date or time ({value}) cannot be used",
             where=".".join(field),
-            expected="a number, true, false or text; text stands in quotes",
+            expected="a number, true, false, or text in quotes",
         )
 
 
 def _line_of(text: str, field: str) -> int | None:
-    """The line on which a dotted field of a correct TOML file is set.
+    """The number of the line that sets a dotted field in a valid TOML file.
 
-    It is the first line whose reading brings the field about; tomllib itself says when, so that tables,
-    dotted keys, inline tables, comments and text over several lines all count as they should.
+    This is the first line after which tomllib finds the field, so tables, dotted keys, inline tables,
+    comments and texts over several lines are all counted correctly.
     """
     parts = field.split(".")
     lines = text.split("\n")
@@ -157,7 +157,7 @@ def _line_of(text: str, field: str) -> int | None:
         try:
             tree = tomllib.loads("\n".join(lines[:end]))
         except tomllib.TOMLDecodeError:
-            continue  # in the middle of a value that goes over several lines
+            continue  # within a value of several lines
         if depth and _depth(tree, parts) == depth:
             return start + 1
         start = end
@@ -165,7 +165,7 @@ def _line_of(text: str, field: str) -> int | None:
 
 
 def _depth(tree: object, parts: list[str]) -> int:
-    """How many leading parts of a dotted field are set in a tree."""
+    """The number of leading parts of a dotted field that a tree has."""
     depth = 0
     while depth < len(parts) and isinstance(tree, dict) and parts[depth] in tree:
         tree = cast("dict[str, object]", tree)[parts[depth]]

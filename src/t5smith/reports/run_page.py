@@ -224,7 +224,10 @@ def _by_class(evaluation: Facts) -> Html | None:
         "known. The unigram baseline knows only how often each piece occurs in the training text."
     )
     return join(
-        [tag("p", about, class_="note"), table(found, ["target tokens", "NLL", "accuracy", "tokens"])]
+        [
+            tag("p", about, class_="note"),
+            table(found, ["target tokens", "NLL", "accuracy", "tokens"], numbers=True),
+        ]
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
+from t5smith.base.wrapping import pluralize
 from t5smith.inspection.results import Inspection
 from t5smith.inspection.trace import Token, TokenLoss, Trace
 from t5smith.inspection.views.captions import (
@@ -72,7 +73,11 @@ def fragment(trace: Trace, *, most: int | None = None, explain: bool = True) -> 
     """
 
     def more(count: int) -> Html | None:
-        return tag("p", f"… {count:,} more; --full shows all", class_="note") if count > 0 else None
+        return (
+            tag("p", f"… {pluralize(count, 'token')} more; --full shows all", class_="note")
+            if count > 0
+            else None
+        )
 
     cells = _decoder_cells(trace)
     shown = len(cells) if most is None else most

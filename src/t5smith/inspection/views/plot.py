@@ -46,7 +46,7 @@ def png(statistics: Statistics, *, dark: bool = False, scale: float = 1.0, title
             top=1 - head / height,
             bottom=(_FOOT + 0.42) / height,
             hspace=0.95 / (_ROW - 0.95),
-            wspace=0.27,
+            wspace=0.32,
         )
         text: Any = {"color": palette.ink, "va": "top", "parse_math": False}
         figure.text(0.01, 1 - 0.12 / height, "\n".join(title), **text)
