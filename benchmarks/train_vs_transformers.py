@@ -4,8 +4,8 @@
 
 Same shapes, same precision (float32, then bfloat16: ours with bfloat16 operands and float32 sums, theirs
 under autocast), AdamW (theirs fused), no dropout, untied heads, equal numbers of parameters, random tokens.
-Every contender is a process that takes a step on request, so that all are compiled and warm before any is timed,
-and they alternate; the figures are medians. The last line is one JSON object, in which
+Every contender is a process that takes a step on request, so that all are compiled and warm before any is
+timed, and they alternate; the figures are medians. The last line is one JSON object, in which
 `ratio_float32` and `ratio_bfloat16` are our tokens per second over those of the faster of the two.
 
 What it needs besides t5smith (torch, transformers) is installed from requirements/test.lock.txt if missing.
