@@ -40,6 +40,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Hashes of files are cached here, not in the home folder.
+os.environ["XDG_CACHE_HOME"] = str(CACHE.parent)
 os.environ["MPLBACKEND"] = "agg"
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and every child would inherit that.

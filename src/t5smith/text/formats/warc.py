@@ -49,16 +49,7 @@ def web_archive(
             if not _is_whole(record):
                 lost, why = number, "a record ends before its time"
                 break
-            if data is None:
-                continue
-            try:
-                text = data.decode("utf-8")
-            except UnicodeDecodeError:
-                error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
-                records.skip("not UTF-8", error)
-                continue
-            if record.rec_type == "response":
-                text = _page_text(text, name)
+            text = "" if data is None else _text_of(data, record.rec_type, name, number, records)
             if text:
                 yield position, Document(text, name, number)
     except ArchiveLoadFailed as error:
@@ -76,6 +67,17 @@ def web_archive(
                 DAMAGED_ARCHIVE, T5smithError(what, where=f"{name}:{lost}", fix="fetch the file again")
             )
     yield max(number, lost) * 1000, None
+
+
+def _text_of(data: bytes, kind: str, name: str, number: int, records: FileRecords) -> str:
+    """The text of a record's content, "" without any; a record that is not UTF-8 is skipped."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
+        records.skip("not UTF-8", error)
+        return ""
+    return _page_text(text, name) if kind == "response" else text
 
 
 class _Source:
