@@ -17,7 +17,7 @@ MakeRecipe = Callable[..., Recipe]
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> MakeRecipe:
-    """A recipe on a text of twenty short documents, with its vocabulary made."""
+    """Makes a recipe on a text of twenty short documents, with its vocabulary trained."""
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"det er dag {i}\nog natt {i}" for i in range(20)), encoding="utf-8")
 

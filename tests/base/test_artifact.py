@@ -62,7 +62,7 @@ def test_a_finished_artifact_is_found_by_its_key_alone(folder):
     assert list(manifest.files) == ["deep/file.txt"]
 
 
-def test_what_is_replaced_moves_to_previous(folder):
+def test_a_replaced_artifact_moves_to_previous(folder):
     for text in ("new", "newer"):
         build(folder, {"text": text})
     assert (folder / "deep" / "file.txt").read_text() == "newer"
@@ -84,7 +84,7 @@ def test_a_failure_leaves_all_as_it_was(folder):
     assert [p.name for p in folder.parent.iterdir()] == ["vocab"]
 
 
-def test_a_failure_to_move_in_brings_the_old_one_back(folder, monkeypatch):
+def test_a_failed_rename_restores_the_old_artifact(folder, monkeypatch):
     really = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -98,7 +98,7 @@ def test_a_failure_to_move_in_brings_the_old_one_back(folder, monkeypatch):
     assert is_old(folder)
 
 
-def test_work_that_was_cut_off_is_not_trusted_and_does_not_hinder(folder):
+def test_unfinished_work_is_not_trusted_and_is_replaced(folder):
     left_over = folder.with_name("store" + artifact.UNFINISHED)
     left_over.mkdir()
     (left_over / "half").write_text("half")
@@ -137,7 +137,7 @@ with building(folder, "vocab", {"text": "new"}, {}) as work:
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])
-def test_kill_9_leaves_the_old_artifact_whole_and_no_half_that_is_trusted(folder, moves):
+def test_kill_9_leaves_the_old_artifact_complete_and_trusts_no_unfinished_one(folder, moves):
     command = [sys.executable, "-c", KILLED, str(folder), str(moves)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -172,7 +172,7 @@ def alter(file: Path) -> None:
         (lambda file: file.unlink(), "missing"),
     ],
 )
-def test_damage_is_found_and_said(folder, damage, message, capsys):
+def test_damage_is_found_and_reported(folder, damage, message, capsys):
     damage(folder / "deep" / "file.txt")
     with pytest.raises(
         T5smithError, match=rf"deep/file\.txt: {message}.*\. Delete .*vocab and run the command again"
@@ -182,7 +182,7 @@ def test_damage_is_found_and_said(folder, damage, message, capsys):
     assert f"file.txt: {message}" in capsys.readouterr().err
 
 
-def test_hashes_may_be_left_unchecked_but_sizes_are_seen(folder):
+def test_without_hashes_sizes_are_still_checked(folder):
     alter(folder / "deep" / "file.txt")
     read_manifest(folder, "vocab", check_hashes=False)
     (folder / "deep" / "file.txt").write_bytes(b"")
@@ -190,12 +190,12 @@ def test_hashes_may_be_left_unchecked_but_sizes_are_seen(folder):
         read_manifest(folder, "vocab", check_hashes=False)
 
 
-def test_another_kind_is_refused(folder):
+def test_another_kind_is_an_error(folder):
     with pytest.raises(T5smithError, match="this is a vocab; expected a model"):
         read_manifest(folder, "model")
 
 
-def test_a_file_where_a_folder_should_be_is_refused(folder):
+def test_a_file_instead_of_a_folder_is_an_error(folder):
     with pytest.raises(T5smithError, match="no finished vocab"):
         read_manifest(folder / "deep" / "file.txt", "vocab")
 
@@ -227,7 +227,7 @@ def test_equal_values_have_equal_fingerprints(value):
     assert fingerprint({"a": value}) != fingerprint({"a": [value]})
 
 
-def test_a_small_file_is_replaced_at_once_or_not_at_all(tmp_path):
+def test_a_small_file_is_replaced_completely_or_not_at_all(tmp_path):
     file = tmp_path / "state.json"
     write_atomically(file, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -236,7 +236,7 @@ def test_a_small_file_is_replaced_at_once_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_file_standing_where_a_folder_is_needed(tmp_path):
+def test_a_file_where_a_folder_is_needed(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(T5smithError, match=r"run.*: a file is where a folder is needed"):
         build(tmp_path / "run" / "vocab", NEW)
@@ -315,7 +315,7 @@ def test_a_read_only_file_system_is_one_line(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_a_folder_one_may_not_write_to_is_one_line(tmp_path):
+def test_a_folder_without_write_permission_is_one_line(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(T5smithError, match=r"run.*: no permission to write\. Choose a run_dir"):
@@ -333,7 +333,7 @@ def test_a_folder_one_may_not_write_to_is_one_line(tmp_path):
         (RuntimeError("No space left on device (os error 28)"), r"^here: the disk is full"),
     ],
 )
-def test_what_libraries_say_of_the_disk_is_understood(error, message):
+def test_disk_errors_of_libraries_are_recognized(error, message):
     with pytest.raises(T5smithError, match=message), disk_errors(Path("here")):
         raise error
 

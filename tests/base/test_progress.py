@@ -68,7 +68,7 @@ def test_a_pipe_gets_few_lines(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_the_end_is_not_said_twice_on_a_pipe(capsys, monkeypatch):
+def test_the_end_is_not_printed_twice_in_a_pipe(capsys, monkeypatch):
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
     with progress("train", 4, "steps") as bar:
         bar.advance(4)
@@ -76,7 +76,7 @@ def test_the_end_is_not_said_twice_on_a_pipe(capsys, monkeypatch):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_notes_have_an_order_and_empty_ones_are_not_readable_piece(capsys):
+def test_notes_have_an_order_and_empty_ones_are_hidden(capsys):
     with progress("vocab", 4, "bytes", notes=("pieces", "stage")) as bar:
         bar.advance(4, documents="7", stage="training")
         bar.advance(0, stage="", pieces="2,000")
@@ -88,20 +88,20 @@ def fail(bar: module.Bar) -> None:
     raise ZeroDivisionError
 
 
-def test_the_last_state_is_said_when_the_work_fails(capsys):
+def test_the_last_state_is_printed_when_the_work_fails(capsys):
     with pytest.raises(ZeroDivisionError), progress("train", 4, "steps") as bar:
         fail(bar)
     assert "2/4 steps" in capsys.readouterr().err
 
 
-def test_what_was_done_before_does_not_count_towards_the_time_left(capsys):
+def test_earlier_work_does_not_count_towards_the_time_left(capsys):
     with progress("train", 400, "steps", done=399):
         pass
     assert "399/400" in capsys.readouterr().err
 
 
 def terminal(monkeypatch, width: int) -> io.StringIO:
-    """What is shown on stderr as if it were a terminal so wide."""
+    """What is shown on stderr as if it were a terminal of this width."""
     screen = io.StringIO()
     monkeypatch.setattr(
         module, "stderr", Console(file=screen, force_terminal=True, width=width, color_system=None)
@@ -144,7 +144,7 @@ def test_the_figures_of_training_fit_80_columns(monkeypatch):
     assert "left  31.2k tokens/s  loss 4.763" in show.file.getvalue()
 
 
-def test_the_last_line_has_every_figure_and_goes_on_below_where_it_began(monkeypatch):
+def test_the_last_line_has_every_figure_and_a_hanging_indent(monkeypatch):
     screen = terminal(monkeypatch, 60)
     with progress("train", 200, "steps", notes=("loss", "held-out", "lr")) as bar:
         bar.advance(200, rate="31.2k tokens/s", loss="4.763", lr="0.0043", **{"held-out": "5.123"})
@@ -161,7 +161,7 @@ def test_work_that_fails_gets_no_tick(monkeypatch):
     assert left(screen)[0].startswith("  train     2/4 steps  0:0")
 
 
-def test_a_stage_of_unknown_length_ends_with_what_was_done(monkeypatch):
+def test_a_stage_of_unknown_length_ends_with_the_amount_done(monkeypatch):
     screen = terminal(monkeypatch, 80)
     with progress("vocab", None, "documents") as bar:
         bar.advance(1)
@@ -170,7 +170,7 @@ def test_a_stage_of_unknown_length_ends_with_what_was_done(monkeypatch):
     assert left(screen)[0].startswith("✓ vocab     7 documents  0:00")
 
 
-def test_long_lines_go_on_below_their_label_on_a_terminal(monkeypatch):
+def test_long_lines_have_a_hanging_indent_on_a_terminal(monkeypatch):
     screen = terminal(monkeypatch, 40)
     info("prepare   train split: 113 documents, 206,016 tokens, 3.64 bytes a token")
     info("  a.jsonl:2: the field 'text' is a number here")

@@ -15,7 +15,7 @@ from t5smith.model.t5 import forward
 
 
 @pytest.mark.parametrize("objective", ["span_corruption", "prefix_lm", "ul2"])
-def test_figures_are_of_what_was_asked(objective, monkeypatch):
+def test_figures_match_the_settings(objective, monkeypatch):
     monkeypatch.setattr(inputs, "TOKENS", 200_000)
     facts = bench_input(objective=objective, batch=2, corpora=2, seconds=0.01, repeats=1)
     window = 568 if objective == "span_corruption" else 512

@@ -14,7 +14,7 @@ from t5smith.benchmarking.preparing import bench_prepare, process_tree_memory
 from t5smith.cli.main import main
 
 
-def test_its_figures_hang_together(tmp_path, capsys):
+def test_figures_are_consistent(tmp_path, capsys):
     lines = [json.dumps({"text": f"det er dag {i} og natt {i * i}"}) for i in range(3_000)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     facts = bench_prepare([str(tmp_path / "a.jsonl")], repeats=1)
@@ -24,8 +24,8 @@ def test_its_figures_hang_together(tmp_path, capsys):
     assert facts["ratio"] == pytest.approx(ratio, abs=0.001)
     assert facts["peak_memory_bytes"] > 10_000_000
     assert main(["bench", "prepare", "--input", str(tmp_path / "a.jsonl"), "--repeats", "1", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {"bytes_per_second", "tokenizer_bytes_per_second", "peak_memory_bytes"} <= told.keys()
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"bytes_per_second", "tokenizer_bytes_per_second", "peak_memory_bytes"} <= printed.keys()
 
 
 def test_the_bundled_text_is_repeated(tmp_path, monkeypatch):
@@ -36,7 +36,7 @@ def test_the_bundled_text_is_repeated(tmp_path, monkeypatch):
     assert len(set(data)) < len(data)
 
 
-def test_what_cannot_be_is_refused():
+def test_no_repeats_is_an_error():
     with pytest.raises(T5smithError, match="--repeats: 0 cannot be used"):
         bench_prepare(repeats=0)
 

@@ -15,7 +15,7 @@ TINY = ModelSettings(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_laye
 KEYS = {"tokens_per_second", "seconds_per_step", "mfu", "peak_tflops", "compile_seconds", "peak_memory_bytes"}
 
 
-def test_figures_go_together(monkeypatch):
+def test_figures_are_consistent(monkeypatch):
     monkeypatch.setitem(training.SIZES, "tiny", TINY)
     monkeypatch.setattr(training, "VOCABULARY", 300)
     facts = bench_train("tiny", batch=4, precision="float32", input_length=16, target_length=8, repeats=2)
@@ -39,7 +39,7 @@ def test_figures_go_together(monkeypatch):
         ({"optimizer": "lion"}, "train.optimizer.name"),
     ],
 )
-def test_what_cannot_be_used_is_refused(flags, where, monkeypatch):
+def test_invalid_settings_are_an_error(flags, where, monkeypatch):
     monkeypatch.setitem(training.SIZES, "t5-v1.1-small", TINY)
     with pytest.raises(T5smithError) as caught:
         bench_train(**flags)

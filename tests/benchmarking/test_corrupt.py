@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from t5smith.benchmarking.corrupt import bench_corrupt
 from t5smith.benchmarking.peer import corrupt_batch, corrupt_row, draw_mask
 from t5smith.cli.main import main
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.lengths import Masking, span_lengths
-from t5smith.objective.spans import Spans, corrupt
+from t5smith.objective.spans import Spans
 
 SENTINELS = np.arange(999, 899, -1, dtype=np.int32)
 EOS, PAD = 1, 0
@@ -53,7 +54,7 @@ def test_the_peer_makes_batches_of_the_same_shape():
     assert len(np.unique(np.isin(inputs, SENTINELS), axis=0)) > 1
 
 
-def test_figures_are_of_what_was_asked():
+def test_figures_match_the_settings():
     facts = bench_corrupt(batch=2, input_length=64, seconds=0.01, repeats=1)
     assert (facts["batch"], facts["window"], facts["input_length"]) == (2, 70, 64)
     assert facts["ratio"] == pytest.approx(
@@ -90,7 +91,7 @@ def test_help_names_the_parts(capsys):
         (["input", "--store", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_used_is_one_line(args, named, capsys):
+def test_invalid_flags_are_one_line(args, named, capsys):
     assert main(["bench", *args]) == 2
     error = capsys.readouterr().err
     assert named in error

@@ -1,4 +1,4 @@
-"""The exported folder in transformers: the same ids, the same logits, the same answers."""
+"""The exported folder in transformers: the same ids, logits and generated text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines(count):
     return texts[:count]
 
 
-def test_the_tokenizer_gives_the_same_ids_on_a_thousand_lines(finished):
+def test_the_tokenizer_encodes_a_thousand_lines_to_the_same_ids(finished):
     from transformers import AutoTokenizer
 
     folder = finished.folder / "model"
@@ -105,7 +105,7 @@ def test_the_trained_model_loads_and_generates_the_same(finished):
     assert ids[1:].tolist()[: len(ours)] == list(ours)
 
 
-def test_rows_that_round_the_vocabulary_up_are_never_generated(finished):
+def test_ids_above_the_real_vocabulary_are_suppressed(finished):
     from transformers import AutoModelForSeq2SeqLM
 
     folder = finished.folder / "model"
@@ -183,21 +183,21 @@ def truncate(folder):
         (edit_config(feed_forward_proj="gated-silu"), "gated-silu"),
         (edit_config(d_model=17), "by the sizes in config.json"),
         (edit_config(num_layers=9), "missing from the checkpoint"),
-        (edit_config(num_layers=1), "no place for"),
+        (edit_config(num_layers=1), "unexpected tensors"),
         (drop_tensor, "lm_head.weight: missing"),
-        (truncate, "not a whole safetensors file"),
+        (truncate, "not a complete safetensors file"),
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
         (lambda folder: (folder / "model.safetensors").unlink(), "not found"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
     ],
 )
-def test_a_broken_folder_is_refused_with_its_place(finished, tmp_path, change, named):
+def test_a_broken_folder_is_rejected_with_its_path(finished, tmp_path, change, named):
     with pytest.raises(T5smithError, match=named) as caught:
         load_model(broken(finished.folder, tmp_path, change))
     assert caught.value.where
 
 
-def test_figures_of_another_model_do_not_get_into_the_model_card(finished, tmp_path):
+def test_the_model_card_rejects_figures_of_another_model(finished, tmp_path):
     recipe = finished.replace(
         run_dir=shutil.copytree(finished.folder, tmp_path / "run"), **{"train.batch_size": 5}
     )

@@ -1,4 +1,4 @@
-"""Attention row by row, with a backward pass of its own, is plain attention and its gradients."""
+"""Attention row by row, with its own backward pass, equals plain attention and its gradients."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from t5smith.model.attention.masks import MASKED, SegmentIds
-from t5smith.model.attention.multi_head import attend_rows
+from t5smith.model.attention.multi_head import dot_product_attention
 from t5smith.model.dropout import Dropout
 
 B, Q, S, H, K = 3, 5, 7, 2, 4
 FLOAT32, BFLOAT16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
 
-def given(seed=0):
+def attention_inputs(seed=0):
     keys = jax.random.split(jax.random.key(seed), 5)
     q = jax.random.normal(keys[0], (B, Q, H * K))
     k, v = (jax.random.normal(key, (B, S, H * K)) for key in keys[1:3])
@@ -26,7 +26,7 @@ def given(seed=0):
     return q, k, v, bias, cotangent
 
 
-GROUPS = {
+SEGMENT_IDS = {
     "all": SegmentIds(jnp.ones((B, 1), jnp.int32), jnp.ones((B, S), jnp.int32)),
     "padding": SegmentIds(
         jnp.ones((B, 1), jnp.int32), (jnp.arange(S)[None] < jnp.array([[7], [4], [1]])).astype(jnp.int32)
@@ -38,12 +38,12 @@ GROUPS = {
 }
 
 
-def reference(q, k, v, bias, groups):
+def reference(q, k, v, bias, segment_ids):
     """The definition, head by head and row by row, gradients by JAX."""
     rows = []
     for b in range(B):
         heads = []
-        seen = groups.queries[b][:, None] == groups.keys[b][None, :]
+        seen = segment_ids.queries[b][:, None] == segment_ids.keys[b][None, :]
         for h in range(H):
             part = slice(h * K, (h + 1) * K)
             scores = q[b, :, part] @ k[b, :, part].T + bias[h] + jnp.where(seen, 0.0, MASKED)
@@ -59,40 +59,40 @@ def both(function):
         value, back = jax.vjp(function, q, k, v, bias)
         return [value, *back(cotangent)]
 
-    return jax.jit(run)(*given())
+    return jax.jit(run)(*attention_inputs())
 
 
 @cache
-def wanted_of(groups):
-    return both(lambda q, k, v, bias: reference(q, k, v, bias, GROUPS[groups]))
+def wanted_of(segment_ids):
+    return both(lambda q, k, v, bias: reference(q, k, v, bias, SEGMENT_IDS[segment_ids]))
 
 
-@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("segment_ids", SEGMENT_IDS)
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_value_and_gradients_are_those_of_the_definition(groups, backend, monkeypatch):
-    # What other devices compute is a program of its own, which this one can run.
+def test_value_and_gradients_are_those_of_the_definition(segment_ids, backend, monkeypatch):
+    # The backend of other devices runs on CPU too.
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], FLOAT32))
-    for ours, theirs in zip(got, wanted_of(groups), strict=True):
+    got = both(lambda q, k, v, bias: dot_product_attention(q, k, v, bias, SEGMENT_IDS[segment_ids], FLOAT32))
+    for ours, theirs in zip(got, wanted_of(segment_ids), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("groups", GROUPS)
-def test_bfloat16_is_near(groups):
-    got = both(lambda q, k, v, bias: attend_rows(q, k, v, bias, GROUPS[groups], BFLOAT16))
-    for ours, theirs in zip(got, wanted_of(groups), strict=True):
+@pytest.mark.parametrize("segment_ids", SEGMENT_IDS)
+def test_bfloat16_is_near(segment_ids):
+    got = both(lambda q, k, v, bias: dot_product_attention(q, k, v, bias, SEGMENT_IDS[segment_ids], BFLOAT16))
+    for ours, theirs in zip(got, wanted_of(segment_ids), strict=True):
         assert ours.dtype == jnp.float32
         np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.05 * float(jnp.abs(theirs).max()))
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
-def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
-    # The value is linear in v whatever falls, so its gradient to v says which weights were kept.
-    q, k, v, bias, cotangent = given()
+def test_dropout_drops_the_same_weights_in_both_passes(dtype):
+    # The output is linear in v for any dropout mask, so its gradient to v shows which weights were kept.
+    q, k, v, bias, cotangent = attention_inputs()
     dropout = Dropout(jax.random.key(3), 0.4)
 
     def of_values(v):
-        return attend_rows(q, k, v, bias, GROUPS["padding"], dtype, dropout)
+        return dot_product_attention(q, k, v, bias, SEGMENT_IDS["padding"], dtype, dropout)
 
     def value_and_gradient(v):
         value, back = jax.vjp(of_values, v)
@@ -105,7 +105,9 @@ def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
 
     @jax.jit
     def scalar(q, k, bias):
-        return (attend_rows(q, k, v, bias, GROUPS["padding"], FLOAT32, dropout) * cotangent).sum()
+        return (
+            dot_product_attention(q, k, v, bias, SEGMENT_IDS["padding"], FLOAT32, dropout) * cotangent
+        ).sum()
 
     gradients = jax.jit(jax.grad(scalar, argnums=(0, 1, 2)))(q, k, bias)
     for position, argument in enumerate((q, k, bias)):
@@ -122,13 +124,13 @@ def test_dropout_falls_on_the_same_weights_in_both_passes(dtype):
 
 
 def test_dropout_keeps_the_mean():
-    q, k, v, bias, _ = given()
+    q, k, v, bias, _ = attention_inputs()
 
     def mixed(key):
-        return attend_rows(q, k, v, bias, GROUPS["all"], FLOAT32, Dropout(key, 0.25))
+        return dot_product_attention(q, k, v, bias, SEGMENT_IDS["all"], FLOAT32, Dropout(key, 0.25))
 
     many = jax.jit(lambda keys: jax.lax.map(mixed, keys))(jax.random.split(jax.random.key(0), 400))
-    exact = attend_rows(q, k, v, bias, GROUPS["all"], FLOAT32)
+    exact = dot_product_attention(q, k, v, bias, SEGMENT_IDS["all"], FLOAT32)
     mean = many.mean(axis=0)
     assert float((mean * exact).sum() / jnp.square(exact).sum()) == pytest.approx(1.0, abs=0.05)
     assert float(jnp.abs(many[0] - many[1]).max()) > 0.1

@@ -1,4 +1,4 @@
-"""The loss in chunks, with gradients of its own, is the plain loss and its gradient."""
+"""The loss in chunks, with its own backward pass, equals the plain loss and its gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from t5smith.model.t5 import forward, mask_padded_rows, shift_right
 CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
 TIED = replace(CONFIG, tie_word_embeddings=True)
 CHUNKS = {1: 1 << 30, 2: 4 * 128 * 3 * 4, 5: 4 * 128 * 3, 7: 1}
-"""Chunks of 7 targets of 3 rows, and the bytes that make so many."""
+"""Numbers of chunks of 3 rows of 7 targets, and the bytes that give this number."""
 
 
 @pytest.fixture(params=CHUNKS)
@@ -81,7 +81,7 @@ def test_value_and_gradient_are_those_of_the_plain_loss(chunks, tied, z_loss, sm
     assert float(jax.jit(ours)(p)) == pytest.approx(float(value), rel=1e-6)
 
 
-def test_figures_do_not_depend_on_the_chunks(chunks):
+def test_sums_do_not_depend_on_the_chunks(chunks):
     p = init(CONFIG, jax.random.key(0))
     inputs, targets = batch()
 
@@ -98,7 +98,7 @@ def test_figures_do_not_depend_on_the_chunks(chunks):
     assert float(sums.objective) == pytest.approx(float(sums.nll + 0.5 * sums.z), rel=1e-6)
 
 
-def test_rows_that_round_the_vocabulary_up_get_no_gradient():
+def test_rows_above_the_real_vocabulary_get_no_gradient():
     p = init(CONFIG, jax.random.key(0))
     inputs, targets = batch()
     gradient = jax.jit(

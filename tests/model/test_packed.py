@@ -1,4 +1,4 @@
-"""Rows that hold several windows: the network sees each as if it stood alone."""
+"""Rows that hold several windows: the network treats each as if it were alone."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_packed_logits_are_those_of_t5x(golden):
     segments = Segments(golden["packed_encoder_segment_ids"], golden["packed_decoder_segment_ids"])
     decoder_input_ids = shift_right(golden["packed_decoder_target_tokens"], segments)
     real = np.asarray(golden["packed_decoder_target_tokens"]) != 0
-    fed, ours = np.asarray(golden["packed_decoder_input_tokens"]), np.asarray(decoder_input_ids)
-    np.testing.assert_array_equal(ours[real], fed[real])
+    their_input_ids, ours = np.asarray(golden["packed_decoder_input_tokens"]), np.asarray(decoder_input_ids)
+    np.testing.assert_array_equal(ours[real], their_input_ids[real])
     logits = forward(p, T5X, golden["packed_encoder_input_tokens"], decoder_input_ids, segments=segments)
     theirs = np.asarray(golden["packed_logits"])
     np.testing.assert_allclose(np.asarray(logits)[real], theirs[real], atol=1e-4, rtol=0)
@@ -47,15 +47,15 @@ def test_packed_logits_are_those_of_t5x(golden):
     assert np.abs(np.asarray(apart)[real] - theirs[real]).max() > 1e-3, "the segments make a difference"
 
 
-def pack(pieces, size, side):
-    """Pieces one after the other in a row, and the number of each position's piece."""
+def pack(windows, size, side):
+    """Pieces one after the other in a row, and the number of each position's window."""
     ids = np.zeros((1, size), np.int32)
     numbers = np.zeros((1, size), np.int32)
     at = 0
-    for number, piece in enumerate(pieces, 1):
-        ids[0, at : at + len(piece[side])] = piece[side]
-        numbers[0, at : at + len(piece[side])] = number
-        at += len(piece[side])
+    for number, window in enumerate(windows, 1):
+        ids[0, at : at + len(window[side])] = window[side]
+        numbers[0, at : at + len(window[side])] = number
+        at += len(window[side])
     return jnp.asarray(ids), jnp.asarray(numbers)
 
 
@@ -64,24 +64,24 @@ sizes = st.tuples(st.integers(1, 7), st.integers(1, 5))
 
 @settings(max_examples=8)
 @given(st.lists(sizes, min_size=1, max_size=4), st.integers(0, 99))
-def test_the_loss_of_a_packed_row_is_that_of_its_pieces(shapes, seed):
+def test_the_loss_of_a_packed_row_is_the_sum_over_its_windows(shapes, seed):
     rng = np.random.default_rng(seed)
     p = init(SMALL, jax.random.key(seed % 3))
-    pieces = [tuple(rng.integers(2, 120, size) for size in shape) for shape in shapes]
-    inputs, input_segments = pack(pieces, 30, 0)
-    targets, target_segments = pack(pieces, 22, 1)
+    windows = [tuple(rng.integers(2, 120, size) for size in shape) for shape in shapes]
+    inputs, input_segments = pack(windows, 30, 0)
+    targets, target_segments = pack(windows, 22, 1)
     packed = batch_loss(p, SMALL, inputs, targets, segments=Segments(input_segments, target_segments))
-    alone = [batch_loss(p, SMALL, pack([one], 8, 0)[0], pack([one], 6, 1)[0]) for one in pieces]
+    alone = [batch_loss(p, SMALL, pack([one], 8, 0)[0], pack([one], 6, 1)[0]) for one in windows]
     for name in FIELDS:
         whole = sum(float(getattr(sums, name)) for sums in alone)
         assert float(getattr(packed, name)) == pytest.approx(whole, rel=1e-5, abs=1e-5), name
 
 
-def test_no_position_feels_another_window_of_its_row():
+def test_no_position_depends_on_another_window_of_its_row():
     p = init(SMALL, jax.random.key(0))
-    pieces = [(np.arange(2, 8), np.arange(30, 34)), (np.arange(10, 15), np.arange(40, 45))]
-    inputs, input_segments = pack(pieces, 12, 0)
-    targets, target_segments = pack(pieces, 10, 1)
+    windows = [(np.arange(2, 8), np.arange(30, 34)), (np.arange(10, 15), np.arange(40, 45))]
+    inputs, input_segments = pack(windows, 12, 0)
+    targets, target_segments = pack(windows, 10, 1)
     segments = Segments(input_segments, target_segments)
     decoder_input_ids = shift_right(targets, segments)
     assert decoder_input_ids[0].tolist() == [0, 30, 31, 32, 0, 40, 41, 42, 43, 0]
@@ -91,17 +91,17 @@ def test_no_position_feels_another_window_of_its_row():
         return forward(q, SMALL, inputs, decoder_input_ids, segments=segments)[0, position].sum()
 
     gradient_of = jax.jit(jax.grad(output))
-    for position, own, foreign in ((3, pieces[0], pieces[1]), (8, pieces[1], pieces[0])):
-        felt = np.abs(np.asarray(gradient_of(p.embedding, position))).sum(-1)
-        assert (felt[own[0]] > 0).all()
-        assert (felt[own[1][:-1]] > 0).all()
-        assert (felt[np.concatenate(foreign)] == 0).all()
+    for position, own, foreign in ((3, windows[0], windows[1]), (8, windows[1], windows[0])):
+        gradient = np.abs(np.asarray(gradient_of(p.embedding, position))).sum(-1)
+        assert (gradient[own[0]] > 0).all()
+        assert (gradient[own[1][:-1]] > 0).all()
+        assert (gradient[np.concatenate(foreign)] == 0).all()
 
 
 def test_encoder_positions_count_from_where_their_window_begins():
     p = init(SMALL, jax.random.key(0))
-    piece = (np.arange(2, 9), np.arange(30, 33))
-    inputs, segments = pack([piece, piece], 14, 0)
+    window = (np.arange(2, 9), np.arange(30, 33))
+    inputs, segments = pack([window, window], 14, 0)
     encoded = encode(p, SMALL, inputs, segments=Segments(segments, segments))
     np.testing.assert_allclose(encoded[0, :7], encoded[0, 7:], atol=1e-5)
 

@@ -1,8 +1,9 @@
-"""The network against T5X's own outputs, and what must hold of any network."""
+"""The network against T5X's own outputs, and its invariants."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -44,7 +45,7 @@ def test_logits_are_those_of_t5x(golden, t5x):
     ours = forward(
         t5x, T5X, jnp.asarray(golden["encoder_input_tokens"]), jnp.asarray(golden["decoder_input_tokens"])
     )
-    # T5X hides padded positions from themselves; what stands there has no meaning and no loss.
+    # T5X masks padded positions from themselves; their values are meaningless and have no loss.
     real = golden["decoder_target_tokens"] != 0
     np.testing.assert_allclose(np.asarray(ours)[real], golden["logits"][real], atol=1e-4, rtol=0)
     encoded = encode(t5x, T5X, jnp.asarray(golden["encoder_input_tokens"]))
@@ -86,7 +87,70 @@ def test_a_fresh_models_loss_is_ln_v_and_a_half(dtype):
     assert float(sums.nll / sums.tokens) == pytest.approx(math.log(4100) + 0.5, abs=0.1)
 
 
-def test_no_target_position_sees_itself_or_what_follows():
+@pytest.mark.parametrize("gated", [True, False])
+def test_every_leaf_of_a_fresh_model_has_its_standard_deviation(gated):
+    # Distinct sizes, so that no two of the formulas agree.
+    config = ModelConfig(
+        3_000,
+        2_900,
+        d_model=48,
+        d_kv=20,
+        d_ff=160,
+        num_layers=6,
+        num_decoder_layers=8,
+        num_heads=7,
+        gated=gated,
+    )
+    D, K, F, HK = 48, 20, 160, 140
+    expected = {"q": (D * K) ** -0.5, "k": D**-0.5, "v": D**-0.5, "o": HK**-0.5}
+    expected |= {"wi_0": D**-0.5, "wi_1": D**-0.5, "wo": F**-0.5}
+    expected |= {"embedding": 1.0, "head": D**-0.5, "relative_attention_bias": (2 / (32 + 7)) ** 0.5}
+    leaves = jax.tree_util.tree_leaves_with_path(init(config, jax.random.key(0)))
+    assert len(leaves) == (29 if gated else 27)
+    for path, leaf in leaves:
+        name = path[-1].name
+        if name.endswith("norm"):
+            assert (leaf == 1).all(), path
+            continue
+        # The error of a standard deviation estimated from n normal numbers is about 1 / sqrt(2 n).
+        tolerance = 5 / math.sqrt(2 * leaf.size)
+        assert float(leaf.std()) == pytest.approx(expected[name], rel=tolerance), path
+        assert float(leaf.mean()) == pytest.approx(0, abs=5 * expected[name] / math.sqrt(leaf.size)), path
+    bias = init(config, jax.random.key(0)).encoder.relative_attention_bias
+    assert float(jnp.abs(bias).max()) <= math.sqrt(3) * expected["relative_attention_bias"]
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_the_position_bias_stops_at_the_maximal_distance(stack):
+    """Beyond the configured distance all keys share a bucket: only its bias matters for them."""
+    far = replace(SMALL, relative_attention_num_buckets=8, relative_attention_max_distance=12)
+    p = init(far, jax.random.key(0))
+    last = 3 if stack == "encoder" else 7
+    length = 20
+
+    def output(table, config):
+        q = replace(p, **{stack: replace(getattr(p, stack), relative_attention_bias=table)})
+        if stack == "encoder":
+            # The first of 20 tokens, seen from the last.
+            return encode(q, config, ids(1, (1, length)))[0, -1]
+        encoded = encode(p, far, ids(1, (1, 4)))
+        return decode(q, config, encoded, ids(1, (1, 4)), ids(2, (1, length)))[0, -1]
+
+    table = getattr(p, stack).relative_attention_bias
+    buckets = relative_position_bucket(
+        np.arange(length) - (length - 1), bidirectional=stack == "encoder", num_buckets=8, max_distance=12
+    )
+    distance = length - 1 - np.arange(length)
+    assert (buckets[distance >= 12] == last).all()
+    assert (buckets[distance < 5] != last).all()
+    near = output(table, replace(far, relative_attention_max_distance=6))
+    wide = output(table, replace(far, relative_attention_max_distance=128))
+    exact = output(table, far)
+    assert float(jnp.abs(exact - near).max()) > 1e-4
+    assert float(jnp.abs(exact - wide).max()) > 1e-4
+
+
+def test_no_target_position_sees_itself_or_later_ones():
     p = init(SMALL, jax.random.key(0))
     inputs, targets = ids(1, (1, 9)), ids(2, (1, 7))
     encoded = encode(p, SMALL, inputs)
@@ -137,7 +201,7 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_parts():
         )
 
 
-def test_rows_that_round_the_vocabulary_up_have_no_probability():
+def test_rows_above_the_real_vocabulary_have_no_probability():
     scores = jax.random.normal(jax.random.key(0), (3, SMALL.vocab_size))
     masked = mask_padded_rows(scores, SMALL)
     assert float(jax.nn.softmax(masked)[:, SMALL.real_vocab_size :].sum()) == 0

@@ -30,7 +30,7 @@ def batches_of(run):
     return TrainingBatches(split, objective, 4, seed=3, weights=[3.0, 2.0, 1.0])
 
 
-def mark(batch):
+def digest_of(batch):
     digest = hashlib.sha256()
     for name in sorted(batch):
         digest.update(name.encode())
@@ -39,35 +39,35 @@ def mark(batch):
 
 
 def written(log):
-    """The whole lines of the log; what was cut off in the middle of one is taken away."""
+    """The complete lines of the log; an incomplete one is removed."""
     text = log.read_text() if log.exists() else ""
     whole = text[: text.rfind("\n") + 1]
     log.write_text(whole)
     return whole.splitlines()
 
 
-def make(batches, log, start, stop, tell):
-    """Write a line for each batch, and tell so."""
+def write_digests(batches, log, start, stop, notify):
+    """Write a line for each batch, and notify the parent."""
     with log.open("a") as file:
         for b, batch in enumerate(prefetched(batches, start, stop, ahead=2, workers=0), start):
-            file.write(f"{b} {mark(batch)}\n")
+            file.write(f"{b} {digest_of(batch)}\n")
             file.flush()
-            os.write(tell, b".")
+            os.write(notify, b".")
 
 
 def main(run, log, kills, steps):
     batches = batches_of(run)
-    moments = random.Random(0)
+    random_numbers = random.Random(0)
     for remaining in range(kills, -1, -1):
         start = len(written(log))
-        listen, tell = os.pipe()
+        listen, notify = os.pipe()
         child = os.fork()
         if not child:
-            make(batches, log, start, steps, tell)
+            write_digests(batches, log, start, steps, notify)
             os._exit(0)
-        os.close(tell)
+        os.close(notify)
         if remaining:
-            for _ in range(moments.randint(0, 2 * (steps - start) // (remaining + 1))):
+            for _ in range(random_numbers.randint(0, 2 * (steps - start) // (remaining + 1))):
                 os.read(listen, 1)
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

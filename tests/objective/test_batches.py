@@ -1,4 +1,4 @@
-"""Batch b depends on (store, objective, seed, b) and on nothing else."""
+"""Batch b depends only on (store, objective, seed, b)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def objective(vocabulary):
 
 @pytest.fixture(scope="module")
 def split():
-    # Every token is different, so that a window can be told by any of them.
+    # All tokens differ, so that any of them identifies its window.
     tokens = np.arange(100, 100 + WINDOWS * WINDOW + 5, dtype=np.uint16)
     return Split("train", tokens, np.array([len(tokens)]), 0)
 
 
 def windows_of(batch, split):
-    """Which window each row was made of."""
+    """The window of each row."""
     return (batch["input_ids"][:, 0] - 100) // WINDOW
 
 
@@ -49,14 +49,14 @@ def test_batches_are_the_same_in_any_order_of_access(split, objective):
     assert (other["input_ids"] != forward[0]["input_ids"]).any()
 
 
-def test_every_window_comes_once_an_epoch_in_an_order_of_its_own(split, objective):
+def test_every_epoch_visits_all_windows_once_in_a_different_order(split, objective):
     batches = TrainingBatches(split, objective, WINDOWS, seed=0, shift_windows=False)
     epochs = [windows_of(batches[b], split).tolist() for b in range(3)]
     assert all(sorted(epoch) == list(range(WINDOWS)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-def test_shifted_epochs_cut_elsewhere_and_still_read_everything_once(split, objective):
+def test_shifted_epochs_cut_at_different_offsets_and_still_read_everything_once(split, objective):
     batches = TrainingBatches(split, objective, 1, seed=0)
     count, length = batches.order.windows_per_epoch(), objective.window
     assert count == WINDOWS - 1
@@ -72,7 +72,7 @@ def test_shifted_epochs_cut_elsewhere_and_still_read_everything_once(split, obje
 
 
 @pytest.mark.parametrize("spare", [0, 1, 33])
-def test_text_of_hardly_one_window_is_shifted_as_far_as_it_goes(objective, spare):
+def test_text_of_hardly_one_window_is_shifted_as_far_as_possible(objective, spare):
     length = objective.window
     short = Split("train", np.arange(100, 100 + length + spare, dtype=np.uint16), np.array([9]), 0)
     batches = TrainingBatches(short, objective, 2, seed=0)
@@ -103,27 +103,35 @@ def test_every_row_is_full(split, objective):
     assert all((array != objective.pad_id).all() for array in batch.values())
 
 
-def test_more_spans_than_sentinels_is_refused_before_training(vocabulary):
+def test_more_spans_than_sentinels_is_an_error_before_training(vocabulary):
     with pytest.raises(T5smithError, match="114 masked spans"):
         Objective.create(ObjectiveSettings(input_length=2048), vocabulary)
 
 
-def test_a_split_shorter_than_a_window_is_refused(objective):
+def test_a_split_shorter_than_a_window_is_an_error(objective):
     short = Split("train", np.zeros(9, np.uint16), np.array([9]), 0)
     assert objective.window == WINDOW
     with pytest.raises(T5smithError, match="fewer than one window"):
         TrainingBatches(short, objective, 4, seed=0)
 
 
-def masked(batch, objective):
-    """For each row, how long its inputs' runs of text are: a picture of the mask."""
+def masks_of(batch, objective):
+    """For each row the positions of its sentinels, which depend on its mask alone."""
     return [
         tuple(np.flatnonzero(np.isin(row, objective.sentinel_ids)).tolist()) for row in batch["input_ids"]
     ]
 
 
-def test_every_step_and_every_held_out_window_has_masks_of_its_own(split, objective):
+def test_every_step_has_different_masks(split, objective):
     batches = TrainingBatches(split, objective, 4, seed=0)
-    assert len({tuple(masked(batches[b], objective)) for b in range(10)}) == 10
-    fixed = evaluation_batches(split, objective, batch_size=4, masks_per_window=4)
-    assert len({tuple(masked(batch, objective)) for batch in fixed}) == len(fixed)
+    assert len({tuple(masks_of(batches[b], objective)) for b in range(10)}) == 10
+
+
+def test_held_out_windows_share_no_masks():
+    """Each window has its own, also next to each other: 12 masks of 3 windows are 12 different ones."""
+    tokens = np.arange(100, 100 + 3 * 568, dtype=np.uint16)
+    long = Objective.create(ObjectiveSettings(), Vocabulary.bundled())
+    (batch,) = evaluation_batches(
+        Split("valid", tokens, np.array([len(tokens)]), 0), long, batch_size=12, masks_per_window=4
+    )
+    assert len(set(masks_of(batch, long))) == 12

@@ -101,19 +101,19 @@ def test_the_window_is_the_largest_that_fits(inputs, masking):
     ("window", "density", "mean", "named"),
     [(1, 0.15, 3.0, "2 tokens"), (8, 0.0, 3.0, "density"), (8, 1.0, 3.0, "density"), (8, 0.5, 0.5, "mean")],
 )
-def test_what_cannot_be_masked_is_refused(window, density, mean, named):
+def test_settings_out_of_range_are_an_error(window, density, mean, named):
     with pytest.raises(T5smithError, match=named):
         span_lengths(window, Masking(density, mean))
 
 
-def test_inputs_too_short_for_anything_are_refused():
+def test_inputs_too_short_for_any_window_are_an_error():
     with pytest.raises(T5smithError, match="at least 3"):
         lengths_for_inputs(2, Masking(0.15, 3.0))
     with pytest.raises(T5smithError, match="Lower the density"):
         lengths_for_inputs(3, Masking(0.9999999, 1e9))
 
 
-def test_too_few_sentinels_are_found_before_training_with_a_way_out():
+def test_too_few_sentinels_is_an_error_with_a_setting_that_works():
     masking = Masking(0.15, 3.0)
     lengths = lengths_for_inputs(2048, masking)
     with pytest.raises(T5smithError, match="114 masked spans but the vocabulary has 100 sentinels") as caught:
@@ -129,34 +129,34 @@ SUGGESTION = re.compile(r"mean_noise_span_length of ([0-9.]+) or more")
 @pytest.mark.parametrize("fixed", ["input_length", "window_length"])
 @pytest.mark.parametrize("roll", [False, True])
 @pytest.mark.parametrize("density", [0.05, 0.1, 0.15, 0.25, 0.3, 0.5, 0.65, 0.8, 0.9])
-def test_every_setting_works_or_is_refused_with_one_that_does(density, roll, fixed):
+def test_every_setting_works_or_the_message_has_one_that_does(density, roll, fixed):
     """Density .05 to .9, mean span 1 to 64, length 8 to 4,096: the whole grid, and every suggestion tried."""
 
-    def settled(length, mean):
+    def lengths_of(length, mean):
         setting = ObjectiveSettings(
             noise_density=density, mean_noise_span_length=mean, roll=roll, **{fixed: length}
         )
         (task,) = resolve_lengths(setting, 100, [()])
         return task.lengths
 
-    refused = 0
+    errors = 0
     for length in (8, 9, 16, 31, 64, 100, 128, 255, 256, 512, 568, 1000, 1024, 2048, 3000, 4095, 4096):
         for mean in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.5, 8.0, 12.0, 20.0, 33.3, 48.0, 64.0):
             try:
-                lengths = settled(length, mean)
+                lengths = lengths_of(length, mean)
             except T5smithError as error:
-                refused += 1
+                errors += 1
                 suggested = float(SUGGESTION.search(str(error))[1])
                 assert suggested > mean
                 for longer in (suggested, suggested + 0.1, 2 * suggested):
-                    assert settled(length, longer).sentinels <= 100
+                    assert lengths_of(length, longer).sentinels <= 100
                 continue
             assert lengths.sentinels <= 100
             assert getattr(lengths, fixed.removesuffix("_length").replace("input", "inputs")) <= length
-    assert refused or density < 0.1
+    assert errors or density < 0.1
 
 
-def test_a_vocabulary_with_too_few_sentinels_for_any_span_is_said():
+def test_a_vocabulary_with_too_few_sentinels_for_any_span_is_an_error():
     masking = Masking(0.15, 3.0, roll=True)
     with pytest.raises(T5smithError, match="vocabulary with 2 sentinels"):
         check_sentinels(span_lengths(8, masking), 1, masking, fixed="window_length")
@@ -185,8 +185,8 @@ def test_the_published_helper_and_mask_disagree_where_the_docs_say():
         window, targets = helper(inputs, density, mean)
         return counts(window, density, mean, clamped=True) != (inputs, targets)
 
-    refused = [inputs for inputs in range(8, 2049) if raises(inputs, 0.5, 3)]
-    assert (len(refused), refused[0]) == (255, 11)
+    errors = [inputs for inputs in range(8, 2049) if raises(inputs, 0.5, 3)]
+    assert (len(errors), errors[0]) == (255, 11)
     assert raises(8, 0.15, 3)
     assert counts(helper(8, 0.15, 3)[0], 0.15, 3, clamped=True)[0] == 9
     assert not raises(512, 0.15, 3)

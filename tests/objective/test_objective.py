@@ -1,4 +1,4 @@
-"""Whatever the objective: every row taken apart gives back the windows that the order says, exactly."""
+"""For any objective: every row, taken apart, gives back exactly the windows of the order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from unpack import pieces, window_of
+from unpack import segments_of, window_of
 
 from budget import examples
 from t5smith.base.errors import T5smithError
@@ -58,12 +58,12 @@ objectives = st.one_of(
 
 
 def create(**values):
-    """An objective, unless it is refused; a refusal must come in one line."""
+    """An objective, unless it is invalid; the message of the error must be one line."""
     try:
         return Objective.create(ObjectiveSettings.model_validate(values), VOCABULARY)
     except T5smithError as error:
-        refusal = str(error)
-    assert "\n" not in refusal
+        message = str(error)
+    assert "\n" not in message
     return assume(False)
 
 
@@ -83,21 +83,23 @@ def test_rows_give_back_their_windows(values, seed, b):
     plan = objective.plan
     q = np.arange(plan.first_window(3 * b), plan.first_window(3 * (b + 1)))
     starts = batches.order.starts(q)
-    found = pieces(batch, VOCABULARY.pad_id)
+    found = segments_of(batch, VOCABULARY.pad_id)
     assert len(found) == len(q)
     opens = SPLIT.document_starts(starts, objective.window)
-    for place, (inputs, targets), start, document in zip(q, found, starts, opens, strict=True):
-        task = objective.denoisers[plan.denoiser[place % plan.windows]]
-        window, mask = window_of(inputs, targets, task, objective)
+    for number, (inputs, targets), start, document in zip(
+        plan.place(q).denoiser, found, starts, opens, strict=True
+    ):
+        spec = objective.denoisers[number]
+        window, mask = window_of(inputs, targets, spec, objective)
         assert window == TOKENS[start : start + objective.window].tolist()
         masked = np.array(mask)
-        if task.lengths is None:
-            low, high = task.noise_range
+        if spec.lengths is None:
+            low, high = spec.noise_range
             assert low <= masked.sum() <= high
         else:
-            assert masked.sum() == task.lengths.noise
+            assert masked.sum() == spec.lengths.noise
             spans = int((masked[1:] & ~masked[:-1]).sum() + masked[0])
-            assert spans - task.lengths.spans in ((0, 1) if objective.roll else (0,))
+            assert spans - spec.lengths.spans in ((0, 1) if objective.roll else (0,))
             if not objective.roll:
                 assert not masked[0]
                 assert masked[-1]
@@ -108,7 +110,7 @@ def test_rows_give_back_their_windows(values, seed, b):
                 lengths = np.diff(
                     np.append(np.flatnonzero(document | (np.arange(len(masked)) == 0)), len(masked))
                 )
-                assert not len(cut) or lengths.min() < task.lengths.noise + objective.roll
+                assert not len(cut) or lengths.min() < spec.lengths.noise + objective.roll
 
 
 @examples(25)
@@ -155,27 +157,27 @@ def test_rows_are_full(values, share):
 def test_the_last_possible_window_is_read():
     objective = create(window_length=30)
     split = Split("train", TOKENS[:30], np.array([30]), 0)
-    (inputs, targets), *_ = pieces(TrainingBatches(split, objective, 1, 0)[0], 0)
+    (inputs, targets), *_ = segments_of(TrainingBatches(split, objective, 1, 0)[0], 0)
     assert window_of(inputs, targets, objective.denoisers[0], objective)[0] == TOKENS[:30].tolist()
 
 
 def test_ul2_is_its_table():
     objective = create(name="ul2")
     assert objective.plan.shares() == pytest.approx([1 / 7] * 7, abs=0.002)
-    assert [str(task.denoiser) for task in objective.denoisers] == list(UL2)
-    assert [task.noise for task in objective.denoisers] == [77, 77, 128, 256, 256, 77, 256]
-    assert [task.lengths.spans if task.lengths else None for task in objective.denoisers] == [
+    assert [str(spec.denoiser) for spec in objective.denoisers] == list(UL2)
+    assert [spec.noise for spec in objective.denoisers] == [77, 77, 128, 256, 256, 77, 256]
+    assert [spec.lengths.spans if spec.lengths else None for spec in objective.denoisers] == [
         26, 10, None, 85, 32, 1, 4,
     ]  # fmt: skip
     assert (objective.input_length, objective.target_length) == (1520, 800)
 
 
-def test_mode_tokens_are_pieces_or_text_and_take_their_sentinel():
+def test_mode_tokens_are_pieces_or_text_and_reserve_their_sentinel():
     objective = create(name="mixture", denoisers=["0.15 3 1 <extra_id_40>", "0.3 5 1 [R]"], window_length=60)
     assert objective.denoisers[0].prefix == (VOCABULARY.sentinel_ids[40],)
     assert VOCABULARY.pieces(objective.denoisers[1].prefix) == ["▁[", "R", "]"]
     assert len(objective.sentinel_ids) == 40
-    with pytest.raises(T5smithError, match="cannot write the mode token 'ø'"):
+    with pytest.raises(T5smithError, match="cannot encode the mode token 'ø'"):
         Objective.create(
             ObjectiveSettings(name="mixture", denoisers=("0.15 3 1 ø",), window_length=60), VOCABULARY
         )
@@ -191,7 +193,7 @@ def test_mode_tokens_are_pieces_or_text_and_take_their_sentinel():
         ({"name": "mixture", "denoisers": ["0.15 3 1 [R] more"]}, "5 columns"),
         ({"name": "mixture", "denoisers": ["a 3"]}, "'a 3' cannot be used"),
         ({"name": "mixture", "denoisers": ["0.15 0.5"]}, "a mean span of 1 or more"),
-        ({"name": "mixture", "denoisers": ["0.15 3 0"]}, "a weight over 0"),
+        ({"name": "mixture", "denoisers": ["0.15 3 0"]}, "a weight above 0"),
         ({"name": "mixture", "denoisers": ["1.5 3"]}, "0 < density < 1"),
         ({"name": "ul2", "window_length": 2_000}, "denoiser '0.5 3 1 \\[X\\]'"),
         ({"name": "ul2", "window_length": 2_000}, "shorter window_length"),
@@ -202,12 +204,12 @@ def test_mode_tokens_are_pieces_or_text_and_take_their_sentinel():
         ({"input_length": 4_096}, "mean_noise_span_length of"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_there_is_a_vocabulary(values, message):
+def test_an_invalid_objective_is_an_error_before_there_is_a_vocabulary(values, message):
     with pytest.raises(T5smithError, match=message):
         check_objective(ObjectiveSettings.model_validate(values))
 
 
-def test_a_denoiser_says_what_it_does():
+def test_the_title_of_a_denoiser():
     assert Denoiser.parse("0.15 3 1 [R]").title == "[R] 15% in spans of 3"
     assert Denoiser.parse("0.25 prefix").title == "25% at the end"
     for row in UL2:

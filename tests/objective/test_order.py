@@ -1,4 +1,4 @@
-"""Which windows come when: every one once an epoch, corpora in their shares, nothing remembered."""
+"""The order of windows: each once per epoch, corpora in their shares, without state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def order(weights=(5.0, 4.0, 1.0), seed=0, shift=False, corpora=CORPORA):
 
 @settings(max_examples=10)
 @given(st.integers(0, 99), st.booleans())
-def test_each_corpus_is_visited_evenly_in_epochs_of_its_own(seed, shift):
+def test_each_corpus_has_its_own_epochs(seed, shift):
     one = order(seed=seed, shift=shift)
     q = np.arange(600)
     starts, corpus = one.starts(q), one.corpus_of(q)
@@ -64,7 +64,7 @@ def test_temperature_is_mt5s_alpha():
     np.testing.assert_allclose(temperature_weights(sizes, 1_000.0), [1 / 3] * 3, atol=0.01)
 
 
-def test_the_order_does_not_depend_on_who_asks_for_what():
+def test_the_order_does_not_depend_on_the_order_of_access():
     whole = order(shift=True).starts(np.arange(500))
     for at in (np.array([499, 3, 250]), np.arange(100, 130), np.array([7])):
         np.testing.assert_array_equal(order(shift=True).starts(at), whole[at])
@@ -85,13 +85,11 @@ def ul2(window=WINDOW):
     return Objective.create(ObjectiveSettings(name="ul2", window_length=window), Vocabulary.bundled())
 
 
-def test_no_corpus_prefers_a_denoiser():
+def test_denoisers_and_corpora_are_independent():
     objective = ul2()
     one = order(weights=(1.0, 1.0, 1.0))
     q = np.arange(40_000)
-    pairs = Counter(
-        zip(one.corpus_of(q).tolist(), objective.plan.denoiser[q % objective.plan.windows], strict=True)
-    )
+    pairs = Counter(zip(one.corpus_of(q).tolist(), objective.plan.place(q).denoiser, strict=True))
     table = np.array([[pairs[c, d] for d in range(7)] for c in range(3)])
     assert chi2_contingency(table).pvalue > 0.001
     assert (np.abs(table / table.sum(1, keepdims=True) - 1 / 7) < 0.01).all()
@@ -112,7 +110,7 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_batches_made_ahead_are_the_same():
+def test_prefetched_batches_are_the_same():
     batches = TrainingBatches(split(), ul2(), 3, 0)
     for b, batch in enumerate(prefetched(batches, 4, 9, ahead=3, workers=0), 4):
         same(batch, batches[b])
@@ -129,7 +127,7 @@ def test_batches_made_by_processes_are_the_same(prepared):
     assert b == 8
 
 
-def test_a_split_on_disk_goes_to_another_process_by_name(prepared):
+def test_a_split_on_disk_is_pickled_by_file_name(prepared):
     one = TokenStore.open(prepared / "store").train
     sent = pickle.dumps(one)
     assert len(sent) < 2 * len(one.tokens) / 2
@@ -146,15 +144,15 @@ def test_a_split_on_disk_goes_to_another_process_by_name(prepared):
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.data())
-def test_documents_open_where_the_one_before_ended(lengths, data):
+def test_documents_start_where_the_previous_one_ended(lengths, data):
     ends = np.cumsum(lengths)
     tokens = np.zeros(ends[-1], np.uint16)
     one = Split("train", tokens, ends, 0)
     length = data.draw(st.integers(1, len(tokens)))
     starts = np.array(data.draw(st.lists(st.integers(0, len(tokens) - length), min_size=1, max_size=5)))
-    opens = one.document_starts(starts, length)
+    document_starts = one.document_starts(starts, length)
     for row, start in enumerate(starts):
         inside = [int(end) - start for end in ends if start < end < start + length]
-        # A document that begins with the window's first token needs no mark: nothing stands before it.
-        found = [place for place in np.flatnonzero(opens[row]).tolist() if place]
+        # A document that starts with the window needs no mark: no text is before it.
+        found = [place for place in np.flatnonzero(document_starts[row]).tolist() if place]
         assert found == inside

@@ -43,7 +43,7 @@ def test_fifty_kills_change_no_batch(three_corpora, tmp_path):
     lines = log.read_text().splitlines()
     batches = killed.batches_of(three_corpora)
     assert [corpus.name for corpus in batches.split.corpora] == ["nob", "nno", "book"]
-    assert lines == [f"{b} {killed.mark(batches[b])}" for b in range(STEPS)]
+    assert lines == [f"{b} {killed.digest_of(batches[b])}" for b in range(STEPS)]
     assert len({line.split()[1] for line in lines}) == STEPS
 
 

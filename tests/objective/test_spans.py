@@ -1,4 +1,4 @@
-"""Masks and corruption against t5's own outputs, and as invariants."""
+"""Masks and corruption against t5's own outputs, and their invariants."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from scipy.stats import chisquare
 
 from budget import examples
 from t5smith.base.errors import T5smithError
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.lengths import Masking, span_lengths
 from t5smith.objective.rng import TRAINING, uniforms
-from t5smith.objective.spans import Spans, corrupt, draw_spans, draws_needed, roll_spans
+from t5smith.objective.spans import Spans, draw_spans, draws_needed, roll_spans
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "t5_span_corruption.json").read_text())
 SENTINELS = np.arange(32_099, 31_999, -1, dtype=np.int32)
@@ -29,7 +30,7 @@ def draw(seed, lengths, rows, first=0):
 
 
 def corrupted(window, mask, extra=3):
-    """Inputs and targets of one row, in arrays with room to spare."""
+    """Inputs and targets of one row, in arrays that are longer than needed."""
     size = 2 * len(window) + 2 + extra
     inputs, targets = corrupt(
         np.array([window], np.int32),
@@ -44,7 +45,7 @@ def corrupted(window, mask, extra=3):
 
 
 def trimmed(row):
-    """A row up to its `</s>`; all behind it must be padding."""
+    """A row up to its `</s>`; the rest must be padding."""
     end = row.index(EOS)
     assert not any(row[end + 1 :])
     return row[: end + 1]
@@ -129,7 +130,7 @@ def test_masks_have_the_counts_of_the_length_function(lengths, rows, seed):
     st.integers(1, 4),
     st.data(),
 )
-def test_what_is_drawn_fits_and_gives_the_window_back(window, masking, rows, data):
+def test_drawn_spans_fit_and_give_back_the_window(window, masking, rows, data):
     lengths = span_lengths(window, masking)
     tokens = data.draw(st.integers(2, 31_900)) + np.arange(rows * window, dtype=np.int32).reshape(rows, -1)
     tokens = 2 + tokens % 31_000
@@ -157,15 +158,15 @@ def test_what_is_drawn_fits_and_gives_the_window_back(window, masking, rows, dat
     assert targets.shape == (rows, lengths.targets)
     masks = spans.masks(window)
     for row in range(rows):
-        given, told = ([*array[row]] for array in (inputs, targets))
+        inputs_row, targets_row = ([*array[row]] for array in (inputs, targets))
         if masking.eos:
-            given, told = trimmed(given)[:-1], trimmed(told)[:-1]
+            inputs_row, targets_row = trimmed(inputs_row)[:-1], trimmed(targets_row)[:-1]
         else:
-            given, told = unpadded(given), unpadded(told)
-        assert tuple(given[: masking.prefix]) == prefix
-        order = [token for token in told if token >= 32_000]
+            inputs_row, targets_row = unpadded(inputs_row), unpadded(targets_row)
+        assert tuple(inputs_row[: masking.prefix]) == prefix
+        order = [token for token in targets_row if token >= 32_000]
         assert order == [*sentinels[: len(order)]]
-        assert restored([*given[masking.prefix :], EOS], [*told, EOS], sentinels) == (
+        assert restored([*inputs_row[masking.prefix :], EOS], [*targets_row, EOS], sentinels) == (
             tokens[row].tolist(),
             masks[row].tolist(),
         )
@@ -192,7 +193,7 @@ def test_every_split_into_spans_is_equally_likely():
     assert chisquare(counts).pvalue > 0.001
 
 
-def test_every_choice_is_equally_likely_also_where_the_places_not_chosen_are_drawn():
+def test_every_choice_is_equally_likely_also_if_the_complement_is_drawn():
     # 6 of 9 tokens in 3 spans: 10 ways for the noise (3 of its 5 places are left whole), 1 for the text.
     lengths = span_lengths(9, Masking(6 / 9, 2.0))
     assert (lengths.noise, lengths.spans) == (6, 3)
@@ -202,7 +203,7 @@ def test_every_choice_is_equally_likely_also_where_the_places_not_chosen_are_dra
     assert chisquare(counts).pvalue > 0.001
 
 
-def test_a_row_is_the_same_in_any_company():
+def test_a_row_does_not_depend_on_the_other_rows():
     lengths = span_lengths(200, Masking(0.15, 3.0))
     whole = draw(3, lengths, 12).masks(200)
     for first, rows in ((0, 1), (5, 3), (11, 1)):
@@ -211,13 +212,13 @@ def test_a_row_is_the_same_in_any_company():
     assert (whole != draw(4, lengths, 12).masks(200)).any()
 
 
-def test_more_spans_than_sentinels_is_refused():
+def test_more_spans_than_sentinels_is_an_error():
     mask = [bool(i % 2) for i in range(202)]
     with pytest.raises(T5smithError, match="needs 101 sentinels"):
         corrupted(range(2, 204), mask)
 
 
-def test_arrays_too_short_are_refused():
+def test_arrays_too_short_are_an_error():
     with pytest.raises(T5smithError, match="inputs of 4 positions do not fit into 3"):
         corrupt(
             np.array([[5, 6, 7]], np.int32),

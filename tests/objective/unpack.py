@@ -1,11 +1,11 @@
-"""Rows taken apart again: what a test needs to find the windows in a batch."""
+"""The windows of a batch, for tests: rows taken apart again."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def pieces(batch, pad_id):
+def segments_of(batch, pad_id):
     """Each window's inputs and targets as lists, row after row; padding may only stand at the end of one."""
     found = []
     rows = len(batch["targets"])
@@ -26,14 +26,14 @@ def pieces(batch, pad_id):
     return found
 
 
-def window_of(inputs, targets, task, objective):
-    """The window that a piece was made of, and which of its tokens were masked."""
-    if task.eos:
+def window_of(inputs, targets, spec, objective):
+    """The window that inputs and targets were made of, and which of its tokens were masked."""
+    if spec.eos:
         assert inputs[-1] == targets[-1] == objective.eos_id
         inputs, targets = inputs[:-1], targets[:-1]
-    assert tuple(inputs[: len(task.prefix)]) == task.prefix
-    inputs = inputs[len(task.prefix) :]
-    if task.lengths is None:
+    assert tuple(inputs[: len(spec.prefix)]) == spec.prefix
+    inputs = inputs[len(spec.prefix) :]
+    if spec.lengths is None:
         return inputs + targets, [False] * len(inputs) + [True] * len(targets)
     sentinels = objective.sentinel_ids.tolist()
     spans, order = {}, []

@@ -1,4 +1,4 @@
-"""What is known of devices, and what is measured where nothing is."""
+"""The speed and memory of devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from t5smith.parallel import hardware as device
+from t5smith.parallel import hardware
 
 BFLOAT16, FLOAT32 = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)
 
@@ -28,17 +28,17 @@ BFLOAT16, FLOAT32 = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)
 )
 def test_known_devices_are_looked_up_by_the_longest_name(monkeypatch, kind, tflops):
     monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(device_kind=kind)])
-    monkeypatch.setattr(device, "measured_tflops", lambda dtype: -1.0)
-    assert device.peak_tflops(BFLOAT16) == tflops
+    monkeypatch.setattr(hardware, "measured_tflops", lambda dtype: -1.0)
+    assert hardware.peak_tflops(BFLOAT16) == tflops
     # The data sheets' figures are of bfloat16.
-    assert device.peak_tflops(FLOAT32) == -1.0
+    assert hardware.peak_tflops(FLOAT32) == -1.0
 
 
-def test_others_are_measured():
-    assert 0 < device.measured_tflops(FLOAT32, 64, 3) < 1000
+def test_other_devices_are_measured():
+    assert 0 < hardware.measured_tflops(FLOAT32, 64, 3) < 1000
 
 
 def test_memory_of_this_machine():
-    now, most = device.memory_in_use()
+    now, most = hardware.memory_in_use()
     assert 0 < now <= most
-    assert device.memory_limit() > 0
+    assert hardware.memory_limit() > 0

@@ -1,4 +1,4 @@
-"""Whoever reads a part of a file, and when, comes to the same: its field, its faults, whether it helps."""
+"""All tasks and resumed runs agree on a file: its text field, its skipped records, whether it is usable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Recipes of runs next to each other, with their vocabularies."""
+    """Makes recipes with a vocabulary, each in its own run folder."""
 
     def made(*train: object, name: str = "run", **more: object) -> Recipe:
         recipe = Recipe.model_validate(
@@ -49,16 +49,16 @@ def make(tmp_path: Path) -> Make:
     return made
 
 
-def lines(rows: list[dict[str, object]], squeezed: bool = False) -> bytes:
+def lines(rows: list[dict[str, object]], compressed: bool = False) -> bytes:
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    # Not made smaller, so that it is several blocks on disk too.
-    return gzip.compress(data, 0, mtime=0) if squeezed else data
+    # Stored without compression, so that it has several blocks on disk too.
+    return gzip.compress(data, 0, mtime=0) if compressed else data
 
 
-def stopped(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin a store and stop when its first block is there."""
+def stop_after_first_block(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave an unfinished store of which only the first block is done."""
     with monkeypatch.context() as patch:
-        patch.setattr(module, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(recipe)
     notes = recipe.folder / "store.notes"
@@ -74,12 +74,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("blocks")
-@pytest.mark.parametrize("squeezed", [False, True])
-def test_all_take_the_field_of_the_first_records(tmp_path: Path, make: Make, squeezed: bool) -> None:
+@pytest.mark.parametrize("compressed", [False, True])
+def test_all_tasks_use_the_text_field_of_the_first_records(
+    tmp_path: Path, make: Make, compressed: bool
+) -> None:
     rows: list[dict[str, object]] = [{"content": f"ny dag {i}"} for i in range(60)]
     rows += [{"text": f"gammel natt {i}", "content": f"ny dag {i}"} for i in range(60, 120)]
-    file = tmp_path / ("a.jsonl.gz" if squeezed else "a.jsonl")
-    file.write_bytes(lines(rows, squeezed))
+    file = tmp_path / ("a.jsonl.gz" if compressed else "a.jsonl")
+    file.write_bytes(lines(rows, compressed))
     assert [one.text for one in read_documents(CorpusSettings(), [file])] == [
         f"ny dag {i}" for i in range(120)
     ]
@@ -87,7 +89,7 @@ def test_all_take_the_field_of_the_first_records(tmp_path: Path, make: Make, squ
     assert stores[0] == stores[1]
 
 
-def test_a_field_that_is_left_open_ends_it_and_nothing_is_read(tmp_path: Path) -> None:
+def test_an_ambiguous_text_field_is_rejected_before_anything_is_read(tmp_path: Path) -> None:
     both = {"title": "t", "story": "en dag"}
     file = tmp_path / "a.jsonl"
     for rows in ([both] * 5 + [{"title": "t"}] * 5 + [both] * 50, [{"title": "t"}] * 5 + [both] * 50):
@@ -100,25 +102,27 @@ def test_a_field_that_is_left_open_ends_it_and_nothing_is_read(tmp_path: Path) -
 
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("then_good", [False, True])
-def test_a_file_that_was_fine_is_so_after_a_kill(
+def test_a_usable_file_stays_usable_in_a_resumed_run(
     tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, then_good: bool
 ) -> None:
-    """Its second block begins with many records that cannot be used; of the first nothing is read again."""
+    """Its second block begins with many unusable records; the first block is not read again."""
     good: list[dict[str, object]] = [{"text": f"en dag {i}"} for i in range(200)]
     file = tmp_path / "a.jsonl.gz"
-    file.write_bytes(lines([*good[:41], *[{"text": 5}] * 80, *good[41:] * then_good], squeezed=True))
+    file.write_bytes(lines([*good[:41], *[{"text": 5}] * 80, *good[41:] * then_good], compressed=True))
     whole = files(prepare(make(file, name="whole", **{"prepare.tasks": 1})))
     recipe = make(file, **{"prepare.tasks": 1})
-    stopped(recipe, monkeypatch)
+    stop_after_first_block(recipe, monkeypatch)
     assert files(prepare(recipe)) == whole
 
 
 @pytest.mark.usefixtures("blocks")
-def test_when_a_file_is_given_up_on_does_not_depend_on_the_tasks(tmp_path: Path, make: Make) -> None:
-    """Few bad records fill its first block, more follow, and then it is fine."""
+def test_whether_a_file_is_rejected_does_not_depend_on_the_number_of_tasks(
+    tmp_path: Path, make: Make
+) -> None:
+    """Its first block has only a few bad records, more follow, and the rest is usable."""
     bad = {"text": 5, "pad": "x" * 90}
     file = tmp_path / "a.jsonl.gz"
-    file.write_bytes(lines([*[bad] * 30, *({"text": f"en dag {i}"} for i in range(300))], squeezed=True))
+    file.write_bytes(lines([*[bad] * 30, *({"text": f"en dag {i}"} for i in range(300))], compressed=True))
     (tmp_path / "b.txt").write_text("\n\n".join(f"en dag {i}" for i in range(300)))
     stores: list[dict[str, bytes]] = []
     for tasks in (1, 3):
@@ -131,11 +135,11 @@ def test_when_a_file_is_given_up_on_does_not_depend_on_the_tasks(tmp_path: Path,
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 @pytest.mark.parametrize("tasks", [1, 2, 3])
-def test_a_file_of_no_use_is_refused_by_any_number_of_tasks(
+def test_an_unusable_file_is_rejected_with_any_number_of_tasks(
     tmp_path: Path, make: Make, name: str, tasks: int
 ) -> None:
     file = tmp_path / name
-    # Fewer than would be given up on at once.
+    # Fewer than the number at which a file is rejected at once.
     file.write_bytes(lines([{"text": 5, "pad": "x" * 400}] * 15, name.endswith(".gz")))
     (tmp_path / "b.txt").write_text("\n\n".join(f"en dag {i}" for i in range(90)))
     recipe = make(tmp_path / "b.txt")
@@ -147,19 +151,19 @@ def test_a_file_of_no_use_is_refused_by_any_number_of_tasks(
 
 
 @pytest.mark.usefixtures("blocks")
-def test_text_that_was_moved_is_read_where_it_is(
+def test_a_resumed_run_reads_files_that_were_moved(
     tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.jsonl").write_bytes(lines([{"text": f"en dag {i}"} for i in range(200)]))
     recipe = make(tmp_path / "one")
-    stopped(recipe, monkeypatch)
+    stop_after_first_block(recipe, monkeypatch)
     (tmp_path / "one").rename(tmp_path / "two")
     moved = recipe.replace(**{"corpus.train": (str(tmp_path / "two"),)})
     assert files(prepare(moved)) == files(prepare(make(tmp_path / "two", name="whole")))
 
 
-def test_corpora_that_change_names_are_other_text(tmp_path: Path, make: Make) -> None:
+def test_renamed_corpora_are_read_again(tmp_path: Path, make: Make) -> None:
     for name in ("x", "y", "v"):
         (tmp_path / f"{name}.txt").write_text(
             "\n\n".join(f"en dag {name} {i}" * (1 + (name == "y")) for i in range(60))
@@ -178,31 +182,31 @@ def test_corpora_that_change_names_are_other_text(tmp_path: Path, make: Make) ->
     assert set(sizes("valid", f"nn={x}", f"nb={y}", valid=(f"nb={v}",))) == {"nb"}
 
 
-def test_weights_of_no_corpus_are_refused_before_anything_is_read(tmp_path: Path, make: Make) -> None:
+def test_weights_of_unknown_corpora_are_rejected_before_anything_is_read(tmp_path: Path, make: Make) -> None:
     (tmp_path / "x.txt").write_text("en dag\n\nto dager\n\n" * 20)
     recipe = make(f"nb={tmp_path}/x.txt").replace(**{"corpus.weights": ("nx=1",)})
     with pytest.raises(T5smithError, match="weights for nx, but the corpora are nb"):
         prepare(recipe)
 
 
-def test_a_vocabulary_of_other_settings_or_text_is_told(
+def test_a_vocabulary_with_different_settings_or_text_gives_a_warning(
     tmp_path: Path, make: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.txt").write_text("\n\n".join(f"en dag {i}" for i in range(60)))
     recipe = make(tmp_path / "x.txt")
     prepare(recipe)
-    assert "made from other" not in capfd.readouterr().err
+    assert "trained with different" not in capfd.readouterr().err
     prepare(recipe.replace(**{"corpus.held_out_fraction": 0.4}))
-    assert "the vocabulary that is there was made from other text" in capfd.readouterr().err
+    assert "the existing vocabulary was trained with different text" in capfd.readouterr().err
     prepare(recipe.replace(**{"vocab.size": 70, "corpus.held_out_fraction": 0.3}))
-    assert "made from other settings and other text" in capfd.readouterr().err
+    assert "trained with different settings and different text" in capfd.readouterr().err
 
 
-def test_a_corpus_of_which_nothing_is_held_out_is_told(
+def test_a_corpus_without_held_out_documents_gives_a_warning(
     tmp_path: Path, make: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.txt").write_text("\n\n".join(f"en dag {i}" for i in range(60)))
     (tmp_path / "y.txt").write_text("tre dager")
     text = f"nb={tmp_path}/x.txt", f"nn={tmp_path}/y.txt"
     prepare(make(*text))
-    assert "nothing of the corpus 'nn' is held out" in capfd.readouterr().err
+    assert "no document of the corpus 'nn' is held out" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Documents that are there twice or nearly: which go, which stay, whatever ends the run."""
+"""Exact and near duplicates: which are dropped, which are kept, also in resumed runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from t5smith.store import dedup as duplicates
 from t5smith.store import dedup_records as records
 from t5smith.store import plan
 from t5smith.store.prepare import prepare
-from t5smith.store.token_store import TokenStore, check
+from t5smith.store.token_store import TokenStore, verify_store
 from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.word_tokenizer import UnicodeWords
 from t5smith.text.documents import is_held_out
@@ -27,7 +27,7 @@ from t5smith.vocabulary.train import vocab
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 MakeRecipe = Callable[..., Recipe]
-# Numbers count as equal when runs of words are compared.
+# Without digits: n-grams are compared with all numbers as equal.
 WORDS = ["".join(letters) for letters in itertools.product("bdfgk", "aeiou", "lmnrst", "ae")]
 
 
@@ -35,8 +35,8 @@ def story(seed: int, length: int = 80) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=length))
 
 
-def nearly(text: str, seed: int) -> str:
-    """With one word of eighty changed."""
+def near_duplicate(text: str, seed: int) -> str:
+    """The text with one word changed."""
     words = text.split()
     words[random.Random(seed).randrange(len(words))] = "annet"
     return " ".join(words)
@@ -44,7 +44,7 @@ def nearly(text: str, seed: int) -> str:
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRecipe:
-    """A recipe on texts in JSON lines, in many blocks."""
+    """Makes a recipe on texts in JSON lines, in many blocks."""
     monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 5_000)
     monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 5_000)
 
@@ -73,7 +73,7 @@ def kept(recipe: Recipe) -> dict[str, list[str]]:
         ids = split.tokens.tolist()
         starts = [0, *split.ends.tolist()]
         found[split.name] = [vocabulary.decode(ids[a:b]) for a, b in itertools.pairwise(starts)]
-    check(recipe.folder / "store")
+    verify_store(recipe.folder / "store")
     return found
 
 
@@ -83,7 +83,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_of_equal_texts_the_first_stays(make: MakeRecipe, tmp_path: Path) -> None:
+def test_the_first_of_equal_texts_is_kept(make: MakeRecipe, tmp_path: Path) -> None:
     draw = random.Random(0)
     texts = [f"{story(draw.randrange(60))} \u5b57" for _ in range(200)]
     recipe = make(texts, "exact_duplicates")
@@ -92,9 +92,9 @@ def test_of_equal_texts_the_first_stays(make: MakeRecipe, tmp_path: Path) -> Non
     held_out = {text: is_held_out(text, 0.2) for text in first}
     assert found["train"] == [text for text in first if not held_out[text]]
     assert found["valid"] == [text for text in first if held_out[text]]
-    (told,) = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
-    assert (told["in"], told["dropped"]) == (200, {"a duplicate": 200 - len(first)})
-    # The store is that of the texts that stayed.
+    (step,) = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
+    assert (step["in"], step["dropped"]) == (200, {"a duplicate": 200 - len(first)})
+    # The store equals one of the kept texts.
     facts = read_manifest(recipe.folder / "store", "store").facts
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in first))
     other = recipe.replace(run_dir=tmp_path / "other", **{"cleaning.steps": ()})
@@ -102,8 +102,8 @@ def test_of_equal_texts_the_first_stays(make: MakeRecipe, tmp_path: Path) -> Non
     (other.folder / "vocab").symlink_to(recipe.folder / "vocab")
     plain = read_manifest(prepare(other), "store").facts
     assert (facts["train"], facts["valid"]) == (plain["train"], plain["valid"])
-    assert len({one["text"] for one in told["examples"]}) == 10
-    for one in told["examples"]:
+    assert len({one["text"] for one in step["examples"]}) == 10
+    for one in step["examples"]:
         line = int(one["place"].rpartition(":")[2]) - 1
         shown = one["text"].removesuffix("…")
         assert texts[line].startswith(shown)
@@ -111,11 +111,11 @@ def test_of_equal_texts_the_first_stays(make: MakeRecipe, tmp_path: Path) -> Non
         assert texts[line] in texts[:line]
 
 
-def test_nearly_equal_texts_are_one(make: MakeRecipe) -> None:
+def test_one_of_nearly_equal_texts_is_kept(make: MakeRecipe) -> None:
     texts = [story(i) for i in range(60)]
-    copies = [nearly(texts[i], i) for i in range(0, 60, 3)]
-    again = [nearly(copies[i], -1) for i in range(0, 20, 2)]
-    # Too short for a run of words: not compared.
+    copies = [near_duplicate(texts[i], i) for i in range(0, 60, 3)]
+    again = [near_duplicate(copies[i], -1) for i in range(0, 20, 2)]
+    # Shorter than an n-gram, so not compared.
     recipe = make([*texts, *copies, *again, "for kort", "og enda en"], "near_duplicates")
     found = kept(recipe)
     everything = [*found["train"], *found["valid"]]
@@ -130,24 +130,22 @@ def test_nearly_equal_texts_are_one(make: MakeRecipe) -> None:
         held_out = [
             member for member in [text, *copies, *again] if member in group and is_held_out(member, 0.2)
         ]
-        # The first, but a held-out one before all.
+        # The first held-out one, or else the first.
         assert one == (held_out[0] if held_out else text), i
 
 
 def test_held_out_files_are_not_trained_on(make: MakeRecipe, tmp_path: Path) -> None:
     valid = tmp_path / "valid.jsonl"
     valid.write_text("".join(json.dumps({"text": story(i)}) + "\n" for i in range(5)))
-    texts = [story(i) for i in range(3, 30)] + [nearly(story(0), 1)]
+    texts = [story(i) for i in range(3, 30)] + [near_duplicate(story(0), 1)]
     found = kept(make(texts, "exact_duplicates", "near_duplicates", valid=(str(valid),)))
     assert found["valid"] == [story(i) for i in range(5)]
     assert found["train"] == [story(i) for i in range(5, 30)]
 
 
 @pytest.mark.parametrize("ends", ["\n", " ", "\r\n\r\n", "\u00a0"])
-def test_texts_that_differ_in_white_space_alone_are_equal(
-    make: MakeRecipe, tmp_path: Path, ends: str
-) -> None:
-    """Their ids are the same, so one to train on would be a held-out one."""
+def test_texts_that_differ_only_in_white_space_are_equal(make: MakeRecipe, tmp_path: Path, ends: str) -> None:
+    """They have the same ids, so a held-out document would be trained on."""
     valid = tmp_path / "valid.jsonl"
     valid.write_text(json.dumps({"text": story(0)}) + "\n")
     texts = [story(0) + ends, "\t" + story(0).replace(" ", "\n", 1), story(1), story(2), story(2) + ends]
@@ -155,7 +153,7 @@ def test_texts_that_differ_in_white_space_alone_are_equal(
     assert found == {"valid": [story(0)], "train": [story(1), story(2)]}
 
 
-def test_held_out_documents_are_not_trained_on_with_another_end(make: MakeRecipe) -> None:
+def test_held_out_documents_are_not_trained_on_with_other_trailing_space(make: MakeRecipe) -> None:
     texts = [story(i) for i in range(60)]
     texts += [text + "\n" for text in texts]
     apart = [i for i in range(60) if is_held_out(texts[i], 0.2) != is_held_out(texts[i + 60], 0.2)]
@@ -166,7 +164,7 @@ def test_held_out_documents_are_not_trained_on_with_another_end(make: MakeRecipe
     assert {texts[i] for i in apart} <= set(found["valid"])
 
 
-def test_some_rows_of_a_data_set(make: MakeRecipe, tmp_path: Path) -> None:
+def test_duplicates_among_some_rows_of_a_data_set_are_dropped(make: MakeRecipe, tmp_path: Path) -> None:
     recipe = make([story(i) for i in range(30)], "exact_duplicates")
     (tmp_path / "set").mkdir()
     rows = [story(i % 10) for i in range(30)]
@@ -175,8 +173,8 @@ def test_some_rows_of_a_data_set(make: MakeRecipe, tmp_path: Path) -> None:
     assert sorted([*found["train"], *found["valid"]]) == sorted(rows[:10])
 
 
-def test_both_steps_count_what_is_theirs(make: MakeRecipe) -> None:
-    texts = [story(1), story(1), nearly(story(1), 3), *(story(i) for i in range(2, 20))]
+def test_each_step_counts_its_own_duplicates(make: MakeRecipe) -> None:
+    texts = [story(1), story(1), near_duplicate(story(1), 3), *(story(i) for i in range(2, 20))]
     recipe = make(texts, "exact_duplicates", "near_duplicates")
     prepare(recipe)
     exact, near = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
@@ -187,22 +185,22 @@ def test_both_steps_count_what_is_theirs(make: MakeRecipe) -> None:
 def test_the_store_does_not_depend_on_tasks_or_memory(
     make: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = [story(i % 40) if i % 3 else nearly(story(i % 40), i) for i in range(150)]
+    texts = [story(i % 40) if i % 3 else near_duplicate(story(i % 40), i) for i in range(150)]
     recipe = make(texts, "exact_duplicates", "near_duplicates")
     one = prepare(recipe.replace(**{"prepare.tasks": 1}))
     found = files(one)
     one.rename(one.with_name("one"))
-    monkeypatch.setattr(duplicates, "AT_ONCE", 7)
-    monkeypatch.setattr(records, "CHUNK", 3)
+    monkeypatch.setattr(duplicates, "SORTED_AT_ONCE", 7)
+    monkeypatch.setattr(records, "CHUNK_DOCUMENTS", 3)
     assert files(prepare(recipe.replace(**{"prepare.tasks": 5}))) == found
 
 
 @pytest.mark.parametrize("moment", [0, 1, 5, 11])
-@pytest.mark.parametrize("where", ["write", "_rewrite"])
-def test_it_goes_on_after_any_shard(
+@pytest.mark.parametrize("where", ["write", "_rewrite_shard"])
+def test_a_run_stopped_at_any_shard_resumes(
     make: MakeRecipe, monkeypatch: pytest.MonkeyPatch, moment: int, where: str
 ) -> None:
-    texts = [story(i % 40) if i % 3 else nearly(story(i % 40), i) for i in range(150)]
+    texts = [story(i % 40) if i % 3 else near_duplicate(story(i % 40), i) for i in range(150)]
     recipe = make(texts, "exact_duplicates", "near_duplicates")
     whole = prepare(recipe)
     found = files(whole)
@@ -219,16 +217,16 @@ def test_it_goes_on_after_any_shard(
     monkeypatch.setattr(duplicates, where, ended)
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe)
-    assert Workspace.of(recipe.folder / "store").notes.exists()
+    assert Workspace.beside(recipe.folder / "store").notes.exists()
     monkeypatch.setattr(duplicates, where, done)
     assert files(prepare(recipe)) == found
-    assert not Workspace.of(recipe.folder / "store").notes.exists()
+    assert not Workspace.beside(recipe.folder / "store").notes.exists()
 
 
-def test_what_is_found_is_what_datatrove_finds(
+def test_near_duplicates_are_those_of_datatrove(
     make: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own pipeline on the same texts: the same groups, so as many documents are dropped."""
+    """datatrove's pipeline drops the same number of documents of the same texts."""
     from datatrove.data import Document
     from datatrove.pipeline.dedup.minhash import (
         MinhashConfig,
@@ -238,7 +236,7 @@ def test_what_is_found_is_what_datatrove_finds(
     )
     from datatrove.utils.hashes import xxhash
 
-    # xxhash 4 takes no text, which this version of datatrove gives it.
+    # This version of datatrove passes str, which xxhash 4 does not accept.
     hash_of_bytes = xxhash.xxhash64
     monkeypatch.setattr(xxhash, "xxhash64", lambda text: hash_of_bytes(text.encode()))
     draw = random.Random(5)
@@ -248,7 +246,7 @@ def test_what_is_found_is_what_datatrove_finds(
         texts.append(text)
         for _ in range(draw.choice([0, 0, 1, 3])):
             for _ in range(draw.randrange(8)):
-                text = nearly(text, draw.randrange(1 << 30))
+                text = near_duplicate(text, draw.randrange(1 << 30))
             texts.append(text)
     config = MinhashConfig(n_grams=3, num_buckets=9, hashes_per_bucket=3, seed=7)
     words: Any = UnicodeWords("")
@@ -266,19 +264,19 @@ def test_what_is_found_is_what_datatrove_finds(
     settings = {f"cleaning.near_duplicates.{name}": value for name, value in own.items()}
     recipe = make(texts, "near_duplicates").replace(**settings)
     prepare(recipe)
-    (told,) = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
-    assert told["dropped"] == {"nearly a duplicate": theirs}
+    (step,) = read_manifest(recipe.folder / "store", "store").facts["cleaning"]
+    assert step["dropped"] == {"nearly a duplicate": theirs}
     assert 30 < theirs < len(texts) - 121
 
 
 @given(st.integers(0, 40), st.integers(1, 9))
-def test_long_documents_are_signed_in_parts(words: int, at_once: int) -> None:
+def test_signatures_of_long_documents_are_computed_in_parts(words: int, at_once: int) -> None:
     settings = Recipe().cleaning.near_duplicates
-    signed = records.MinHasher(settings, UnicodeWords(""), Path())
+    hasher = records.MinHasher(settings, UnicodeWords(""), Path())
     text = story(words, words) if words else ""
     with pytest.MonkeyPatch.context() as patch:
-        whole = signed.of(text)
-        patch.setattr(records, "RUNS_AT_ONCE", at_once)
-        assert (signed.of(text) == whole).all()
+        whole = hasher.signature(text)
+        patch.setattr(records, "NGRAMS_AT_ONCE", at_once)
+        assert (hasher.signature(text) == whole).all()
     assert whole.shape == (14, 2)
     assert whole.any() == (words >= 5)

@@ -1,4 +1,4 @@
-"""Processes that die, clusters, kill -9 at any moment: the store is the same, or the reason is said."""
+"""Local processes, Slurm and Ray: kills at any moment do not change the store, and errors are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
-from t5smith.store import executors
+from t5smith.store import cluster, executors
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
 from t5smith.store.workspace import Workspace
@@ -38,14 +38,14 @@ sys.exit(main(["prepare", sys.argv[1]]))
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """A recipe on 400 kB of JSON lines, with its vocabulary; processes are started however little that is."""
+    """A recipe on 400 kB of JSON lines, with its vocabulary; processes are started for any size."""
     monkeypatch.setattr(module, "IN_PROCESS_BYTES", 0)
     draw = random.Random(0)
     words = ["".join(letters) for letters in itertools.product("bdfgk", "aeiou", "lmnr", "aeiou")]
     text = ""
     with (tmp_path / "text.jsonl").open("w") as file:
         for number in range(1_000):
-            # Every tenth text is there twice.
+            # Every tenth text is a duplicate.
             text = text if number % 10 == 9 else " ".join(draw.choices(words, k=draw.randint(45, 65)))
             file.write(json.dumps({"text": text}) + "\n")
     made = Recipe.model_validate(
@@ -67,50 +67,48 @@ def store_files(folder: Path) -> dict[str, bytes]:
 
 
 def sibling(recipe: Recipe, name: str) -> Recipe:
-    """The same in another folder, with the same vocabulary."""
+    """The same recipe in another run folder, with the same vocabulary."""
     other = recipe.replace(run_dir=recipe.folder.with_name(name))
     other.folder.mkdir()
     (other.folder / "vocab").symlink_to(recipe.folder / "vocab")
     return other
 
 
-def test_processes_make_what_one_makes(recipe: Recipe) -> None:
+def test_several_processes_make_the_same_store_as_one(recipe: Recipe) -> None:
     made = store_files(prepare(recipe))
     assert made == store_files(prepare(sibling(recipe, "one").replace(**{"prepare.tasks": 1})))
-    assert not Workspace.of(recipe.folder / "store").notes.exists()
+    assert not Workspace.beside(recipe.folder / "store").notes.exists()
 
 
-def test_what_a_task_refuses_is_said_in_one_line(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_user_error_of_a_task_is_raised(recipe: Recipe, tmp_path: Path) -> None:
     with (tmp_path / "text.jsonl").open("a") as file:
         file.write('{"text": 7}\n')
     with pytest.raises(T5smithError, match=r"text\.jsonl:1001: the field 'text' is int, not text"):
         prepare(recipe.replace(**{"corpus.strict": True}))
 
 
-def test_a_task_that_is_killed_is_noticed_and_what_it_did_is_kept(
+def test_a_killed_task_is_reported_and_its_shards_are_kept(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
-    start = executors.Local._start
+    start = executors._start
 
-    def start_and_kill(self: executors.Local, rank: int) -> subprocess.Popen[bytes]:
-        process = start(self, rank)
+    def start_and_kill(notes: Path, tasks: int, rank: int) -> subprocess.Popen[bytes]:
+        process = start(notes, tasks, rank)
         if rank == 1:
             process.send_signal(signal.SIGKILL)
             killed.append(process.pid)
         return process
 
-    monkeypatch.setattr(executors.Local, "_start", start_and_kill)
-    with pytest.raises(T5smithError, match="a task was ended by signal 9, as when memory runs out"):
+    monkeypatch.setattr(executors, "_start", start_and_kill)
+    with pytest.raises(T5smithError, match="a task was killed by signal 9; the system does that if mem"):
         prepare(recipe)
     assert killed
     monkeypatch.undo()
     assert store_files(prepare(recipe)) == store_files(prepare(sibling(recipe, "again")))
 
 
-def test_notes_that_were_half_removed_are_no_beginning(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_removed_notes_are_not_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     found = store_files(prepare(recipe))
     shutil.rmtree(recipe.folder / "store")
     removed = module.shutil.rmtree
@@ -129,7 +127,20 @@ def test_notes_that_were_half_removed_are_no_beginning(
     assert store_files(prepare(recipe)) == found
 
 
-def test_a_task_with_a_bug_shows_it(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_of_another_version_are_not_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(recipe)
+    notes = Workspace.beside(recipe.folder / "store").notes
+    job = json.loads((notes / "job.json").read_text())
+    (notes / "job.json").write_text(json.dumps(job | {"notes_format": 1}))
+    for note in (notes / "shards").iterdir():
+        note.write_text('{"other": "names"}')
+    assert store_files(prepare(recipe)) == store_files(prepare(sibling(recipe, "again")))
+
+
+def test_an_internal_error_of_a_task_is_raised(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     begin = module._plan
 
     def without_a_plan(*args: object) -> object:
@@ -142,21 +153,19 @@ def test_a_task_with_a_bug_shows_it(recipe: Recipe, monkeypatch: pytest.MonkeyPa
         prepare(recipe)
 
 
-def test_completed_tasks_are_not_done_again(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = module.finish
-    monkeypatch.setattr(module, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+def test_completed_tasks_are_not_started_again(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = module.finish_store
+    monkeypatch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe)
-    monkeypatch.setattr(module, "finish", finish)
-    monkeypatch.setattr(executors.Local, "_start", lambda *_: pytest.fail("a task was started again"))
+    monkeypatch.setattr(module, "finish_store", finish)
+    monkeypatch.setattr(executors, "_start", lambda *_: pytest.fail("a task was started again"))
     assert store_files(prepare(recipe))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [(), ("length", "exact_duplicates", "near_duplicates")])
-def test_thirty_kills_leave_the_store_as_it_would_have_been(
-    recipe: Recipe, tmp_path: Path, steps: tuple[str, ...]
-) -> None:
+def test_thirty_kills_do_not_change_the_store(recipe: Recipe, tmp_path: Path, steps: tuple[str, ...]) -> None:
     recipe = recipe.replace(**{"cleaning.steps": steps, "cleaning.length.min_characters": 240})
     reference = sibling(recipe, "reference")
     for made in (recipe, reference):
@@ -170,7 +179,7 @@ def test_thirty_kills_leave_the_store_as_it_would_have_been(
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(draw.uniform(0.0, 2.5))
-        # Half of the time the tasks are left to find out by themselves.
+        # Otherwise the tasks must end by themselves.
         if draw.random() < 0.5:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -194,7 +203,7 @@ def test_ray_makes_the_same_store(recipe: Recipe) -> None:
     assert store_files(prepare(on_ray)) == ours
 
 
-def test_the_slurm_script_is_as_asked(recipe: Recipe, tmp_path: Path) -> None:
+def test_the_slurm_script_has_the_recipes_settings(recipe: Recipe, tmp_path: Path) -> None:
     asked = recipe.replace(
         **{
             "name": "norsk",
@@ -205,7 +214,7 @@ def test_the_slurm_script_is_as_asked(recipe: Recipe, tmp_path: Path) -> None:
             "prepare.slurm": ("partition=normal", "time=02:00:00", "account=nn1234k", "exclusive"),
         }
     )
-    executor = executors.slurm_executor(asked, tmp_path, 40)
+    executor = cluster.slurm_executor(asked, tmp_path, 40)
     script = executor.get_launch_file_contents(
         executor.get_sbatch_args(40), f"srun -l -n 1 launch_pickled_pipeline {tmp_path}/executor.pik"
     )
@@ -230,7 +239,7 @@ def test_the_slurm_script_is_as_asked(recipe: Recipe, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("time=1:00",), "prepare.slurm: no partition is given"),
+        (("time=1:00",), "prepare.slurm: partition is missing"),
         (("partition=a", "time="), "'time=' cannot be used"),
     ],
 )
@@ -238,7 +247,7 @@ def test_slurm_options_are_checked(
     recipe: Recipe, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(T5smithError, match=message):
-        executors.slurm_executor(recipe.replace(**{"prepare.slurm": options}), tmp_path, 2)
+        cluster.slurm_executor(recipe.replace(**{"prepare.slurm": options}), tmp_path, 2)
 
 
 SBATCH = """#!{python}
@@ -260,10 +269,10 @@ print("Submitted batch job 77")
 """
 
 
-def test_a_slurm_job_is_submitted_waited_for_and_makes_the_same_store(
+def test_a_slurm_job_makes_the_same_store(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for the cluster's commands: sbatch starts what the script would, squeue knows no job."""
+    """The cluster's commands are replaced: sbatch runs the script's command here, squeue lists no job."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, text in (
@@ -276,15 +285,17 @@ def test_a_slurm_job_is_submitted_waited_for_and_makes_the_same_store(
     (tools / "running").write_text("")
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE", str(tools))
-    monkeypatch.setattr(executors, "SLURM_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "SLURM_POLL_INTERVAL_S", 0.1)
     ours = store_files(prepare(sibling(recipe, "local")))
     changes = {"prepare.executor": "slurm", "prepare.slurm": ("partition=normal", "time=1:00")}
     assert store_files(prepare(recipe.replace(**changes))) == ours
     assert "#SBATCH --partition=normal" in (tools / "script").read_text()
 
 
-def test_without_slurm_it_is_said(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_sbatch_is_reported(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     changes = {"prepare.executor": "slurm", "prepare.slurm": ("partition=normal", "time=1:00")}
-    with pytest.raises(T5smithError, match="there is no sbatch here"):
+    with pytest.raises(T5smithError, match="sbatch was not found"):
         prepare(recipe.replace(**changes))

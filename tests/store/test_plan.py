@@ -1,4 +1,4 @@
-"""The store does not depend on how the work is dealt out, whatever the files are."""
+"""The plan, and that the store does not depend on how the work is distributed, for all kinds of files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def arrow_stream(texts: list[str]) -> bytes:
 
 
 def wet(texts: list[str]) -> bytes:
-    """As Common Crawl's: each record is compressed on its own."""
+    """As in Common Crawl: each record is compressed separately."""
     records: list[bytes] = []
     for i, text in enumerate(texts):
         head = (
@@ -121,7 +121,7 @@ def texts(seed: int, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "make", "more"), kinds(), ids=[name for name, *_ in kinds()])
-def test_every_block_is_read_by_one_task_and_gives_its_documents(
+def test_every_block_is_read_by_one_task(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -130,7 +130,7 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
 ) -> None:
     monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 256)
     monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 256)
-    # What cannot be compressed, so that there are several blocks on disk.
+    # Incompressible text, so that there are several blocks on disk.
     written = [*texts(1, 60), *(f"{random.Random(i).getrandbits(900):x}" for i in range(40))]
     file = tmp_path / name
     file.write_bytes(make(written))
@@ -138,7 +138,7 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
     assert [document.text for document in read_documents(corpus, [file])] == written
     plan = Plan.create(CorpusFiles.find(corpus))
     (unit,) = plan.units
-    # A table that is compressed has to be unpacked before it is read.
+    # A compressed table must be decompressed before it is read.
     unpacked = file_format(corpus, name) in ("parquet", "arrow") and bool(compression_suffix(name))
     assert (unit.blocks is None) is not (
         is_splittable(corpus, name) or file_format(corpus, name) == "parquet" or unpacked
@@ -147,7 +147,7 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
         found: list[tuple[int, str, str]] = []
         skipped = SkippedRecords(strict=True)
         for rank in range(tasks):
-            for work in plan.work(tasks, rank):
+            for work in plan.assignments(tasks, rank):
                 for place, document in positioned_documents(corpus, str(file), work.part, skipped):
                     if document is not None:
                         assert work.part.includes(work.part.block_of(place))
@@ -170,7 +170,7 @@ def test_every_block_is_read_by_one_task_and_gives_its_documents(
     unit=st.integers(1, 30),
     kind=st.sampled_from(["block", "line"]),
 )
-def test_text_is_cut_at_any_byte(
+def test_a_text_may_be_split_at_any_byte(
     lines: list[str], ends: str, unit: int, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = tmp_path_factory.mktemp("cut") / "a.txt"
@@ -225,12 +225,44 @@ def test_the_store_is_the_same_for_any_number_of_tasks(
     assert len(json.loads(made[0]["shards.json"])["train"]) > 5
 
 
-def test_small_files_are_gathered(tmp_path: Path) -> None:
+def test_small_files_are_grouped(tmp_path: Path) -> None:
     for i in range(2_000):
         (tmp_path / f"{i}.txt").write_text("en dag")
     plan = Plan.create(CorpusFiles.find(CorpusSettings(train=(str(tmp_path),))))
     assert [len(unit.files) for unit in plan.units] == [2_000]
     assert Plan.read(_saved(tmp_path, plan)) == plan
+
+
+@pytest.mark.parametrize(("total", "block"), [(400, 100), (401, 200), (1_700, 800), (90_000, 800)])
+def test_blocks_grow_with_the_corpus_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, block: int
+) -> None:
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 800)
+    monkeypatch.setattr(module, "TARGET_BLOCKS", 4)
+    (tmp_path / "a.txt").write_bytes(b"x" * total)
+    plan = Plan.create(CorpusFiles.find(CorpusSettings(train=(str(tmp_path / "a.txt"),))))
+    assert plan.block_bytes == block
+    assert [unit.blocks for unit in plan.units] == [-(-total // block)]
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7])
+def test_work_is_distributed_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int) -> None:
+    """Also beside a compressed file, which counts as more text than it has bytes."""
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 1_000)
+    (tmp_path / "a.txt").write_bytes(b"x" * 60_000)
+    (tmp_path / "b.txt.gz").write_bytes(b"x" * 2_000)
+    plan = Plan.create(CorpusFiles.find(CorpusSettings(train=(str(tmp_path),))))
+    loads: list[int] = []
+    for rank in range(tasks):
+        load = 0
+        for one in plan.assignments(tasks, rank):
+            compressed = one.unit.blocks is None
+            load += 8_000 // one.part.readers if compressed else one.unit.bytes // (one.unit.blocks or 1)
+        loads.append(load)
+    assert max(loads) - min(loads) <= 1_000
+    assert sum(loads) == pytest.approx(68_000, abs=tasks)
 
 
 def _saved(folder: Path, plan: Plan) -> Path:
@@ -239,10 +271,10 @@ def _saved(folder: Path, plan: Plan) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt.xz", "a.csv.gz"])
-def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
+def test_skipped_records_are_counted_in_their_own_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Else a block that is read again after a kill would count it twice."""
+    """Otherwise a resumed run would count them twice."""
     monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 300)
     monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)
     lines: list[bytes] = []
@@ -271,4 +303,6 @@ def test_what_is_left_out_belongs_to_its_block_whoever_reads_it(
         monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)
         notes.append({note.name: note.read_text() for note in (folder / "shards").glob("*.json")})
     assert notes[0] == notes[1]
-    assert sum(sum(json.loads(note)["faults"]["counts"].values()) for note in notes[0].values()) == 266
+    assert (
+        sum(sum(json.loads(note)["skipped_records"]["counts"].values()) for note in notes[0].values()) == 266
+    )

@@ -28,7 +28,7 @@ def separator(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_the_store_holds_the_ids_of_every_document(recipe: MakeRecipe, separator: str) -> None:
+def test_the_store_has_the_ids_of_all_documents(recipe: MakeRecipe, separator: str) -> None:
     settings = recipe().replace(**{"prepare.document_separator": separator})
     folder = prepare(settings)
     assert folder == settings.folder / "store"
@@ -62,7 +62,7 @@ def copy_vocab(settings: Recipe, name: str) -> Path:
     return folder
 
 
-def test_a_finished_store_is_kept_and_one_of_other_inputs_redone(
+def test_prepare_is_skipped_if_unchanged_and_redone_if_inputs_change(
     recipe: MakeRecipe, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     settings = recipe()
@@ -83,12 +83,12 @@ def test_a_finished_store_is_kept_and_one_of_other_inputs_redone(
     assert len(keys) == 6
 
 
-def test_without_a_vocabulary_it_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_vocabulary_is_reported_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(T5smithError, match=r"vocab: no finished vocab\. Make it with `t5smith vocab RECIPE`"):
         prepare(Recipe(run_dir=tmp_path))
 
 
-def test_empty_documents_are_counted_and_told(
+def test_empty_documents_are_counted_and_reported(
     recipe: MakeRecipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rows = tmp_path / "held.jsonl"
@@ -98,10 +98,10 @@ def test_empty_documents_are_counted_and_told(
     assert (facts["valid"]["documents"], facts["valid"]["empty_documents"]) == (1, 2)
     assert facts["train"]["empty_documents"] == 0
     assert len(TokenStore.open(folder).valid.ends) == 1
-    assert "2 empty documents left out" in capfd.readouterr().err
+    assert "2 empty documents dropped" in capfd.readouterr().err
 
 
-def test_much_unknown_text_is_warned_of(
+def test_many_unknown_tokens_give_a_warning(
     recipe: MakeRecipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     held = tmp_path / "held.txt"
@@ -114,22 +114,20 @@ def test_much_unknown_text_is_warned_of(
     assert f"{facts['unknown_rate']:.2%} of the tokens of the valid split are <unk>" in warnings[0]
 
 
-def test_a_split_without_text_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_split_without_text_is_rejected(recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(
-        T5smithError, match=r"corpus.held_out_fraction: no document fell to the held-out split"
+        T5smithError, match=r"corpus.held_out_fraction: no document fell into the held-out split"
     ):
         prepare(recipe(held_out_fraction=1e-9))
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": ""}\n')
     settings = recipe(valid=(str(empty),))
-    with pytest.raises(
-        T5smithError, match=r"corpus.valid: the valid split has no text \(1 empty documents\)"
-    ):
+    with pytest.raises(T5smithError, match=r"corpus.valid: the valid split has no text \(1 empty document\)"):
         prepare(settings)
     assert not (settings.folder / "store").exists()
 
 
-def test_bad_text_leaves_the_earlier_store_as_it_was(recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_failed_run_does_not_change_the_existing_store(recipe: MakeRecipe, tmp_path: Path) -> None:
     settings = recipe()
     prepare(settings)
     bad = tmp_path / "bad.txt"
@@ -148,7 +146,7 @@ def test_bad_text_leaves_the_earlier_store_as_it_was(recipe: MakeRecipe, tmp_pat
 
 @contextlib.contextmanager
 def little_room(size: int) -> Iterator[None]:
-    """The system refuses to let a file grow past a size, as it refuses any growth on a full disk."""
+    """Limit the size of files; writing fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -160,8 +158,8 @@ def little_room(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [64, 2_000])
-def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, tmp_path: Path, size: int) -> None:
-    """The ids do not fit, or they do and the ends of the documents do not."""
+def test_disk_errors_are_one_line(recipe: MakeRecipe, tmp_path: Path, size: int) -> None:
+    """Either the ids do not fit, or only the ends of documents do not."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("a\n" * 300)
     settings = recipe(train=(str(tmp_path / "a.txt"),), valid=(str(tmp_path / "b.txt"),), document="line")
@@ -172,7 +170,7 @@ def test_a_refusing_disk_is_one_clear_line(recipe: MakeRecipe, tmp_path: Path, s
     assert not (settings.folder / "store").exists()
 
 
-def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]) -> None:
+def test_verify_reports_damage(recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]) -> None:
     settings = recipe()
     with pytest.raises(T5smithError, match="no finished store"):
         prepare(settings, verify=True)
@@ -180,7 +178,7 @@ def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[st
     made = (folder / "manifest.json").stat().st_mtime_ns
     assert prepare(settings.replace(**{"prepare.document_separator": "none"}), verify=True) == folder
     assert (folder / "manifest.json").stat().st_mtime_ns == made
-    assert "2 shards, 178 tokens: as they were written" in capfd.readouterr().err
+    assert "2 shards, 178 tokens: no error found" in capfd.readouterr().err
     shard = folder / "train" / "00000-00000.bin"
     data = bytearray(shard.read_bytes())
     data[7] ^= 1
@@ -192,14 +190,14 @@ def test_a_store_is_verified(recipe: MakeRecipe, capfd: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda ends: ends[::-1], "documents do not end one after the other"),
-        (lambda ends: ends[:-1], "the train split is not as long as told"),
+        (lambda ends: ends[::-1], "the ends of documents do not increase"),
+        (lambda ends: ends[:-1], "the length of the train split differs from the manifest"),
     ],
 )
-def test_ends_that_are_no_ends_are_found(
+def test_verify_finds_wrong_ends_of_documents(
     recipe: MakeRecipe, change: Callable[[np.ndarray], np.ndarray], message: str
 ) -> None:
-    """As a bug of ours might write them, under a manifest that says so."""
+    """Wrong files with a manifest that has their hashes, as a bug might write them."""
     folder = prepare(recipe())
     old = read_manifest(folder, "store")
     np.save(folder / "train.ends.npy", change(np.load(folder / "train.ends.npy")))
@@ -209,7 +207,7 @@ def test_ends_that_are_no_ends_are_found(
         prepare(recipe(), verify=True)
 
 
-def test_nothing_is_made_to_verify(tmp_path: Path) -> None:
+def test_verify_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(T5smithError):
         with_page(Recipe(run_dir=tmp_path / "run"), verify=True)
     assert not (tmp_path / "run").exists()

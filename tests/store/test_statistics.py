@@ -1,4 +1,4 @@
-"""What a store tells of itself, against plain Python, and the same for any number of tasks."""
+"""Statistics of a store equal those of plain Python, with any number of tasks."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ MakeRecipe = Callable[..., Recipe]
     separator=st.integers(0, 1),
     at_once=st.integers(1, 70),
 )
-def test_lengths_are_those_of_a_plain_count(lengths: list[int], separator: int, at_once: int) -> None:
+def test_lengths_of_documents_equal_a_plain_count(lengths: list[int], separator: int, at_once: int) -> None:
     ends = np.cumsum([length + separator for length in lengths])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_AT_ONCE", at_once)
+        patch.setattr(module, "_DOCUMENTS_AT_ONCE", at_once)
         found = document_lengths(ends, separator)
     ordered = sorted(lengths)
     assert (found["shortest"], found["longest"]) == (ordered[0], ordered[-1])
@@ -56,9 +56,7 @@ def test_lengths_are_those_of_a_plain_count(lengths: list[int], separator: int, 
     assert all(row[1] for row in (found["powers"][0], found["powers"][-1]))
 
 
-def test_the_pieces_most_used_are_those_of_the_text(
-    recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_most_used_pieces_equal_a_plain_count(recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_USED", 5)
     settings = recipe()
     store = TokenStore.open(prepare(settings))
@@ -69,7 +67,7 @@ def test_the_pieces_most_used_are_those_of_the_text(
     expected = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:5]
     assert found["most_used"] == [[vocabulary.pieces([number])[0], count] for number, count in expected]
     assert found["tokens"] == len(ids)
-    # 40 pieces, <pad>, </s> and <unk> among them.
+    # 40 pieces, including <pad>, </s> and <unk>.
     assert found["pieces"] == 37
     assert found["unused"] == 37 - len(counts)
 
@@ -79,7 +77,7 @@ def small() -> Vocabulary:
     return Vocabulary(build([("▁a", -1.0), ("▁b", -1.5), ("c", -2.0)]).to_str())
 
 
-def test_unknown_text_is_used_but_is_no_piece_of_the_vocabulary(small: Vocabulary) -> None:
+def test_unk_counts_as_used_but_not_as_a_piece(small: Vocabulary) -> None:
     counts = np.zeros(small.size, np.int64)
     counts[small.unk_id], counts[small.eos_id], counts[small.size - 1] = 7, 99, 5
     assert most_used(counts, small) == {"tokens": 7, "most_used": [["<unk>", 7]], "pieces": 3, "unused": 3}
@@ -91,11 +89,11 @@ def split_of(small: Vocabulary, texts: list[str], corpora: tuple[Corpus, ...] = 
     return Split("train", np.concatenate(ids).astype(np.uint16), ends, 1, corpora)
 
 
-def test_windows_show_documents_and_where_they_end(
+def test_sample_windows_show_documents_and_their_ends(
     small: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WINDOW", 4)
-    monkeypatch.setattr(module, "WINDOWS", 3)
+    monkeypatch.setattr(module, "SAMPLE_WINDOW_LENGTH", 4)
+    monkeypatch.setattr(module, "SAMPLE_WINDOWS", 3)
     # a b </s> a </s> | b b b </s> | a a a a </s>
     split = split_of(small, ["a b", "a", "b b b", "a a a a"])
     windows = sample_windows(split, small, named=False)
@@ -107,7 +105,7 @@ def test_windows_show_documents_and_where_they_end(
         (True, False),
     ]
     assert [window["document"] for window in windows] == [1, 3, 4]
-    monkeypatch.setattr(module, "WINDOWS", 1)
+    monkeypatch.setattr(module, "SAMPLE_WINDOWS", 1)
     (window,) = sample_windows(split, small, named=False)
     assert window == {
         "corpus": "",
@@ -117,7 +115,7 @@ def test_windows_show_documents_and_where_they_end(
         "texts": ["b b b"],
         "ends": True,
     }
-    monkeypatch.setattr(module, "WINDOW", 5)
+    monkeypatch.setattr(module, "SAMPLE_WINDOW_LENGTH", 5)
     (window,) = sample_windows(split, small, named=False)
     assert (window["start"], window["texts"], window["begins"], window["ends"]) == (
         5,
@@ -125,7 +123,7 @@ def test_windows_show_documents_and_where_they_end(
         True,
         False,
     )
-    monkeypatch.setattr(module, "WINDOW", 7)
+    monkeypatch.setattr(module, "SAMPLE_WINDOW_LENGTH", 7)
     (window,) = sample_windows(split, small, named=False)
     assert (window["start"], window["texts"], window["begins"], window["ends"]) == (
         4,
@@ -136,7 +134,7 @@ def test_windows_show_documents_and_where_they_end(
 
 
 @given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=9), window=st.integers(1, 30))
-def test_windows_lie_in_their_corpora_and_do_not_meet(sizes: list[int], window: int) -> None:
+def test_sample_windows_are_inside_their_corpora_and_do_not_overlap(sizes: list[int], window: int) -> None:
     small = Vocabulary(build([("▁a", -1.0), ("▁b", -1.5), ("c", -2.0)]).to_str())
     stops = np.cumsum(sizes).tolist()
     corpora = tuple(
@@ -145,7 +143,7 @@ def test_windows_lie_in_their_corpora_and_do_not_meet(sizes: list[int], window: 
     token = small.encode("a")[0]
     split = Split("train", np.full(stops[-1], token, np.uint16), np.array([stops[-1]]), 1, corpora)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WINDOW", window)
+        patch.setattr(module, "SAMPLE_WINDOW_LENGTH", window)
         found = sample_windows(split, small, named=True)
     last: dict[str, int] = {}
     for one in found:
@@ -155,11 +153,11 @@ def test_windows_lie_in_their_corpora_and_do_not_meet(sizes: list[int], window: 
         assert last.get(corpus.name, corpus.start) <= one["start"] <= corpus.stop - size
         last[corpus.name] = one["start"] + size
     assert last.keys() == {corpus.name for corpus in corpora}
-    if min(sizes) >= window * module.WINDOWS:
-        assert len(found) >= module.WINDOWS
+    if min(sizes) >= window * module.SAMPLE_WINDOWS:
+        assert len(found) >= module.SAMPLE_WINDOWS
 
 
-def test_what_came_in_is_told_of_each_corpus_and_split(recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_input_sizes_are_listed_by_corpus_and_split(recipe: MakeRecipe, tmp_path: Path) -> None:
     for name in ("x", "y", "held"):
         (tmp_path / name).mkdir()
         for i in range(3):
@@ -186,13 +184,13 @@ def test_what_came_in_is_told_of_each_corpus_and_split(recipe: MakeRecipe, tmp_p
     assert set(names) == {"x", "y"}
 
 
-def test_figures_are_the_same_for_any_number_of_tasks(
+def test_statistics_do_not_depend_on_the_number_of_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many units and shards, each written in several goes."""
+    """Several units and shards, each written in several parts."""
     monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 1_000)
     monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 1_000)
-    monkeypatch.setattr(shards, "FLUSHED_BYTES", 100)
+    monkeypatch.setattr(shards, "BUFFER_BYTES", 100)
     draw = random.Random(5)
     for i in range(30):
         text = " ".join(draw.choices(["det", "er", "en", "dag", "natt", "år"], k=draw.randint(5, 60)))
@@ -233,7 +231,7 @@ def long_words(count: int) -> list[str]:
     ]
 
 
-def test_stretches_that_are_cut_are_told_whoever_cuts_them(
+def test_cut_runs_of_characters_are_reported_with_any_number_of_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 2_000)
@@ -243,7 +241,7 @@ def test_stretches_that_are_cut_are_told_whoever_cuts_them(
     texts = long_words(120)
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    # A stretch of n characters and the space before it, in parts of 32.
+    # n characters and the space before them, in parts of 32.
     expected = sum(
         math.ceil((len(word) + bool(i)) / 32) - 1 for text in texts for i, word in enumerate(text.split())
     )
@@ -261,12 +259,10 @@ def test_stretches_that_are_cut_are_told_whoever_cuts_them(
         told.append(read_manifest(prepare(recipe), "store").facts["cut_stretches"])
         lines = [line for line in capfd.readouterr().err.splitlines() if "cut before" in line]
         assert len(lines) == 1
-        assert f"{told[-1]:,} stretches" in lines[0]
+        assert f"{told[-1]:,} runs" in lines[0]
     assert told == [expected] * 3
 
 
-def test_of_text_that_is_not_cut_nothing_is_said(
-    recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_cuts_nothing_is_reported(recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]) -> None:
     assert read_manifest(prepare(recipe()), "store").facts["cut_stretches"] == 0
     assert "cut before" not in capfd.readouterr().err

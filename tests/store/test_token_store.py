@@ -27,7 +27,7 @@ def split(tokens: list[int]) -> Split:
 
 
 @given(tokens=st.lists(st.integers(0, 99), min_size=1, max_size=60), length=st.integers(1, 60))
-def test_windows_are_the_tokens_in_a_row(tokens: list[int], length: int) -> None:
+def test_windows_are_consecutive_tokens(tokens: list[int], length: int) -> None:
     if length > len(tokens):
         with pytest.raises(T5smithError):
             split(tokens).window_count(length)
@@ -41,45 +41,45 @@ def test_windows_are_the_tokens_in_a_row(tokens: list[int], length: int) -> None
     assert backwards.tolist() == windows[::-1].tolist()
 
 
-def test_no_window_past_the_end() -> None:
+def test_windows_past_the_end_raise() -> None:
     for index in (-1, 2):
-        with pytest.raises(IndexError, match="do not lie within 5 tokens"):
+        with pytest.raises(IndexError, match="exceed the 5 tokens of the split"):
             split([1, 2, 3, 4, 5]).windows(2, np.array([0, index]))
     assert split([1, 2]).windows(2, np.array([], np.int64)).shape == (0, 2)
 
 
-def test_too_short_a_split_says_tokens_length_and_what_to_do() -> None:
+def test_a_split_shorter_than_a_window_is_reported_with_the_fix() -> None:
     message = (
-        r"corpus.train: the train split has 1,200 tokens, fewer than one window of 5,000\. Give more text"
+        r"corpus.train: the train split has 1,200 tokens, fewer than one window of 5,000\. Use more text"
     )
     with pytest.raises(T5smithError, match=message):
         split([1] * 1_200).window_count(5_000)
 
 
 @given(tokens=st.lists(st.integers(0, 9), min_size=1))
-def test_counts_are_how_often_each_id_occurs(tokens: list[int]) -> None:
+def test_counts_equal_a_plain_count(tokens: list[int]) -> None:
     counts = split(tokens).counts(12)
     assert counts.dtype == np.int64
     assert counts.tolist() == [tokens.count(i) for i in range(12)]
 
 
 def test_counts_of_a_long_split_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("t5smith.store.token_store._COUNTED_AT_ONCE", 3)
+    monkeypatch.setattr("t5smith.store.token_store._IDS_AT_ONCE", 3)
     assert split([0, 1, 1, 2, 1, 0, 2]).counts(3).tolist() == [2, 3, 2]
 
 
-def test_ids_of_another_vocabulary_are_refused() -> None:
-    with pytest.raises(T5smithError, match=r"has id 12, not among 12\. Make the store again"):
+def test_ids_outside_the_vocabulary_are_rejected() -> None:
+    with pytest.raises(T5smithError, match=r"has id 12; the vocabulary has 12 ids\. Make the store again"):
         split([1, 12]).counts(12)
 
 
-def test_the_smallest_type_that_holds_every_id() -> None:
+def test_ids_are_stored_in_the_smallest_type() -> None:
     assert [id_dtype(size).str for size in (100, 65_536, 65_537)] == ["<u2", "<u2", "<u4"]
     assert np.array([65_535], id_dtype(65_536)) == 65_535
 
 
 def test_a_large_vocabulary_is_stored_in_four_bytes(recipe: MakeRecipe) -> None:
-    """A vocabulary of 70,000 pieces takes the place of the trained one; most of them never occur."""
+    """The trained vocabulary is replaced by one of 70,000 pieces, most of which do not occur."""
     settings = recipe()
     folder = settings.folder / "vocab"
     pieces = [(f"▁x{i}", -20.0) for i in range(70_000)] + [
@@ -92,7 +92,7 @@ def test_a_large_vocabulary_is_stored_in_four_bytes(recipe: MakeRecipe) -> None:
     assert max(tokens.tolist()) > 70_000
 
 
-def test_tokens_are_mapped_and_cannot_be_written(recipe: MakeRecipe) -> None:
+def test_tokens_are_mapped_and_read_only(recipe: MakeRecipe) -> None:
     store = TokenStore.open(prepare(recipe()))
     assert isinstance(store.valid.ends, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
@@ -102,7 +102,7 @@ def test_tokens_are_mapped_and_cannot_be_written(recipe: MakeRecipe) -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6), length=st.integers(1, 20), data=st.data())
-def test_shards_are_one_row(
+def test_shards_read_as_one_array(
     sizes: list[int], length: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("shards")
@@ -123,7 +123,7 @@ def test_shards_are_one_row(
     assert sharded.counts(200).tolist() == whole.counts(200).tolist()
 
 
-def test_a_damaged_store_is_refused(recipe: MakeRecipe) -> None:
+def test_a_damaged_store_is_rejected(recipe: MakeRecipe) -> None:
     folder = prepare(recipe())
     ids = folder / "train" / "00000-00000.bin"
     data = bytearray(ids.read_bytes())
@@ -137,7 +137,7 @@ def test_a_damaged_store_is_refused(recipe: MakeRecipe) -> None:
         TokenStore.open(folder, check_hashes=False)
 
 
-def test_what_is_no_store_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_store_is_rejected(recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(T5smithError, match=r"no finished store here\. Make it with `t5smith prepare RECIPE`"):
         TokenStore.open(tmp_path)
     with pytest.raises(T5smithError, match="this is a vocab; expected a store"):
@@ -156,7 +156,7 @@ def test_what_is_no_store_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None
         (lambda facts: facts["train"].update(corpora=["a"]), ""),
     ],
 )
-def test_a_manifest_without_what_is_needed_is_refused_in_one_line(
+def test_an_incomplete_manifest_is_rejected_in_one_line(
     recipe: MakeRecipe, change: Callable[[dict[str, Any]], Any], problem: str
 ) -> None:
     made = recipe()
@@ -185,9 +185,7 @@ def test_a_manifest_without_what_is_needed_is_refused_in_one_line(
         '{"train": [["00000-00000.bin"]], "valid": []}',
     ],
 )
-def test_a_table_of_shards_that_was_damaged_before_it_was_hashed_is_refused(
-    recipe: MakeRecipe, text: str
-) -> None:
+def test_a_table_of_shards_damaged_before_hashing_is_rejected(recipe: MakeRecipe, text: str) -> None:
     folder = prepare(recipe())
     (folder / "shards.json").write_text(text)
     manifest = json.loads((folder / "manifest.json").read_text())

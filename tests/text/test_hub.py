@@ -241,7 +241,7 @@ def test_files_that_are_fetched_by_ranges(monkeypatch: pytest.MonkeyPatch) -> No
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(CorpusFiles.find(corpus)).work(1, 0)
+        for work in Plan.create(CorpusFiles.find(corpus)).assignments(1, 0)
         for _, document in positioned_documents(corpus, work.unit.files[0], work.part, skipped)
         if document is not None
     ]
@@ -262,9 +262,9 @@ def test_some_rows_of_a_large_file_are_one_block(
     skipped = SkippedRecords()
     found = [
         document.text
-        for work in Plan.create(CorpusFiles.find(corpus)).work(3, 0)
-        + Plan.create(CorpusFiles.find(corpus)).work(3, 1)
-        + Plan.create(CorpusFiles.find(corpus)).work(3, 2)
+        for work in Plan.create(CorpusFiles.find(corpus)).assignments(3, 0)
+        + Plan.create(CorpusFiles.find(corpus)).assignments(3, 1)
+        + Plan.create(CorpusFiles.find(corpus)).assignments(3, 2)
         for file in work.unit.files
         for _, document in positioned_documents(corpus, file, work.part, skipped)
         if document is not None

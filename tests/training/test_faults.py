@@ -81,7 +81,7 @@ def events(recipe):
     return [json.loads(line) for line in (recipe.folder / "train" / "events.jsonl").read_text().splitlines()]
 
 
-def test_a_planted_batch_is_left_out_counted_and_readable_piece(run_folder, monkeypatch, capfd):
+def test_a_planted_batch_is_skipped_counted_and_shown(run_folder, monkeypatch, capfd):
     seen = planted(monkeypatch, {3})
     recipe = tiny_recipe(run_folder)
     arrays = final(recipe)

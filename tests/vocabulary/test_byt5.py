@@ -1,4 +1,4 @@
-"""A vocabulary of bytes gives ByT5's ids, for any text, here and in what opens the saved folder."""
+"""The byte-level vocabulary gives ByT5's ids for any text, as does AutoTokenizer with the saved folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tokenizer of one's own becomes the vocabulary folder of a run."""
+"""Importing a tokenizer as the vocabulary of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ["<pad>", "</s>", "<unk>", "▁", "a", "b", "▁a"]
 
 
 def tree(names: list[str] = NAMES, **changes: Any) -> dict[str, Any]:
-    """A tokenizer.json of a few pieces and no sentinels."""
+    """A tokenizer.json with a few pieces and no sentinels."""
     return {
         "version": "1.0",
         "added_tokens": [],
@@ -119,7 +119,7 @@ def test_existing_sentinels_are_kept_and_symbols_are_appended(tmp_path: Path) ->
     assert found.vocabulary.sentinel_ids.tolist() == [7, 8]
     assert found.vocabulary.pieces([9]) == ["[R]"]
     assert found.appended == ("[R]",)
-    # A control symbol that was a piece of text is one no more.
+    # A piece that becomes a control symbol is no longer text.
     assert found.vocabulary.id_of("a") == 4
     assert not found.vocabulary.is_text[4]
     assert 4 not in found.vocabulary.encode("ba a")
@@ -230,11 +230,11 @@ def test_unknown_names_are_rejected(
         import_tokenizer(name)
 
 
-# The Hub, as its cache has it: a folder of this layout is all that is asked when HF_HUB_OFFLINE is set.
+# The Hub's cache: with HF_HUB_OFFLINE nothing else is read.
 
 
 def cached(cache: Path, name: str, files: dict[str, bytes], revision: str = "5" * 40) -> None:
-    """Put a model's files into a cache of the Hub."""
+    """Put a model's files into the Hub's cache."""
     repo = cache / f"models--{name.replace('/', '--')}"
     snapshot = repo / "snapshots" / revision
     snapshot.mkdir(parents=True)
@@ -293,7 +293,7 @@ def test_an_unreachable_hub_gives_a_one_line_error(tmp_path: Path) -> None:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as fetching a file needs."""
+    """The part of the Hub's API that a download needs."""
 
     commit = "a" * 40
     models: ClassVar[dict[str, dict[str, bytes]]] = {}
@@ -372,7 +372,7 @@ def test_a_file_is_downloaded_and_cached(tmp_path: Path, hub: str, name: str, fi
     facts = json.loads(done.stdout.splitlines()[-1])
     assert (facts["ids"], facts["read_from"]) == (107, f"{file} at {Hub.commit}")
     shutil.rmtree(tmp_path / "run")
-    # Kept for when nobody answers there.
+    # Cached, and used when the Hub does not answer.
     again = online(tmp_path, "http://127.0.0.1:9", name)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout.splitlines()[-1]) == facts

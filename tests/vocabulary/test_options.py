@@ -1,4 +1,4 @@
-"""What can be set of a vocabulary, each by what it changes."""
+"""The options of `[vocab]`, each by its effect."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_byte_fallback_encodes_unknown_characters_as_bytes(text: list[str]) -> N
     assert vocabulary.decode(ids) == "☃ i 雪"
     assert vocabulary.decode(ids[:2]) == "\ufffd"
     assert int(vocabulary.piece_bytes[ids].sum()) == len(" ☃ i 雪".encode())
-    # The name of a byte is text.
+    # The name of a byte typed in a text is text.
     named = vocabulary.encode("<0x41>")
     assert vocabulary.decode(named) == "<0x41>"
     assert "<0x41>" not in vocabulary.pieces(named)
@@ -220,7 +220,7 @@ def test_invalid_names_of_symbols_are_rejected(setting: str, name: str, expected
             {"control_symbols": ("[R]", "[S]"), "user_symbols": ("<br>", "[S]")},
             "vocab.user_symbols: '[S]' is also in vocab.control_symbols",
         ),
-        # Where nothing is trained control symbols still count.
+        # Control symbols also apply to an imported tokenizer.
         ({"tokenizer": "bytes", "control_symbols": ("<0x41>",)}, "vocab.control_symbols: '<0x41>' cannot"),
         ({"tokenizer": "a.model", "control_symbols": ("<extra_id_99>",)}, "vocab.control_symbols: '<extra"),
     ],
@@ -239,7 +239,7 @@ def test_ul2_mode_tokens_and_one_character_user_symbols_are_accepted() -> None:
 
 
 def drawn(folder: Path, **changes: object) -> tuple[dict[str, int], int]:
-    """How many bytes of the sample are of each of two corpora, by their only words, and of it all."""
+    """Bytes of the sample from each of two corpora, told apart by their only words, and in total."""
     for name, word, count in (("x", "xxx ", 200_000), ("y", "yyy ", 20_000)):
         (folder / f"{name}.txt").write_text("\n".join(word * 20 for _ in range(count // 20)))
     from t5smith.base.progress import progress

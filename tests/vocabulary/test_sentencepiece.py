@@ -1,4 +1,4 @@
-"""SentencePiece models have here the ids that the sentencepiece library gives."""
+"""SentencePiece models give the same ids as in the sentencepiece library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ anything = st.lists(
 
 
 def model_bytes(lines: list[str], **options: Any) -> bytes:
-    """A model that sentencepiece trains on lines."""
+    """A model trained by sentencepiece on lines."""
     file = io.BytesIO()
     asked = {"vocab_size": 260, "model_type": "unigram", "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
     sentencepiece.SentencePieceTrainer.train(
@@ -73,7 +73,7 @@ def both(trained: bytes) -> tuple[sentencepiece.SentencePieceProcessor, Vocabula
 
 @pytest.fixture(scope="module")
 def plainly(trained: bytes) -> sentencepiece.SentencePieceProcessor:
-    """Normalises as the model does where no symbol is in the way."""
+    """Normalizes as the model does in text without symbols."""
     return without_symbols(processor(trained))
 
 
@@ -88,7 +88,7 @@ def imported(data: bytes) -> Vocabulary:
 
 
 def without_symbols(theirs: sentencepiece.SentencePieceProcessor) -> sentencepiece.SentencePieceProcessor:
-    """The same model, whose symbols are pieces as all others."""
+    """The same model with its symbols as normal pieces."""
     model: Any = schema.ModelProto.FromString(theirs.serialized_model_proto())
     for piece in model.pieces:
         piece.type = 1 if piece.type == 4 else piece.type
@@ -96,7 +96,7 @@ def without_symbols(theirs: sentencepiece.SentencePieceProcessor) -> sentencepie
 
 
 def same(theirs: sentencepiece.SentencePieceProcessor, ours: Vocabulary, text: str) -> None:
-    """Ids are equal, or cut the same text into pieces of the same score."""
+    """The ids are equal, or two segmentations have the same score."""
     expected, ids = theirs.encode(text), ours.encode(text)
     if ids == expected:
         return
@@ -196,7 +196,7 @@ def test_spaces_after_a_sentinel_are_kept(declaration: list[str]) -> None:
     assert whole[-len(rest) :] == rest
 
 
-# Models made by hand.
+# Hand-written models.
 
 BASE: list[tuple[str, float, int]] = [("<pad>", 0, 3), ("</s>", 0, 3), ("<unk>", 0, 2)]
 SOME: list[tuple[str, float, int]] = [("▁", -3.0, 1), ("a", -2.0, 1), ("b", -2.5, 1), ("▁a", -2.25, 1)]
@@ -333,7 +333,7 @@ def test_truncated_models_are_rejected(declaration: list[str]) -> None:
             to_tokenizer_json(junk, "a.model")
 
 
-# The vocabularies of T5 and mT5 themselves, where they are at hand.
+# The published vocabularies of T5 and mT5, if they are available.
 
 
 def test_the_bundled_vocabulary_normalizes_as_sentencepiece_does(t5: Vocabulary) -> None:

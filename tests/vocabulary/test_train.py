@@ -144,7 +144,7 @@ def test_the_handbook_has_too_little_text_for_32_000_pieces(
 
 @pytest.mark.parametrize("size", [8, 20, 40, 78, 79])
 def test_fewer_pieces_than_characters_are_rejected(declaration: list[str], size: int) -> None:
-    """Near the number of characters the library returns more pieces than requested instead."""
+    """For sizes near the number of characters the library returns more pieces than requested."""
     characters = {c for line in declaration for c in normalizer().normalize_str(line)}
     text = [*declaration, "".join(chr(0x400 + i) for i in range(77 - len(characters)))]
     assert len({c for line in text for c in normalizer().normalize_str(line)}) == 77
@@ -215,9 +215,9 @@ def test_a_corpus_without_text_is_rejected(tmp_path: Path) -> None:
 
 
 def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
-    """The library's hash tables have another seed, and its threads other shares, in each process."""
+    """The library's hash seed and the work of its threads differ between processes."""
     text = tmp_path / "text.txt"
-    # Rare characters within words that are pieces themselves: the trainer deals out their scores by chance.
+    # The trainer gives random scores to rare characters of words that are pieces themselves.
     words = [f"{chr(0x400 + i)}{chr(0x401 + i)}{chr(0x402 + i)}" for i in range(0, 90, 3)]
     text.write_text("\n".join(f"{word} {word}et {word}ene og en" for word in words), encoding="utf-8")
     made: set[bytes] = set()
@@ -246,7 +246,7 @@ def test_canonical_scores_do_not_depend_on_rounding_or_order() -> None:
 
 
 def test_a_frequent_word_that_no_other_word_begins_with_becomes_a_piece(declaration: list[str]) -> None:
-    """The library alone takes no such word for a candidate, and would split it."""
+    """The library alone does not make such a word a candidate, and would split it."""
     text = [*declaration, *["hvordan skulle hva være"] * 60]
     assert not any(word.startswith(("hvordan", "skulle")) for line in declaration for word in line.split())
     pieces = {piece for piece, _ in train_pieces(text, VocabSettings(size=400))}
@@ -338,7 +338,7 @@ def test_words_of_long_texts_are_downsampled_in_proportion(monkeypatch):
 
 
 def test_downsampling_keeps_every_character_composed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Letters in parts are composed: that the parts are there says nothing of the letter."""
+    """Decomposed letters are composed: the parts may occur without the letter."""
     parts = unicodedata.normalize("NFD", "가 난 é ñ ")
     text = [parts * 300 + unicodedata.normalize("NFD", "간 ń ") + "ﬁ " * 9]
     for normalization in ("nfkc", "nfc", "nmt_nfkc", "none"):
@@ -353,7 +353,7 @@ def test_downsampling_keeps_every_character_composed_or_not(monkeypatch: pytest.
 
 
 def test_only_cleaned_text_is_in_the_sample(tmp_path: Path) -> None:
-    """Documents of which nothing would stay are not cleaned; short ones of them would fit all the same."""
+    """Documents of which no chunk would be kept are not cleaned, and are not kept uncleaned either."""
     lines = [f"{i:09}" + " lang" * (i % 40) for i in range(300)] + [f"fy{i}" for i in range(1_000)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     made = recipe(tmp_path, train=(str(tmp_path / "a.txt"),)).replace(

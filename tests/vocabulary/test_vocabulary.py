@@ -24,7 +24,7 @@ LETTERS = "abdefghijklmnoprstuvyæøå,.  "
 
 
 def small(sentinels: list[str], **model: Any) -> dict[str, Any]:
-    """A tokenizer.json of a few pieces, with sentinels of any name and order in its table alone."""
+    """A tokenizer.json with a few pieces, and with these sentinels only in its table of pieces."""
     names = ["<pad>", "</s>", "<unk>", "▁", "a", "b", "▁a", *sentinels]
     return {
         "version": "1.0",
@@ -133,7 +133,7 @@ def test_unknown_characters_are_unk(vocabulary: Vocabulary) -> None:
     ],
 )
 def test_typed_sentinels_are_encoded_as_in_training(t5: Vocabulary, whole: str, masked: str) -> None:
-    """Where words were masked, the ids around them are those they had in the whole text."""
+    """Ids around a masked span are the same as in the whole text."""
     words = whole.split()
     expected: list[int] = []
     for i, word in enumerate(words):

@@ -1,4 +1,4 @@
-"""The table of words gives what the tokenizers library gives, for any text."""
+"""The word cache gives the same ids as the tokenizers library, for any text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_ids_equal_those_of_the_library(vocabulary: Vocabulary, text: str) -> No
     words = vocabulary.bulk_encoder(U4)
     assert words.caches_words
     assert ids(words, text) == vocabulary.encode(text)
-    assert ids(words, text) == vocabulary.encode(text)  # now from the table
+    assert ids(words, text) == vocabulary.encode(text)  # now from the cache
 
 
 @examples(400)
@@ -63,7 +63,7 @@ def test_a_full_cache_is_emptied(vocabulary: Vocabulary, monkeypatch: pytest.Mon
 @examples(300)
 @given(text=st.from_regex(r"([ab]{1,3}[ \t\n]{1,4}){3,9}[ab]", fullmatch=True))
 def test_parts_of_a_text_end_before_white_space(vocabulary: Vocabulary, text: str) -> None:
-    """A run of white space that is cut would become two spaces where it becomes one as a whole."""
+    """A run of white space that is cut in two would become two spaces instead of one."""
     tokenizer = Tokenizer.from_str(vocabulary._text.tokenizer.to_str())
     tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")  # type: ignore[assignment]
     words = WordCache(tokenizer, U4, raw=False)

@@ -1,4 +1,4 @@
-"""How fast a store becomes batches: reading, order, masks and arrays, in one process or several."""
+"""The speed of the input pipeline, from a token store to batches, in one process or several."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info
+from t5smith.benchmarking.checks import check_at_least_one, check_one_of
 from t5smith.model.config import ModelConfig
 from t5smith.model.flops import step_flops
 from t5smith.objective.batches import TrainingBatches, prefetched
@@ -25,7 +25,7 @@ BASE = ModelSettings(d_model=768, d_ff=2048, num_layers=12, num_decoder_layers=1
 """T5-v1.1-base."""
 TOKENS = 50_000_000
 DOCUMENT = 800
-"""Mean length of a document in the store that is made up, in tokens."""
+"""Mean length of a document in the synthetic store, in tokens."""
 
 
 def bench_input(
@@ -38,52 +38,37 @@ def bench_input(
     repeats: int = 5,
     device_tflops: float = 495.0,
 ) -> dict[str, Any]:
-    """Window tokens a second from a store to shuffled, corrupted, batched arrays.
+    """Window tokens per second from a store to shuffled, corrupted batches.
 
-    Without a store one of 50 million random ids is made up in a temporary folder and read from there. The
-    share of a training step compares a batch's time with that of a step of T5-v1.1-base on as many rows at
-    512 and 114 positions, or those of the objective, at the speed `device_tflops`; it is what one process
-    costs if nothing else is to be done in it.
+    By default the store is synthetic: 50 million random ids in a temporary folder. The share of a training
+    step compares the time of a batch with that of a step of T5-v1.1-base on as many examples at the lengths
+    of the objective, at a speed of `device_tflops`: it is what one process costs that does nothing else.
 
     Args:
       store: a run folder or its store.
       objective: `span_corruption`, `prefix_lm` or `ul2`.
-      batch: rows of a batch.
-      corpora: into how many corpora, equally mixed, the text is parted.
-      workers: processes that make batches; 0: this one, in the foreground.
-      seconds: how long batches are made, each time.
-      repeats: how many times.
-      device_tflops: the device's speed in 10^12 operations a second; 495 is half of what an H100 SXM's data
+      batch: examples per batch.
+      corpora: the number of equal corpora that the text is split into.
+      workers: processes that make batches; 0: this process, in the foreground.
+      seconds: time per measurement.
+      repeats: the number of measurements.
+      device_tflops: the device's speed in 10^12 operations per second; 495 is half of what an H100 SXM's data
         sheet gives for dense bfloat16.
 
     Raises:
-      T5smithError: no store there, or settings that cannot be used.
+      T5smithError: the store does not exist, or settings out of range.
     """
-    for name, value in (("batch", batch), ("corpora", corpora), ("repeats", repeats)):
-        if value < 1:
-            raise T5smithError(f"{value} cannot be used", where=f"--{name}", expected="1 or more")
-    if objective not in ("span_corruption", "prefix_lm", "ul2"):
-        raise T5smithError(
-            f"{objective!r} cannot be used", where="--objective", expected="span_corruption, prefix_lm or ul2"
-        )
-    settings = ObjectiveSettings.model_validate({"name": objective})
+    check_at_least_one(batch=batch, corpora=corpora, repeats=repeats)
+    check_one_of(("span_corruption", "prefix_lm", "ul2"), objective=objective)
     with tempfile.TemporaryDirectory(prefix="t5smith-bench-") as folder:
-        if store is None:
-            info(f"bench     making up a store of {TOKENS:,} tokens")
-            split, vocabulary = _made_up(Path(folder)), Vocabulary.bundled()
-        else:
-            own = store / "store" if (store / "store").is_dir() else store
-            split = TokenStore.open(own).train
-            vocabulary = Vocabulary.load(own.parent / "vocab")
-        made = Objective.create(settings, vocabulary)
-        parted = Split(split.name, split.tokens, split.ends, split.text_bytes, _parts(split, corpora))
-        batches = TrainingBatches(parted, made, batch, 0, weights=[1.0] * corpora)
+        split, vocabulary = _open(store, Path(folder))
+        made = Objective.create(ObjectiveSettings.model_validate({"name": objective}), vocabulary)
+        mixed = Split(split.name, split.tokens, split.ends, split.text_bytes, _equal_parts(split, corpora))
+        batches = TrainingBatches(mixed, made, batch, 0, weights=[1.0] * corpora)
         rates = [_rate(batches, seconds, workers, start=1_000 * i) for i in range(repeats)]
-        share = _real_share(batches)
+        share = _non_pad_share(batches)
     per_second = statistics.median(rates)
     window_tokens = made.plan.first_window(batch * 1_000) / 1_000 * made.window
-    config = ModelConfig.create(BASE, vocabulary.size)
-    step = step_flops(config, batch, made.input_length, made.target_length) / (device_tflops * 1e12)
     return {
         "tokens_per_second": round(window_tokens * per_second),
         "batches_per_second": round(per_second, 1),
@@ -98,17 +83,36 @@ def bench_input(
         "corpora": corpora,
         "workers": workers,
         "repeats": repeats,
-        "t5_v1_1_base_step": {
-            "device_tflops": device_tflops,
-            "step_tflop": round(step * device_tflops, 2),
-            "step_seconds": round(step, 4),
-            "share_of_step": round(1 / per_second / step, 5),
-        },
+        "t5_v1_1_base_step": _share_of_step(made, vocabulary.size, batch, device_tflops, per_second),
     }
 
 
-def _made_up(folder: Path) -> Split:
-    """A split of random ids on disk, with documents of all lengths."""
+def _share_of_step(
+    objective: Objective, vocab_size: int, batch: int, device_tflops: float, per_second: float
+) -> dict[str, float]:
+    """The time of a batch as a share of the time of a training step of T5-v1.1-base."""
+    config = ModelConfig.create(BASE, vocab_size)
+    flops = step_flops(config, batch, objective.input_length, objective.target_length)
+    seconds = flops / (device_tflops * 1e12)
+    return {
+        "device_tflops": device_tflops,
+        "step_tflop": round(flops / 1e12, 2),
+        "step_seconds": round(seconds, 4),
+        "share_of_step": round(1 / per_second / seconds, 5),
+    }
+
+
+def _open(store: Path | None, folder: Path) -> tuple[Split, Vocabulary]:
+    """The training split and vocabulary of a run or store, or synthetic ones."""
+    if store is None:
+        info(f"bench     writing a synthetic store of {TOKENS:,} tokens")
+        return _synthetic(folder), Vocabulary.bundled()
+    own = store / "store" if (store / "store").is_dir() else store
+    return TokenStore.open(own).train, Vocabulary.load(own.parent / "vocab")
+
+
+def _synthetic(folder: Path) -> Split:
+    """A split of random ids on disk, with documents of geometrically distributed length."""
     rng = np.random.default_rng(0)
     file = folder / "train.ids.bin"
     rng.integers(3, 32_000, TOKENS, np.uint16).tofile(file)
@@ -117,14 +121,14 @@ def _made_up(folder: Path) -> Split:
     return Split("train", np.memmap(file, "<u2", "r"), ends, 4 * TOKENS)
 
 
-def _parts(split: Split, corpora: int) -> tuple[Corpus, ...]:
-    """Equal stretches of a split as corpora."""
+def _equal_parts(split: Split, corpora: int) -> tuple[Corpus, ...]:
+    """A split cut into equal corpora."""
     edges = np.linspace(0, len(split.tokens), corpora + 1).astype(int).tolist()
     return tuple(Corpus(f"part-{i}", edges[i], edges[i + 1]) for i in range(corpora))
 
 
 def _rate(batches: TrainingBatches, seconds: float, workers: int, start: int) -> float:
-    """Batches a second over at least so long."""
+    """Batches per second, measured over at least `seconds`."""
     made = (
         prefetched(batches, start, start + 1_000_000, ahead=2, workers=workers)
         if workers
@@ -138,7 +142,7 @@ def _rate(batches: TrainingBatches, seconds: float, workers: int, start: int) ->
     raise AssertionError("a million batches are enough")
 
 
-def _real_share(batches: TrainingBatches) -> float:
+def _non_pad_share(batches: TrainingBatches) -> float:
     """The share of the positions of inputs and targets that are not padding."""
     pad = batches.objective.pad_id
     arrays = [batch[name] for batch in (batches[0], batches[1]) for name in ("input_ids", "targets")]

@@ -1,4 +1,4 @@
-"""How fast text becomes a token store, beside the tokenizers library alone on the same documents."""
+"""The speed of `prepare`, beside that of the tokenizers library on the same documents."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info
+from t5smith.benchmarking.checks import check_at_least_one
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
@@ -28,11 +29,11 @@ from t5smith.vocabulary.train import vocab
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 BYTES = 50_000_000
-"""The bundled text is repeated until there are so many."""
+"""The bundled text is repeated up to this size."""
 PIECES = 8_000
 HELD_OUT = 0.1
-"""Enough for a few documents of the bundled text to be among them."""
-LOOKS_SECONDS = 0.02
+"""Large enough that a few documents of the bundled text are held out."""
+POLL_SECONDS = 0.02
 
 
 def bench_prepare(
@@ -41,44 +42,27 @@ def bench_prepare(
     tasks: int = 0,
     repeats: int = 3,
 ) -> dict[str, Any]:
-    """UTF-8 bytes of text a second of `t5smith prepare` and of `encode_batch_fast`, taking turns.
+    """UTF-8 bytes of text per second of `t5smith prepare` and of `encode_batch_fast`, in alternation.
 
-    The command is timed from its start to its end, Python's start included: reading, splitting, tokenising,
-    writing, hashing. The library is timed on a list of texts in memory, on all cores, its ids thrown away.
+    The command is timed from start to end, with the start of Python: reading, splitting, tokenizing, writing,
+    hashing. The library is timed on a list of texts in memory, on all cores; its ids are thrown away.
 
     Args:
-      input: files, folders or globs; without, the bundled Norwegian text, repeated. Repeating it favours a
-        tokenizer that remembers words: for figures that mean something give text of your own.
-      tokenizer: folder with a tokenizer.json; without, 8,000 pieces are trained on the text.
-      tasks: of `prepare`; 0: one for each core.
-      repeats: how many times each.
+      input: files, folders or globs. Default: the bundled Norwegian text, repeated. Repetition favours a
+        tokenizer with a cache of words: use your own text for meaningful figures.
+      tokenizer: folder with a tokenizer.json. Default: 8,000 pieces are trained on the text.
+      tasks: `prepare.tasks`; 0: one per core.
+      repeats: the number of measurements of each.
 
     Raises:
-      T5smithError: no text, or settings that cannot be used.
+      T5smithError: no text, or settings out of range.
     """
-    if repeats < 1:
-        raise T5smithError(f"{repeats} cannot be used", where="--repeats", expected="1 or more")
+    check_at_least_one(repeats=repeats)
     with tempfile.TemporaryDirectory(prefix="t5smith-bench-") as place:
         folder = Path(place)
         names = tuple(str(Path(name).absolute()) if os.path.exists(name) else name for name in input)
         corpus = CorpusSettings(train=names or (_bundled(folder),), held_out_fraction=HELD_OUT)
-        recipe = Recipe.model_validate(
-            {
-                "name": "bench",
-                "run_dir": folder / "run",
-                "corpus": corpus.model_dump(),
-                "vocab": {"size": PIECES, "sample_bytes": 10_000_000},
-                "prepare": {"tasks": tasks},
-            }
-        )
-        if tokenizer is None:
-            info(f"bench     training {PIECES:,} pieces")
-            vocab(recipe)
-        else:
-            (folder / "run").mkdir()
-            (folder / "run" / "vocab").symlink_to(tokenizer.absolute())
-        (folder / "bench.toml").write_text(dump(recipe), encoding="utf-8")
-        vocabulary = Vocabulary.load(folder / "run" / "vocab")
+        vocabulary = _set_up(folder, corpus, tokenizer, tasks)
         texts = [document.text for document in read_documents(corpus, find_files(corpus.train, "--input"))]
         size = sum(len(text.encode()) for text in texts)
         ours: list[float] = []
@@ -103,8 +87,29 @@ def bench_prepare(
     }
 
 
+def _set_up(folder: Path, corpus: CorpusSettings, tokenizer: Path | None, tasks: int) -> Vocabulary:
+    """Write `bench.toml` and make or link its vocabulary."""
+    recipe = Recipe.model_validate(
+        {
+            "name": "bench",
+            "run_dir": folder / "run",
+            "corpus": corpus.model_dump(),
+            "vocab": {"size": PIECES, "sample_bytes": 10_000_000},
+            "prepare": {"tasks": tasks},
+        }
+    )
+    if tokenizer is None:
+        info(f"bench     training {PIECES:,} pieces")
+        vocab(recipe)
+    else:
+        (folder / "run").mkdir()
+        (folder / "run" / "vocab").symlink_to(tokenizer.absolute())
+    (folder / "bench.toml").write_text(dump(recipe), encoding="utf-8")
+    return Vocabulary.load(folder / "run" / "vocab")
+
+
 def _bundled(folder: Path) -> str:
-    """The bundled text as JSON lines, again and again."""
+    """A file of JSON lines with the bundled text, repeated."""
     lines: list[str] = []
     for path in sorted((SAMPLES / "norwegian").glob("*.txt.xz")):
         for block in lzma.decompress(path.read_bytes()).decode().split("\n\n"):
@@ -118,7 +123,7 @@ def _bundled(folder: Path) -> str:
 
 
 def _prepare(folder: Path) -> tuple[float, int]:
-    """Seconds of one run of the command, and the most memory that it and its tasks held at a time."""
+    """The seconds of one run of the command, and the peak memory of it and its tasks in bytes."""
     command = [sys.executable, "-m", "t5smith", "prepare", str(folder / "bench.toml")]
     with tempfile.TemporaryFile() as errors:
         shutil.rmtree(folder / "run" / "store", ignore_errors=True)
@@ -128,7 +133,7 @@ def _prepare(folder: Path) -> tuple[float, int]:
         ended = threading.Event()
 
         def watch() -> None:
-            while not ended.wait(LOOKS_SECONDS):
+            while not ended.wait(POLL_SECONDS):
                 peak[0] = max(peak[0], process_tree_memory(process.pid))
 
         thread = threading.Thread(target=watch, daemon=True)
@@ -144,7 +149,7 @@ def _prepare(folder: Path) -> tuple[float, int]:
 
 
 def process_tree_memory(root: int) -> int:
-    """Bytes that a process and those it started hold, shared pages counted once; 0 where none can see."""
+    """Memory of a process and its descendants in bytes, shared pages counted once; 0 if it is unknown."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:

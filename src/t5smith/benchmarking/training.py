@@ -1,9 +1,11 @@
-"""How fast a T5 is trained on this device: whole steps, update included, on random tokens."""
+"""The speed of training on this device: whole steps with the update, on random tokens."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
+from collections.abc import Generator
 from typing import Any, cast, get_args
 
 import jax
@@ -12,6 +14,7 @@ import numpy as np
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info
+from t5smith.benchmarking.checks import check_at_least_one, check_one_of
 from t5smith.model.config import ModelConfig
 from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
@@ -32,13 +35,13 @@ SIZES = {
     ),
     "t5-v1.1-xl": ModelSettings(d_model=2048, d_ff=5120, num_layers=24, num_decoder_layers=24, num_heads=32),
 }
-"""Google's T5 1.1, by the sizes in the configurations published with the models."""
+"""Google's T5 1.1, with the sizes of the published configurations."""
 VOCABULARY = 32_100
 PRECISIONS = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
 
 
 class Trial:
-    """A model, its optimizer and a compiled step, to be run and timed."""
+    """A model, its optimizer and a compiled step, ready to be timed."""
 
     def __init__(
         self,
@@ -56,8 +59,8 @@ class Trial:
         settings = OptimizerSettings.model_validate({"name": optimizer})
         schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000_000)
         transformation = create_optimizer(settings, schedule)
-        how = StepSettings(PRECISIONS[precision], remat=remat, accumulation=accumulation)
-        step = create_step(self.config, transformation, schedule, how)
+        step_settings = StepSettings(PRECISIONS[precision], remat=remat, accumulation=accumulation)
+        step = create_step(self.config, transformation, schedule, step_settings)
 
         def fresh() -> TrainState:
             return fresh_state(self.config, transformation, jax.random.key(0))
@@ -75,7 +78,7 @@ class Trial:
         self.flops = step_flops(self.config, batch, input_length, target_length)
 
     def run(self, steps: int = 1) -> float:
-        """Seconds for so many steps."""
+        """Run some steps; the seconds they took."""
         begun = time.perf_counter()
         for _ in range(steps):
             self.state, _ = self.step(self.state, self.batch)
@@ -95,65 +98,43 @@ def bench_train(
     steps: int = 1,
     repeats: int = 7,
 ) -> dict[str, Any]:
-    """Tokens a second of training on random tokens, without padding and without dropout.
+    """Tokens per second of training on random tokens, without padding and dropout.
 
     Args:
       size: one of :data:`SIZES`.
-      batch: rows of a batch.
-      precision: `float32` or `bfloat16`, of the products.
+      batch: examples per batch.
+      precision: `float32` or `bfloat16`, of the operands of products.
       input_length: encoder positions.
       target_length: decoder positions.
       optimizer: its name in a recipe.
       remat: `none`, `dots` or `full`.
-      gradient_accumulation: parts a batch is worked on in.
-      steps: how many are timed at once.
-      repeats: how many times; the median counts, after one that is not counted.
+      gradient_accumulation: the number of micro-batches per step.
+      steps: steps per measurement.
+      repeats: the number of measurements, after one that is not counted; the median is reported.
 
     Raises:
-      T5smithError: settings that cannot be used.
+      T5smithError: settings out of range.
     """
-    _check(size, precision, remat)
-    for name, value in (("batch", batch), ("steps", steps), ("repeats", repeats)):
-        if value < 1:
-            raise T5smithError(f"{value} cannot be used", where=f"--{name}", expected="1 or more")
+    check_one_of(SIZES, size=size)
+    check_one_of(PRECISIONS, precision=precision)
+    check_one_of(get_args(Remat), remat=remat)
+    check_at_least_one(batch=batch, steps=steps, repeats=repeats)
     if gradient_accumulation < 1 or batch % gradient_accumulation:
-        raise T5smithError(
-            f"{gradient_accumulation} cannot be used",
-            where="--gradient-accumulation",
-            expected=f"a divisor of the batch of {batch}",
-        )
-    # What was compiled before would hide what compiling costs.
-    cached = bool(cast(Any, jax.config).jax_enable_compilation_cache)
-    jax.config.update("jax_enable_compilation_cache", False)
-    try:
+        where, expected = "--gradient-accumulation", f"a divisor of the batch of {batch}"
+        raise T5smithError(f"{gradient_accumulation} cannot be used", where=where, expected=expected)
+    with _no_compilation_cache():
         trial = Trial(
-            size,
-            batch,
-            precision,
+            *(size, batch, precision),
             input_length=input_length,
             target_length=target_length,
             optimizer=optimizer,
             remat=remat,  # pyright: ignore[reportArgumentType] - checked above
             accumulation=gradient_accumulation,
         )
-    finally:
-        jax.config.update("jax_enable_compilation_cache", cached)
-    info(f"bench     compiled in {trial.compile_seconds:.1f} s; timing {repeats} times {steps} steps")
+    info(f"bench     compiled in {trial.compile_seconds:.1f} s; timing {repeats} × {steps} steps")
     trial.run()
     seconds = statistics.median(trial.run(steps) / steps for _ in range(repeats))
-    dtype = PRECISIONS[precision]
-    peak = peak_tflops(dtype)
-    memory = memory_in_use()
-    return {
-        "tokens_per_second": round(trial.tokens / seconds),
-        "seconds_per_step": round(seconds, 6),
-        "mfu": round(trial.flops / seconds / (peak * 1e12), 4),
-        "peak_tflops": round(peak, 4),
-        "measured_tflops": round(measured_tflops(dtype), 4),
-        "compile_seconds": round(trial.compile_seconds, 2),
-        "peak_memory_bytes": None if memory is None else memory[1],
-        "step_tflop": round(trial.flops / 1e12, 4),
-        "parameters": parameter_count(trial.state.parameters),
+    return _figures(trial, seconds, PRECISIONS[precision]) | {
         "size": size,
         "batch": batch,
         "precision": precision,
@@ -166,14 +147,29 @@ def bench_train(
     }
 
 
-def _check(size: str, precision: str, remat: str) -> None:
-    """Refuse names that mean nothing."""
-    for name, value, known in (
-        ("size", size, tuple(SIZES)),
-        ("precision", precision, tuple(PRECISIONS)),
-        ("remat", remat, get_args(Remat)),
-    ):
-        if value not in known:
-            raise T5smithError(
-                f"{value!r} cannot be used", where=f"--{name}", expected=f"one of {', '.join(known)}"
-            )
+def _figures(trial: Trial, seconds: float, dtype: jnp.dtype) -> dict[str, Any]:
+    """Speed and memory of a trial, from the seconds per step."""
+    peak = peak_tflops(dtype)
+    memory = memory_in_use()
+    return {
+        "tokens_per_second": round(trial.tokens / seconds),
+        "seconds_per_step": round(seconds, 6),
+        "mfu": round(trial.flops / seconds / (peak * 1e12), 4),
+        "peak_tflops": round(peak, 4),
+        "measured_tflops": round(measured_tflops(dtype), 4),
+        "compile_seconds": round(trial.compile_seconds, 2),
+        "peak_memory_bytes": None if memory is None else memory[1],
+        "step_tflop": round(trial.flops / 1e12, 4),
+        "parameters": parameter_count(trial.state.parameters),
+    }
+
+
+@contextlib.contextmanager
+def _no_compilation_cache() -> Generator[None]:
+    """Programs compiled before would hide the time of compilation."""
+    enabled = bool(cast(Any, jax.config).jax_enable_compilation_cache)
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)

@@ -161,15 +161,15 @@ def training_batch(batches: TrainingBatches, b: int) -> InspectedBatch:
     plan, size, objective = batches.objective.plan, batches.batch_size, batches.objective
     first = b * size
     number = np.arange(plan.first_window(first), plan.first_window(first + size))
-    cycle = number % plan.windows
+    at = plan.place(number, first)
     start = batches.order.starts(number)
     return InspectedBatch(
         batches[b],
         objective,
         batches.split.windows_at(start, objective.window),
-        row=number // plan.windows * len(plan.rows) + plan.row[cycle] - first,
-        segment=plan.segment[cycle],
-        denoiser=plan.denoiser[cycle],
+        row=at.row,
+        segment=at.segment,
+        denoiser=at.denoiser,
         number=number,
         mask=np.zeros_like(number),
         start=start,

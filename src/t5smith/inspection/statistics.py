@@ -203,7 +203,7 @@ def synthetic_batches(settings: ObjectiveSettings, batch_size: int, seed: int) -
     tasks = resolve_lengths(
         settings, SENTINELS, [ids[denoiser.prefix] for denoiser in denoisers_of(settings)]
     )
-    plan = plan_rows([task.item for task in tasks], fixed_input_length(settings))
+    plan = plan_rows(tuple(task.item for task in tasks), fixed_input_length(settings))
     objective = Objective(
         tasks,
         plan,

@@ -14,12 +14,13 @@ from t5smith.base.errors import T5smithError
 from t5smith.inspection.batch import InspectedBatch, text_batch
 from t5smith.inspection.manual_masks import Surface, mask_texts
 from t5smith.inspection.trace import Trace, trace_of
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.denoisers import resolve_lengths, resolve_mode_tokens
 from t5smith.objective.lengths import SpanLengths
 from t5smith.objective.objective import Objective
 from t5smith.objective.packing import RowPlan
 from t5smith.objective.rng import TRAINING, uniforms
-from t5smith.objective.spans import Spans, corrupt
+from t5smith.objective.spans import Spans
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
 

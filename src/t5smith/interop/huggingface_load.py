@@ -1,4 +1,4 @@
-"""A Hugging Face folder read as a model: ours, or another T5 or mT5."""
+"""Load a model from a Hugging Face folder: ours, or another T5 or mT5."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ FEED_FORWARD = {"gated-gelu": True, "relu": False}
 
 
 def load_model(folder: str | Path) -> Model:
-    """Read a T5 from a Hugging Face folder: ours, or another T5 or mT5 with a `tokenizer.json`.
+    """Load a T5 from a Hugging Face folder: ours, or another T5 or mT5 with a `tokenizer.json`.
+
+    Parameters are float32, whatever the precision of the file.
 
     Raises:
-      T5smithError: a file is missing or damaged, it is another kind of model, or sizes do not agree.
+      T5smithError: a file is missing or damaged, the model is of another type, or sizes do not match.
     """
     folder = Path(folder)
     config_path = folder / "config.json"
-    given = _read_json(config_path)
-    if given.get("model_type") not in ("t5", "mt5"):
+    values = _read_json(config_path)
+    if values.get("model_type") not in ("t5", "mt5"):
         raise T5smithError(
-            f"the model is of type {given.get('model_type')!r}", where=config_path, expected="'t5' or 'mt5'"
+            f"the model is of type {values.get('model_type')!r}", where=config_path, expected="'t5' or 'mt5'"
         )
-    feed_forward = given.get("feed_forward_proj", "relu")
+    feed_forward = values.get("feed_forward_proj", "relu")
     if feed_forward not in FEED_FORWARD:
         raise T5smithError(
             f"feed_forward_proj {feed_forward!r} is not supported",
@@ -42,25 +44,27 @@ def load_model(folder: str | Path) -> Model:
     vocabulary = Vocabulary.load(folder)
     try:
         config = ModelConfig(
-            vocab_size=given["vocab_size"],
-            real_vocab_size=min(vocabulary.size, given["vocab_size"]),
-            d_model=given["d_model"],
-            d_kv=given["d_kv"],
-            d_ff=given["d_ff"],
-            num_layers=given["num_layers"],
-            num_decoder_layers=given.get("num_decoder_layers", given["num_layers"]),
-            num_heads=given["num_heads"],
-            relative_attention_num_buckets=given.get("relative_attention_num_buckets", 32),
-            relative_attention_max_distance=given.get("relative_attention_max_distance", 128),
-            tie_word_embeddings=given.get("tie_word_embeddings", True),
+            vocab_size=values["vocab_size"],
+            real_vocab_size=min(vocabulary.size, values["vocab_size"]),
+            d_model=values["d_model"],
+            d_kv=values["d_kv"],
+            d_ff=values["d_ff"],
+            num_layers=values["num_layers"],
+            num_decoder_layers=values.get("num_decoder_layers", values["num_layers"]),
+            num_heads=values["num_heads"],
+            relative_attention_num_buckets=values.get("relative_attention_num_buckets", 32),
+            relative_attention_max_distance=values.get("relative_attention_max_distance", 128),
+            tie_word_embeddings=values.get("tie_word_embeddings", True),
             gated=FEED_FORWARD[feed_forward],
-            layer_norm_epsilon=given.get("layer_norm_epsilon", 1e-6),
+            layer_norm_epsilon=values.get("layer_norm_epsilon", 1e-6),
         )
     except KeyError as error:
         raise T5smithError(f"{error} is missing", where=config_path) from None
     if vocabulary.size > config.vocab_size:
         raise T5smithError(
-            f"the tokenizer has {vocabulary.size} ids but the model {config.vocab_size} rows", where=folder
+            f"the tokenizer has {vocabulary.size} ids but the model only {config.vocab_size} rows",
+            where=folder,
+            expected="the tokenizer that the model was trained with",
         )
     return Model(from_huggingface(_read_tensors(folder), config), config, vocabulary)
 
@@ -76,8 +80,8 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
             raise T5smithError("not found", where=path, expected="the weights as safetensors")
         try:
             tensors |= {key: np.asarray(value, np.float32) for key, value in load_file(path).items()}
-        except Exception as error:  # safetensors raises a type of its own without a stable home
-            raise T5smithError(f"not a whole safetensors file ({error})", where=path) from None
+        except Exception as error:  # safetensors' own exception type has no stable import path
+            raise T5smithError(f"not a complete safetensors file ({error})", where=path) from None
     return tensors
 
 

@@ -1,7 +1,9 @@
 """The mapping between our parameter tree and the names of a Hugging Face T5 checkpoint, both ways.
 
-Hugging Face has one array a layer, products stored (out, in), and the position bias in layer 0; ours
-stacks layers and stores (in, out).
+Hugging Face has one array per layer, stores matrices as (out, in), and has the position bias in layer 0. Ours
+are stacked over layers and stored as (in, out).
+
+Shapes: V vocabulary rows, D d_model, HK heads times d_kv, F d_ff, N position buckets, H heads.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ Tensors = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Entry:
-    """One leaf of our tree and the tensors it is made of.
+    """One leaf of our tree and its tensors in Hugging Face's.
 
     Attributes:
-      path: dotted place in :class:`Parameters`.
-      name: the Hugging Face name, `{}` standing for the layer.
-      layers: number of layers, or None for a leaf that is not stacked.
-      transposed: whether Hugging Face stores the matrix the other way round.
-      shape: of one layer, our way round.
+      path: dotted path in :class:`Parameters`.
+      name: the Hugging Face name, with `{}` for the layer.
+      layers: the number of layers, or None for a leaf that is not stacked.
+      transposed: whether Hugging Face stores the transpose.
+      shape: the shape of one layer of ours.
     """
 
     path: str
@@ -51,7 +53,7 @@ class Entry:
 
 
 def entries(config: ModelConfig) -> Iterator[Entry]:
-    """Every leaf of a model of these sizes."""
+    """All leaves of a model of these sizes."""
     D, F, V = config.d_model, config.d_ff, config.vocab_size
     HK = config.num_heads * config.d_kv
     N, H = config.relative_attention_num_buckets, config.num_heads
@@ -67,8 +69,8 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
         if stack == "decoder":
             parts.append(("cross_attention", "EncDecAttention"))
         parts.append(("feed_forward", "DenseReluDense"))
-        for place, (part, theirs) in enumerate(parts):
-            layer = f"{stack}.block.{{}}.layer.{place}"
+        for number, (part, theirs) in enumerate(parts):
+            layer = f"{stack}.block.{{}}.layer.{number}"
             yield Entry(f"{stack}.layers.{part}_norm", f"{layer}.layer_norm.weight", layers, False, (D,))
             if part == "feed_forward":
                 names = {"wi_0": "wi_0", "wi_1": "wi_1"} if config.gated else {"wi_0": "wi"}
@@ -83,7 +85,7 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
 
 
 def to_huggingface(parameters: Parameters, config: ModelConfig) -> dict[str, np.ndarray]:
-    """All tensors of the checkpoint, float32, by name."""
+    """All tensors of the Hugging Face checkpoint by name, float32."""
     tensors: dict[str, np.ndarray] = {}
     for entry in entries(config):
         leaf = np.asarray(jax.device_get(_leaf(parameters, entry.path)), np.float32)
@@ -95,10 +97,10 @@ def to_huggingface(parameters: Parameters, config: ModelConfig) -> dict[str, np.
 
 
 def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
-    """Our tree, in float32.
+    """Our tree from the tensors of a Hugging Face checkpoint, float32.
 
     Raises:
-      T5smithError: a tensor is missing, is left over, or has a shape the sizes do not give.
+      T5smithError: a tensor is missing, unexpected, or of another shape than by the sizes.
     """
     used: set[str] = set()
 
@@ -121,12 +123,16 @@ def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
         else np.stack([take(entry, layer) for layer in range(entry.layers)])
         for entry in entries(config)
     }
-    # Copies of the shared embedding that some writers add.
+    # Some writers add copies of the shared embedding.
     copies = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
     if config.tie_word_embeddings:
         copies.add("lm_head.weight")
-    if left := sorted(set(tensors) - used - copies):
-        raise T5smithError(f"tensors this model has no place for: {', '.join(left[:5])}", where="checkpoint")
+    if unexpected := sorted(set(tensors) - used - copies):
+        raise T5smithError(
+            f"unexpected tensors: {', '.join(unexpected[:5])}",
+            where="checkpoint",
+            expected="those of the sizes in config.json",
+        )
     return _tree(leaves.get)
 
 

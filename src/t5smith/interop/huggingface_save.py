@@ -1,7 +1,7 @@
-"""A model written as a Hugging Face folder: configuration, weights, tokenizer.
+"""Save a model as a Hugging Face folder: configuration, weights, tokenizer.
 
-The folder loads with `AutoTokenizer` and `AutoModelForSeq2SeqLM`; nothing of t5smith is needed for that.
-We write the weights and the configuration ourselves, so this needs neither PyTorch nor transformers.
+The folder loads with `AutoTokenizer` and `AutoModelForSeq2SeqLM`, without t5smith. Writing it needs neither
+PyTorch nor transformers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 
 def write_model(folder: Path, model: Model, *, model_max_length: int) -> None:
-    """Write configuration, weights (float32) and tokenizer."""
+    """Write configuration, weights (float32) and tokenizer into a folder."""
     tensors = to_huggingface(model.parameters, model.config)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / "config.json", config_json(model.config, model.vocabulary))
@@ -29,7 +29,7 @@ def write_model(folder: Path, model: Model, *, model_max_length: int) -> None:
 
 
 def config_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """`config.json` of a T5 in the names of transformers."""
+    """The `config.json` of a T5, with the names of transformers' `T5Config`."""
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -57,7 +57,7 @@ def config_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def generation_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """`generation_config.json`; rows that only round the vocabulary up are never generated."""
+    """The `generation_config.json`; ids above the real vocabulary are suppressed."""
     settings: dict[str, Any] = {
         "decoder_start_token_id": PAD_ID,
         "eos_token_id": vocabulary.eos_id,

@@ -1,4 +1,4 @@
-"""A model as it is used: parameters, sizes and the vocabulary that they belong to."""
+"""A model as it is used: parameters, sizes and vocabulary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Model:
-    """All that is needed to use a model."""
+    """Everything that generation, inspection and export need of a model.
+
+    Attributes:
+      parameters: the weights.
+      config: the sizes.
+      vocabulary: the vocabulary that the model was trained with.
+    """
 
     parameters: Parameters
     config: ModelConfig

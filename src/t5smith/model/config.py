@@ -9,16 +9,19 @@ from t5smith.recipe.model import ModelSettings
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A T5 1.1 encoder-decoder's sizes, hashable, so that compiled functions may depend on them.
+    """The sizes of a T5 encoder-decoder; hashable, so that it can be a static argument of `jax.jit`.
+
+    Names and defaults are those of transformers' `T5Config`.
 
     Attributes:
-      vocab_size: rows of the embedding, rounded up from `real_vocab_size`.
-      real_vocab_size: ids that exist. The rows above it are never predicted.
-      d_model, d_kv, d_ff, num_heads: widths; d_kv is a head's.
-      num_layers, num_decoder_layers: blocks of the encoder and the decoder.
-      relative_attention_num_buckets, relative_attention_max_distance: of the position bias.
+      vocab_size: rows of the embedding: `real_vocab_size` rounded up.
+      real_vocab_size: ids of the vocabulary. Rows above it are never predicted.
+      d_model, d_kv, d_ff, num_heads: widths; d_kv is the width of one head.
+      num_layers, num_decoder_layers: layers of the encoder and of the decoder.
+      relative_attention_num_buckets, relative_attention_max_distance: of the position bias; the distance is
+        in tokens.
       tie_word_embeddings: the head is the embedding, its logits scaled by d_model^-0.5 (T5 1.0).
-      gated: two input products, `gelu(x wi_0) * (x wi_1)` (T5 1.1), else `relu(x wi)` (T5 1.0).
+      gated: the feed-forward is `gelu(x wi_0) * (x wi_1)` (T5 1.1), else `relu(x wi)` (T5 1.0).
       layer_norm_epsilon: added to the mean square under the root.
     """
 
@@ -38,7 +41,7 @@ class ModelConfig:
 
     @classmethod
     def create(cls, settings: ModelSettings, real_vocab_size: int) -> ModelConfig:
-        """The recipe's sizes for a vocabulary of so many ids."""
+        """The sizes of a recipe, for a vocabulary of `real_vocab_size` ids."""
         fields = settings.model_dump(exclude={"vocab_multiple"})
         rows = -(-real_vocab_size // settings.vocab_multiple) * settings.vocab_multiple
         return cls(vocab_size=rows, real_vocab_size=real_vocab_size, **fields)

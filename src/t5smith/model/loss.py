@@ -1,13 +1,13 @@
-"""The loss, exactly: a sum over non-pad target tokens, and how many there were.
+"""The loss: the sum over non-pad target tokens, and their number.
 
-The caller divides the sum over the global batch by the count over the global batch, so that every
-target token weighs the same however the batch was split.
+The caller divides the sum over the global batch by the number of tokens in the global batch, so that every
+target token has the same weight however the batch is split.
 
-The logits of all tokens are never held at once: the head and the loss go over the target positions in
-chunks, and the gradients of a chunk's logits are used up while they are there. That costs no product more
-than the plain backward pass: a gradient of a sum needs nothing from outside but a factor.
+The logits of all tokens are never held at once. Head and loss run over chunks of target positions, and the
+gradients of a chunk's logits are used while they are there. That costs no extra product: the gradient of a
+sum needs only a factor from outside.
 
-Shapes: B batch, S input and T target positions, D d_model, V vocabulary rows.
+Shapes: B batch, S input and T target positions, D d_model, V vocabulary rows, P positions of a chunk.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from t5smith.model.t5 import (
 )
 
 CHUNK_BYTES = {"cpu": 64 << 20}
-"""The float32 logits that are held at once: what pays depends on caches; elsewhere 1 GiB."""
+"""The bytes of float32 logits held at once, by backend; the best size depends on caches. Default: 1 GiB."""
 
 
 @jax.tree_util.register_dataclass
@@ -46,11 +46,11 @@ class LossSums:
     """Sums over the target tokens of a batch.
 
     Attributes:
-      objective: what is minimised: `nll` (smoothed, if asked) and the weighted `z`. The only one of these
-        that has a gradient; the others are figures.
+      objective: what is minimised, in nats: `nll` (with label smoothing if set) and the weighted `z`. Only
+        this sum has a gradient.
       nll: cross-entropy in nats.
       z: squared log-partition function, unweighted.
-      correct: tokens whose highest logit is the right one.
+      correct: tokens whose target has the highest logit.
       tokens: non-pad targets.
     """
 
@@ -74,28 +74,28 @@ def batch_loss(
     dropout: Dropout | None = None,
     remat: Remat = "none",
 ) -> LossSums:
-    """The model's loss on a batch of corrupted windows; packed into rows it is the sum of theirs.
+    """The loss of the model on a batch. For packed rows it is the sum over their windows.
 
     Args:
       p: the model's parameters.
       config: its sizes.
       input_ids: token ids; 0 is padding.
-      targets: likewise.
-      dtype: what operands of products are rounded to; sums are float32.
-      segments: which window each position is of, where rows hold several.
-      z_loss: weight of the squared log-partition function (T5X: 1e-4).
-      label_smoothing: the share of a target's probability that is spread over the whole vocabulary
+      targets: token ids; 0 is padding.
+      dtype: precision of the operands of products; sums are float32.
+      segments: needed if rows hold several windows.
+      z_loss: weight of the squared log-partition function (T5X uses 1e-4).
+      label_smoothing: the share of each target's probability that is spread over the vocabulary
         (Szegedy et al. 2016).
-      dropout: its key and rate, or none.
-      remat: what the backward pass computes anew.
+      dropout: key and rate, or None.
+      remat: what the backward pass recomputes, see :mod:`t5smith.model.t5`.
     """
     decoded = decoder_output(
         p, config, input_ids, shift_right(targets, segments), dtype, segments, dropout=dropout, remat=remat
     )
     x, w = head_operands(p, config, decoded)
     weight = (targets != PAD_ID).astype(jnp.float32)
-    how = _How(dtype, config, z_loss, label_smoothing)
-    objective, (nll, log_z, correct) = cast(Any, _summed(x, w, targets, weight, how))
+    options = _LossOptions(dtype, config, z_loss, label_smoothing)
+    objective, (nll, log_z, correct) = cast(Any, _summed_loss(x, w, targets, weight, options))
     return LossSums(
         objective=objective,
         nll=(nll * weight).sum(),
@@ -112,26 +112,26 @@ def target_losses(
     targets: Int[Array, "B T"],
     dtype: jnp.dtype = FLOAT32,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "B T"]]:
-    """For every target, padding included: what :func:`token_losses` gives."""
+    """The result of :func:`token_losses` at every target position, padding included."""
     decoded = decoder_output(p, config, input_ids, shift_right(targets), dtype)
     x, w = head_operands(p, config, decoded)
     weight = jnp.ones(targets.shape, jnp.float32)
-    return _forward(x, w, targets, weight, _How(dtype, config), gradients=False)[1]
+    return _loss_in_chunks(x, w, targets, weight, _LossOptions(dtype, config), gradients=False)[1]
 
 
 def token_losses(
     scores: Float[Array, "*N V"], targets: Int[Array, "*N"]
 ) -> tuple[Float[Array, "*N"], Float[Array, "*N"], Float[Array, "*N"]]:
-    """Per token: NLL in nats, log-partition function, and 1.0 where the highest logit is the label's."""
+    """Per token: NLL in nats, log-partition function, and 1.0 where the target has the highest logit."""
     log_z = jax.nn.logsumexp(scores, axis=-1)
-    label_score = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
-    correct = (label_score >= scores.max(axis=-1)).astype(jnp.float32)
-    return log_z - label_score, log_z, correct
+    target_score = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+    correct = (target_score >= scores.max(axis=-1)).astype(jnp.float32)
+    return log_z - target_score, log_z, correct
 
 
 @dataclass(frozen=True)
-class _How:
-    """What is fixed when the loss is compiled."""
+class _LossOptions:
+    """Constants of the compiled loss."""
 
     dtype: jnp.dtype
     config: ModelConfig
@@ -139,84 +139,97 @@ class _How:
     label_smoothing: float = 0.0
 
 
-_Terms = tuple[Array, Array, Array]
+_Terms = tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "B T"]]
+"""NLL, log-partition function and correctness of each token."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _summed(x: Array, w: Array, targets: Array, weight: Array, how: _How) -> tuple[Array, _Terms]:
-    """The objective's sum, and each token's NLL, log-partition function and whether it was right."""
-    return _forward(x, w, targets, weight, how, gradients=False)[:2]
-
-
-def _summed_forward(
-    x: Array, w: Array, targets: Array, weight: Array, how: _How
-) -> tuple[tuple[Array, _Terms], tuple[Array, Array]]:
-    objective, terms, dx, dw = _forward(x, w, targets, weight, how, gradients=True)
-    return (objective, terms), (dx, dw)
-
-
-def _summed_backward(how: _How, gradients: tuple[Array, Array], given: Any) -> tuple[Any, ...]:
-    dx, dw = gradients
-    factor = given[0]  # the terms are figures: nothing comes back from them
-    return dx * factor, dw * factor, None, None
-
-
-_summed.defvjp(_summed_forward, _summed_backward)
-
-
-def _forward(
+def _summed_loss(
     x: Float[Array, "B T D"],
     w: Float[Array, "D V"],
     targets: Int[Array, "B T"],
     weight: Float[Array, "B T"],
-    how: _How,
+    options: _LossOptions,
+) -> tuple[Float[Array, ""], _Terms]:
+    """The sum of the objective, and the terms of each token."""
+    return _loss_in_chunks(x, w, targets, weight, options, gradients=False)[:2]
+
+
+def _summed_loss_forward(
+    x: Float[Array, "B T D"],
+    w: Float[Array, "D V"],
+    targets: Int[Array, "B T"],
+    weight: Float[Array, "B T"],
+    options: _LossOptions,
+) -> tuple[tuple[Float[Array, ""], _Terms], tuple[Float[Array, "B T D"], Float[Array, "D V"]]]:
+    objective, terms, dx, dw = _loss_in_chunks(x, w, targets, weight, options, gradients=True)
+    return (objective, terms), (dx, dw)
+
+
+def _summed_loss_backward(
+    options: _LossOptions, gradients: tuple[Array, Array], cotangents: Any
+) -> tuple[Array, Array, None, None]:
+    dx, dw = gradients
+    factor = cotangents[0]  # The terms have no gradient.
+    return dx * factor, dw * factor, None, None
+
+
+_summed_loss.defvjp(_summed_loss_forward, _summed_loss_backward)
+
+
+def _loss_in_chunks(
+    x: Float[Array, "B T D"],
+    w: Float[Array, "D V"],
+    targets: Int[Array, "B T"],
+    weight: Float[Array, "B T"],
+    options: _LossOptions,
     *,
     gradients: bool,
-) -> tuple[Array, _Terms, Array, Array]:
-    """Objective, terms of each token, and the objective's gradients (empty unless asked for)."""
+) -> tuple[Float[Array, ""], _Terms, Array, Array]:
+    """The sum of the objective, the terms of each token, and the gradients to x and w (else empty arrays)."""
     B, T, D = x.shape
-    V, real = w.shape[1], how.config.real_vocab_size
+    V, real = w.shape[1], options.config.real_vocab_size
     chunks = _chunks(B, T, V)
-    narrow = w.astype(how.dtype)
+    w_cast = w.astype(options.dtype)
 
-    def chunk(dw: Array, given: tuple[Array, Array, Array]) -> tuple[Array, tuple[Any, ...]]:
-        x, targets, weight = given
-        x = x.astype(how.dtype)
-        scores = mask_padded_rows(jnp.matmul(x, narrow, preferred_element_type=jnp.float32), how.config)
+    def chunk(dw: Array, scanned: tuple[Array, Array, Array]) -> tuple[Array, tuple[Any, ...]]:
+        x, targets, weight = scanned
+        x = x.astype(options.dtype)
+        scores = mask_padded_rows(jnp.matmul(x, w_cast, preferred_element_type=jnp.float32), options.config)
         nll, log_z, correct = token_losses(scores, targets)
-        value = nll + how.z_loss * jnp.square(log_z)
-        if how.label_smoothing:
+        value = nll + options.z_loss * jnp.square(log_z)
+        if options.label_smoothing:
             mean = scores[:, :real].mean(axis=-1)
-            value += how.label_smoothing * (log_z - mean - nll)
+            value += options.label_smoothing * (log_z - mean - nll)
         terms = ((value * weight).sum(), nll, log_z, correct)
         if not gradients:
             return dw, (*terms, jnp.zeros((0,)))
-        target = jnp.where(jnp.arange(V)[None] == targets[:, None], 1.0 - how.label_smoothing, 0.0)
-        if how.label_smoothing:
-            target += jnp.where(jnp.arange(V)[None] < real, how.label_smoothing / real, 0.0)
-        slope = 1.0 + 2.0 * how.z_loss * log_z
-        g = (jnp.exp(scores - log_z[:, None]) * slope[:, None] - target) * weight[:, None]
-        dx, more = dense_gradients(x, narrow, g.astype(how.dtype))
-        dw += more
+        target = jnp.where(jnp.arange(V)[None] == targets[:, None], 1.0 - options.label_smoothing, 0.0)
+        if options.label_smoothing:
+            target += jnp.where(jnp.arange(V)[None] < real, options.label_smoothing / real, 0.0)
+        d_log_z = 1.0 + 2.0 * options.z_loss * log_z
+        d_scores = (jnp.exp(scores - log_z[:, None]) * d_log_z[:, None] - target) * weight[:, None]
+        dx, dw_chunk = dense_gradients(x, w_cast, d_scores.astype(options.dtype))
+        dw += dw_chunk
         return dw, (*terms, dx)
 
     dw = jnp.zeros((D, V) if gradients else (0,), jnp.float32)
-    given = (_in_chunks(x, chunks), _in_chunks(targets, chunks), _in_chunks(weight, chunks))
-    dw, (objective, nll, log_z, correct, dx) = jax.lax.scan(chunk, dw, given)
-    nll, log_z, correct = (_put_together(term, B, T) for term in (nll, log_z, correct))
+    inputs = (_split(x, chunks), _split(targets, chunks), _split(weight, chunks))
+    dw, (objective, nll, log_z, correct, dx) = jax.lax.scan(chunk, dw, inputs)
+    nll, log_z, correct = (_join(term, B, T) for term in (nll, log_z, correct))
     if gradients:
-        dx = _put_together(dx, B, T)
+        dx = _join(dx, B, T)
     return objective.sum(), (nll, log_z, correct), dx, dw
 
 
 def _chunks(B: int, T: int, V: int) -> int:
-    """In how many parts the target positions are taken. Whole columns: rows may lie on different devices."""
-    most = CHUNK_BYTES.get(jax.default_backend(), 1 << 30)
-    return min(T, math.ceil(4 * B * T * V / most))
+    """The number of chunks. A chunk has whole columns, because rows may be on different devices."""
+    size = CHUNK_BYTES.get(jax.default_backend(), 1 << 30)
+    return min(T, math.ceil(4 * B * T * V / size))
 
 
-def _in_chunks(array: Shaped[Array, "B T *D"], chunks: int) -> Shaped[Array, "chunks BC *D"]:
-    """Equal parts of the positions, their rows flattened; the last is filled up with padding of weight 0."""
+def _split(array: Shaped[Array, "B T *D"], chunks: int) -> Shaped[Array, "chunks P *D"]:
+    """Equal chunks of the columns, flattened over rows; the last is padded with weight 0."""
     B, T = array.shape[:2]
     C = -(-T // chunks)
     rest = [(0, 0)] * (array.ndim - 2)
@@ -225,8 +238,8 @@ def _in_chunks(array: Shaped[Array, "B T *D"], chunks: int) -> Shaped[Array, "ch
     return jnp.swapaxes(array, 0, 1).reshape(chunks, B * C, *array.shape[3:])
 
 
-def _put_together(array: Shaped[Array, "chunks BC *D"], B: int, T: int) -> Shaped[Array, "B T *D"]:
-    """The inverse of :func:`_in_chunks`."""
+def _join(array: Shaped[Array, "chunks P *D"], B: int, T: int) -> Shaped[Array, "B T *D"]:
+    """The inverse of :func:`_split`."""
     array = array.reshape(array.shape[0], B, -1, *array.shape[2:])
     array = jnp.swapaxes(array, 0, 1).reshape(B, -1, *array.shape[3:])
     return array[:, :T]

@@ -1,8 +1,11 @@
-"""Parameters: plain trees of arrays, layers stacked on a leading axis, and how a fresh model is drawn.
+"""Parameters: plain trees of arrays, with layers stacked on a leading axis; and their initial values.
 
-Shapes: V vocabulary rows, D d_model, H heads, K d_kv, F d_ff, L layers, N position buckets.
-The standard deviations are T5X's for T5 1.1: they make every product unit variance, so attention needs
-no 1/sqrt(K) and a fresh untied model's logits have variance 1: its loss is about ln V + 1/2.
+The initial standard deviations are those of T5X for T5 1.1. They give every product unit variance, so
+attention needs no 1/sqrt(K), and the logits of a fresh untied model have variance 1: its loss is about
+ln V + 1/2 nats per token.
+
+Shapes: V vocabulary rows, D d_model, H heads, K d_kv, HK the heads side by side, F d_ff, L layers of a stack,
+M decoder layers, N position buckets.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from t5smith.model.config import ModelConfig
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Attention:
-    """Projections of one attention, stacked over layers; the H heads of width K lie side by side."""
+    """The projections of multi-head attention, stacked over layers."""
 
     q: Float[Array, "*L D HK"]
     k: Float[Array, "*L D HK"]
@@ -30,7 +33,7 @@ class Attention:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FeedForward:
-    """The feed-forward of T5 1.1 has a gate `wi_0` and a value `wi_1`; T5 1.0's has `wi_0` alone."""
+    """The feed-forward layers: T5 1.1 has a gate `wi_0` and a value `wi_1`, T5 1.0 has only `wi_0`."""
 
     wi_0: Float[Array, "*L D F"]
     wi_1: Float[Array, "*L D F"] | None
@@ -40,7 +43,7 @@ class FeedForward:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EncoderLayer:
-    """Self-attention and feed-forward, each behind a norm."""
+    """Self-attention and feed-forward, each after a norm."""
 
     self_attention_norm: Float[Array, "*L D"]
     self_attention: Attention
@@ -51,7 +54,7 @@ class EncoderLayer:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DecoderLayer:
-    """Self-attention, attention to the encoder, and feed-forward, each behind a norm."""
+    """Self-attention, cross-attention to the encoder, and feed-forward, each after a norm."""
 
     self_attention_norm: Float[Array, "*L D"]
     self_attention: Attention
@@ -64,7 +67,7 @@ class DecoderLayer:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder: one position bias for all its layers."""
+    """The encoder. All layers share one position bias."""
 
     layers: EncoderLayer
     relative_attention_bias: Float[Array, "N H"]
@@ -74,7 +77,7 @@ class Encoder:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Decoder:
-    """The decoder: one position bias for all its layers' self-attention, none for cross-attention."""
+    """The decoder. Self-attention of all layers shares one position bias; cross-attention has none."""
 
     layers: DecoderLayer
     relative_attention_bias: Float[Array, "N H"]
@@ -84,7 +87,7 @@ class Decoder:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Parameters:
-    """A whole model. `head` is None if it is tied to the embedding."""
+    """All parameters of a model. `head` is None if it is tied to the embedding."""
 
     embedding: Float[Array, "V D"]
     encoder: Encoder
@@ -93,7 +96,7 @@ class Parameters:
 
 
 def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
-    """Draw a fresh model in float32."""
+    """Draw the parameters of a fresh model, float32."""
     keys = iter(jax.random.split(key, 32))
     D, HK, F = config.d_model, config.num_heads * config.d_kv, config.d_ff
 
@@ -115,8 +118,8 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
             wo=normal((L, F, D), F**-0.5),
         )
 
-    def position_bias() -> Array:
-        # Uniform with a standard deviation of sqrt(2 / (N + H)), as flax's variance scaling draws it.
+    def position_bias() -> Float[Array, "N H"]:
+        # Uniform with a standard deviation of sqrt(2 / (N + H)): flax's variance_scaling, as in T5X.
         N, H = config.relative_attention_num_buckets, config.num_heads
         limit = (2 / (N + H)) ** 0.5 * 3**0.5
         return jax.random.uniform(next(keys), (N, H), jnp.float32, -limit, limit)
@@ -152,12 +155,12 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
 
 
 def parameter_count(parameters: Parameters) -> int:
-    """Numbers in the tree; works on shapes too."""
+    """The number of parameters; works on a tree of shapes too."""
     return sum(leaf.size for leaf in jax.tree.leaves(parameters))
 
 
 def is_stacked(parameters: Parameters) -> Parameters:
-    """A tree of booleans: which leaves hold one array a layer on their first axis."""
+    """A tree of booleans: whether a leaf is stacked over layers on its first axis."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: any(getattr(key, "name", None) == "layers" for key in path), parameters
     )

@@ -1,7 +1,7 @@
-"""The T5 1.1 network: encode, decode, logits.
+"""The T5 1.1 network, top down: logits, decoder output, encoder, decoder, and their parts.
 
-Shapes: B batch, S input and T target positions, D d_model, V vocabulary rows. Inside the stacks tokens
-are flattened to (B S, D).
+Shapes: B batch, S input and T target positions, D d_model, V vocabulary rows, N tokens. Inside the stacks,
+batch and positions are flattened to N = B S or B T.
 """
 
 from __future__ import annotations
@@ -35,14 +35,54 @@ _POLICIES = {
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Segments:
-    """Rows that hold several windows: the number of each position's window, from 1; 0 is padding.
+    """The window of each position where rows hold several windows: its number from 1, 0 for padding.
 
     Attributes:
-      inputs, targets: of the encoder's and the decoder's positions; windows have the same number in both.
+      inputs, targets: of encoder and decoder positions. A window has the same number in both.
     """
 
     inputs: Int[Array, "B S"]
     targets: Int[Array, "B T"]
+
+
+def forward(
+    p: Parameters,
+    config: ModelConfig,
+    input_ids: Int[Array, "B S"],
+    decoder_input_ids: Int[Array, "B T"],
+    dtype: jnp.dtype = FLOAT32,
+    segments: Segments | None = None,
+) -> Float[Array, "B T V"]:
+    """Logits at every target position, float32, without dropout.
+
+    Args:
+      p: the model's parameters.
+      config: its sizes.
+      input_ids: token ids; 0 is padding.
+      decoder_input_ids: the targets shifted right, see :func:`shift_right`.
+      dtype: precision of the operands of products; sums are float32.
+      segments: needed if rows hold several windows.
+    """
+    return logits(p, config, decoder_output(p, config, input_ids, decoder_input_ids, dtype, segments), dtype)
+
+
+def decoder_output(
+    p: Parameters,
+    config: ModelConfig,
+    input_ids: Int[Array, "B S"],
+    decoder_input_ids: Int[Array, "B T"],
+    dtype: jnp.dtype = FLOAT32,
+    segments: Segments | None = None,
+    *,
+    dropout: Dropout | None = None,
+    remat: Remat = "none",
+) -> Float[Array, "B T D"]:
+    """Encoder and decoder: all of the network but the head."""
+    encoder, decoder = at(dropout, 0), at(dropout, 1)
+    encoded = encode(p, config, input_ids, dtype, segments, dropout=encoder, remat=remat)
+    return decode(
+        p, config, encoded, input_ids, decoder_input_ids, dtype, segments, dropout=decoder, remat=remat
+    )
 
 
 def encode(
@@ -55,27 +95,26 @@ def encode(
     dropout: Dropout | None = None,
     remat: Remat = "none",
 ) -> Float[Array, "B S D"]:
-    """What the decoder attends to."""
+    """The encoder's output."""
     B, S = input_ids.shape
-    bias = position_bias(
-        p.encoder.relative_attention_bias,
-        S,
-        S,
-        bidirectional=True,
-        max_distance=config.relative_attention_max_distance,
+    max_distance = config.relative_attention_max_distance
+    table = p.encoder.relative_attention_bias
+    bias = position_bias(table, S, S, bidirectional=True, max_distance=max_distance)
+    segment_ids = (
+        _not_padding(input_ids) if segments is None else SegmentIds(segments.inputs, segments.inputs)
     )
-    groups = _groups(input_ids, None if segments is None else (segments.inputs, segments.inputs))
 
-    def block(x: Array, given: tuple[EncoderLayer, Dropout | None]) -> tuple[Array, None]:
-        layer, own = given
+    def run_layer(x: Array, scanned: tuple[EncoderLayer, Dropout | None]) -> tuple[Array, None]:
+        layer, dropout = scanned
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
-        h = attention(h, h, layer.self_attention, bias, groups, dtype, at(own, 0))
-        x += drop(h, own, 1)
+        h = attention(h, h, layer.self_attention, bias, segment_ids, dtype, at(dropout, 0))
+        x += drop(h, dropout, 1)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        return x + drop(feed_forward(h, layer.feed_forward, dtype, at(own, 2)), own, 3), None
+        h = feed_forward(h, layer.feed_forward, dtype, at(dropout, 2))
+        return x + drop(h, dropout, 3), None
 
     x = drop(p.embedding[input_ids.reshape(-1)], dropout, 0)
-    x = _run_layers(block, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
+    x = _run_layers(run_layer, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
     x = norm(x, p.encoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 2).reshape(B, S, -1)
 
@@ -92,79 +131,72 @@ def decode(
     dropout: Dropout | None = None,
     remat: Remat = "none",
 ) -> Float[Array, "B T D"]:
-    """The decoder's output for every target position at once, each seeing only what is before it."""
+    """The decoder's output at all target positions at once; a position sees itself and those before it."""
     (B, T), S = decoder_input_ids.shape, input_ids.shape[1]
-    bias = position_bias(
-        p.decoder.relative_attention_bias,
-        T,
-        T,
-        bidirectional=False,
-        max_distance=config.relative_attention_max_distance,
-    )
+    max_distance = config.relative_attention_max_distance
+    table = p.decoder.relative_attention_bias
+    bias = position_bias(table, T, T, bidirectional=False, max_distance=max_distance)
     bias += mask_bias(jnp.asarray(causal(T)))
-    # What comes after padding sees it, as in T5: the loss has no target there.
-    own_groups = _groups(None, None if segments is None else (segments.targets, segments.targets), (B, T))
-    cross_groups = _groups(input_ids, None if segments is None else (segments.targets, segments.inputs))
     cross_bias = jnp.zeros((config.num_heads, T, S), jnp.float32)
+    if segments is None:
+        # Positions after padding see the padding, as in T5: no loss is computed there.
+        self_ids = SegmentIds(jnp.ones((B, 1), jnp.int32), jnp.ones((B, T), jnp.int32))
+        cross_ids = _not_padding(input_ids)
+    else:
+        self_ids = SegmentIds(segments.targets, segments.targets)
+        cross_ids = SegmentIds(segments.targets, segments.inputs)
     memory = encoded.reshape(-1, encoded.shape[-1])
 
-    def block(x: Array, given: tuple[DecoderLayer, Dropout | None]) -> tuple[Array, None]:
-        layer, own = given
+    def run_layer(x: Array, scanned: tuple[DecoderLayer, Dropout | None]) -> tuple[Array, None]:
+        layer, dropout = scanned
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
-        h = attention(h, h, layer.self_attention, bias, own_groups, dtype, at(own, 0))
-        x += drop(h, own, 1)
+        h = attention(h, h, layer.self_attention, bias, self_ids, dtype, at(dropout, 0))
+        x += drop(h, dropout, 1)
         h = norm(x, layer.cross_attention_norm, config.layer_norm_epsilon)
-        h = attention(h, memory, layer.cross_attention, cross_bias, cross_groups, dtype, at(own, 2))
-        x += drop(h, own, 3)
+        h = attention(h, memory, layer.cross_attention, cross_bias, cross_ids, dtype, at(dropout, 2))
+        x += drop(h, dropout, 3)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        return x + drop(feed_forward(h, layer.feed_forward, dtype, at(own, 4)), own, 5), None
+        h = feed_forward(h, layer.feed_forward, dtype, at(dropout, 4))
+        return x + drop(h, dropout, 5), None
 
     x = drop(p.embedding[decoder_input_ids.reshape(-1)], dropout, 3)
-    x = _run_layers(block, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
+    x = _run_layers(run_layer, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 5).reshape(B, T, -1)
 
 
-def _groups(
-    input_ids: Int[Array, "B S"] | None,
-    segments: tuple[Int[Array, "B Q"], Int[Array, "B S"]] | None,
-    shape: tuple[int, int] = (0, 0),
-) -> SegmentIds:
-    """Who sees whom: the windows of a row are kept apart by their numbers, padded inputs are seen by none.
-
-    Within a row of several windows positions follow each other, so that distances within one are what they
-    would be if it stood alone.
-    """
-    if segments is not None:
-        return SegmentIds(*segments)
-    keys = jnp.ones(shape, jnp.int32) if input_ids is None else (input_ids != PAD_ID).astype(jnp.int32)
+def _not_padding(input_ids: Int[Array, "B S"]) -> SegmentIds:
+    """All queries see the inputs that are not padding."""
+    keys = (input_ids != PAD_ID).astype(jnp.int32)
     return SegmentIds(jnp.ones((keys.shape[0], 1), jnp.int32), keys)
 
 
 def _run_layers(
-    block: Callable[[Array, Any], tuple[Array, None]],
-    x: Array,
+    run_layer: Callable[[Array, Any], tuple[Array, None]],
+    x: Float[Array, "N D"],
     layers: Any,
-    height: int,
+    num_layers: int,
     dropout: Dropout | None,
     remat: Remat,
-) -> Array:
-    """`x` after all layers of a stack.
+) -> Float[Array, "N D"]:
+    """All layers of a stack.
 
-    With remat `dots` the backward pass computes anew what is cheap, and keeps the results of products of
-    weights; with `full` it keeps only what goes into each layer.
+    With remat `dots` the backward pass recomputes everything but the products with weights; with `full` it
+    recomputes everything from the input of each layer.
     """
     if remat != "none":
-        block = jax.checkpoint(block, prevent_cse=False, policy=_POLICIES[remat])
-    own = None if dropout is None else Dropout(jax.random.split(dropout.key, height), dropout.rate)
-    # Written out one by one, XLA would see that layers are computed twice, and keep their results after all.
-    return jax.lax.scan(block, x, (layers, own), unroll=unroll() and remat == "none")[0]
+        run_layer = jax.checkpoint(run_layer, prevent_cse=False, policy=_POLICIES[remat])
+    per_layer = None if dropout is None else Dropout(jax.random.split(dropout.key, num_layers), dropout.rate)
+    # A loop is slower on CPU. But if remat layers are unrolled, XLA merges the recomputation with the forward
+    # pass, and so keeps the results after all.
+    unroll = jax.default_backend() == "cpu" and remat == "none"
+    return jax.lax.scan(run_layer, x, (layers, per_layer), unroll=unroll)[0]
 
 
 def logits(
     p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"], dtype: jnp.dtype = FLOAT32
 ) -> Float[Array, "*B V"]:
-    """Scores of the next token, float32. Rows that only round the vocabulary up are left as they come."""
+    """Logits of the next token, float32. Rows above the real vocabulary are not masked."""
     x, w = head_operands(p, config, decoded)
     return dense(x.reshape(-1, config.d_model), w, dtype).reshape(*decoded.shape[:-1], -1)
 
@@ -172,15 +204,15 @@ def logits(
 def head_operands(
     p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"]
 ) -> tuple[Float[Array, "*B D"], Float[Array, "D V"]]:
-    """What is multiplied with what to give the logits."""
+    """The two arrays whose product is the logits."""
     if p.head is None:
-        # T5 1.0: the embedding has unit variance, so a product with it has variance D.
+        # T5 1.0: the embedding has unit variance, so its product with the output would have variance D.
         return decoded * config.d_model**-0.5, p.embedding.T
     return decoded, p.head
 
 
 def mask_padded_rows(scores: Float[Array, "*B V"], config: ModelConfig) -> Float[Array, "*B V"]:
-    """Take the rows above the real vocabulary out of the loss and of sampling."""
+    """Exclude the rows above the real vocabulary from the loss and from sampling."""
     if config.real_vocab_size == config.vocab_size:
         return scores
     real = jnp.arange(config.vocab_size) < config.real_vocab_size
@@ -189,55 +221,12 @@ def mask_padded_rows(scores: Float[Array, "*B V"], config: ModelConfig) -> Float
 
 
 def shift_right(targets: Int[Array, "B T"], segments: Segments | None = None) -> Int[Array, "B T"]:
-    """Decoder inputs: the targets one later, beginning with `decoder_start_token_id`, the pad id.
+    """Decoder inputs: the targets shifted right by one, after `decoder_start_token_id`, which is the pad id.
 
-    Where a row holds several windows each begins with it.
+    If a row holds several windows, each begins with it.
     """
     shifted = jnp.pad(targets, ((0, 0), (1, 0)), constant_values=PAD_ID)[:, :-1]
     if segments is None:
         return shifted
     before = jnp.pad(segments.targets, ((0, 0), (1, 0)))[:, :-1]
     return jnp.where(segments.targets == before, shifted, PAD_ID)
-
-
-def forward(
-    p: Parameters,
-    config: ModelConfig,
-    input_ids: Int[Array, "B S"],
-    decoder_input_ids: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
-    segments: Segments | None = None,
-) -> Float[Array, "B T V"]:
-    """Logits of every target position."""
-    return logits(p, config, decoder_output(p, config, input_ids, decoder_input_ids, dtype, segments), dtype)
-
-
-def decoder_output(
-    p: Parameters,
-    config: ModelConfig,
-    input_ids: Int[Array, "B S"],
-    decoder_input_ids: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
-    segments: Segments | None = None,
-    *,
-    dropout: Dropout | None = None,
-    remat: Remat = "none",
-) -> Float[Array, "B T D"]:
-    """What the head makes logits of."""
-    encoded = encode(p, config, input_ids, dtype, segments, dropout=at(dropout, 0), remat=remat)
-    return decode(
-        p,
-        config,
-        encoded,
-        input_ids,
-        decoder_input_ids,
-        dtype,
-        segments,
-        dropout=at(dropout, 1),
-        remat=remat,
-    )
-
-
-def unroll() -> bool:
-    """Whether scanned layers are written out one by one: on CPU a loop is slower."""
-    return jax.default_backend() == "cpu"

@@ -1,7 +1,8 @@
-"""Batch b is a pure function of (store, objective, seed, b): no iterator state, nothing to restore.
+"""Batch b is a pure function of (store, objective, seed, b): there is no iterator state to restore.
 
-Row r of a run is the same at any batch size: which windows it holds, in which order they come and how they
-are masked all follow from its number.
+Row r of a run is the same at any batch size: its windows and their masks follow from r alone.
+
+Shapes: n windows, W tokens per window.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 import grain
 import numpy as np
 from absl import flags
+from jaxtyping import Bool, Int
 
 from t5smith.objective.objective import Batch, Objective
 from t5smith.objective.order import WindowOrder, temperature_weights
@@ -22,23 +24,23 @@ from t5smith.text.corpus import named_weights
 
 __all__ = ["Batch", "Objective", "TrainingBatches", "corpus_weights", "evaluation_batches", "prefetched"]
 
-_MASKS = 1 << 16
-"""Rows of random numbers set apart for the masks of one held-out window."""
+_MAX_MASKS = 1 << 16
+"""Rows of random numbers reserved for the masks of each held-out window."""
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """`batches[b]` is the global batch of step b, or one host's part of it, in whatever order one asks.
+    """`batches[b]` is the global batch of step b, or one host's part of it. Access may be in any order.
 
     Attributes:
       split: the training text.
-      objective: what is done to it.
-      batch_size: rows of a global batch.
-      seed: of the run.
+      objective: how windows are corrupted.
+      batch_size: rows per global batch.
+      seed: the seed of the run.
       shift_windows: see :class:`WindowOrder`.
-      weights: shares of the split's corpora; left out: by their size.
-      host, hosts: only the rows of the host of this number, of so many; the parts of all hosts, one after
-        the other, are the global batch.
+      weights: shares of the split's corpora. Default: by their size.
+      host, hosts: the index of this host and the number of hosts; each makes only its rows. The parts of all
+        hosts, concatenated, are the global batch.
 
     Raises:
       T5smithError: a corpus is too short for one window.
@@ -63,56 +65,56 @@ class TrainingBatches:
         object.__setattr__(self, "order", order)
 
     def __getitem__(self, b: int) -> Batch:
-        own = self.batch_size // self.hosts
-        return self.rows(b * self.batch_size + self.host * own, own)
+        rows = self.batch_size // self.hosts
+        return self.rows(b * self.batch_size + self.host * rows, rows)
 
     def rows(self, first: int, rows: int) -> Batch:
-        """So many rows of the run from one on."""
+        """Rows `first` to `first + rows` of the run."""
         plan = self.objective.plan
         begin, end = plan.first_window(first), plan.first_window(first + rows)
         q = np.arange(begin, end)
-        cycle = q % plan.windows
-        row = q // plan.windows * len(plan.rows) + plan.row[cycle] - first
-        windows, opens = _read(self.split, self.objective, self.order.starts(q))
+        windows, document_starts = _read(self.split, self.objective, self.order.starts(q))
         drawn = uniforms(self.seed, TRAINING, begin, end - begin, self.objective.draws)
-        return self.objective.rows(windows, drawn, opens, cycle, row, rows)
+        return self.objective.packed_rows(windows, drawn, document_starts, plan.place(q, first), rows)
 
 
-def _read(split: Split, objective: Objective, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Windows by their first token, and where documents begin in them if that matters."""
+def _read(
+    split: Split, objective: Objective, starts: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, "n W"], Bool[np.ndarray, "n W"] | None]:
+    """Windows by their first token, and where documents start in them if the objective needs that."""
     windows = split.windows_at(starts, objective.window)
     return windows, None if objective.cross_documents else split.document_starts(starts, objective.window)
 
 
 def corpus_weights(settings: CorpusSettings, split: Split) -> list[float]:
-    """The share of the training windows that each corpus of a split gets.
+    """The share of the training windows of each corpus of a split, by `corpus.weights` or temperature.
 
     Raises:
-      T5smithError: weights that are not one for each named corpus.
+      T5smithError: the weights do not match the named corpora.
     """
-    given = named_weights(settings)
-    if given:
-        return [given[corpus.name] for corpus in split.corpora]
+    weights = named_weights(settings)
+    if weights:
+        return [weights[corpus.name] for corpus in split.corpora]
     return temperature_weights([corpus.tokens for corpus in split.corpora], settings.temperature)
 
 
 def prefetched(
     batches: TrainingBatches, start: int, stop: int, *, ahead: int, workers: int
 ) -> Iterator[Batch]:
-    """Batches from one step to another, made in the background by grain.
+    """The batches of steps `start` to `stop`, made in the background by grain.
 
     Args:
-      batches: which batches.
+      batches: the batches of the run.
       start: the first step.
       stop: the step after the last.
-      ahead: how many batches are made ahead.
-      workers: processes to make them in; 0: a thread of this one.
+      ahead: the number of batches made ahead.
+      workers: the number of processes that make them; 0: a thread of this process.
     """
     order = grain.MapDataset.range(start, stop).map(batches.__getitem__)
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
     dataset = order.to_iter_dataset(options)
     if workers:
-        # Grain asks absl for a flag, which refuses while nobody has read the command line with it.
+        # Grain reads an absl flag, which raises unless absl has parsed a command line.
         flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=ahead))
     return iter(dataset)
@@ -121,26 +123,26 @@ def prefetched(
 def evaluation_batches(
     split: Split, objective: Objective, *, batch_size: int, masks_per_window: int, windows: int = 0
 ) -> list[Batch]:
-    """Held-out batches on fixed masks: the same for every checkpoint and run on the same store.
+    """Held-out batches with fixed masks, the same for every checkpoint and run on the same store.
 
-    Each of the first `windows` windows (0: all) comes `masks_per_window` times, each time in a row of its
-    own under another mask that depends on the window's place and the mask's number alone; denoisers take
-    turns as in training, and `denoiser` (B, 1) says which it was where there are several. The last batch
-    may be smaller.
+    Each of the first `windows` windows (0: all) comes `masks_per_window` times, each time in its own row with
+    a different mask, which depends only on the indices of the window and of the mask. Denoisers alternate as
+    in training; if there are several, `denoiser` (B, 1) has the index of each row's. The last batch may be
+    smaller.
     """
     available = split.window_count(objective.window)
     chosen = np.arange(min(windows or available, available))
     index = np.repeat(chosen, masks_per_window)
     drawn = np.concatenate(
-        [uniforms(0, EVALUATION, int(w) * _MASKS, masks_per_window, objective.draws) for w in chosen]
+        [uniforms(0, EVALUATION, int(w) * _MAX_MASKS, masks_per_window, objective.draws) for w in chosen]
     )
-    number = index * masks_per_window + np.tile(np.arange(masks_per_window), len(chosen))
-    task = objective.plan.denoiser[number % objective.plan.windows]
+    turn = index * masks_per_window + np.tile(np.arange(masks_per_window), len(chosen))
+    denoiser = objective.plan.place(turn).denoiser
     batches: list[Batch] = []
-    for at in (slice(i, i + batch_size) for i in range(0, len(index), batch_size)):
-        read, opens = _read(split, objective, index[at] * objective.window)
-        batch = dict(objective.one_window_per_row(read, drawn[at], opens, task[at]))
+    for part in (slice(i, i + batch_size) for i in range(0, len(index), batch_size)):
+        tokens, document_starts = _read(split, objective, index[part] * objective.window)
+        batch = dict(objective.one_window_per_row(tokens, drawn[part], document_starts, denoiser[part]))
         if len(objective.denoisers) > 1:
-            batch["denoiser"] = task[at][:, None]
+            batch["denoiser"] = denoiser[part][:, None]
         batches.append(batch)
     return batches

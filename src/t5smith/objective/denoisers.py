@@ -1,8 +1,8 @@
-"""What may be done to a window: spans masked at some density and length, or its end left to be told.
+"""The denoisers of an objective: span corruption at some density and mean span length, or prefix LM.
 
 UL2's mixture is that of Tay et al., "UL2: Unifying Language Learning Paradigms" (2022), table 1: R-denoisers
-mask short spans as T5 does, X-denoisers long ones or very many, the S-denoiser leaves the end of the text
-to be told; a mode token before the inputs says which.
+mask short spans as T5 does, X-denoisers mask long spans or half of the text, the S-denoiser (prefix LM) has
+the end of the window predicted from its beginning. A mode token before the inputs names the denoiser.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UL2 = (
     "0.15 64 1 [X]",
     "0.5 64 1 [X]",
 )
-"""Seven denoisers, each for the same share of the windows."""
+"""Seven denoisers with equal shares of the windows."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Denoiser:
     """One way to corrupt a window.
 
     Attributes:
-      noise_density: share of the tokens to be told; for prefix LM the mean share.
+      noise_density: share of the tokens to predict; for prefix LM the mean share.
       mean_noise_span_length: in tokens; None for prefix LM.
-      weight: share of the windows, relative to the other denoisers'.
+      weight: share of the windows, relative to the other denoisers.
       prefix: the mode token, or "".
     """
 
@@ -58,12 +58,12 @@ class Denoiser:
 
     @classmethod
     def parse(cls, row: str) -> Denoiser:
-        """A row of a recipe's table: `density mean-span [weight [mode token]]`.
+        """Parse a row of a recipe's table: `density mean-span [weight [mode token]]`.
 
         Raises:
-          T5smithError: not two to four columns, or a value that cannot be used.
+          T5smithError: not two to four columns, or a value out of range.
         """
-        expected = 'density, mean span or "prefix", weight, mode token, as "0.15 3 1 [R]"'
+        expected = 'density, mean span or "prefix", weight, mode token, such as "0.15 3 1 [R]"'
         columns = row.split()
         if not 2 <= len(columns) <= 4:
             raise T5smithError(f"{row!r} has {len(columns)} columns", where=WHERE, expected=expected)
@@ -74,17 +74,16 @@ class Denoiser:
         except ValueError:
             raise T5smithError(f"{row!r} cannot be used", where=WHERE, expected=expected) from None
         if not 0 < density < 1 or not (mean is None or mean >= 1) or not 0 < weight < float("inf"):
-            allowed = "0 < density < 1, a mean span of 1 or more, a weight over 0"
+            allowed = "0 < density < 1, a mean span of 1 or more, a weight above 0"
             raise T5smithError(f"{row!r} cannot be used", where=WHERE, expected=allowed)
         return cls(density, mean, weight, columns[3] if len(columns) > 3 else "")
 
     @property
     def title(self) -> str:
-        """What it does in a few words: `[R] 15% in spans of 3`."""
+        """A short name: `[R] 15% in spans of 3`."""
         mean = self.mean_noise_span_length
         where = "at the end" if mean is None else f"in spans of {mean:g}"
-        does = f"{100 * self.noise_density:g}% {where}"
-        return f"{self.prefix} {does}".lstrip()
+        return f"{self.prefix} {100 * self.noise_density:g}% {where}".lstrip()
 
     def __str__(self) -> str:
         mean = PREFIX_LM if self.mean_noise_span_length is None else f"{self.mean_noise_span_length:g}"
@@ -95,7 +94,7 @@ def denoisers_of(settings: ObjectiveSettings) -> tuple[Denoiser, ...]:
     """The denoisers of a recipe's objective.
 
     Raises:
-      T5smithError: a row of the table that cannot be used.
+      T5smithError: a row of the table is malformed.
     """
     if settings.name == "span_corruption":
         return (Denoiser(settings.noise_density or SPAN_DENSITY, settings.mean_noise_span_length),)
@@ -105,7 +104,7 @@ def denoisers_of(settings: ObjectiveSettings) -> tuple[Denoiser, ...]:
 
 
 def describe(settings: ObjectiveSettings) -> str:
-    """An objective in a line, for people."""
+    """An objective in one line, for people."""
     if settings.name == "span_corruption":
         density, mean = settings.noise_density or SPAN_DENSITY, settings.mean_noise_span_length
         size = (
@@ -123,14 +122,14 @@ def describe(settings: ObjectiveSettings) -> str:
 
 @dataclass(frozen=True)
 class DenoiserSpec:
-    """A denoiser with all its lengths settled.
+    """A denoiser with all its lengths.
 
     Attributes:
       denoiser: the denoiser.
       prefix: ids of the mode token.
-      window: tokens of a window.
-      lengths: those of span corruption, None for prefix LM.
-      noise: tokens to be told; for prefix LM the mean.
+      window: tokens per window.
+      lengths: the lengths of span corruption; None for prefix LM.
+      noise: tokens to predict; for prefix LM the mean.
       eos: inputs and targets end with `</s>`.
     """
 
@@ -143,10 +142,10 @@ class DenoiserSpec:
 
     @property
     def item(self) -> Item:
-        """What its windows take of a row.
+        """The room that its windows take in a row.
 
-        Windows of prefix LM come in twos: the shares that they leave to be told are drawn so that the two
-        together take always the same.
+        Windows of prefix LM come in pairs: their numbers of tokens to predict are drawn so that the two
+        windows together always take the same room.
         """
         weight = self.denoiser.weight
         if self.lengths is not None:
@@ -156,7 +155,7 @@ class DenoiserSpec:
 
     @property
     def max_lengths(self) -> tuple[int, int]:
-        """The most inputs and targets that one window can take."""
+        """The most inputs and targets that one window can have."""
         if self.lengths is not None:
             return self.lengths.inputs, self.lengths.targets
         low, high = self.noise_range
@@ -164,40 +163,37 @@ class DenoiserSpec:
 
     @property
     def noise_range(self) -> tuple[int, int]:
-        """Prefix LM: the fewest and the most tokens to be told; all between are equally likely."""
+        """Prefix LM: the fewest and the most tokens to predict; all counts between are equally likely."""
         low, high = max(1, 2 * self.noise - (self.window - 1)), min(self.window - 1, 2 * self.noise - 1)
         return low, high
 
     @property
     def draws(self) -> int:
-        """Random numbers a window needs: for its spans, and one for its roll or its split."""
+        """Random numbers per window: those of its spans, and one for its rotation or its split."""
         return 1 + (draws_needed(self.lengths) if self.lengths is not None else 0)
 
 
 def resolve_lengths(
     settings: ObjectiveSettings, sentinels: int, prefixes: Sequence[tuple[int, ...]]
 ) -> tuple[DenoiserSpec, ...]:
-    """All lengths of an objective, checked against the sentinels there are.
+    """All lengths of an objective, checked against the number of sentinels.
 
     Args:
-      settings: the recipe's.
-      sentinels: how many the vocabulary has that are not used as mode tokens.
-      prefixes: ids of each denoiser's mode token.
+      settings: the objective of a recipe.
+      sentinels: sentinels of the vocabulary that are not used as mode tokens.
+      prefixes: ids of the mode token of each denoiser.
 
     Raises:
-      T5smithError: no window fits, or more spans than sentinels.
+      T5smithError: no window fits, or a window has more spans than there are sentinels.
     """
-    denoisers = denoisers_of(settings)
-    window = settings.window_length
     single = settings.name == "span_corruption"
-    if window is None and not single:
-        window = WINDOW_LENGTH
-    tasks: list[DenoiserSpec] = []
-    for denoiser, prefix in zip(denoisers, prefixes, strict=True):
+    window = settings.window_length if single else settings.window_length or WINDOW_LENGTH
+    specs: list[DenoiserSpec] = []
+    for denoiser, prefix in zip(denoisers_of(settings), prefixes, strict=True):
         if denoiser.mean_noise_span_length is None:
             assert window is not None
             noise = min(max(round(window * denoiser.noise_density), 1), window - 1)
-            tasks.append(DenoiserSpec(denoiser, prefix, window, None, noise, settings.eos))
+            specs.append(DenoiserSpec(denoiser, prefix, window, None, noise, settings.eos))
             continue
         masking = Masking(
             denoiser.noise_density,
@@ -213,12 +209,12 @@ def resolve_lengths(
             lengths = span_lengths(window, masking)
             where = "objective" if single else f"objective: denoiser {str(denoiser)!r}"
             check_sentinels(lengths, sentinels, masking, fixed="window_length", where=where)
-        tasks.append(DenoiserSpec(denoiser, prefix, lengths.window, lengths, lengths.noise, settings.eos))
-    return tuple(tasks)
+        specs.append(DenoiserSpec(denoiser, prefix, lengths.window, lengths, lengths.noise, settings.eos))
+    return tuple(specs)
 
 
 def fixed_input_length(settings: ObjectiveSettings) -> int | None:
-    """The encoder positions that rows must have, or None where windows decide."""
+    """The encoder positions per row if the settings fix them; None if the windows decide."""
     chooses_window = settings.name == "span_corruption" and settings.window_length is None
     return None if chooses_window else settings.input_length
 
@@ -226,10 +222,10 @@ def fixed_input_length(settings: ObjectiveSettings) -> int | None:
 def resolve_mode_tokens(
     settings: ObjectiveSettings, vocabulary: Vocabulary
 ) -> tuple[tuple[tuple[int, ...], ...], int]:
-    """The ids of each denoiser's mode token, and how many sentinels are left for spans.
+    """The ids of each denoiser's mode token, and the number of sentinels left for spans.
 
     Raises:
-      T5smithError: the vocabulary cannot write it.
+      T5smithError: a mode token cannot be encoded.
     """
     prefixes = tuple(mode_token_ids(denoiser.prefix, vocabulary) for denoiser in denoisers_of(settings))
     numbers = [vocabulary.sentinel_number(number) for ids in prefixes for number in ids]
@@ -238,18 +234,18 @@ def resolve_mode_tokens(
 
 
 def mode_token_ids(name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The ids of a mode token: of the piece that is called so, a sentinel too, or else of the text.
+    """The ids of a mode token: the piece of that name, which may be a sentinel; else the encoded text.
 
     Raises:
-      T5smithError: the vocabulary cannot write it.
+      T5smithError: the text has characters that are not in the vocabulary.
     """
     named = vocabulary.id_of(name)
     ids = tuple(vocabulary.encode(name)) if named is None else (named,)
     if name and (not ids or {vocabulary.unk_id, vocabulary.pad_id, vocabulary.eos_id} & {*ids}):
         raise T5smithError(
-            f"the vocabulary cannot write the mode token {name!r}",
+            f"the vocabulary cannot encode the mode token {name!r}",
             where="objective",
-            fix="add it to vocab.control_symbols and train the vocabulary with it, or take "
-            f"<extra_id_{len(vocabulary.sentinel_ids) - 1}> in a table of your own",
+            fix="add it to vocab.control_symbols and train the vocabulary again, or use "
+            f"<extra_id_{len(vocabulary.sentinel_ids) - 1}> in your own table of denoisers",
         )
     return ids

@@ -1,8 +1,8 @@
 """The one function that decides lengths: of noise, spans, inputs and targets.
 
-The mask, the store's windows, the array shapes and the checks before a run all come here, so they
-cannot disagree. Rounding is Python's: float64, half to even. (t5 rounds in float32, which gives
-another noise count at some lengths and densities; see docs/decisions.md.)
+Masks, windows, array shapes and the checks before a run all use it, so they cannot disagree. Rounding is
+Python's: float64, half to even. (t5 rounds in float32, which gives a different noise count at some lengths
+and densities; see docs/decisions.md.)
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass, replace
 
 from t5smith.base.errors import T5smithError
 
-MAX_STRETCH = 1_000
-"""A window is at most this many times as long as its inputs; more means a density of nearly 1."""
+MAX_WINDOW_TO_INPUTS = 1_000
+"""A window is at most this many times as long as its inputs; more would mean a density of nearly 1."""
 
 
 @dataclass(frozen=True)
 class Masking:
-    """What decides the lengths of a window besides its own.
+    """How windows are masked: with the window length, this decides all other lengths.
 
     Attributes:
-      noise_density: share of the tokens that are masked, over 0 and below 1.
-      mean_noise_span_length: mean length of a masked span, 1 or more.
-      roll: masks are turned by a random number of places, so that they may begin or end anywhere.
+      noise_density: share of the tokens that are masked, above 0 and below 1.
+      mean_noise_span_length: mean length of a masked span in tokens, 1 or more.
+      roll: masks are rotated by a random offset.
       eos: inputs and targets end with `</s>`.
-      prefix: tokens put before the inputs, as a mode token.
+      prefix: number of tokens put before the inputs, as a mode token.
 
     Raises:
-      T5smithError: a density or mean span that cannot be used.
+      T5smithError: density or mean span out of range.
     """
 
     noise_density: float
@@ -56,12 +56,12 @@ class SpanLengths:
 
     Attributes:
       window: tokens of text before corruption.
-      noise: of these, how many are masked.
-      spans: into how many spans the masked tokens are split when the mask is drawn.
-      inputs: encoder positions: the prefix, the text kept, a sentinel per span, `</s>`.
-      targets: decoder positions: a sentinel per span, the masked text, `</s>`.
-      sentinels: sentinels needed; one more than spans if masks are rolled, in inputs and targets too: a
-        rolled mask may cut a span in two, or end in text and then have a closing sentinel.
+      noise: masked tokens.
+      spans: masked spans in a mask as drawn.
+      inputs: encoder positions: the prefix, the unmasked text, one sentinel per span, `</s>`.
+      targets: decoder positions: one sentinel per span, the masked text, `</s>`.
+      sentinels: sentinels needed. If masks are rolled this is one more than spans, also in inputs and
+        targets: rotation may split a span, or leave text at the end, which needs a closing sentinel.
     """
 
     window: int
@@ -73,7 +73,7 @@ class SpanLengths:
 
 
 def span_lengths(window: int, masking: Masking) -> SpanLengths:
-    """Lengths for a window of so many tokens.
+    """The lengths of a window of `window` tokens.
 
     Raises:
       T5smithError: the window has fewer than 2 tokens.
@@ -81,7 +81,7 @@ def span_lengths(window: int, masking: Masking) -> SpanLengths:
     if window < 2:
         raise T5smithError(f"a window of {window} tokens cannot be masked", expected="at least 2 tokens")
     noise = min(max(round(window * masking.noise_density), 1), window - 1)
-    # Every span has a token, and text stands before every span.
+    # Every span has at least one token, and at least one token of text before it.
     spans = min(max(round(noise / masking.mean_noise_span_length), 1), window - noise)
     sentinels = spans + masking.roll
     return SpanLengths(
@@ -95,28 +95,33 @@ def span_lengths(window: int, masking: Masking) -> SpanLengths:
 
 
 def lengths_for_inputs(input_length: int, masking: Masking) -> SpanLengths:
-    """Lengths of the largest window whose inputs fit into `input_length` encoder positions.
+    """The lengths of the largest window whose inputs fit into `input_length` encoder positions.
 
-    512 inputs at density .15 and mean span 3 hold a window of 568 and need 114 decoder positions.
+    512 inputs at density .15 and mean span 3 hold a window of 568 tokens; its targets have 114 positions.
 
     Raises:
-      T5smithError: no window fits, or one over a thousand times as long would.
+      T5smithError: no window fits, or a window over a thousand times as long as the inputs would.
     """
     smallest = span_lengths(2, masking)
     if input_length < smallest.inputs:
-        parts = ["a token", "a sentinel", *["</s>"] * masking.eos]
-        parts += ["a sentinel more for rolled masks"] * masking.roll
-        parts += [f"{masking.prefix} for the mode token"] * bool(masking.prefix)
+        parts = ["one token", "one sentinel"]
+        if masking.eos:
+            parts.append("</s>")
+        if masking.roll:
+            parts.append("one extra sentinel for rolled masks")
+        if masking.prefix:
+            parts.append(f"{masking.prefix} for the mode token")
         raise T5smithError(
             f"{input_length} cannot be used",
             where="input_length",
             expected=f"at least {smallest.inputs}: {', '.join(parts)}",
         )
-    # Inputs never shrink as the window grows: one more token is one more kept, or one more masked.
-    low, high = 2, MAX_STRETCH * input_length
+    # Bisection is valid: a longer window never has fewer inputs.
+    low, high = 2, MAX_WINDOW_TO_INPUTS * input_length
     if span_lengths(high, masking).inputs <= input_length:
         raise T5smithError(
-            f"at density {masking.noise_density} a window over {MAX_STRETCH} times the inputs would fit",
+            f"at density {masking.noise_density} a window over {MAX_WINDOW_TO_INPUTS} times as long as the "
+            "inputs would fit",
             where="objective.noise_density",
             fix="lower the density or shorten mean_noise_span_length",
         )
@@ -130,17 +135,17 @@ def lengths_for_inputs(input_length: int, masking: Masking) -> SpanLengths:
 def check_sentinels(
     lengths: SpanLengths, available: int, masking: Masking, *, fixed: str, where: str = "objective"
 ) -> None:
-    """Refuse, before anything runs, more spans than there are sentinels.
+    """Check, before anything runs, that there is a sentinel for every span.
 
     Args:
       lengths: the lengths in use.
-      available: sentinels the vocabulary has.
-      masking: what the lengths were made of.
-      fixed: `input_length` or `window_length`: what stays when the mean span is made longer.
-      where: what the lengths are of, for the message.
+      available: the number of sentinels in the vocabulary.
+      masking: the masking that gave these lengths.
+      fixed: `input_length` or `window_length`: the setting that stays when the mean span is made longer.
+      where: where the setting is, for the message.
 
     Raises:
-      T5smithError: with the numbers and a setting that works.
+      T5smithError: too few sentinels; the message has the numbers and a setting that works.
     """
     if lengths.sentinels <= available:
         return
@@ -148,16 +153,16 @@ def check_sentinels(
     if spans < 1:
         fix = f"use a vocabulary with {lengths.sentinels} sentinels"
     else:
-        # Few and long spans leave the inputs room for the largest window, and so for the most noise.
-        longest = replace(masking, mean_noise_span_length=math.inf)
-        most = lengths if fixed == "window_length" else lengths_for_inputs(lengths.inputs, longest)
+        # With longer spans the inputs hold a larger window, which has more noise; a single span has the most.
+        single_span = replace(masking, mean_noise_span_length=math.inf)
+        most = lengths if fixed == "window_length" else lengths_for_inputs(lengths.inputs, single_span)
         fix = (
             f"use a mean_noise_span_length of {math.ceil(10 * most.noise / spans) / 10} or more, "
             f"a shorter {fixed} or a lower noise_density"
         )
     raise T5smithError(
         f"a window of {lengths.window} tokens has {lengths.spans} masked spans "
-        + ("and needs one sentinel more for rolled masks " if masking.roll else "")
+        + ("and needs one extra sentinel for rolled masks " if masking.roll else "")
         + f"but the vocabulary has {available} sentinels",
         where=where,
         fix=fix,

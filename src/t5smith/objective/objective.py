@@ -1,17 +1,19 @@
-"""An objective with everything settled, and how it makes rows of inputs and targets from windows.
+"""An objective with all lengths resolved, and how it turns windows into rows of inputs and targets.
 
-Shapes: n windows, W tokens a window, B rows, S input and T target positions a row.
+Shapes: n windows, W tokens per window, d random numbers per window, B rows, S input and T target positions
+per row; s and t are those of one window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from t5smith.objective.boundaries import keep_within_documents
+from t5smith.objective.corruption import corrupt
 from t5smith.objective.denoisers import (
     DenoiserSpec,
     denoisers_of,
@@ -19,39 +21,27 @@ from t5smith.objective.denoisers import (
     resolve_lengths,
     resolve_mode_tokens,
 )
-from t5smith.objective.packing import RowPlan, plan_rows
-from t5smith.objective.spans import Spans, corrupt, draw_spans, roll_spans
+from t5smith.objective.packing import Placement, RowPlan, plan_rows
+from t5smith.objective.spans import Spans, draw_spans, roll_spans
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 Batch = Mapping[str, Int[np.ndarray, "_ _"]]
-"""`input_ids` (B, S) and `targets` (B, T), int32, padded with the pad id; where rows hold several windows
-also `input_segments` and `target_segments`, the number of each position's window in its row from 1, 0 for
-padding."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the piece of each window goes: (n,) each."""
-
-    task: Int[np.ndarray, " n"]
-    row: Int[np.ndarray, " n"]
-    input_at: Int[np.ndarray, " n"]
-    target_at: Int[np.ndarray, " n"]
-    segment: Int[np.ndarray, " n"]
-    place: Int[np.ndarray, " n"]
+"""`input_ids` (B, S) and `targets` (B, T), int32, padded with the pad id. If rows hold several windows also
+`input_segments` and `target_segments`: the number of each position's window from 1, 0 for padding."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Denoisers with one vocabulary's control ids, and the cycle of rows they fill.
+    """Denoisers with the control ids of one vocabulary, and the cycle of rows that they fill.
 
     Attributes:
-      denoisers: the denoisers.
-      plan: which of their pieces share a row.
-      sentinel_ids: of the vocabulary, without those that are mode tokens.
-      roll, cross_documents: see the recipe.
+      denoisers: the denoisers with their lengths.
+      plan: which of their windows share a row.
+      sentinel_ids: those of the vocabulary that are not mode tokens.
+      eos_id, pad_id: ids of `</s>` and of padding.
+      roll, cross_documents: as in the recipe.
     """
 
     denoisers: tuple[DenoiserSpec, ...]
@@ -64,16 +54,17 @@ class Objective:
 
     @classmethod
     def create(cls, settings: ObjectiveSettings, vocabulary: Vocabulary) -> Objective:
-        """Settle all lengths and check them against the sentinels there are.
+        """Resolve all lengths and check that the vocabulary has enough sentinels.
 
         Raises:
-          T5smithError: no window fits, more spans than sentinels, or a mode token that cannot be written.
+          T5smithError: no window fits, a window has more spans than there are sentinels, or a mode token
+            cannot be encoded.
         """
         prefixes, sentinels = resolve_mode_tokens(settings, vocabulary)
-        tasks = resolve_lengths(settings, sentinels, prefixes)
+        denoisers = resolve_lengths(settings, sentinels, prefixes)
         return cls(
-            tasks,
-            plan_rows([task.item for task in tasks], fixed_input_length(settings)),
+            denoisers,
+            plan_rows(tuple(spec.item for spec in denoisers), fixed_input_length(settings)),
             vocabulary.sentinel_ids[:sentinels],
             vocabulary.eos_id,
             vocabulary.pad_id,
@@ -83,219 +74,200 @@ class Objective:
 
     @property
     def window(self) -> int:
-        """Tokens of a window, the same for all denoisers."""
+        """Tokens per window, the same for all denoisers."""
         return self.denoisers[0].window
 
     @property
     def draws(self) -> int:
-        """Random numbers a window needs."""
-        return max(task.draws for task in self.denoisers)
+        """Random numbers per window."""
+        return max(spec.draws for spec in self.denoisers)
 
     @property
     def input_length(self) -> int:
-        """Encoder positions of a row."""
+        """Encoder positions per row."""
         return self.plan.input_length
 
     @property
     def target_length(self) -> int:
-        """Decoder positions of a row."""
+        """Decoder positions per row."""
         return self.plan.target_length
 
     def describe_shape(self) -> str:
-        """What a row is, for people: its lengths, its windows, how full it is."""
+        """The shape of an example, for people: its lengths, its windows, the share that is not padding."""
         plan = self.plan
-        shape = f"a row: {plan.input_length} inputs, {plan.target_length} targets"
+        shape = f"each example: {plan.input_length} input + {plan.target_length} target tokens"
         if not plan.packed:
-            return f"{shape}, of a window of {self.window} tokens"
+            return f"{shape} ({self.window} tokens of text)"
         windows = plan.windows / len(plan.rows)
-        return f"{shape}, of {windows:.3g} windows of {self.window} tokens, {plan.fill:.1%} full"
+        return f"{shape} ({windows:.3g} windows of {self.window} tokens, {plan.fill:.1%} full)"
 
-    def rows(
+    def packed_rows(
         self,
         windows: Int[np.ndarray, "n W"],
         uniforms: Float[np.ndarray, "n d"],
-        opens: Bool[np.ndarray, "n W"] | None,
-        cycle: Int[np.ndarray, " n"],
-        row: Int[np.ndarray, " n"],
+        document_starts: Bool[np.ndarray, "n W"] | None,
+        at: Placement,
         rows: int,
     ) -> Batch:
-        """Whole rows of a run.
+        """Rows as in training, each full of windows.
 
         Args:
           windows: all windows of these rows, in order.
-          uniforms: their random numbers, :attr:`draws` each.
-          opens: which tokens begin a document; needed unless spans may cross documents.
-          cycle: the place of each window in the cycle.
-          row: the row each is in, from 0.
-          rows: how many there are.
+          uniforms: their random numbers, :attr:`draws` for each.
+          document_starts: True where a token is the first of a document; None if spans may cross documents.
+          at: the place of each window, by the plan.
+          rows: the number of rows, B.
         """
-        p = self.plan
-        places = Placement(
-            p.denoiser[cycle],
-            row,
-            p.input_at[cycle],
-            p.target_at[cycle],
-            p.segment[cycle],
-            p.window_in_item[cycle],
-        )
-        return self._fill(windows, uniforms, opens, places, (rows, p.input_length, p.target_length), p.packed)
+        out = _Rows(rows, self.input_length, self.target_length, self.pad_id, self.plan.packed)
+        return self._assemble_rows(windows, uniforms, document_starts, at, out)
 
     def one_window_per_row(
         self,
         windows: Int[np.ndarray, "n W"],
         uniforms: Float[np.ndarray, "n d"],
-        opens: Bool[np.ndarray, "n W"] | None,
-        task: Int[np.ndarray, " n"],
+        document_starts: Bool[np.ndarray, "n W"] | None,
+        denoiser: Int[np.ndarray, " n"],
     ) -> Batch:
-        """Each window in a row of its own, corrupted by the denoiser of that number; (n, S) and (n, T)."""
+        """Rows with one window each, corrupted by the denoiser of that index."""
         n = len(windows)
         zero = np.zeros(n, np.int64)
-        places = Placement(task, np.arange(n), zero, zero, zero + 1, zero)
-        sizes = [t.max_lengths for t in self.denoisers]
-        shape = n, max(size[0] for size in sizes), max(size[1] for size in sizes)
-        return self._fill(windows, uniforms, opens, places, shape, packed=False)
+        at = Placement(denoiser, np.arange(n), zero, zero, zero + 1, zero)
+        inputs, targets = zip(*(spec.max_lengths for spec in self.denoisers), strict=True)
+        out = _Rows(n, max(inputs), max(targets), self.pad_id, packed=False)
+        return self._assemble_rows(windows, uniforms, document_starts, at, out)
 
-    def spans(
+    def draw_spans(
         self,
-        task: DenoiserSpec,
+        spec: DenoiserSpec,
         uniforms: Float[np.ndarray, "n d"],
-        opens: Bool[np.ndarray, "n W"] | None,
+        document_starts: Bool[np.ndarray, "n W"] | None,
     ) -> Spans:
-        """The masked spans that a denoiser draws."""
-        assert task.lengths is not None
-        spans = draw_spans(uniforms[:, 1:], task.lengths)
+        """The masked spans of windows by one denoiser, not prefix LM."""
+        assert spec.lengths is not None
+        spans = draw_spans(uniforms[:, 1:], spec.lengths)
         if self.roll:
-            spans = roll_spans(spans, (uniforms[:, 0] * task.window).astype(np.int64), task.window)
+            spans = roll_spans(spans, (uniforms[:, 0] * spec.window).astype(np.int64), spec.window)
         if not self.cross_documents:
-            assert opens is not None
-            spans = keep_within_documents(spans, opens)
+            assert document_starts is not None
+            spans = keep_within_documents(spans, document_starts)
         return spans
 
-    def _fill(
+    def _assemble_rows(
         self,
         windows: Int[np.ndarray, "n W"],
         uniforms: Float[np.ndarray, "n d"],
-        opens: Bool[np.ndarray, "n W"] | None,
+        document_starts: Bool[np.ndarray, "n W"] | None,
         at: Placement,
-        shape: tuple[int, int, int],
-        packed: bool,
+        out: _Rows,
     ) -> Batch:
-        """Rows with the piece of each window in its place."""
-        rows, S, T = shape
-        out = _Rows(rows, S, T, self.pad_id, packed)
-        for number, task in enumerate(self.denoisers):
-            mine = np.flatnonzero(at.task == number) if len(self.denoisers) > 1 else np.arange(len(windows))
-            if not len(mine):
+        """Corrupt each window by its denoiser and write it into its row."""
+        for index, spec in enumerate(self.denoisers):
+            if len(self.denoisers) == 1:
+                chosen = np.arange(len(windows))
+            else:
+                chosen = np.flatnonzero(at.denoiser == index)
+            if not len(chosen):
                 continue
-            own_opens = opens[mine] if opens is not None else None
-            if task.lengths is None:
-                self._prefix_lm(task, windows[mine], uniforms[mine, 0], at, mine, out)
+            if spec.lengths is None:
+                self._write_prefix_lm(spec, windows[chosen], uniforms[chosen, 0], at[chosen], out)
                 continue
+            starts = document_starts[chosen] if document_starts is not None else None
             inputs, targets = corrupt(
-                windows[mine],
-                self.spans(task, uniforms[mine], own_opens),
+                windows[chosen],
+                self.draw_spans(spec, uniforms[chosen], starts),
                 sentinel_ids=self.sentinel_ids,
-                eos_id=self.eos_id if task.eos else None,
+                eos_id=self.eos_id if spec.eos else None,
                 pad_id=self.pad_id,
-                input_length=task.lengths.inputs,
-                target_length=task.lengths.targets,
-                prefix=task.prefix,
+                input_length=spec.lengths.inputs,
+                target_length=spec.lengths.targets,
+                prefix=spec.prefix,
             )
-            if len(self.denoisers) == 1 and inputs.shape == (rows, S) and targets.shape == (rows, T):
+            if len(self.denoisers) == 1 and (inputs.shape, targets.shape) == out.shapes:
                 return {"input_ids": inputs, "targets": targets}
-            out.put(inputs, targets, at.row[mine], at.input_at[mine], at.target_at[mine], at.segment[mine])
+            out.write(inputs, targets, at[chosen])
         return out.batch()
 
-    def _prefix_lm(
+    def _write_prefix_lm(
         self,
-        task: DenoiserSpec,
+        spec: DenoiserSpec,
         windows: Int[np.ndarray, "n W"],
         uniform: Float[np.ndarray, " n"],
         at: Placement,
-        mine: Int[np.ndarray, " n"],
         out: _Rows,
     ) -> None:
-        """Put windows cut in two: the beginning is given, the rest is to be told."""
+        """Split each window in two: the inputs are its beginning, the targets its rest."""
         n, W = windows.shape
-        low, high = task.noise_range
-        second = at.place[mine] == 1
+        low, high = spec.noise_range
+        second = at.window_in_item == 1
         noise = low + (uniform * (high - low + 1)).astype(np.int64)
         noise = np.where(second, low + high - np.roll(noise, 1), noise)
-        prefix, eos = len(task.prefix), int(task.eos)
+        prefix, eos = len(spec.prefix), int(spec.eos)
         inputs = np.full((n, prefix + W + eos), self.pad_id, np.int32)
-        inputs[:, :prefix] = task.prefix
+        inputs[:, :prefix] = spec.prefix
         inputs[:, prefix : prefix + W] = windows
         kept = prefix + W - noise
         targets = np.full((n, W + eos), self.pad_id, np.int32)
-        told = windows.take(np.arange(n)[:, None] * W + (W - noise)[:, None] + np.arange(W), mode="clip")
-        targets[:, :W] = told
+        rest = np.arange(n)[:, None] * W + (W - noise)[:, None] + np.arange(W)
+        targets[:, :W] = windows.take(rest, mode="clip")
         for ids, end in ((inputs, kept), (targets, noise)):
             if eos:
                 ids[np.arange(n), end] = self.eos_id
             ids[np.arange(ids.shape[1]) >= (end + eos)[:, None]] = self.pad_id
-        input_at = at.input_at[mine] + np.where(second, np.roll(kept, 1) + eos, 0)
-        target_at = at.target_at[mine] + np.where(second, np.roll(noise, 1) + eos, 0)
-        out.put_ragged(
-            inputs, targets, at.row[mine], input_at, target_at, at.segment[mine], kept + eos, noise + eos
+        # The second window of a pair follows the first, whose lengths vary.
+        at = replace(
+            at,
+            input_at=at.input_at + np.where(second, np.roll(kept, 1) + eos, 0),
+            target_at=at.target_at + np.where(second, np.roll(noise, 1) + eos, 0),
         )
+        out.write_ragged(inputs, targets, at, kept + eos, noise + eos)
 
 
 class _Rows:
-    """Rows as they are filled."""
+    """The arrays of a batch while they are filled."""
 
     def __init__(self, rows: int, S: int, T: int, pad_id: int, packed: bool) -> None:
-        self.ids = [np.full((rows, size), pad_id, np.int32) for size in (S, T)]
-        self.segments = [np.zeros((rows, size), np.int32) for size in (S, T)] if packed else []
+        self.shapes = (rows, S), (rows, T)
+        self.ids = [np.full(shape, pad_id, np.int32) for shape in self.shapes]
+        self.segments = [np.zeros(shape, np.int32) for shape in self.shapes] if packed else []
         self.pad_id = pad_id
 
-    def put(
-        self,
-        inputs: Int[np.ndarray, "n s"],
-        targets: Int[np.ndarray, "n t"],
-        row: Int[np.ndarray, " n"],
-        input_at: Int[np.ndarray, " n"],
-        target_at: Int[np.ndarray, " n"],
-        segment: Int[np.ndarray, " n"],
-    ) -> None:
-        """Put pieces of one size, which may be padded."""
-        for side, (ids, begin) in enumerate(((inputs, input_at), (targets, target_at))):
-            at = row[:, None], begin[:, None] + np.arange(ids.shape[1])
-            self.ids[side][at] = ids
+    def write(self, inputs: Int[np.ndarray, "n s"], targets: Int[np.ndarray, "n t"], at: Placement) -> None:
+        """Write windows of one size, which may be padded."""
+        for side, (ids, begin) in enumerate(((inputs, at.input_at), (targets, at.target_at))):
+            to = at.row[:, None], begin[:, None] + np.arange(ids.shape[1])
+            self.ids[side][to] = ids
             if self.segments:
-                self.segments[side][at] = np.where(ids != self.pad_id, segment[:, None], 0)
+                self.segments[side][to] = np.where(ids != self.pad_id, at.segment[:, None], 0)
 
-    def put_ragged(
+    def write_ragged(
         self,
         inputs: Int[np.ndarray, "n s"],
         targets: Int[np.ndarray, "n t"],
-        row: Int[np.ndarray, " n"],
-        input_at: Int[np.ndarray, " n"],
-        target_at: Int[np.ndarray, " n"],
-        segment: Int[np.ndarray, " n"],
+        at: Placement,
         inputs_used: Int[np.ndarray, " n"],
         targets_used: Int[np.ndarray, " n"],
     ) -> None:
-        """Put pieces of different sizes, of each only the part that is used."""
-        sides = ((inputs, input_at, inputs_used), (targets, target_at, targets_used))
+        """Write windows of different sizes: of each only the part that is used."""
+        sides = ((inputs, at.input_at, inputs_used), (targets, at.target_at, targets_used))
         for side, (ids, begin, used) in enumerate(sides):
-            of, column = np.nonzero(np.arange(ids.shape[1]) < used[:, None])
-            at = row[of], begin[of] + column
-            self.ids[side][at] = ids[of, column]
+            window, column = np.nonzero(np.arange(ids.shape[1]) < used[:, None])
+            to = at.row[window], begin[window] + column
+            self.ids[side][to] = ids[window, column]
             if self.segments:
-                self.segments[side][at] = segment[of]
+                self.segments[side][to] = at.segment[window]
 
     def batch(self) -> Batch:
-        """What was put."""
+        """The arrays by name."""
         names = ["input_ids", "targets", "input_segments", "target_segments"]
         return dict(zip(names, self.ids + self.segments, strict=False))
 
 
 def check_objective(settings: ObjectiveSettings) -> None:
-    """Find before there is a vocabulary what an objective would be refused for: it will have 100 sentinels.
+    """Check an objective before there is a vocabulary, which will have 100 sentinels.
 
     Raises:
-      T5smithError: no window fits, more spans than sentinels, or a table that cannot be used.
+      T5smithError: no window fits, a window has more spans than there are sentinels, or a malformed table.
     """
-    prefixes = [(0,) * bool(denoiser.prefix) for denoiser in denoisers_of(settings)]
-    tasks = resolve_lengths(settings, SENTINELS, prefixes)
-    plan_rows([task.item for task in tasks], fixed_input_length(settings))
+    prefixes = [(0,) if denoiser.prefix else () for denoiser in denoisers_of(settings)]
+    denoisers = resolve_lengths(settings, SENTINELS, prefixes)
+    plan_rows(tuple(spec.item for spec in denoisers), fixed_input_length(settings))

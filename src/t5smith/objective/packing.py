@@ -1,15 +1,15 @@
-"""Packing: which windows share a row, so that rows of one shape are full though windows differ.
+"""Packing: which windows share a row, so that rows of one shape are full although windows differ in size.
 
-A denoiser turns every window into an item of one size, so the question is settled once, before training:
-rows follow a cycle of patterns, each saying which denoisers' items lie side by side. How the patterns are
-chosen is the cutting-stock problem (Gilmore & Gomory 1961), a small linear program here. Window q has its
-place in (cycle, row, item) by its number alone, so nothing is buffered and nothing has to be restored.
+All windows of a denoiser take the same room, an item, so packing is planned once, before training: rows
+follow a cycle of patterns, and each pattern lists the items that share a row. The choice of patterns is the
+cutting-stock problem (Gilmore & Gomory 1961), here a small linear program. The cycle, row and item of
+window q follow from q alone, so nothing is buffered and there is no state to restore.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,25 +19,25 @@ from scipy.optimize import linprog
 
 from t5smith.base.errors import T5smithError
 
-FULL_ENOUGH = 0.95
-"""Rows are made longer until so many of their positions are filled."""
-LONGEST = 4
-"""Rows are at most so many times as long as the longest item."""
-GRID = 16
+TARGET_FILL = 0.95
+"""Rows are made longer until this share of their positions is filled."""
+MAX_ITEMS_LONG = 4
+"""Rows are at most this many times as long as the longest item."""
+LENGTH_MULTIPLE = 16
 """Row lengths are multiples of this, which suits accelerators."""
 MAX_PATTERNS = 20_000
 MAX_ROWS = 500
-"""Rows of a cycle; the shares of the denoisers are right to about one part in as many."""
+"""Rows per cycle; the shares of the denoisers are exact to about one part in this many."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """What one window, or two that belong together, take of a row.
+    """The room that one window, or a pair of windows of prefix LM, takes in a row.
 
     Attributes:
       inputs, targets: encoder and decoder positions.
-      windows: how many windows, each a segment.
-      weight: its windows' share of all windows; any positive number.
+      weight: share of all windows; any positive number.
+      windows: the number of windows, each a segment of the row.
     """
 
     inputs: int
@@ -47,25 +47,46 @@ class Item:
 
 
 @dataclass(frozen=True)
-class RowPlan:
-    """The cycle of rows. Arrays have an entry a window of the cycle, in the order of rows.
+class Placement:
+    """The denoiser of each window, and where its inputs and targets go.
 
     Attributes:
-      items: the kinds of items.
-      input_length, target_length: the shape of a row.
-      rows: for each row of the cycle, the numbers of the items in it.
+      denoiser: its index.
+      row: the row of the window.
+      input_at, target_at: where the window's item begins in the row.
+      segment: the number of the window in its row, from 1.
+      window_in_item: 1 for the second window of a pair of prefix LM, else 0.
+    """
+
+    denoiser: Int[np.ndarray, " n"]
+    row: Int[np.ndarray, " n"]
+    input_at: Int[np.ndarray, " n"]
+    target_at: Int[np.ndarray, " n"]
+    segment: Int[np.ndarray, " n"]
+    window_in_item: Int[np.ndarray, " n"]
+
+    def __getitem__(self, chosen: Int[np.ndarray, " m"]) -> Placement:
+        """The places of some of the windows."""
+        return Placement(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """The cycle of rows.
+
+    Attributes:
+      items: the item of each denoiser.
+      input_length, target_length: encoder and decoder positions of a row, S and T.
+      rows: for each row of the cycle, the denoisers whose items are in it.
+      cycle: the places of the windows of one cycle, in the order of rows.
+      before_row: (rows + 1,) the windows of the cycle before each row.
     """
 
     items: tuple[Item, ...]
     input_length: int
     target_length: int
     rows: tuple[tuple[int, ...], ...]
-    denoiser: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    row: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    input_at: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    target_at: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    segment: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
-    window_in_item: Int[np.ndarray, " windows"] = field(init=False, repr=False, compare=False)
+    cycle: Placement = field(init=False, repr=False, compare=False)
     before_row: Int[np.ndarray, " rows_and_1"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -73,27 +94,28 @@ class RowPlan:
         before = [0]
         for number, row in enumerate(self.rows):
             inputs = targets = segment = 0
-            for kind in row:
-                item = self.items[kind]
-                for place in range(item.windows):
+            for denoiser in row:
+                item = self.items[denoiser]
+                for window in range(item.windows):
                     segment += 1
-                    table.append((kind, number, inputs, targets, segment, place))
+                    table.append((denoiser, number, inputs, targets, segment, window))
                 inputs += item.inputs
                 targets += item.targets
             assert inputs <= self.input_length
             assert targets <= self.target_length
             before.append(len(table))
-        columns = np.array(table, np.int64).T
-        for name, column in zip(
-            ("denoiser", "row", "input_at", "target_at", "segment", "window_in_item"), columns, strict=True
-        ):
-            object.__setattr__(self, name, column)
+        object.__setattr__(self, "cycle", Placement(*np.array(table, np.int64).T))
         object.__setattr__(self, "before_row", np.array(before, np.int64))
+
+    def place(self, q: Int[np.ndarray, " n"], first_row: int = 0) -> Placement:
+        """The places of the windows q of a run; rows are counted from `first_row` of the run."""
+        places = self.cycle[q % self.windows]
+        return replace(places, row=q // self.windows * len(self.rows) + places.row - first_row)
 
     @property
     def windows(self) -> int:
-        """Windows in a cycle."""
-        return len(self.denoiser)
+        """Windows per cycle."""
+        return len(self.cycle.denoiser)
 
     @property
     def packed(self) -> bool:
@@ -102,52 +124,49 @@ class RowPlan:
 
     @property
     def fill(self) -> float:
-        """Share of the positions of inputs and targets that items take."""
-        used = sum(self.items[kind].inputs + self.items[kind].targets for row in self.rows for kind in row)
+        """The share of the positions of inputs and targets that items take."""
+        items = [self.items[denoiser] for row in self.rows for denoiser in row]
+        used = sum(item.inputs + item.targets for item in items)
         return used / (len(self.rows) * (self.input_length + self.target_length))
 
     def shares(self) -> list[float]:
-        """For each kind of item the share of the windows that it gets."""
-        return (np.bincount(self.denoiser, minlength=len(self.items)) / self.windows).tolist()
+        """The share of the windows of each denoiser."""
+        return (np.bincount(self.cycle.denoiser, minlength=len(self.items)) / self.windows).tolist()
 
     def first_window(self, row: int) -> int:
-        """How many windows the rows before this one take, from the beginning of a run."""
+        """The number of windows in all rows of a run before this one."""
         cycles, row = divmod(row, len(self.rows))
         return cycles * self.windows + int(self.before_row[row])
 
 
-def plan_rows(items: Sequence[Item], input_length: int | None = None) -> RowPlan:
-    """The cycle of rows for some kinds of items.
+@lru_cache(maxsize=32)
+def plan_rows(items: tuple[Item, ...], input_length: int | None = None) -> RowPlan:
+    """Plan the cycle of rows.
 
     Args:
-      items: the kinds.
-      input_length: encoder positions of a row. Left out: those of the largest item if that leaves few
-        places empty, else the fewest with which rows are 95 % full.
+      items: the item of each denoiser.
+      input_length: encoder positions per row. Default: those of the largest item if rows are then 95 % full,
+        else the fewest with which they are.
 
     Raises:
-      T5smithError: an item is longer than a row, or rows hold so many that there is no end of patterns.
+      T5smithError: an item is longer than a row, or a row can be filled in too many ways.
     """
-    return _plan_rows(tuple(items), input_length)
-
-
-@lru_cache(maxsize=32)
-def _plan_rows(items: tuple[Item, ...], input_length: int | None) -> RowPlan:
     largest = max(item.inputs for item in items), max(item.targets for item in items)
     if input_length is not None and input_length < largest[0]:
         raise T5smithError(
             f"{input_length} cannot be used",
             where="objective.input_length",
-            expected=f"at least {largest[0]}, what one window takes",
-            fix="lower objective.window_length or leave out objective.input_length",
+            expected=f"at least {largest[0]}, the inputs of one window",
+            fix="lower objective.window_length or remove objective.input_length",
         )
     if len(items) == 1 and input_length is None:
         return RowPlan(items, *largest, ((0,),))
-    best: _Filling | None = None
+    best: _Mix | None = None
     for inputs, targets in _shapes(items, largest, input_length):
-        filling = _fill(items, inputs, targets)
-        if filling is not None and (best is None or filling.full > best.full):
-            best = filling
-            if best.full >= FULL_ENOUGH and input_length is None:
+        mix = _solve(items, inputs, targets)
+        if mix is not None and (best is None or mix.fill > best.fill):
+            best = mix
+            if best.fill >= TARGET_FILL and input_length is None:
                 break
     assert best is not None, "each item fits into a row of its own"
     return best.plan(items)
@@ -156,18 +175,18 @@ def _plan_rows(items: tuple[Item, ...], input_length: int | None) -> RowPlan:
 def _shapes(
     items: Sequence[Item], largest: tuple[int, int], input_length: int | None
 ) -> Iterator[tuple[int, int]]:
-    """Row shapes to try, the smallest first. Targets are about in proportion to inputs."""
+    """Row shapes to try, smallest first. The ratio of targets to inputs is about that of the items."""
     yield input_length or largest[0], largest[1]
     weights = np.array([item.weight / item.windows for item in items])
     ratio = float(weights @ [item.targets for item in items] / (weights @ [item.inputs for item in items]))
     if input_length is not None:
-        # Rows of given inputs: as many targets as may be of use.
+        # The inputs are fixed: try all numbers of targets that may help.
         top = max(largest[1], int(input_length * ratio * 1.3))
         yield from ((input_length, targets) for targets in _multiples(largest[1], top))
         return
     shapes = [
         (inputs, targets)
-        for inputs in _multiples(largest[0], LONGEST * largest[0])
+        for inputs in _multiples(largest[0], MAX_ITEMS_LONG * largest[0])
         for targets in _multiples(
             max(largest[1], int(inputs * ratio * 0.9)), max(largest[1], int(inputs * ratio * 1.2))
         )
@@ -176,103 +195,106 @@ def _shapes(
 
 
 def _multiples(low: int, high: int) -> range:
-    return range(-(-low // GRID) * GRID, high + GRID, GRID)
+    return range(-(-low // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, high + LENGTH_MULTIPLE, LENGTH_MULTIPLE)
 
 
 @dataclass(frozen=True)
-class _Filling:
-    """How often to use each pattern of a row shape, and how full the rows then are."""
+class _Mix:
+    """How often to use each pattern of a row shape.
+
+    Attributes:
+      shape: inputs and targets of a row.
+      patterns: how many items of each denoiser a pattern has.
+      share: the share of the rows that have each pattern.
+      fill: the share of all positions that items then take.
+    """
 
     shape: tuple[int, int]
-    patterns: Int[np.ndarray, "patterns kinds"]
-    often: Float[np.ndarray, " patterns"]
-    full: float
+    patterns: Int[np.ndarray, "patterns denoisers"]
+    share: Float[np.ndarray, " patterns"]
+    fill: float
 
     def plan(self, items: tuple[Item, ...]) -> RowPlan:
-        """The cycle in whole rows."""
+        """The cycle, with a whole number of rows of each pattern."""
         windows = np.array([item.windows for item in items])
-        counts = _whole(self.often, self.patterns * windows, _shares(items))
+        counts = _row_counts(self.share, self.patterns * windows, _shares(items))
         return RowPlan(items, *self.shape, _interleaved(self.patterns, counts))
 
 
-def _fill(items: Sequence[Item], inputs: int, targets: int) -> _Filling | None:
-    """As few rows of a shape as can be, with the windows in the right shares; None if it cannot be."""
+def _solve(items: Sequence[Item], inputs: int, targets: int) -> _Mix | None:
+    """The fewest rows of a shape that hold the windows in the right shares; None if that is infeasible."""
     patterns = np.array(list(_patterns(items, inputs, targets)), np.int64)
     windows = np.array([item.windows for item in items])
-    found: Any = linprog(
+    solution: Any = linprog(
         np.ones(len(patterns)),
         A_eq=(patterns * windows).T,
         b_eq=_shares(items),
         bounds=(0, None),
         method="highs",
     )
-    if not found.success:
+    if not solution.success:
         return None
+    rows = solution.x
     size = np.array([item.inputs + item.targets for item in items])
-    full = float(found.x @ patterns @ size) / (float(found.x.sum()) * (inputs + targets))
-    return _Filling((inputs, targets), patterns, found.x / found.x.sum(), full)
+    fill = float(rows @ patterns @ size) / (float(rows.sum()) * (inputs + targets))
+    return _Mix((inputs, targets), patterns, rows / rows.sum(), fill)
 
 
-def _shares(items: Sequence[Item]) -> Float[np.ndarray, " kinds"]:
+def _shares(items: Sequence[Item]) -> Float[np.ndarray, " denoisers"]:
     weights = np.array([item.weight for item in items], np.float64)
     return weights / weights.sum()
 
 
 def _patterns(items: Sequence[Item], inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
-    """Every way to fill a row, as how many of each item.
+    """All ways to fill a row, as the number of items of each denoiser; an error if there are over 20,000."""
 
-    Raises:
-      T5smithError: there are far too many.
-    """
-    found = 0
-
-    def rest(kind: int, inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
-        if kind == len(items):
+    def fill(denoiser: int, inputs: int, targets: int) -> Iterator[tuple[int, ...]]:
+        if denoiser == len(items):
             yield ()
             return
-        item = items[kind]
+        item = items[denoiser]
         for count in range(min(inputs // item.inputs, targets // item.targets) + 1):
-            for others in rest(kind + 1, inputs - count * item.inputs, targets - count * item.targets):
-                yield (count, *others)
+            for rest in fill(denoiser + 1, inputs - count * item.inputs, targets - count * item.targets):
+                yield (count, *rest)
 
-    for pattern in rest(0, inputs, targets):
-        if any(pattern):
-            found += 1
-            if found > MAX_PATTERNS:
-                raise T5smithError(
-                    f"rows of {inputs} inputs can be filled in over {MAX_PATTERNS:,} ways",
-                    where="objective.input_length",
-                    fix="lower it, raise objective.window_length, or use fewer denoisers",
-                )
+    for number, pattern in enumerate(fill(0, inputs, targets)):
+        # The first pattern is the empty row.
+        if number > MAX_PATTERNS:
+            raise T5smithError(
+                f"rows of {inputs} inputs can be filled in over {MAX_PATTERNS:,} ways",
+                where="objective.input_length",
+                fix="lower it, raise objective.window_length, or use fewer denoisers",
+            )
+        if number:
             yield pattern
 
 
-def _whole(
-    often: Float[np.ndarray, " patterns"],
-    windows: Int[np.ndarray, "patterns kinds"],
-    wanted: Float[np.ndarray, " kinds"],
+def _row_counts(
+    share: Float[np.ndarray, " patterns"],
+    windows: Int[np.ndarray, "patterns denoisers"],
+    wanted: Float[np.ndarray, " denoisers"],
 ) -> Int[np.ndarray, " patterns"]:
-    """Whole rows of each pattern: the shortest cycle whose shares are as good as those of the longest."""
+    """Rows of each pattern in the shortest cycle whose shares of windows are as exact as the best of all."""
 
-    def error(counts: np.ndarray) -> float:
-        taken = counts @ windows
-        return float(np.abs(taken / taken.sum() - wanted).max())
+    def error(counts: Int[np.ndarray, " patterns"]) -> float:
+        used = counts @ windows
+        return float(np.abs(used / used.sum() - wanted).max())
 
-    used = int((often > 1e-9).sum())
-    cycles = [np.rint(often * rows).astype(np.int64) for rows in range(used, MAX_ROWS + 1)]
+    shortest = int((share > 1e-9).sum())
+    cycles = [np.rint(share * rows).astype(np.int64) for rows in range(shortest, MAX_ROWS + 1)]
     cycles = [counts for counts in cycles if ((counts @ windows) > 0).all()]
-    enough = max(min(map(error, cycles)), 1 / MAX_ROWS)
-    return next(counts for counts in cycles if error(counts) <= enough)
+    tolerance = max(min(map(error, cycles)), 1 / MAX_ROWS)
+    return next(counts for counts in cycles if error(counts) <= tolerance)
 
 
 def _interleaved(
-    patterns: Int[np.ndarray, "patterns kinds"], counts: Int[np.ndarray, " patterns"]
+    patterns: Int[np.ndarray, "patterns denoisers"], counts: Int[np.ndarray, " patterns"]
 ) -> tuple[tuple[int, ...], ...]:
-    """Patterns in turn, each as evenly over the cycle as can be."""
-    places = [
+    """The rows of the cycle, with the rows of each pattern spread evenly."""
+    positions = [
         ((i + 0.5) / count, number) for number, count in enumerate(counts.tolist()) for i in range(count)
     ]
     return tuple(
         tuple(np.repeat(np.arange(patterns.shape[1]), patterns[number]).tolist())
-        for _, number in sorted(places)
+        for _, number in sorted(positions)
     )

@@ -1,7 +1,7 @@
-"""Random numbers by place: row r of a stream is the same whoever asks, in whatever order and company.
+"""Counter-based random numbers: row r of a stream is a function of (seed, stream, r), in any order of access.
 
-Nothing is drawn "next". Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is a
-function of a key, here (seed, stream), and of a counter, here the number of the row.
+Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is a function of a key, here
+(seed, stream), and a counter, here the row. There is no generator state.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt64
 
 TRAINING, EVALUATION, EXAMPLES, SHIFTS, ORDER = range(5)
-"""Streams of random numbers, independent of each other."""
+"""Independent streams of random numbers."""
 
 _BLOCK = 4
-"""Numbers that Philox gives for one value of its counter."""
+"""Numbers that Philox gives per value of its counter."""
 
 
 def generator(seed: int, stream: int, step: int) -> np.random.Generator:
-    """All the random numbers of one step, independent of those of every other step."""
+    """A generator for one step of a stream, independent of those of all other steps."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream, step))))
 
 
 def uniforms(seed: int, stream: int, first: int, rows: int, draws: int) -> Float[np.ndarray, "rows draws"]:
-    """Numbers in [0, 1) with 53 random bits: those of rows `first` to `first + rows`.
+    """Uniform numbers in [0, 1) with 53 random bits, for rows `first` to `first + rows` of a stream.
 
-    Row r depends on (seed, stream, r, draws) alone.
+    Row r depends only on (seed, stream, r, draws).
     """
     blocks = -(-draws // _BLOCK)
     raw = np.random.Philox(key=_key(seed, stream), counter=first * blocks).random_raw(rows * blocks * _BLOCK)
@@ -34,5 +34,5 @@ def uniforms(seed: int, stream: int, first: int, rows: int, draws: int) -> Float
 
 
 @lru_cache
-def _key(seed: int, stream: int) -> np.ndarray:
+def _key(seed: int, stream: int) -> UInt64[np.ndarray, " 2"]:
     return np.random.SeedSequence((seed, stream)).generate_state(2, np.uint64)

@@ -1,4 +1,4 @@
-"""What the device can do: how fast it multiplies, how much it holds, and what it does slowly."""
+"""What the device can do: its speed, its memory, and whether its bfloat16 is fast."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ PEAK_TFLOPS = {
     "TPU v5": 459.0,
     "TPU v6 lite": 918.0,
 }
-"""Dense bfloat16 products, 10^12 operations a second: NVIDIA's data sheets, Google Cloud's TPU pages.
+"""Peak of dense bfloat16 products, 10^12 operations per second, by NVIDIA's and Google Cloud's data sheets.
 
-By the beginning of the device's name, the longest that fits. A TPU v3 counts a core, which is what JAX
-calls a device; the others a chip.
+The key is a prefix of the device's name; the longest that matches counts. The figure of TPU v3 is per core,
+which JAX calls a device; the others are per chip.
 """
 
 
 def peak_tflops(dtype: jnp.dtype) -> float:
-    """How fast one device multiplies, in 10^12 operations a second.
+    """The peak speed of one device in 10^12 operations per second.
 
-    From the data sheets where the device is known and operands are bfloat16; else as measured, see
-    :func:`measured_tflops`.
+    It is the data sheet's if the device is known and operands are bfloat16, else :func:`measured_tflops`.
     """
     kind = jax.devices()[0].device_kind
     known = [name for name in PEAK_TFLOPS if kind.startswith(name)]
@@ -48,12 +47,12 @@ def peak_tflops(dtype: jnp.dtype) -> float:
 
 @functools.cache
 def measured_tflops(dtype: jnp.dtype, size: int | None = None, repeats: int = 7) -> float:
-    """The median speed of square products with float32 sums, in 10^12 operations a second.
+    """The median speed of square matrix products with float32 sums, in 10^12 operations per second.
 
     Args:
-      dtype: of the operands.
-      size: rows and columns of both; left out: 2048 on CPU, else 8192.
-      repeats: how many are timed.
+      dtype: precision of the operands.
+      size: rows and columns of both operands. Default: 2048 on CPU, else 8192.
+      repeats: the number of products timed.
     """
     size = size or (2048 if jax.default_backend() == "cpu" else 8192)
     a = jnp.ones((size, size), dtype)
@@ -68,7 +67,7 @@ def measured_tflops(dtype: jnp.dtype, size: int | None = None, repeats: int = 7)
 
 
 def memory_limit() -> int | None:
-    """Bytes this process may still take on the device, what it holds now included; None if unknown."""
+    """Bytes available to this process on the device, with those it holds now; None if unknown."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
@@ -81,7 +80,7 @@ def memory_limit() -> int | None:
 
 
 def memory_in_use() -> tuple[int, int] | None:
-    """Bytes now, and the most so far; on CPU of the process. None where the device does not tell."""
+    """Bytes in use and their peak, on CPU those of the process; None if the device does not report them."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
@@ -98,7 +97,7 @@ def memory_in_use() -> tuple[int, int] | None:
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether bfloat16 is worth it here. NVIDIA's cards have units for it from compute capability 8.0 on."""
+    """Whether the device has units for bfloat16. NVIDIA's have them from compute capability 8.0 on."""
     device = jax.devices()[0]
     capability = getattr(device, "compute_capability", None)
     if device.platform == "gpu" and capability is not None:

@@ -1,1 +1,1 @@
-"""From text and a vocabulary to the token store, and the store itself."""
+"""The token store: making it from text and a vocabulary, and reading it."""

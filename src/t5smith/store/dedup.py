@@ -1,7 +1,7 @@
-"""Documents that are there twice, or nearly: found by what the shards noted of them, and taken out.
+"""Removing exact and near duplicates, which are found by the hashes that were recorded with each shard.
 
-Of documents that are the same one stays: the first, but one that is held out before any to train on. So
-what is held out stays so while a corpus grows, and nothing of it is trained on.
+One document of each group of duplicates is kept: the first held-out one, or else the first. So held-out
+documents stay held out when a corpus grows, and no duplicate of one is trained on.
 """
 
 from __future__ import annotations
@@ -26,210 +26,228 @@ from t5smith.text.document import Document
 from t5smith.text.locations import split_row_range
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-AT_ONCE = 1 << 22
-"""Documents whose hashes are sorted at once, about."""
+SORTED_AT_ONCE = 1 << 22
+"""About the number of documents whose hashes are sorted at once."""
 SHOWN_TOKENS = 80
-"""Of a dropped document, so many tokens are shown."""
+"""Number of tokens that are shown of a dropped document."""
 REASONS = {"exact_duplicates": "a duplicate", "near_duplicates": "nearly a duplicate"}
 TRAIN = 1 << 62
-"""Added to the numbers of documents to train on, so that held-out ones come before them."""
+"""Added to the numbers of training documents, so that held-out documents come before them."""
 
 Pairs = NDArray[np.int64]
-"""(pairs, 2): numbers of a document that stays, and of one that is the same."""
+"""int64 (pairs, 2): number of a document that is kept, and of its duplicate."""
 
 
 @dataclass(frozen=True)
 class DraftShards:
-    """The shards as they were written, their documents numbered through.
+    """The shards that may contain duplicates. Their documents are numbered across all shards.
 
     Attributes:
-      shards: their names and units, in the order of the text.
-      starts: int64 (shards + 1,); the number of each one's first document.
-      buckets: of their signatures.
+      shards: units and names, in the order of the text.
+      starts: int64 (shards + 1,); number of the first document of each shard.
+      buckets: number of hashes per signature.
     """
 
-    folders: Workspace
+    workspace: Workspace
     shards: Sequence[tuple[Unit, str]]
     starts: NDArray[np.int64]
     buckets: int
 
     @classmethod
-    def of(cls, folders: Workspace, shards: Sequence[tuple[Unit, str]], buckets: int) -> DraftShards:
-        """Those that are there."""
-        sizes = [folders.records(name).stat().st_size // RECORD.itemsize for _, name in shards]
-        return cls(folders, shards, np.cumsum([0, *sizes]), buckets)
+    def create(cls, workspace: Workspace, shards: Sequence[tuple[Unit, str]], buckets: int) -> DraftShards:
+        """Count the documents of the shards."""
+        sizes = [workspace.records(name).stat().st_size // RECORD.itemsize for _, name in shards]
+        return cls(workspace, shards, np.cumsum([0, *sizes]), buckets)
 
     def records(self, number: int) -> NDArray[np.void]:
         """The records of a shard."""
-        return np.fromfile(self.folders.records(self.shards[number][1]), RECORD)
+        return np.fromfile(self.workspace.records(self.shards[number][1]), RECORD)
 
     def keys(self, bucket: int | None) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-        """Of each shard: hashes, (documents, 2), and numbers by which documents are preferred, (documents,).
+        """Yield for each shard: hashes (documents, 2), and ranks (documents,), of which the lowest is kept.
 
         Args:
-          bucket: of the signatures; nothing: the hashes of whole texts.
+          bucket: of the signatures; None: the hashes of whole texts.
         """
         for number, (_, name) in enumerate(self.shards):
             records = self.records(number)
             keys: NDArray[np.uint64] = records["key"]
             if bucket is not None:
-                keys = read_signatures(self.folders.signatures(name), len(records), self.buckets, bucket)
+                keys = read_signatures(self.workspace.signatures(name), len(records), self.buckets, bucket)
             rank = np.arange(self.starts[number], self.starts[number + 1])
             yield keys, rank + np.where(records["valid"], 0, TRAIN)
 
 
-def find(draft: DraftShards, recipe: Recipe, bar: Bar) -> dict[str, Pairs]:
-    """What each step of a recipe drops, and in favour of what: numbers of documents."""
+def find_duplicates(draft: DraftShards, recipe: Recipe, bar: Bar) -> dict[str, Pairs]:
+    """The duplicates that each step of a recipe drops, each with the document that is kept."""
     found: dict[str, Pairs] = {}
     steps = recipe.cleaning.duplicate_steps
     same = np.zeros((0, 2), np.int64)
     if "exact_duplicates" in steps:
-        same = found["exact_duplicates"] = _equal(draft, None, bar)
+        same = found["exact_duplicates"] = _equal_pairs(draft, None, bar)
     if "near_duplicates" in steps:
-        stars = np.zeros((0, 2), np.int64)
+        pairs = np.zeros((0, 2), np.int64)
         for bucket in range(recipe.cleaning.near_duplicates.num_buckets):
-            stars = _stars(np.concatenate((stars, _equal(draft, bucket, bar))))
-        found["near_duplicates"] = stars[~np.isin(stars[:, 1], same[:, 1])]
+            pairs = _pair_with_first(np.concatenate((pairs, _equal_pairs(draft, bucket, bar))))
+        found["near_duplicates"] = pairs[~np.isin(pairs[:, 1], same[:, 1])]
     return {step: pairs % TRAIN for step, pairs in found.items()}
 
 
-def _equal(draft: DraftShards, bucket: int | None, bar: Bar) -> Pairs:
-    """Documents with equal hashes: each with the first of them."""
-    parts = -(-max(int(draft.starts[-1]), 1) // AT_ONCE)
+def _equal_pairs(draft: DraftShards, bucket: int | None, bar: Bar) -> Pairs:
+    """Documents with equal hashes, each paired with the first of them."""
+    parts = -(-max(int(draft.starts[-1]), 1) // SORTED_AT_ONCE)
     pairs = [np.zeros((0, 2), np.int64)]
     for part in range(parts):
-        keys_, ranks_ = [np.zeros((0, 2), np.uint64)], [np.zeros(0, np.int64)]
+        all_keys, all_ranks = [np.zeros((0, 2), np.uint64)], [np.zeros(0, np.int64)]
         for keys, ranks in draft.keys(bucket):
-            mine = keys.any(axis=1) & (keys[:, 1] % np.uint64(parts) == part)
-            keys_.append(keys[mine])
-            ranks_.append(ranks[mine])
-        keys, ranks = np.concatenate(keys_), np.concatenate(ranks_)
+            selected = keys.any(axis=1) & (keys[:, 1] % np.uint64(parts) == part)
+            all_keys.append(keys[selected])
+            all_ranks.append(ranks[selected])
+        keys, ranks = np.concatenate(all_keys), np.concatenate(all_ranks)
         order = np.lexsort((ranks, keys[:, 0], keys[:, 1]))
         keys, ranks = keys[order], ranks[order]
-        again = np.zeros(len(keys), np.bool_)
-        again[1:] = (keys[1:] == keys[:-1]).all(axis=1)
-        first = np.maximum.accumulate(np.where(again, 0, np.arange(len(keys))))
-        pairs.append(np.stack((ranks[first[again]], ranks[again]), axis=1))
+        repeated = np.zeros(len(keys), np.bool_)
+        repeated[1:] = (keys[1:] == keys[:-1]).all(axis=1)
+        first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(keys))))
+        pairs.append(np.stack((ranks[first[repeated]], ranks[repeated]), axis=1))
     bar.advance()
     return np.concatenate(pairs)
 
 
-def _stars(pairs: Pairs) -> Pairs:
-    """The same groups with each document tied to the first of its group alone."""
+def _pair_with_first(pairs: Pairs) -> Pairs:
+    """Pairs of the same connected groups, in which each document is paired with the first of its group."""
     # Importing these takes longer than preparing a small text.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    names, ends = np.unique(pairs, return_inverse=True)
-    ends = ends.reshape(pairs.shape)
-    size = len(names)
-    graph = coo_array((np.ones(len(ends), np.bool_), (ends[:, 0], ends[:, 1])), (size, size))
+    documents, nodes = np.unique(pairs, return_inverse=True)
+    nodes = nodes.reshape(pairs.shape)
+    size = len(documents)
+    graph = coo_array((np.ones(len(nodes), np.bool_), (nodes[:, 0], nodes[:, 1])), (size, size))
     _, group = connected_components(graph, directed=False)
     first = np.full(size, np.iinfo(np.int64).max)
-    np.minimum.at(first, group, names)
-    own = first[group]
-    return np.stack((own, names), axis=1)[own != names]
+    np.minimum.at(first, group, documents)
+    kept = first[group]
+    return np.stack((kept, documents), axis=1)[kept != documents]
 
 
-def drop(
-    draft: DraftShards, found: dict[str, Pairs], folders: Workspace, vocabulary: Vocabulary, bar: Bar
+def rewrite_shards(
+    draft: DraftShards, found: dict[str, Pairs], workspace: Workspace, vocabulary: Vocabulary, bar: Bar
 ) -> None:
-    """Write the shards without what was found; those that are there already are left alone.
+    """Write the shards that do not exist yet, without the duplicates.
 
     Args:
       draft: the shards with duplicates.
-      found: what is dropped, by step.
-      folders: where they go.
-      vocabulary: of their ids; shows what was dropped.
-      bar: told of each shard.
+      found: pairs of each step, see :func:`find_duplicates`.
+      workspace: where the shards are written.
+      vocabulary: of the ids.
+      bar: advances with each shard.
     """
-    sorted_ = {step: pairs[np.argsort(pairs[:, 1])] for step, pairs in found.items()}
+    by_document = {step: pairs[np.argsort(pairs[:, 1])] for step, pairs in found.items()}
     for number, (unit, name) in enumerate(draft.shards):
         bar.advance()
-        if folders.note(name).is_file():
+        if workspace.note(name).is_file():
             continue
         start, stop = draft.starts[number : number + 2]
-        own: dict[str, NDArray[np.int64]] = {}
-        for step, pairs in sorted_.items():
+        dropped: dict[str, NDArray[np.int64]] = {}
+        for step, pairs in by_document.items():
             begin, end = np.searchsorted(pairs[:, 1], (start, stop))
-            own[step] = pairs[begin:end, 1] - start
-        _rewrite(draft, folders, unit, name, draft.records(number), own, vocabulary)
+            dropped[step] = pairs[begin:end, 1] - start
+        _rewrite_shard(draft, workspace, unit, name, draft.records(number), dropped, vocabulary)
 
 
-def _rewrite(
+def _rewrite_shard(
     draft: DraftShards,
-    folders: Workspace,
+    workspace: Workspace,
     unit: Unit,
     name: str,
     records: NDArray[np.void],
     dropped: dict[str, NDArray[np.int64]],
     vocabulary: Vocabulary,
 ) -> None:
-    """One shard: both splits, and last its note."""
-    note = json.loads(draft.folders.note(name).read_text(encoding="utf-8"))
-    stays = np.ones(len(records), np.bool_)
+    """Write one shard: both splits, and last its note. `dropped` has the documents that each step drops."""
+    note = json.loads(draft.workspace.note(name).read_text(encoding="utf-8"))
+    kept = np.ones(len(records), np.bool_)
     tallies = {step: Tally(step) for step in dropped}
-    left = len(records)
-    for step, rows in dropped.items():
-        tallies[step].came = left
-        if len(rows):
-            tallies[step].dropped[REASONS[step]] = len(rows)
-        left -= len(rows)
-        stays[rows] = False
+    for step, documents in dropped.items():
+        tallies[step].came = int(kept.sum())
+        if len(documents):
+            tallies[step].dropped[REASONS[step]] = len(documents)
+        kept[documents] = False
     dtype = id_dtype(vocabulary.size)
     for split in SPLITS:
-        half = np.flatnonzero(records["valid"] == (split == "valid"))
-        source, target = draft.folders.ids(split, name), folders.ids(split, name)
+        rows = np.flatnonzero(records["valid"] == (split == "valid"))
+        source = draft.workspace.ids(split, name)
         ids = np.fromfile(source, dtype) if source.is_file() else np.zeros(0, dtype)
-        ends = np.cumsum(records["tokens"][half], dtype=np.int64)
-        for step, rows in dropped.items():
-            own = np.flatnonzero(np.isin(half, rows))
-            _, firsts = np.unique(records["key"][half[own], 1], return_index=True)
-            for row in own[firsts[:EXAMPLES]]:
-                one = records[half[row]]
-                begin, end = int(ends[row]) - int(one["tokens"]), int(ends[row])
-                cut = min(begin + SHOWN_TOKENS, end)
-                more = bool((ids[cut:end] != vocabulary.eos_id).any())
-                text = vocabulary.decode(ids[begin:cut]) + "…" * more
-                file = split_row_range(unit.files[one["file"]])[0]
-                document = Document(text, file, int(one["line"]), int(one["after"]))
-                tallies[step].show(f"{one['key'][1]:016x}", REASONS[step], document, text)
-        kept = stays[half]
-        if not kept.all():
-            ids = ids[np.repeat(kept, records["tokens"][half])]
-            half = half[kept]
-        counts = note[split]
-        counts["documents"], counts["tokens"] = len(half), len(ids)
-        counts["text_bytes"] = int(records["text_bytes"][half].sum())
+        for step, documents in dropped.items():
+            _add_examples(tallies[step], records[rows], np.isin(rows, documents), ids, unit, vocabulary)
+        ids = ids[np.repeat(kept[rows], records["tokens"][rows])]
+        rows = rows[kept[rows]]
         pieces = np.bincount(ids, minlength=vocabulary.size)
-        counts["unknown"] = int(pieces[vocabulary.unk_id])
-        counts["bytes"] = ids.nbytes
-        if len(ids):
-            data = ids.tobytes()
-            counts["sha256"] = hashlib.sha256(data).hexdigest()
-            write(target, data)
-            write(folders.lengths(split, name), records["tokens"][half].tobytes())
-            write(folders.pieces(split, name), used_pieces(pieces))
-        else:
-            counts["sha256"] = hashlib.sha256().hexdigest()
+        data = ids.tobytes()
+        note[split] |= {
+            "documents": len(rows),
+            "tokens": len(ids),
+            "text_bytes": int(records["text_bytes"][rows].sum()),
+            "unknown": int(pieces[vocabulary.unk_id]),
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        if data:
+            write(workspace.ids(split, name), data)
+            write(workspace.lengths(split, name), records["tokens"][rows].tobytes())
+            write(workspace.pieces(split, name), used_pieces(pieces))
     note["cleaning"] += [tally.facts() for tally in tallies.values()]
-    write(folders.note(name), json.dumps(note, ensure_ascii=False).encode())
+    write(workspace.note(name), json.dumps(note, ensure_ascii=False).encode())
     for split in SPLITS:
-        draft.folders.ids(split, name).unlink(missing_ok=True)
+        draft.workspace.ids(split, name).unlink(missing_ok=True)
 
 
-def without_duplicates(
-    recipe: Recipe, folders: Workspace, shards: Sequence[tuple[Unit, str]], vocabulary: Vocabulary
+def _add_examples(
+    tally: Tally,
+    records: NDArray[np.void],
+    dropped: NDArray[np.bool_],
+    ids: NDArray[np.unsignedinteger],
+    unit: Unit,
+    vocabulary: Vocabulary,
 ) -> None:
-    """From draft shards to those of the store.
+    """Add examples of dropped documents, those with the smallest hashes.
+
+    Args:
+      tally: of the step.
+      records: RECORD (documents,); of one split of a shard.
+      dropped: (documents,); those that the step drops.
+      ids: of all these documents.
+      unit: of the shard.
+      vocabulary: of the ids.
+    """
+    ends = np.cumsum(records["tokens"], dtype=np.int64)
+    candidates = np.flatnonzero(dropped)
+    _, first = np.unique(records["key"][candidates, 1], return_index=True)
+    for row in candidates[first[:EXAMPLES]]:
+        record = records[row]
+        begin, end = int(ends[row]) - int(record["tokens"]), int(ends[row])
+        cut = min(begin + SHOWN_TOKENS, end)
+        text = vocabulary.decode(ids[begin:cut])
+        if (ids[cut:end] != vocabulary.eos_id).any():
+            text += "…"
+        file = split_row_range(unit.files[record["file"]])[0]
+        document = Document(text, file, int(record["line"]), int(record["after"]))
+        tally.show(f"{record['key'][1]:016x}", REASONS[tally.step], document, text)
+
+
+def remove_duplicates(
+    recipe: Recipe, workspace: Workspace, shards: Sequence[tuple[Unit, str]], vocabulary: Vocabulary
+) -> None:
+    """Write the store's shards: the draft shards without duplicates.
 
     Raises:
-      OSError: as when the disk is full.
+      OSError: such as a full disk.
     """
     buckets = recipe.cleaning.near_duplicates.num_buckets
-    draft = DraftShards.of(Workspace(folders.store, folders.notes, draft=True), shards, buckets)
+    draft = DraftShards.create(Workspace(workspace.store, workspace.notes, draft=True), shards, buckets)
     steps = recipe.cleaning.duplicate_steps
-    rounds = ("exact_duplicates" in steps) + ("near_duplicates" in steps) * buckets
+    rounds = int("exact_duplicates" in steps) + (buckets if "near_duplicates" in steps else 0)
     with progress("duplicates", rounds + len(shards), "parts") as bar:
-        found = find(draft, recipe, bar)
-        drop(draft, found, folders, vocabulary, bar)
+        found = find_duplicates(draft, recipe, bar)
+        rewrite_shards(draft, found, workspace, vocabulary, bar)

@@ -1,7 +1,7 @@
-"""What duplicates are found by: a hash of each document's words, and MinHash signatures of its runs of words.
+"""Hashes by which duplicates are found: one of each document's words, and MinHash signatures of its n-grams.
 
-How a text becomes runs of words and these become hashes is datatrove's. Of each bucket's hashes one hash is
-kept, since two documents meet there only if all are equal.
+Words, n-grams and their hashes are datatrove's. The hashes of a bucket are combined to one hash, since two
+documents meet in a bucket only if all of its hashes are equal.
 """
 
 from __future__ import annotations
@@ -35,79 +35,81 @@ RECORD = np.dtype(
         ("after", np.uint64),
     ]
 )
-"""A document of a shard: a hash of its words, whether it is held out, its length, where it stands."""
-CHUNK = 1 << 14
-"""So many documents are held before they are written."""
-RUNS_AT_ONCE = 4096
-"""Runs of words hashed at once, each in `num_buckets * hashes_per_bucket` ways."""
+"""A document of a shard: hash of its words, whether it is held out, its length, its place in the input."""
+CHUNK_DOCUMENTS = 1 << 14
+"""Documents that are written at once."""
+NGRAMS_AT_ONCE = 4096
+"""n-grams hashed at once, each with `num_buckets * hashes_per_bucket` functions."""
 
 
-class Records:
-    """The records of one shard; they are there when `close` has returned."""
+class RecordWriter:
+    """Writes the records of one shard. They exist once :meth:`close` has returned."""
 
     def __init__(
-        self, folders: Workspace, shard: str, files: Iterable[str], signatures: MinHasher | None
+        self, workspace: Workspace, shard: str, files: Iterable[str], hasher: MinHasher | None
     ) -> None:
-        """Of documents of these files; without signatures texts alone are hashed."""
+        """Start the records of documents of `files`; without `hasher` no signatures are written."""
         self._files = {split_row_range(name)[0]: number for number, name in enumerate(files)}
-        self._signatures = signatures
-        self._targets = [folders.records(shard), folders.signatures(shard)][: 2 if signatures else 1]
+        self._hasher = hasher
+        self._targets = [workspace.records(shard)]
+        if hasher is not None:
+            self._targets.append(workspace.signatures(shard))
         self._out = [temporary(target).open("wb") for target in self._targets]
         self._rows: list[tuple[Any, ...]] = []
-        self._signed: list[NDArray[np.uint64]] = []
+        self._signatures: list[NDArray[np.uint64]] = []
 
     def add(self, document: Document, text: str, valid: bool, tokens: int, text_bytes: int) -> None:
-        """Add a document; `text` is what is left of it after cleaning."""
+        """Add a document; `text` is its text after cleaning."""
         file = self._files[document.file]
-        # To all vocabularies but bytes white space is single spaces, with none at the end.
+        # Except in byte-level vocabularies, texts that differ only in white space have the same ids.
         key = _key(" ".join(text.split()).encode())
         self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.counted_from))
-        if self._signatures is not None:
-            self._signed.append(self._signatures.of(text))
-        if len(self._rows) == CHUNK:
+        if self._hasher is not None:
+            self._signatures.append(self._hasher.signature(text))
+        if len(self._rows) == CHUNK_DOCUMENTS:
             self._flush()
 
     def close(self) -> None:
-        """Finish both files: (documents,) of RECORD, and what :func:`read_signatures` reads."""
+        """Finish the files: RECORD (documents,), and one that :func:`read_signatures` reads."""
         self._flush()
         self.abandon()
         for target in self._targets:
             temporary(target).replace(target)
 
     def abandon(self) -> None:
-        """Leave the files as they are."""
+        """Close the unfinished files."""
         for out in self._out:
             out.close()
 
     def _flush(self) -> None:
         self._out[0].write(np.array(self._rows, RECORD).tobytes())
-        if self._signed:
-            self._out[1].write(np.stack(self._signed, 1).tobytes())
-        self._rows, self._signed = [], []
+        if self._signatures:
+            self._out[1].write(np.stack(self._signatures, 1).tobytes())
+        self._rows, self._signatures = [], []
 
 
 def read_signatures(path: Path, documents: int, buckets: int, bucket: int) -> NDArray[np.uint64]:
-    """The hashes of one bucket, (documents, 2); for each CHUNK of documents they lie bucket by bucket."""
+    """The hashes of one bucket, (documents, 2). A file holds chunks of documents, each bucket by bucket."""
     found = np.empty((documents, 2), np.uint64)
     size = found.itemsize * 2
     with path.open("rb") as file:
-        for start in range(0, documents, CHUNK):
-            rows = min(CHUNK, documents - start)
+        for start in range(0, documents, CHUNK_DOCUMENTS):
+            rows = min(CHUNK_DOCUMENTS, documents - start)
             file.seek((start * buckets + rows * bucket) * size)
             found[start : start + rows] = np.fromfile(file, np.uint64, rows * 2).reshape(rows, 2)
     return found
 
 
 class MinHasher:
-    """MinHash of a text's runs of words."""
+    """MinHash signatures of texts."""
 
     def __init__(self, settings: NearDuplicateSettings, words: WordTokenizer, scratch: Path) -> None:
-        """With datatrove's hashes.
+        """Set up datatrove's hashes.
 
         Args:
-          settings: how many hashes of how many words.
-          words: finds words.
-          scratch: a folder; nothing is written there.
+          settings: numbers of buckets, hashes and words of an n-gram.
+          words: splits texts into words.
+          scratch: a folder, which datatrove requires; nothing is written there.
         """
         from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
         from datatrove.utils.hashing import create_hash_func
@@ -115,29 +117,29 @@ class MinHasher:
 
         config = MinhashConfig(**settings.model_dump())
         self.buckets = settings.num_buckets
-        self._length = settings.n_grams
+        self._n = settings.n_grams
         self._step = MinhashDedupSignature(str(scratch), config, words)  # pyright: ignore[reportArgumentType]
         self._hash: Any = create_hash_func(config.hash_config)
-        self._simplified = lambda text: words.word_tokenize(simplify_text(text, config.norm_config))
+        self._split_words = lambda text: words.word_tokenize(simplify_text(text, config.norm_config))
 
-    def of(self, text: str) -> NDArray[np.uint64]:
-        """A hash for each bucket: (buckets, 2). Zeros: too few words for a run."""
-        words = self._simplified(text)
-        runs = len(words) - self._length + 1
-        least: NDArray[np.uint64] | None = None
-        for start in range(0, runs, RUNS_AT_ONCE):
-            # A long document has more runs than there is memory for all their hashes.
-            stop = min(start + RUNS_AT_ONCE, runs)
-            hashes = [self._hash(" ".join(words[i : i + self._length]).encode()) for i in range(start, stop)]
+    def signature(self, text: str) -> NDArray[np.uint64]:
+        """A hash per bucket: (buckets, 2); zeros if the text has too few words for an n-gram."""
+        words = self._split_words(text)
+        ngrams = len(words) - self._n + 1
+        minima: NDArray[np.uint64] | None = None
+        for start in range(0, ngrams, NGRAMS_AT_ONCE):
+            # The hashes of all n-grams of a long document would not fit in memory.
+            stop = min(start + NGRAMS_AT_ONCE, ngrams)
+            hashes = [self._hash(" ".join(words[i : i + self._n]).encode()) for i in range(start, stop)]
             own = np.array(self._step.get_signature(np.array(hashes, np.uint64)[:, None]), np.uint64)
-            least = own if least is None else np.minimum(least, own)
-        if least is None:
+            minima = own if minima is None else np.minimum(minima, own)
+        if minima is None:
             return np.zeros((self.buckets, 2), np.uint64)
-        return np.array([_key(bucket.tobytes()) for bucket in least], np.uint64)
+        return np.array([_key(bucket.tobytes()) for bucket in minima], np.uint64)
 
 
-def signatures(recipe: Recipe, scratch: Path) -> MinHasher | None:
-    """How a recipe looks for near duplicates, if it does.
+def near_duplicate_hasher(recipe: Recipe, scratch: Path) -> MinHasher | None:
+    """The hasher for a recipe that drops near duplicates, else None.
 
     Raises:
       T5smithError: a package is missing.
@@ -152,5 +154,5 @@ def signatures(recipe: Recipe, scratch: Path) -> MinHasher | None:
 
 def _key(data: bytes) -> tuple[int, int]:
     digest = hashlib.blake2b(data, digest_size=16).digest()
-    # All zeros stands for none.
+    # Never all zeros, which stand for no hash.
     return int.from_bytes(digest[:8], "little") | 1, int.from_bytes(digest[8:], "little")

@@ -1,4 +1,4 @@
-"""From shards to a store: what is known of them all, where documents end, what the person is told of it."""
+"""Finishing the store: totals of all shards, ends of documents, the manifest, and the printed summary."""
 
 from __future__ import annotations
 
@@ -25,136 +25,144 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 from t5smith.vocabulary.word_cache import MAX_UNBROKEN
 
 UNKNOWN_WARNING_SHARE = 0.001
-"""A share of `<unk>` above this is worth a warning."""
-REASONS = 3
-"""So many reasons for dropping documents are told of each step."""
+"""A larger share of `<unk>` in a split gives a warning."""
+MAX_REASONS = 3
+"""Number of reasons for dropping documents that are shown for each cleaning step."""
 
 
-def finish(
-    recipe: Recipe, folders: Workspace, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
+def finish_store(
+    recipe: Recipe, workspace: Workspace, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
 ) -> None:
-    """Make the store of what all tasks have written.
+    """Complete and seal the unfinished store when all its shards are written.
 
     Args:
-      recipe: what was asked for.
-      folders: with the shards and their notes.
-      plan: which shards there are.
-      vocabulary: of their ids.
+      recipe: the settings of the run.
+      workspace: with the shards and their notes.
+      plan: of the shards.
+      vocabulary: of the ids.
       inputs: for the manifest.
 
     Raises:
-      T5smithError: a split, a corpus or a file without text; anything left out, if that is refused.
+      T5smithError: a split, a corpus or a file has no text; with `corpus.strict`, records were skipped.
     """
-    for leftover in folders.store.rglob("*.part"):
+    for leftover in workspace.store.rglob("*.part"):
         leftover.unlink()
-    skipped = SkippedRecords(recipe.corpus.strict)
-    tallies = {step: Tally(step) for step in recipe.cleaning.steps}
-    totals = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
-    by_corpus: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
-    written: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
-    known: dict[str, dict[str, Any]] = {}
-    cut = 0
-    useless = _UnusableFiles()
-    for unit, name in shards(folders, plan):
-        note = json.loads(folders.note(name).read_text(encoding="utf-8"))
-        skipped.merge(note["faults"])
-        useless.look(unit, note)
-        for one in note["cleaning"]:
-            tallies[one["step"]].merge(one)
-        cut += note["cut"]
-        for split in SPLITS:
-            own = note[split]
-            if not unit.split or unit.split == split:
-                corpus = by_corpus[split].setdefault(unit.corpus, dict.fromkeys(COUNTS[:3], 0))
-                for what in corpus:
-                    corpus[what] += own[what]
-            for what in COUNTS:
-                totals[split][what] += own[what]
-            if own["tokens"]:
-                written[split].append((f"{name}.bin", own["tokens"]))
-                known[f"{split}/{name}.bin"] = {"bytes": own["bytes"], "sha256": own["sha256"]}
-    skipped.raise_if_strict()
-    useless.refuse()
-    skipped.report()
-    cleaning = [tally.told() for tally in tallies.values()]
-    _tell_cleaning(cleaning)
-    _refuse_empty(recipe, totals, by_corpus["train"])
-    separator = recipe.prepare.document_separator == "eos"
+    totals = _Totals(recipe)
+    for unit, name in list_shards(workspace, plan):
+        totals.add(unit, name, json.loads(workspace.note(name).read_text(encoding="utf-8")))
+    totals.skipped.raise_if_strict()
+    totals.raise_if_a_file_is_unusable()
+    totals.skipped.report()
+    cleaning = [tally.told() for tally in totals.tallies.values()]
+    _report_cleaning(cleaning)
+    _raise_if_empty(recipe, totals.counts, totals.corpora["train"])
     facts: dict[str, Any] = {
         "vocab_size": vocabulary.size,
-        "skipped_records": skipped.facts(),
-        "cut_stretches": cut,
+        "skipped_records": totals.skipped.facts(),
+        "cut_stretches": totals.cut,
     }
-    if cut:
+    if totals.cut:
         warn(
-            f"{cut:,} stretches of {MAX_UNBROKEN:,} characters without white space were cut before tokenising"
+            f"{totals.cut:,} runs of {MAX_UNBROKEN:,} characters without white space were cut before encoding"
         )
     if cleaning:
         facts["cleaning"] = cleaning
+    separator = recipe.prepare.document_separator == "eos"
     for split in SPLITS:
-        _write_ends(folders, split, totals[split]["documents"], written[split])
-        facts[split] = _facts(totals[split], by_corpus[split], separator)
-        _tell(facts[split], split)
-    table = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
-    artifact.write_atomically(folders.store / "shards.json", table)
-    write_figures(folders, plan, vocabulary, written, facts)
-    artifact.seal(folders.store, "store", inputs, facts, known)
+        _write_ends(workspace, split, totals.counts[split]["documents"], totals.shards[split])
+        facts[split] = _split_facts(totals.counts[split], totals.corpora[split], separator)
+        _report_split(facts[split], split)
+    table = json.dumps(totals.shards, ensure_ascii=False, separators=(",", ":"))
+    artifact.write_atomically(workspace.store / "shards.json", table)
+    write_figures(workspace, plan, vocabulary, totals.shards, facts)
+    artifact.seal(workspace.store, "store", inputs, facts, totals.files)
 
 
-class _UnusableFiles:
-    """Finds a large file of which nothing can be used: none of those who read parts of it knows."""
+class _Totals:
+    """Sums of the notes of all shards.
 
-    def __init__(self) -> None:
-        self._good: Counter[str] = Counter()
-        self._first: dict[str, str] = {}
+    Attributes:
+      skipped: records that were skipped.
+      tallies: what each cleaning step did.
+      counts: of each split, see COUNTS.
+      corpora: documents, tokens and bytes of each split and corpus.
+      shards: of each split, the names of its files and their numbers of tokens.
+      files: sizes and hashes of these files, for the manifest.
+      cut: runs of characters without white space that were cut.
+    """
 
-    def look(self, unit: Unit, note: Mapping[str, Any]) -> None:
-        """See what came of a block."""
-        if len(unit.files) != 1 or unit.blocks == 1:
-            return
-        file = unit.files[0]
-        dropped = sum(sum(one["dropped"].values()) for one in note["cleaning"])
-        self._good[file] += dropped + sum(note[split]["documents"] + note[split]["empty"] for split in SPLITS)
-        if note["faults"]["first"]:
-            self._first.setdefault(file, note["faults"]["first"][0])
+    def __init__(self, recipe: Recipe) -> None:
+        self.skipped = SkippedRecords(recipe.corpus.strict)
+        self.tallies = {step: Tally(step) for step in recipe.cleaning.steps}
+        self.counts = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
+        self.corpora: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
+        self.shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+        self.files: dict[str, dict[str, Any]] = {}
+        self.cut = 0
+        self._usable: Counter[str] = Counter()
+        self._first_skipped: dict[str, str] = {}
 
-    def refuse(self) -> None:
-        """Stop if there is one.
+    def add(self, unit: Unit, name: str, note: Mapping[str, Any]) -> None:
+        """Add a shard by its note."""
+        self.skipped.merge(note["skipped_records"])
+        for step in note["cleaning"]:
+            self.tallies[step["step"]].merge(step)
+        self.cut += note["cut"]
+        for split in SPLITS:
+            own = note[split]
+            if not unit.split or unit.split == split:
+                corpus = self.corpora[split].setdefault(unit.corpus, dict.fromkeys(COUNTS[:3], 0))
+                for count in corpus:
+                    corpus[count] += own[count]
+            for count in COUNTS:
+                self.counts[split][count] += own[count]
+            if own["tokens"]:
+                self.shards[split].append((f"{name}.bin", own["tokens"]))
+                self.files[f"{split}/{name}.bin"] = {"bytes": own["bytes"], "sha256": own["sha256"]}
+        if len(unit.files) == 1 and unit.blocks != 1:
+            dropped = sum(sum(step["dropped"].values()) for step in note["cleaning"])
+            read = sum(note[split]["documents"] + note[split]["empty"] for split in SPLITS)
+            self._usable[unit.files[0]] += dropped + read
+            for message in note["skipped_records"]["first"][:1]:
+                self._first_skipped.setdefault(unit.files[0], message)
+
+    def raise_if_a_file_is_unusable(self) -> None:
+        """Check files of several blocks. The tasks that read a part of a file cannot know.
 
         Raises:
-          T5smithError: there is.
+          T5smithError: all records of a file were skipped.
         """
-        for file, first in self._first.items():
-            if not self._good[file]:
-                raise T5smithError(f"nothing in it can be used; the first: {first}", where=file)
+        for file, message in self._first_skipped.items():
+            if not self._usable[file]:
+                raise T5smithError(f"it has no usable record; the first: {message}", where=file)
 
 
-def shards(folders: Workspace, plan: Plan) -> Iterator[tuple[Unit, str]]:
-    """Every shard with what it is of, in the order of the text."""
+def list_shards(workspace: Workspace, plan: Plan) -> Iterator[tuple[Unit, str]]:
+    """All shards and their units, in the order of the text."""
     for unit in plan.units:
-        blocks = unit.blocks if unit.blocks is not None else int(folders.end(unit.number).read_text())
+        blocks = unit.blocks if unit.blocks is not None else int(workspace.end(unit.number).read_text())
         for block in range(blocks):
             yield unit, unit.shard(block)
 
 
-def _write_ends(folders: Workspace, split: str, documents: int, shards: list[tuple[str, int]]) -> None:
-    """int64 (documents,): where each document ends, as one file of numpy's."""
-    # Made in memory: numpy's own writer does not say why a disk refused.
+def _write_ends(workspace: Workspace, split: str, documents: int, shards: list[tuple[str, int]]) -> None:
+    """Write int64 (documents,): the end of each document, as a .npy file."""
+    # numpy's own writer does not raise the reason if the disk is full.
     header = io.BytesIO()
-    described = {"descr": "<i8", "fortran_order": False, "shape": (documents,)}
-    np.lib.format.write_array_header_1_0(header, described)
+    description = {"descr": "<i8", "fortran_order": False, "shape": (documents,)}
+    np.lib.format.write_array_header_1_0(header, description)
     tokens = 0
-    with (folders.store / f"{split}.ends.npy").open("wb") as file:
+    with (workspace.store / f"{split}.ends.npy").open("wb") as file:
         file.write(header.getvalue())
         for name, size in shards:
             lengths = np.frombuffer(
-                folders.lengths(split, name.removesuffix(".bin")).read_bytes(), np.dtype(np.uint32)
+                workspace.lengths(split, name.removesuffix(".bin")).read_bytes(), np.dtype(np.uint32)
             )
             file.write((np.cumsum(lengths, dtype=np.int64) + tokens).astype("<i8").tobytes())
             tokens += size
 
 
-def _facts(
+def _split_facts(
     totals: Mapping[str, int], by_corpus: Mapping[str, Mapping[str, int]], separator: bool
 ) -> dict[str, Any]:
     """The counts of a split, for the manifest."""
@@ -173,63 +181,68 @@ def _facts(
     }
 
 
-def _refuse_empty(
-    recipe: Recipe, totals: Mapping[str, Mapping[str, int]], train: Mapping[str, Mapping[str, int]]
+def _raise_if_empty(
+    recipe: Recipe, counts: Mapping[str, Mapping[str, int]], corpora: Mapping[str, Mapping[str, int]]
 ) -> None:
-    for name in SPLITS:
-        if totals[name]["tokens"]:
+    """Raise if a split, or the training part of a corpus, has no text."""
+    for split in SPLITS:
+        if counts[split]["tokens"]:
             continue
-        if name == "valid" and not recipe.corpus.valid:
+        if split == "valid" and not recipe.corpus.valid:
             raise T5smithError(
-                "no document fell to the held-out split",
+                "no document fell into the held-out split",
                 where="corpus.held_out_fraction",
                 fix="raise it, name files in corpus.valid, or make documents smaller (corpus.document)",
             )
-        skipped = totals[name]["empty"]
-        what = f"the {name} split has no text" + (f" ({skipped:,} empty documents)" if skipped else "")
-        fix = "name files with text in them" + ", or clean less (cleaning.steps)" * bool(
-            recipe.cleaning.steps
-        )
-        raise T5smithError(what, where=f"corpus.{name}", fix=fix)
-    for name, counts in train.items():
-        if not counts["tokens"]:
-            steps = " and cleaning (cleaning.steps)" * bool(recipe.cleaning.steps)
+        what = f"the {split} split has no text"
+        if empty := counts[split]["empty"]:
+            what += f" ({pluralize(empty, 'empty document')})"
+        fix = "name files with text"
+        if recipe.cleaning.steps:
+            fix += ", or remove cleaning steps (cleaning.steps)"
+        raise T5smithError(what, where=f"corpus.{split}", fix=fix)
+    for name, own in corpora.items():
+        if not own["tokens"]:
+            cause = "the held-out split"
+            if recipe.cleaning.steps:
+                cause += " and cleaning (cleaning.steps)"
             raise T5smithError(
                 f"the corpus {name!r} has no text to train on",
                 where="corpus.train",
-                fix=f"leave it out, give more of it, or see what the held-out split{steps} took of it",
+                fix=f"remove it, name more text for it, or check what {cause} took of it",
             )
 
 
-def _tell_cleaning(cleaning: list[dict[str, Any]]) -> None:
-    """A line for each step: how many documents it dropped and changed, and the commonest reasons."""
-    for one in cleaning:
-        number = sum(one["dropped"].values())
-        reasons = ", ".join(f"{reason} {times:,}" for reason, times in list(one["dropped"].items())[:REASONS])
-        more = ", …" * (len(one["dropped"]) > REASONS)
-        changed = f", changed {one['changed']:,}" if one["changed"] else ""
-        why = f" ({reasons}{more})" if len(one["dropped"]) > 1 else ""
-        info(
-            f"prepare   {one['step']}: dropped {number:,} of {pluralize(one['in'], 'document')}{why}{changed}"
-        )
+def _report_cleaning(cleaning: list[dict[str, Any]]) -> None:
+    """Print for each step how many documents it dropped and changed, and the most frequent reasons."""
+    for step in cleaning:
+        dropped: dict[str, int] = step["dropped"]
+        line = f"{step['step']}: dropped {sum(dropped.values()):,} of {pluralize(step['in'], 'document')}"
+        if len(dropped) > 1:
+            reasons = [f"{reason} {number:,}" for reason, number in dropped.items()]
+            shown = [*reasons[:MAX_REASONS], "…"] if len(reasons) > MAX_REASONS else reasons
+            line += f" ({', '.join(shown)})"
+        if step["changed"]:
+            line += f", changed {step['changed']:,}"
+        info(f"prepare   {line}")
 
 
-def _tell(facts: dict[str, Any], name: str) -> None:
-    """What the person should know of a split: its size, what was left out, what the vocabulary cannot say."""
-    empty = f", {pluralize(facts['empty_documents'], 'empty document')} left out" * bool(
-        facts["empty_documents"]
-    )
+def _report_split(facts: dict[str, Any], split: str) -> None:
+    """Print the size of a split and of each of its corpora; warn about unknown tokens."""
     for corpus, counts in facts.get("corpora", {}).items():
-        has = f"{pluralize(counts['documents'], 'document')}, {pluralize(counts['tokens'], 'token')}"
-        info(f"prepare   {name} {corpus}: {has}")
+        size = f"{pluralize(counts['documents'], 'document')}, {pluralize(counts['tokens'], 'token')}"
+        info(f"prepare   {split} {corpus}: {size}")
         if not counts["tokens"]:
-            warn(f"nothing of the corpus {corpus!r} is held out, so held-out figures do not speak of it")
-    info(
-        f"prepare   {name} split: {pluralize(facts['documents'], 'document')}, {facts['tokens']:,} tokens, "
-        f"{facts['bytes_per_token']:.2f} bytes a token, {facts['unknown_rate']:.3%} unknown{empty}"
+            warn(f"no document of the corpus {corpus!r} is held out, so held-out scores do not cover it")
+    line = (
+        f"{split} split: {pluralize(facts['documents'], 'document')}, {facts['tokens']:,} tokens, "
+        f"{facts['bytes_per_token']:.2f} bytes per token, {facts['unknown_rate']:.3%} unknown"
     )
+    if facts["empty_documents"]:
+        line += f", {pluralize(facts['empty_documents'], 'empty document')} dropped"
+    info(f"prepare   {line}")
     if facts["unknown_rate"] > UNKNOWN_WARNING_SHARE:
         warn(
-            f"{facts['unknown_rate']:.2%} of the tokens of the {name} split are <unk>: the vocabulary lacks "
-            f"characters of this text; train it on text like this"
+            f"{facts['unknown_rate']:.2%} of the tokens of the {split} split are <unk>: the vocabulary lacks "
+            f"characters of this text; train it on such text"
         )

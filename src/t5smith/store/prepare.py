@@ -1,7 +1,7 @@
-"""From text and a vocabulary to the token store: the ids of every document in a row, and their counts.
+"""From text and a vocabulary to the token store.
 
-The text is read block by block (:mod:`t5smith.store.plan`) by tasks that write a shard for each. What is
-finished stays, however a run ends, and is not done again.
+The text is read block by block (:mod:`t5smith.store.plan`) by tasks that write a shard for each block.
+Finished shards are kept however a run ends, and are not made again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import Bar, count, info, progress, warn
 from t5smith.recipe.recipe import Recipe, plain
-from t5smith.store.dedup import without_duplicates
-from t5smith.store.merge import finish, shards
+from t5smith.store.dedup import remove_duplicates
+from t5smith.store.executors import run_tasks
+from t5smith.store.merge import finish_store, list_shards
 from t5smith.store.plan import Plan
-from t5smith.store.token_store import check
+from t5smith.store.token_store import verify_store
 from t5smith.store.worker import Progress, Task
 from t5smith.store.workspace import Workspace
 from t5smith.text.cleaning.pipeline import cleaning_inputs
@@ -31,159 +32,170 @@ from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
-"""Raised when the same text and settings would give another store than before."""
+"""Increase when the same text and settings give another store than before."""
+NOTES_FORMAT = 2
+"""Increase when an unfinished store with notes of the version before cannot be continued."""
 IN_PROCESS_BYTES = 4 << 20
-"""Files of fewer bytes in all are not worth starting processes for."""
+"""A corpus of fewer bytes is read in this process: starting others would take longer."""
 
 
 def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None) -> Path:
-    """Tokenise a recipe's text; the folder of the store. Nothing is done if it is there already.
+    """Encode a recipe's text as a token store. Nothing is done if it exists and its inputs are unchanged.
 
     Args:
-      recipe: names the text and the run folder, in which there must be a vocabulary.
-      verify: make nothing, but read the whole store that is there and check it.
-      files: the recipe's files, if they have been found before.
+      recipe: names the text and the run folder, which must have a vocabulary.
+      verify: only read the whole existing store and check it.
+      files: the recipe's files. Default: they are found now.
+
+    Returns:
+      The store's folder.
 
     Raises:
-      T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
-        `verify`: no store, or one that is not as it was written.
+      T5smithError: no vocabulary, unreadable text, a split without text, a full disk; with `verify`: no
+        store, or a damaged one.
     """
     if not verify:
         return _prepare(recipe, files)
     folder = recipe.folder / "store"
-    check(folder)
+    verify_store(folder)
     return folder
 
 
 @in_run_folder
 def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
     folder = recipe.folder / "store"
-    folders = Workspace.of(folder)
+    workspace = Workspace.beside(folder)
     vocab_folder = recipe.folder / "vocab"
-    made_vocab = artifact.read_manifest(vocab_folder, "vocab")
+    vocab_manifest = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
     files = files or CorpusFiles.find(recipe.corpus)
     corpus = files.inputs()
     inputs = {
         "format": FORMAT,
-        "vocab": made_vocab.files["tokenizer.json"]["sha256"],
+        "vocab": vocab_manifest.files["tokenizer.json"]["sha256"],
         "corpus": corpus,
         "prepare": {"document_separator": recipe.prepare.document_separator},
         **cleaning_inputs(recipe),
     }
     key = artifact.fingerprint(inputs)
     if found := artifact.find_up_to_date(folder, "store", key):
-        shutil.rmtree(folders.notes, ignore_errors=True)
+        shutil.rmtree(workspace.notes, ignore_errors=True)
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
-    if stale := _other_settings(recipe, made_vocab.inputs, corpus):
-        warn(f"the vocabulary that is there was made from other {stale}; `t5smith vocab` makes it anew")
+    if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, corpus):
+        warn(f"the existing vocabulary was trained with {changed}; `t5smith vocab` trains it again")
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
-        plan = _plan(recipe, files, folders, key, vocab_folder)
-        _run(recipe, folders, plan)
+        plan = _plan(recipe, files, workspace, key, vocab_folder)
+        _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
-            without_duplicates(recipe, folders, list(shards(folders, plan)), vocabulary)
-        finish(recipe, folders, plan, vocabulary, inputs)
-        artifact.replace_atomically(folders.store, folder)
-        shutil.rmtree(folders.notes)
+            remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
+        finish_store(recipe, workspace, plan, vocabulary, inputs)
+        artifact.replace_atomically(workspace.store, folder)
+        shutil.rmtree(workspace.notes)
     return folder
 
 
-def _other_settings(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
-    """Whether a vocabulary was trained with other settings than the recipe has now, or on other text."""
+def _vocabulary_changes(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
+    """How a vocabulary's settings and text differ from the recipe's; empty: not at all."""
     if "corpus" not in vocab:
-        return ""  # it was brought in
+        return ""  # it was imported
     settings = recipe.vocab.model_dump(exclude={"tokenizer"})
-    found = ["settings"] if artifact.fingerprint(settings) != artifact.fingerprint(vocab["vocab"]) else []
+    found: list[str] = []
+    if artifact.fingerprint(settings) != artifact.fingerprint(vocab["vocab"]):
+        found.append("different settings")
     text = {name: value for name, value in corpus.items() if not name.startswith("valid")}
-    found += ["text"] if artifact.fingerprint(text) != artifact.fingerprint(vocab["corpus"]) else []
-    return " and other ".join(found)
+    if artifact.fingerprint(text) != artifact.fingerprint(vocab["corpus"]):
+        found.append("different text")
+    return " and ".join(found)
 
 
-def _plan(recipe: Recipe, files: CorpusFiles, folders: Workspace, key: str, vocab: Path) -> Plan:
-    """The plan of a run that was begun, or a new one in empty folders."""
-    job = folders.notes / "job.json"
-    draft = Workspace(folders.store, folders.notes, draft=bool(recipe.cleaning.duplicate_steps))
-    # Without the unfinished store the notes are of one that was finished, and half removed.
-    begun = folders.store.is_dir() and job.is_file()
-    begun = begun and json.loads(job.read_text(encoding="utf-8"))["key"] == key
+def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vocab: Path) -> Plan:
+    """The plan of an unfinished run with the same key, or a new one in empty folders."""
+    job = workspace.notes / "job.json"
+    draft = Workspace(workspace.store, workspace.notes, draft=bool(recipe.cleaning.duplicate_steps))
+    # Notes without an unfinished store are what remained when a finished run was removing them.
+    resume = workspace.store.is_dir() and job.is_file()
+    if resume:
+        found = json.loads(job.read_text(encoding="utf-8"))
+        resume = (found["key"], found.get("notes_format")) == (key, NOTES_FORMAT)
     plan = Plan.create(files)
-    # The same text may lie elsewhere by now.
-    if begun and Plan.read(folders.notes / "plan.json") == plan:
-        shutil.rmtree(folders.notes / "failures", ignore_errors=True)
-        shutil.rmtree(folders.notes / "progress", ignore_errors=True)
+    # The plan names the files, which may have been moved since.
+    if resume and Plan.read(workspace.notes / "plan.json") == plan:
+        shutil.rmtree(workspace.notes / "failures", ignore_errors=True)
+        shutil.rmtree(workspace.notes / "progress", ignore_errors=True)
         draft.make()
     else:
-        shutil.rmtree(folders.store, ignore_errors=True)
-        shutil.rmtree(folders.notes, ignore_errors=True)
+        shutil.rmtree(workspace.store, ignore_errors=True)
+        shutil.rmtree(workspace.notes, ignore_errors=True)
         draft.make()
-        artifact.write_atomically(folders.notes / "plan.json", plan.to_json())
-    tree = {
+        artifact.write_atomically(workspace.notes / "plan.json", plan.to_json())
+    job_fields = {
         "key": key,
+        "notes_format": NOTES_FORMAT,
         "recipe": plain(recipe),
         "vocab": str(vocab.absolute()),
-        "store": str(folders.store.absolute()),
+        "store": str(workspace.store.absolute()),
     }
-    artifact.write_atomically(job, json.dumps(tree, ensure_ascii=False))
+    artifact.write_atomically(job, json.dumps(job_fields, ensure_ascii=False))
     return plan
 
 
-def _run(recipe: Recipe, folders: Workspace, plan: Plan) -> None:
+def _run(recipe: Recipe, workspace: Workspace, plan: Plan) -> None:
     settings = recipe.prepare
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = sum(unit.bytes for unit in plan.units)
     tasks = settings.tasks or (cores if size >= IN_PROCESS_BYTES or settings.executor != "local" else 1)
-    with progress("prepare", _to_read(plan, tasks), "bytes") as bar:
-        show = _ProgressView(folders, bar)
+    with progress("prepare", _bytes_to_read(plan, tasks), "bytes") as bar:
+        view = _ProgressView(workspace, bar)
         if settings.executor == "local" and (tasks == 1 or size < IN_PROCESS_BYTES):
             for rank in range(tasks):
-                Task.load(folders.notes, tasks, rank, lambda told, rank=rank: show.of(rank, told)).run()
+                Task.load(workspace.notes, tasks, rank, lambda own, rank=rank: view.update(rank, own)).run()
             return
-        from t5smith.store.executors import run_tasks
-
-        run_tasks(recipe, folders.notes.absolute(), tasks, min(tasks, settings.workers or cores), show.look)
-        show.look()
+        run_tasks(recipe, workspace.notes.absolute(), tasks, min(tasks, settings.workers or cores), view.poll)
+        view.poll()
 
 
-def _to_read(plan: Plan, tasks: int) -> int:
-    """Bytes that all tasks read together; some files are read by several."""
+def _bytes_to_read(plan: Plan, tasks: int) -> int:
+    """Bytes that all tasks read together; some files are read by several tasks."""
     return sum(
-        work.unit.bytes // (work.unit.blocks or 1) for rank in range(tasks) for work in plan.work(tasks, rank)
+        assignment.unit.bytes // (assignment.unit.blocks or 1)
+        for rank in range(tasks)
+        for assignment in plan.assignments(tasks, rank)
     )
 
 
 @dataclass
 class _ProgressView:
-    """The progress of all tasks in one bar."""
+    """Shows the progress of all tasks in one bar."""
 
-    folders: Workspace
+    workspace: Workspace
     bar: Bar
     start: float = field(default_factory=time.monotonic)
     tasks: dict[str, Progress] = field(default_factory=dict[str, Progress])
 
-    def of(self, rank: int, told: Progress) -> None:
-        """One that works in this process."""
-        self.tasks[f"{rank:05d}"] = told
+    def update(self, rank: int, own: Progress) -> None:
+        """Show the progress of a task in this process."""
+        self.tasks[f"{rank:05d}"] = own
         self._show()
 
-    def look(self) -> None:
-        """Those that work elsewhere, by what they wrote."""
-        for file in (self.folders.notes / "progress").iterdir():
+    def poll(self) -> None:
+        """Show the progress that tasks in other processes have written to files."""
+        for file in (self.workspace.notes / "progress").iterdir():
             if file.suffix != ".part":
                 self.tasks[file.name] = Progress(**json.loads(file.read_text()))
         self._show()
 
     def _show(self) -> None:
-        every = self.tasks.values()
+        tasks = self.tasks.values()
         seconds = max(time.monotonic() - self.start, 1e-9)
         self.bar.advance(
-            # Tasks read a little past the ends of their blocks.
-            min(sum(task.read for task in every), self.bar.total or 0) - self.bar.done,
-            documents=count(sum(task.documents for task in every)),
-            tokens=count(sum(task.tokens for task in every)),
-            rate=f"{sum(task.text_bytes for task in every) / 1e6 / seconds:.1f} MB/s",
+            # Tasks read a little beyond the ends of their blocks.
+            min(sum(task.read for task in tasks), self.bar.total or 0) - self.bar.done,
+            documents=count(sum(task.documents for task in tasks)),
+            tokens=count(sum(task.tokens for task in tasks)),
+            rate=f"{sum(task.text_bytes for task in tasks) / 1e6 / seconds:.1f} MB/s",
         )

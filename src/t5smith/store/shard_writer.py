@@ -1,4 +1,4 @@
-"""One shard of the store as it is written: ids, lengths of documents, counts, a note that it is whole."""
+"""Writing one shard: ids, lengths of documents and counts of both splits, and last a note with its counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t5smith.store.dedup_records import Records
+from t5smith.store.dedup_records import RecordWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, temporary, write
 from t5smith.text.cleaning.pipeline import Tally
@@ -21,59 +21,61 @@ from t5smith.text.documents import is_held_out
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-FLUSHED_BYTES = 1 << 22
-"""Ids are held until there are about so many bytes of them."""
+BUFFER_BYTES = 1 << 22
+"""Ids are buffered up to about this size."""
 COUNTS: tuple[str, ...] = ("documents", "tokens", "text_bytes", "unknown", "empty")
 PIECES = np.dtype([("id", "<u4"), ("count", "<i8")])
-"""An id and how often it stands in a shard."""
+"""An id and its count in a shard."""
 
 
 @dataclass
-class Half:
-    """What falls to one split of a shard."""
+class SplitWriter:
+    """Writes the part of a shard that belongs to one split."""
 
     file: IO[bytes]
     pieces: NDArray[np.int64]
-    held: list[bytes] = field(default_factory=list[bytes])
-    held_bytes: int = 0
+    buffered: list[bytes] = field(default_factory=list[bytes])
+    buffered_bytes: int = 0
     lengths: array[int] = field(default_factory=lambda: array("I"))
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     digest: Any = field(default_factory=hashlib.sha256)
 
     def flush(self, dtype: np.dtype[np.unsignedinteger]) -> None:
-        """Write what is held."""
-        data = b"".join(self.held)
+        """Write the buffered ids."""
+        data = b"".join(self.buffered)
         self.pieces += np.bincount(np.frombuffer(data, dtype), minlength=len(self.pieces))
         self.digest.update(data)
         self.file.write(data)
-        self.held, self.held_bytes = [], 0
+        self.buffered, self.buffered_bytes = [], 0
 
 
 def used_pieces(counts: NDArray[np.int64]) -> bytes:
-    """How often each id stands in a shard, of those that do: few of a large vocabulary in a small shard."""
+    """Counts of the ids that occur, as the bytes of PIECES; a small shard uses few of a large vocabulary."""
     used = np.flatnonzero(counts)
     rows = np.empty(len(used), PIECES)
     rows["id"], rows["count"] = used, counts[used]
     return rows.tobytes()
 
 
-class Shard:
-    """Writes one shard; it is there when `close` has returned, and not before."""
+class ShardWriter:
+    """Writes one shard. The shard exists once :meth:`close` has returned."""
 
     def __init__(
         self,
-        folders: Workspace,
+        workspace: Workspace,
         name: str,
         vocabulary: Vocabulary,
         separator: tuple[int, ...],
-        records: Records | None = None,
+        records: RecordWriter | None = None,
     ) -> None:
-        self.folders, self.name, self.records = folders, name, records
+        self.workspace, self.name, self.records = workspace, name, records
         self.dtype = id_dtype(vocabulary.size)
         self.unk_id = vocabulary.unk_id
         self.separator = np.array(separator, self.dtype).tobytes()
-        self.halves = {
-            split: Half(temporary(folders.ids(split, name)).open("wb"), np.zeros(vocabulary.size, np.int64))
+        self.writers = {
+            split: SplitWriter(
+                temporary(workspace.ids(split, name)).open("wb"), np.zeros(vocabulary.size, np.int64)
+            )
             for split in SPLITS
         }
 
@@ -81,60 +83,66 @@ class Shard:
         """Add a document.
 
         Args:
-          document: its raw text decides where it belongs, if `split` is nothing.
-          text: what is left of it after cleaning.
-          split: `train` or `valid`, or nothing.
+          document: with its raw text, whose hash selects the split if `split` is empty.
+          text: the document after cleaning.
+          split: `train`, `valid` or empty.
           fraction: share of documents that are held out.
-          ids: of the text.
+          ids: of `text`, as the bytes of an array.
         """
         split = split or ("valid" if is_held_out(document.text, fraction) else "train")
-        half = self.halves[split]
-        counts = half.counts
+        writer = self.writers[split]
+        counts = writer.counts
         if not ids:
             counts["empty"] += 1
             return
-        half.held += (ids, self.separator)
+        writer.buffered += (ids, self.separator)
         length = (len(ids) + len(self.separator)) // self.dtype.itemsize
-        half.lengths.append(length)
+        writer.lengths.append(length)
         size = len(text.encode())
         counts["documents"] += 1
         counts["tokens"] += length
         counts["text_bytes"] += size
         if self.records is not None:
             self.records.add(document, text, split == "valid", length, size)
-        half.held_bytes += len(ids)
-        if half.held_bytes >= FLUSHED_BYTES:
-            half.flush(self.dtype)
+        writer.buffered_bytes += len(ids)
+        if writer.buffered_bytes >= BUFFER_BYTES:
+            writer.flush(self.dtype)
 
     def close(self, skipped: SkippedRecords, tallies: Iterable[Tally], cut: int) -> dict[str, Any]:
-        """Finish it; the counts of both splits. `cut` stretches of its text were too long for a tokenizer."""
+        """Finish the shard; returns its note.
+
+        Args:
+          skipped: records of its block that were skipped.
+          tallies: what each cleaning step did.
+          cut: number of runs of characters without white space that were cut before encoding.
+        """
         note: dict[str, Any] = {
-            "faults": skipped.facts(),
+            "skipped_records": skipped.facts(),
             "cleaning": [tally.facts() for tally in tallies],
             "cut": cut,
         }
         if self.records is not None:
             self.records.close()
-        for split, half in self.halves.items():
-            half.flush(self.dtype)
-            half.counts["unknown"] = int(half.pieces[self.unk_id])
-            half.file.close()
-            target = self.folders.ids(split, self.name)
-            if half.counts["tokens"]:
-                write(self.folders.lengths(split, self.name), half.lengths.tobytes())
-                write(self.folders.pieces(split, self.name), used_pieces(half.pieces))
+        for split, writer in self.writers.items():
+            writer.flush(self.dtype)
+            writer.counts["unknown"] = int(writer.pieces[self.unk_id])
+            writer.file.close()
+            target = self.workspace.ids(split, self.name)
+            if writer.counts["tokens"]:
+                write(self.workspace.lengths(split, self.name), writer.lengths.tobytes())
+                write(self.workspace.pieces(split, self.name), used_pieces(writer.pieces))
                 temporary(target).replace(target)
             else:
                 temporary(target).unlink()
-            size = half.counts["tokens"] * self.dtype.itemsize
-            note[split] = {**half.counts, "bytes": size, "sha256": half.digest.hexdigest()}
-        write(self.folders.note(self.name), json.dumps(note, ensure_ascii=False).encode())
+            size = writer.counts["tokens"] * self.dtype.itemsize
+            note[split] = {**writer.counts, "bytes": size, "sha256": writer.digest.hexdigest()}
+        write(self.workspace.note(self.name), json.dumps(note, ensure_ascii=False).encode())
         return note
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished files."""
         if self.records is not None:
             self.records.abandon()
-        for split, half in self.halves.items():
-            half.file.close()
-            temporary(self.folders.ids(split, self.name)).unlink(missing_ok=True)
+        for split, writer in self.writers.items():
+            writer.file.close()
+            temporary(self.workspace.ids(split, self.name)).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What came of the text, for people to read: files, lengths of documents, pieces most used, sample windows.
+"""Statistics of a finished store for its report: input files, lengths of documents, pieces, sample windows.
 
-It is found when the store is finished and lies in it as `figures.json`. The ids are not read again for it,
-but for the windows: tasks count pieces while they have them in memory. Nothing grows with the store.
+They are computed when the store is finished, and written into it as `figures.json`. Only the sample windows
+are read from the store: tasks count pieces while the ids are in memory. Memory does not grow with the store.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 FIGURES = "figures.json"
 MOST_USED = 50
-WINDOWS = 6
-"""So many windows are shown, or one of each corpus if there are more of these."""
-WINDOW = 160
-"""Tokens of a window. The store does not know the objective's."""
-_AT_ONCE = 1 << 22
+SAMPLE_WINDOWS = 6
+"""Number of sample windows, if there are not more corpora: each corpus has at least one."""
+SAMPLE_WINDOW_LENGTH = 160
+"""Length of a sample window in tokens; the objective's window length is not known here."""
+_DOCUMENTS_AT_ONCE = 1 << 22
 
 
 def write_figures(
-    folders: Workspace,
+    workspace: Workspace,
     plan: Plan,
     vocabulary: Vocabulary,
     shards: Mapping[str, Sequence[tuple[str, int]]],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the figures of a store into it.
+    """Write `figures.json` into an unfinished store.
 
     Args:
-      folders: the store, whole but for its manifest, and the notes of its shards.
-      plan: the files it was made of.
-      vocabulary: whose ids they are.
-      shards: of each split the files and how many ids each has.
-      facts: what the manifest will say of each split.
+      workspace: with all of the store but its manifest, and the notes of its shards.
+      plan: with the input files.
+      vocabulary: of the ids.
+      shards: of each split, the files and their numbers of ids.
+      facts: of each split, for the manifest.
     """
     dtype = id_dtype(vocabulary.size)
-    splits = {name: open_split(folders.store, name, shards[name], dtype, facts[name]) for name in SPLITS}
+    splits = {name: open_split(workspace.store, name, shards[name], dtype, facts[name]) for name in SPLITS}
     counts = np.zeros(vocabulary.size, np.int64)
     for file, _ in shards["train"]:
-        rows = np.fromfile(folders.pieces("train", file.removesuffix(".bin")), PIECES)
+        rows = np.fromfile(workspace.pieces("train", file.removesuffix(".bin")), PIECES)
         counts[rows["id"]] += rows["count"]
     figures = {
-        "came_in": came_in(plan),
+        "came_in": input_sizes(plan),
         "lengths": {
             name: document_lengths(split.ends, int(bool(facts[name]["separators"])))
             for name, split in splits.items()
@@ -61,7 +61,7 @@ def write_figures(
         "pieces": most_used(counts, vocabulary),
         "windows": sample_windows(splits["train"], vocabulary, named="corpora" in facts["train"]),
     }
-    write_atomically(folders.store / FIGURES, json.dumps(figures, ensure_ascii=False) + "\n")
+    write_atomically(workspace.store / FIGURES, json.dumps(figures, ensure_ascii=False) + "\n")
 
 
 def read_figures(store: Path) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def read_figures(store: Path) -> dict[str, Any]:
     return json.loads((store / FIGURES).read_text(encoding="utf-8"))
 
 
-def came_in(plan: Plan) -> list[dict[str, Any]]:
-    """Files and their bytes on disk, of each corpus, and of each split where that is given."""
+def input_sizes(plan: Plan) -> list[dict[str, Any]]:
+    """Numbers of files and their bytes on disk, by corpus, and by split if validation files are named."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for unit in plan.units:
         own = {"split": unit.split, "corpus": unit.corpus, "files": 0, "bytes": 0}
@@ -81,27 +81,27 @@ def came_in(plan: Plan) -> list[dict[str, Any]]:
 
 
 def document_lengths(ends: NDArray[np.int64], separator: int) -> dict[str, Any]:
-    """How long documents are, in tokens.
+    """Statistics of the lengths of documents in tokens.
 
     Args:
-      ends: int64 (documents,); where each document ends.
-      separator: tokens at the end of each that are not counted, 0 or 1.
+      ends: int64 (documents,); end of each document.
+      separator: number of tokens at the end of each that are not counted, 0 or 1.
 
     Returns:
       `shortest`, `median`, `ninth_decile`, `longest`: the last three are the smallest length that half,
-      nine tenths and all of the documents do not exceed. `powers`: rows of a power of two, how many
-      documents have as many tokens or more, but not twice as many, and how many tokens these have together.
+      nine tenths and all of the documents do not exceed. `powers`: rows of a power of two p, the number of
+      documents of p to 2p - 1 tokens, and their number of tokens.
     """
-    # Documents of n different lengths have n²/2 tokens or more, so that a table of lengths stays small.
+    # Documents of n different lengths have at least n²/2 tokens together, so the table of lengths is small.
     lengths, counts = np.empty(0, np.int64), np.empty(0, np.int64)
-    for start in range(0, len(ends), _AT_ONCE):
+    for start in range(0, len(ends), _DOCUMENTS_AT_ONCE):
         before = int(ends[start - 1]) if start else 0
-        own = np.diff(ends[start : start + _AT_ONCE], prepend=before) - separator
-        new, often = np.unique(own, return_counts=True)
-        lengths, row = np.unique(np.concatenate([lengths, new]), return_inverse=True)
-        both = np.concatenate([counts, often])
+        own = np.diff(ends[start : start + _DOCUMENTS_AT_ONCE], prepend=before) - separator
+        own_lengths, own_counts = np.unique(own, return_counts=True)
+        lengths, row = np.unique(np.concatenate([lengths, own_lengths]), return_inverse=True)
+        old_and_new = np.concatenate([counts, own_counts])
         counts = np.zeros(len(lengths), np.int64)
-        np.add.at(counts, row, both)
+        np.add.at(counts, row, old_and_new)
     documents = np.cumsum(counts)
     total = int(documents[-1])
     power = np.frexp(lengths)[1] - 1
@@ -118,15 +118,16 @@ def document_lengths(ends: NDArray[np.int64], separator: int) -> dict[str, Any]:
 
 
 def most_used(counts: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, Any]:
-    """The pieces that are most used, and how many never are.
+    """The most used pieces, and the number of unused ones.
 
     Args:
-      counts: int64 (vocabulary,); how often each id stands in the training split.
-      vocabulary: whose ids they are.
+      counts: int64 (vocabulary,); count of each id in the training split.
+      vocabulary: of the ids.
 
     Returns:
-      `tokens`: of text, `<unk>` among them. `most_used`: rows of a piece and its count, most first, then by
-      id. `pieces`: how many there are that text can turn into. `unused`: how many of these no text did.
+      `tokens`: number of text tokens, including `<unk>`. `most_used`: rows of a piece and its count, the
+      highest first, then by id. `pieces`: number of pieces that text can be encoded in. `unused`: number of
+      these that do not occur.
     """
     text = np.where(vocabulary.is_text, counts, 0)
     order = np.argsort(-text, kind="stable")[:MOST_USED]
@@ -144,24 +145,24 @@ def most_used(counts: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, An
 
 
 def sample_windows(split: Split, vocabulary: Vocabulary, *, named: bool) -> list[dict[str, Any]]:
-    """Windows of a split as they are before masking, from places spread over each corpus.
+    """Windows of a split before masking, spread evenly over each corpus.
 
     Args:
       split: of a store.
-      vocabulary: whose ids it has.
-      named: whether its corpora have names.
+      vocabulary: of the ids.
+      named: whether the corpora have names.
 
     Returns:
-      For each window the name of its `corpus`, or nothing; the place of its first token, `start`; the number
-      of its first `document`, from 1; its `texts`, one of each document in it; whether the first of them is
-      there from its beginning, `begins`, and the last to its end, `ends`.
+      Of each window: `corpus`, its name or empty; `start`, position of its first token; `document`, number of
+      its first document, from 1; `texts`, one per document; `begins`, whether the first text is the beginning
+      of its document; `ends`, whether the last text is the end of its document.
     """
     windows: list[dict[str, Any]] = []
     for corpus in split.corpora:
-        size = min(WINDOW, corpus.tokens)
-        number = min(-(-WINDOWS // len(split.corpora)), corpus.tokens // size)
+        size = min(SAMPLE_WINDOW_LENGTH, corpus.tokens)
+        number = min(-(-SAMPLE_WINDOWS // len(split.corpora)), corpus.tokens // size)
         for i in range(number):
-            # The middle of each of so many equal parts, none of which is shorter than a window.
+            # The middle of one of `number` equal parts of the corpus, each at least a window long.
             middle = corpus.tokens * (2 * i + 1) // (2 * number)
             start = corpus.start + min(middle - size // 2, corpus.tokens - size)
             first, last = np.searchsorted(split.ends, [start, start + size], "right")

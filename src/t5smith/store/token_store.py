@@ -1,7 +1,6 @@
-"""The token store: each split of the text as one long row of ids, read as windows of any length.
+"""The token store: the ids of each split in a row, read as windows of any length.
 
-The ids lie flat on disk, in shards, and are mapped, not loaded: however large the store, opening it takes no
-memory.
+Ids are stored in shards and memory-mapped, so opening a store takes no memory, however large it is.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info
 
-_COUNTED_AT_ONCE = 1 << 24
-_AGAIN = "delete it and make it again with `t5smith prepare`"
+_IDS_AT_ONCE = 1 << 24
+_PREPARE_AGAIN = "delete it and make it again with `t5smith prepare`"
 
 
 def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
-    """The smallest of uint16 and uint32, little endian, that holds every id."""
+    """Type of the stored ids, little-endian: uint16 if it holds all ids, else uint32."""
     return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One of the corpora in a split: the tokens from `start` to `stop`."""
+    """A corpus of a split: its tokens from `start` to `stop`."""
 
     name: str
     start: int
@@ -39,29 +38,29 @@ class Corpus:
 
     @property
     def tokens(self) -> int:
-        """How many tokens it has."""
+        """Number of tokens."""
         return self.stop - self.start
 
 
 class Shards:
-    """Ids in several files, as one row. Slices and windows are copies.
+    """The ids of several files as one array (tokens,). Slices and windows are copies.
 
     Attributes:
-      files: the files and how many ids each has.
+      files: the files and their numbers of ids.
       dtype: of the ids.
     """
 
     def __init__(self, files: Sequence[tuple[str, int]], dtype: np.dtype[np.unsignedinteger]) -> None:
         self.files, self.dtype = tuple(files), dtype
         self._starts = np.cumsum([0, *(size for _, size in self.files)])
-        # At once: a store that is made anew while this one is read moves away.
+        # All files are mapped now, since a store that is made again while this one is read is moved.
         self._maps = [np.memmap(file, dtype, "r", shape=(size,)) for file, size in self.files]
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For another process: the names of the files, not the text in them."""
+        """Pickle the names of the files, not the ids."""
         return Shards, (self.files, self.dtype)
 
     def __getitem__(self, place: slice) -> NDArray[np.unsignedinteger]:
@@ -83,7 +82,7 @@ class Shards:
         return self[:].tolist()
 
     def windows_at(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int32]:
-        """(n,) -> int32 (n, length)."""
+        """Windows by their first token: int64 (n,) -> int32 (n, length)."""
         windows = np.empty((len(starts), length), np.int32)
         first = np.searchsorted(self._starts, starts, "right") - 1
         within = starts + length <= self._starts[first + 1]
@@ -98,15 +97,14 @@ class Shards:
 
 @dataclass(frozen=True)
 class Split:
-    """The training or the held-out part of a store.
+    """The training or the held-out split of a store.
 
     Attributes:
       name: `train` or `valid`.
-      tokens: (tokens,), read-only; every id, the `</s>` between documents included. An array, or a row of
-        shards that knows `len`, slices and `dtype`.
-      ends: int64 (documents,); where each document ends in `tokens`, its `</s>` included.
-      text_bytes: UTF-8 bytes of the raw text.
-      corpora: the corpora it was made of, one after the other; without names there is one.
+      tokens: (tokens,), read-only; all ids, including the `</s>` between documents.
+      ends: int64 (documents,); end of each document in `tokens`, after its `</s>`.
+      text_bytes: UTF-8 bytes of the text.
+      corpora: the split's corpora in order; a single one if they are not named.
     """
 
     name: str
@@ -120,23 +118,23 @@ class Split:
             object.__setattr__(self, "corpora", (Corpus(self.name, 0, len(self.tokens)),))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For another process: the name of the file of ends, not what is in it."""
+        """Pickle the name of the file of ends, not its contents."""
         file = self.ends.filename if isinstance(self.ends, np.memmap) else None
         ends = self.ends if file is None else str(file)
-        return _split, (self.name, self.tokens, ends, self.text_bytes, self.corpora)
+        return _unpickle_split, (self.name, self.tokens, ends, self.text_bytes, self.corpora)
 
     def window_count(self, length: int) -> int:
-        """How many whole windows of `length` tokens there are; what is left over at the end is not used.
+        """Number of complete windows of `length` tokens; the remainder at the end is not used.
 
         Raises:
-          T5smithError: not even one.
+          T5smithError: there is none.
         """
         count = len(self.tokens) // length
         if not count:
             raise T5smithError(
                 f"the {self.name} split has {len(self.tokens):,} tokens, fewer than one window of {length:,}",
                 where=f"corpus.{self.name}",
-                fix="give more text, or lower objective.input_length",
+                fix="use more text, or lower objective.input_length",
             )
         return count
 
@@ -145,7 +143,7 @@ class Split:
     ) -> NDArray[np.int32]:
         """Windows by number: (n,) -> int32 (n, length).
 
-        Window i is the tokens from i * length + offset; the offset may differ from window to window.
+        Window i has the tokens from i * length + offset; `offset` is a number or (n,).
         """
         return self.windows_at(np.asarray(indices, np.int64) * length + offset, length)
 
@@ -153,8 +151,8 @@ class Split:
         """Windows by their first token: (n,) -> int32 (n, length)."""
         if np.any(starts < 0) or np.any(starts + length > len(self.tokens)):
             raise IndexError(
-                f"windows of {length} that begin at {starts.min()} to {starts.max()} "
-                f"do not lie within {len(self.tokens)} tokens"
+                f"windows of {length} tokens from {starts.min()} to {starts.max()} "
+                f"exceed the {len(self.tokens)} tokens of the split"
             )
         if isinstance(self.tokens, Shards):
             return self.tokens.windows_at(starts, length)
@@ -162,26 +160,26 @@ class Split:
 
     def document_starts(self, starts: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
         """Which tokens of windows are the first of a document: (n,) -> bool (n, length)."""
-        opens = np.zeros((len(starts), length), np.bool_)
+        is_start = np.zeros((len(starts), length), np.bool_)
         first = np.searchsorted(self.ends, starts)
         count = np.searchsorted(self.ends, starts + length) - first
         row = np.repeat(np.arange(len(starts)), count)
         end = np.arange(len(row)) - (np.cumsum(count) - count - first)[row]
-        opens[row, self.ends[end] - starts[row]] = True
-        return opens
+        is_start[row, self.ends[end] - starts[row]] = True
+        return is_start
 
     def counts(self, vocab_size: int) -> NDArray[np.int64]:
-        """How often each id occurs: int64 (vocab_size,).
+        """Count of each id: int64 (vocab_size,).
 
         Raises:
-          T5smithError: an id that such a vocabulary does not have.
+          T5smithError: an id is not below `vocab_size`.
         """
         counts = np.zeros(vocab_size, np.int64)
-        for start in range(0, len(self.tokens), _COUNTED_AT_ONCE):
-            part = np.bincount(self.tokens[start : start + _COUNTED_AT_ONCE], minlength=vocab_size)
+        for start in range(0, len(self.tokens), _IDS_AT_ONCE):
+            part = np.bincount(self.tokens[start : start + _IDS_AT_ONCE], minlength=vocab_size)
             if len(part) > vocab_size:
                 raise T5smithError(
-                    f"the {self.name} split has id {len(part) - 1:,}, not among {vocab_size:,}",
+                    f"the {self.name} split has id {len(part) - 1:,}; the vocabulary has {vocab_size:,} ids",
                     fix="make the store again with `t5smith prepare`",
                 )
             counts += part
@@ -198,17 +196,17 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path, check_hashes: bool = True) -> TokenStore:
-        """Map a store that `prepare` made.
+        """Open a store for reading.
 
         Args:
           folder: the store.
-          check_hashes: read every file and compare it with its hash; without, only sizes are compared.
+          check_hashes: read all files and compare their hashes; if False, only sizes are compared.
 
         Raises:
-          T5smithError: not there, unfinished, damaged, or another kind of artifact.
+          T5smithError: missing, unfinished, damaged, or another kind of artifact.
         """
         facts = read_manifest(folder, "store", check_hashes=check_hashes).facts
-        with _as_written(folder):
+        with _damage_errors(folder):
             dtype = id_dtype(facts["vocab_size"])
             table = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
             train, valid = (
@@ -218,11 +216,11 @@ class TokenStore:
 
 
 @contextlib.contextmanager
-def _as_written(folder: Path) -> Generator[None]:
-    """Hashes do not tell of a manifest that was altered, nor of what was wrong when it was hashed.
+def _damage_errors(folder: Path) -> Generator[None]:
+    """Report errors that hashes do not show: an edited manifest, or files that were wrong when hashed.
 
     Raises:
-      T5smithError: something is missing that `prepare` writes, or is of another kind.
+      T5smithError: a value or file is missing, or of another type.
     """
     try:
         yield
@@ -232,7 +230,7 @@ def _as_written(folder: Path) -> Generator[None]:
         problem = str(error)
     else:
         return
-    raise T5smithError(f"damaged manifest or shards.json ({problem})", where=folder, fix=_AGAIN)
+    raise T5smithError(f"damaged manifest or shards.json ({problem})", where=folder, fix=_PREPARE_AGAIN)
 
 
 def open_split(
@@ -242,58 +240,59 @@ def open_split(
     dtype: np.dtype[np.unsignedinteger],
     facts: Mapping[str, Any],
 ) -> Split:
-    """Map a split of a store.
+    """Open a split of a store.
 
     Args:
       folder: the store.
       name: `train` or `valid`.
-      shards: its files and how many ids each has.
+      shards: its files and their numbers of ids.
       dtype: of the ids.
-      facts: what the manifest says of the split.
+      facts: of the split, from the manifest.
     """
     tokens = Shards([(str(folder / name / file), size) for file, size in shards], dtype)
     ends = np.load(folder / f"{name}.ends.npy", "r")
     return Split(name, tokens, ends, facts["text_bytes"], corpora_from_facts(facts))
 
 
-def _split(name: str, tokens: Any, ends: Any, *rest: Any) -> Split:
+def _unpickle_split(name: str, tokens: Any, ends: Any, *rest: Any) -> Split:
     return Split(name, tokens, np.load(ends, "r") if isinstance(ends, str) else ends, *rest)
 
 
-def check(folder: Path) -> None:
-    """Read every file of a store: hashes, ids within the vocabulary, ends of documents.
+def verify_store(folder: Path) -> None:
+    """Read all files of a store and check hashes, that ids are in the vocabulary, and the ends of documents.
 
     Raises:
-      T5smithError: there is none, or something is not as it was written.
+      T5smithError: the store is missing or damaged.
     """
     facts = read_manifest(folder, "store").facts
     store = TokenStore.open(folder, check_hashes=False)
-    with _as_written(folder):
+    with _damage_errors(folder):
         for split in (store.train, store.valid):
             _check_split(folder, split, facts[split.name], facts["vocab_size"])
-    shards = [
-        len(split.tokens.files) for split in (store.train, store.valid) if isinstance(split.tokens, Shards)
-    ]
-    info(
-        f"verify    {sum(shards)} shards, {len(store.train.tokens) + len(store.valid.tokens):,} tokens: "
-        f"as they were written"
-    )
+    splits = (store.train, store.valid)
+    shards = sum(len(split.tokens.files) for split in splits if isinstance(split.tokens, Shards))
+    tokens = sum(len(split.tokens) for split in splits)
+    info(f"verify    {shards} shards, {tokens:,} tokens: no error found")
 
 
-def _check_split(folder: Path, split: Split, told: Mapping[str, Any], vocab_size: int) -> None:
+def _check_split(folder: Path, split: Split, facts: Mapping[str, Any], vocab_size: int) -> None:
     split.counts(vocab_size)
-    for start in range(0, len(split.ends), _COUNTED_AT_ONCE):
-        # The one before is among them, so that the first must be larger too.
-        ends = split.ends[max(start - 1, 0) : start + _COUNTED_AT_ONCE]
+    for start in range(0, len(split.ends), _IDS_AT_ONCE):
+        # Overlaps the part before by one, so that its first end is compared too.
+        ends = split.ends[max(start - 1, 0) : start + _IDS_AT_ONCE]
         if ends[0] <= 0 or np.any(np.diff(ends) <= 0):
-            raise T5smithError("documents do not end one after the other", where=folder, fix=_AGAIN)
-    expected = (told["tokens"], told["documents"], told["tokens"])
+            raise T5smithError("the ends of documents do not increase", where=folder, fix=_PREPARE_AGAIN)
+    expected = (facts["tokens"], facts["documents"], facts["tokens"])
     if (len(split.tokens), len(split.ends), int(split.ends[-1])) != expected:
-        raise T5smithError(f"the {split.name} split is not as long as told", where=folder, fix=_AGAIN)
+        raise T5smithError(
+            f"the length of the {split.name} split differs from the manifest",
+            where=folder,
+            fix=_PREPARE_AGAIN,
+        )
 
 
 def corpora_from_facts(facts: Mapping[str, Any]) -> tuple[Corpus, ...]:
-    """The corpora of a split, by what its manifest says of it; none if they had no names."""
+    """The corpora of a split by its facts in the manifest; empty if they have no names."""
     found: list[Corpus] = []
     for name, one in facts.get("corpora", {}).items():
         begin = found[-1].stop if found else 0

@@ -1,4 +1,4 @@
-"""One task of `prepare`: read its part of the plan, give texts their ids, write the shards."""
+"""One task of `prepare`: it reads its part of the plan, encodes the texts, and writes the shards."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from t5smith.base.artifact import disk_errors
+from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.dedup_records import MinHasher, Records, signatures
-from t5smith.store.plan import Plan, Work
-from t5smith.store.shard_writer import Shard
+from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
+from t5smith.store.plan import Assignment, Plan
+from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
-from t5smith.text.document import Document
 from t5smith.text.documents import positioned_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 PROGRESS_INTERVAL_S = 0.2
-"""So often a task says how far it is."""
+"""Time between two progress reports of a task."""
 
 
 @dataclass
 class Progress:
-    """How far a task is.
+    """Progress of a task.
 
     Attributes:
-      read: bytes of files.
-      documents, tokens, text_bytes: of the shards finished in this run, held-out text included.
+      read: bytes read from files.
+      documents, tokens, text_bytes: of the shards finished in this run, in both splits.
     """
 
     read: int = 0
@@ -42,156 +43,159 @@ class Progress:
 
 @dataclass
 class Task:
-    """Everything one task needs, made from what lies in the folders.
+    """A task with all that it needs.
 
     Attributes:
-      cleaner: the steps that texts go through.
-      signatures: what near duplicates are found by; nothing: they are not looked for.
-      told: called every now and then with the progress.
+      tasks, rank: number of tasks, and which of them this is.
+      cleaner: the recipe's cleaning steps.
+      hasher: makes the signatures of near duplicates; None: the recipe does not look for them.
+      on_progress: called with the progress, every PROGRESS_INTERVAL_S at most.
     """
 
-    folders: Workspace
+    workspace: Workspace
     recipe: Recipe
     plan: Plan
     vocabulary: Vocabulary
     tasks: int
     rank: int
     cleaner: Cleaner
-    signatures: MinHasher | None
-    told: Callable[[Progress], None]
+    hasher: MinHasher | None
+    on_progress: Callable[[Progress], None]
     progress: Progress = field(default_factory=Progress)
-    _last: float = 0.0
+    _last_report: float = 0.0
 
     @classmethod
-    def load(cls, notes: Path, tasks: int, rank: int, told: Callable[[Progress], None] | None = None) -> Task:
-        """The task of a number, from the job that lies in a folder of notes."""
+    def load(
+        cls, notes: Path, tasks: int, rank: int, on_progress: Callable[[Progress], None] | None = None
+    ) -> Task:
+        """Load a task of the job in a folder of notes. By default it writes its progress there."""
         job = json.loads((notes / "job.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(job["recipe"])
-        folders = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
-        file = folders.progress(rank)
+        workspace = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
+        file = workspace.progress(rank)
         return cls(
-            folders,
+            workspace,
             recipe,
             Plan.read(notes / "plan.json"),
             Vocabulary.load(Path(job["vocab"])),
             tasks,
             rank,
             Cleaner(recipe),
-            signatures(recipe, notes),
-            told or (lambda progress: write(file, json.dumps(vars(progress)).encode())),
+            near_duplicate_hasher(recipe, notes),
+            on_progress or (lambda progress: write(file, json.dumps(vars(progress)).encode())),
         )
 
     def run(self) -> None:
-        """Make every shard of this task that is not there yet.
+        """Make all shards of this task that do not exist yet.
 
         Raises:
-          T5smithError: text that cannot be read, a full disk.
+          T5smithError: text cannot be read.
+          OSError: such as a full disk.
         """
-        words = self.vocabulary.bulk_encoder(id_dtype(self.vocabulary.size))
-        for work in self.plan.work(self.tasks, self.rank):
-            self._unit(work, words)
-        self.told(self.progress)
+        encoder = self.vocabulary.bulk_encoder(id_dtype(self.vocabulary.size))
+        for assignment in self.plan.assignments(self.tasks, self.rank):
+            self._run_assignment(assignment, encoder)
+        self.on_progress(self.progress)
 
-    def _unit(self, work: Work, words: BulkEncoder) -> None:
-        unit, part = work.unit, work.part
+    def _run_assignment(self, assignment: Assignment, encoder: BulkEncoder) -> None:
+        unit, part = assignment.unit, assignment.part
         done = frozenset(
             int(note.stem.partition("-")[2])
-            for note in self.folders.note("").parent.glob(f"{unit.number:05d}-*.json")
+            for note in self.workspace.note("").parent.glob(f"{unit.number:05d}-*.json")
         )
-        blocks = unit.blocks
-        if blocks is None and self.folders.end(unit.number).is_file():
-            blocks = int(self.folders.end(unit.number).read_text())
-        asked = range(blocks or 0)
-        if unit.blocks is not None and unit.blocks > 1:
-            asked = [part.block_of(part.start)]
-        if blocks is not None and all(
-            block in done for block in asked if block % part.readers == part.reader
-        ):
-            self._read(unit.bytes // (unit.blocks or 1))
+        if self._is_done(assignment, done):
+            self._on_read(unit.bytes // (unit.blocks or 1))
             return
-        blocks = _Blocks(self, work, done, words)
+        blocks = _BlockWriter(self, assignment, done, encoder)
         try:
             for file in unit.files:
                 for place, document in positioned_documents(
-                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, self._read
+                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, self._on_read
                 ):
                     block = part.block_of(place)
                     if block != blocks.current:
                         blocks.go_to(block)
-                    if document is not None and (text := blocks.cleaned(document)) is not None:
-                        blocks.add(document, text, words.encode(text))
+                    if document is None:
+                        continue
+                    text = self.cleaner.clean(document, blocks.tallies)
+                    if text is not None and blocks.shard is not None:
+                        fraction = self.recipe.corpus.held_out_fraction
+                        blocks.shard.add(document, text, unit.split, fraction, encoder.encode(text))
             blocks.end()
         except BaseException:
             blocks.abandon()
             raise
 
-    def _read(self, amount: int) -> None:
+    def _is_done(self, assignment: Assignment, done: frozenset[int]) -> bool:
+        """Whether an earlier run has made all shards of an assignment."""
+        unit, part = assignment.unit, assignment.part
+        blocks = unit.blocks
+        if blocks is None:
+            if not self.workspace.end(unit.number).is_file():
+                return False
+            blocks = int(self.workspace.end(unit.number).read_text())
+        elif blocks > 1:
+            return part.block_of(part.start) in done
+        return all(block in done for block in range(part.reader, blocks, part.readers))
+
+    def _on_read(self, amount: int) -> None:
         self.progress.read += amount
         now = time.monotonic()
-        if now - self._last >= PROGRESS_INTERVAL_S:
-            self._last = now
-            self.told(self.progress)
+        if now - self._last_report >= PROGRESS_INTERVAL_S:
+            self._last_report = now
+            self.on_progress(self.progress)
 
 
-class _Blocks:
-    """The shards of one unit, one after the other, empty ones included."""
+class _BlockWriter:
+    """Writes the shards of a unit one after the other, including empty ones."""
 
-    def __init__(self, task: Task, work: Work, done: frozenset[int], words: BulkEncoder) -> None:
-        self.task, self.work, self.done, self.words = task, work, done, words
+    def __init__(
+        self, task: Task, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder
+    ) -> None:
+        self.task, self.assignment, self.done, self.encoder = task, assignment, done, encoder
         self.skipped = SkippedRecords(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
-        self.current = work.part.block_of(work.part.start)
+        self.current = assignment.part.block_of(assignment.part.start)
         self.shard = self._open()
 
-    def cleaned(self, document: Document) -> str | None:
-        """The text of a document after cleaning; nothing: it is dropped."""
-        return self.task.cleaner.clean(document, self.tallies)
-
-    def add(self, document: Document, text: str, ids: bytes) -> None:
-        """Add a document to the current block."""
-        if self.shard is not None:
-            fraction = self.task.recipe.corpus.held_out_fraction
-            self.shard.add(document, text, self.work.unit.split, fraction, ids)
-
     def go_to(self, block: int) -> None:
-        """Finish the current block and those between."""
+        """Finish the current block and all blocks before `block`."""
+        unit, part = self.assignment.unit, self.assignment.part
         while self.current < block:
             self._close()
             self.current += 1
-            last = self.work.unit.blocks is not None and self.current >= self.work.part.block_of(
-                self.work.part.stop or 1
-            )
-            self.shard = None if last else self._open()
+            past_the_end = unit.blocks is not None and self.current >= part.block_of(part.stop or 1)
+            self.shard = None if past_the_end else self._open()
 
     def end(self) -> None:
-        """Finish the last one; where nobody knew how many there are, say so."""
+        """Finish the last block, and record the number of blocks if the plan does not have it."""
         self._close()
-        unit = self.work.unit
+        unit = self.assignment.unit
         if unit.blocks is None:
-            write(self.task.folders.end(unit.number), str(self.current + 1).encode())
+            write(self.task.workspace.end(unit.number), str(self.current + 1).encode())
 
     def abandon(self) -> None:
-        """Leave nothing of an unfinished shard."""
+        """Remove the unfinished shard."""
         if self.shard is not None:
             self.shard.abandon()
 
-    def _open(self) -> Shard | None:
-        # Reading from the beginning up to a block, all before it are another's.
-        part = self.work.part
-        if not part.includes(self.current) or self.current in self.done:
+    def _open(self) -> ShardWriter | None:
+        """The current block's shard; None if it is another task's, or exists."""
+        task, unit = self.task, self.assignment.unit
+        if not self.assignment.part.includes(self.current) or self.current in self.done:
             return None
-        task = self.task
-        unit = self.work.unit
         name = unit.shard(self.current)
-        records = Records(task.folders, name, unit.files, task.signatures) if task.folders.draft else None
-        return Shard(task.folders, name, task.vocabulary, self.separator, records)
+        records = (
+            RecordWriter(task.workspace, name, unit.files, task.hasher) if task.workspace.draft else None
+        )
+        return ShardWriter(task.workspace, name, task.vocabulary, self.separator, records)
 
     def _close(self) -> None:
         if self.shard is None:
             return
-        note = self.shard.close(self.skipped, self.tallies, self.words.cut)
-        self.shard, self.words.cut = None, 0
+        note = self.shard.close(self.skipped, self.tallies, self.encoder.cut)
+        self.shard, self.encoder.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
         self.skipped.clear()
         progress = self.task.progress
@@ -199,3 +203,35 @@ class _Blocks:
             progress.documents += note[split]["documents"]
             progress.tokens += note[split]["tokens"]
             progress.text_bytes += note[split]["text_bytes"]
+
+
+def run_task(notes: Path, tasks: int, rank: int) -> Progress:
+    """Run a task in this process. A user error is also written to `notes`, for :func:`task_error`.
+
+    Raises:
+      T5smithError: text cannot be read, or the disk is full.
+    """
+    try:
+        with disk_errors(notes):
+            task = Task.load(notes, tasks, rank)
+            task.run()
+    except T5smithError as error:
+        fields = {name: getattr(error, name) for name in ("what", "where", "expected", "fix")}
+        (notes / "failures" / f"{rank:05d}.json").write_text(json.dumps(fields), encoding="utf-8")
+        raise
+    return task.progress
+
+
+def task_error(notes: Path, rank: int, code: int, log: Path) -> Exception:
+    """The error of a task that ran in another process and ended with an exit code other than 0."""
+    file = notes / "failures" / f"{rank:05d}.json"
+    if file.is_file():
+        return T5smithError(**json.loads(file.read_text(encoding="utf-8")))
+    if code < 0:
+        reason = "; the system does that if memory runs out" if code == -9 else ""
+        return T5smithError(
+            f"a task was killed by signal {-code}{reason}",
+            where="prepare",
+            fix="start again, with fewer prepare.tasks if memory ran out; finished work is kept",
+        )
+    return RuntimeError(f"task {rank} of prepare failed:\n{log.read_text(errors='replace')[-4000:]}")

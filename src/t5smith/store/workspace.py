@@ -1,4 +1,4 @@
-"""Where `prepare` keeps what it works on until the store is whole."""
+"""The files of `prepare` until the store is finished."""
 
 from __future__ import annotations
 
@@ -11,52 +11,56 @@ SPLITS = ("train", "valid")
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where `prepare` works: the store that grows, and what is known of its shards until it is whole."""
+    """The unfinished store, and a folder of notes about its shards and tasks."""
 
     store: Path
     notes: Path
     draft: bool = False
-    """Duplicates are still among the documents."""
+    """Whether shards may still contain duplicates; such shards are in the notes."""
 
     @classmethod
-    def of(cls, folder: Path) -> Workspace:
-        """Those beside a store's folder."""
+    def beside(cls, folder: Path) -> Workspace:
+        """The folders beside a store's folder."""
         return cls(folder.with_name(f"{folder.name}.unfinished"), folder.with_name(f"{folder.name}.notes"))
+
+    @property
+    def _shard_notes(self) -> Path:
+        return self.notes / "draft" if self.draft else self.notes
 
     def ids(self, split: str, shard: str) -> Path:
         """The ids of a shard."""
-        return (self.notes / "draft" if self.draft else self.store) / split / f"{shard}.bin"
+        return (self._shard_notes if self.draft else self.store) / split / f"{shard}.bin"
 
     def lengths(self, split: str, shard: str) -> Path:
-        """uint32: the tokens of each of its documents."""
-        return self.notes / ("draft" if self.draft else "") / "lengths" / f"{split}-{shard}.bin"
+        """uint32 (documents,): number of tokens of each document."""
+        return self._shard_notes / "lengths" / f"{split}-{shard}.bin"
 
     def pieces(self, split: str, shard: str) -> Path:
-        """PIECES (ids,): how often each id stands in it, of those that do."""
-        return self.notes / ("draft" if self.draft else "") / "pieces" / f"{split}-{shard}.bin"
+        """PIECES (ids,): counts of the ids that occur in a shard."""
+        return self._shard_notes / "pieces" / f"{split}-{shard}.bin"
 
     def note(self, shard: str) -> Path:
-        """What there is to say of a finished shard."""
-        return self.notes / ("draft" if self.draft else "") / "shards" / f"{shard}.json"
+        """Counts of a shard; exists once the shard is finished."""
+        return self._shard_notes / "shards" / f"{shard}.json"
 
     def records(self, shard: str) -> Path:
-        """What duplicates of its documents are found by."""
+        """RECORD (documents,): hashes by which duplicates are found."""
         return self.notes / "draft" / "records" / f"{shard}.bin"
 
     def signatures(self, shard: str) -> Path:
-        """The same for documents that are nearly the same."""
+        """Signatures by which near duplicates are found."""
         return self.notes / "draft" / "signatures" / f"{shard}.bin"
 
     def end(self, unit: int) -> Path:
-        """How many blocks a unit has, once that is known."""
+        """The number of blocks of a unit; exists once it is known."""
         return self.notes / "ends" / f"{unit:05d}"
 
     def progress(self, task: int) -> Path:
-        """How far a task is."""
+        """The progress of a task."""
         return self.notes / "progress" / f"{task:05d}"
 
     def make(self) -> None:
-        """Make those that are not there."""
+        """Create missing folders."""
         folders = [*(self.store / split for split in SPLITS), *(self.notes / name for name in _NOTES)]
         if self.draft:
             folders += [self.notes / "draft" / name for name in (*SPLITS, *_DRAFT)]
@@ -69,11 +73,11 @@ _DRAFT = ("lengths", "pieces", "shards", "records", "signatures")
 
 
 def temporary(path: Path) -> Path:
-    """The name of a file while it is written. By process: one thought dead may still write the same file."""
+    """A file's name while it is written, with the process: a task believed dead may still write it."""
     return path.with_name(f"{path.name}.{os.getpid()}.part")
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all; that it outlives a power cut is left to the sealing."""
+    """Write a file atomically. It is not flushed to disk: that is done when the store is sealed."""
     temporary(path).write_bytes(data)
     temporary(path).replace(path)

@@ -1,9 +1,9 @@
-"""The backend for CPU: one row at a time, with a backward pass of its own.
+"""The backend for CPU: one row at a time, with its own backward pass.
 
-A row's scores are written and read in the cache, and every product has the larger matrix where XLA's
-kernels want it: untransposed. The transposes are of the small matrices and laid out before the product.
+The scores of one row stay in the cache. In every product the larger matrix is untransposed, as XLA's CPU
+kernels are fastest so; the small matrices are transposed in memory before the product.
 
-Shapes: B rows, Q query and S key positions, H heads, K d_kv.
+Shapes: B rows, Q query and S key positions, H heads, K d_kv; HK the heads side by side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Key
 
 from t5smith.model.attention.masks import SegmentIds, mask_bias
 from t5smith.model.layers import with_row_major_layout
@@ -21,95 +21,121 @@ from t5smith.model.layers import with_row_major_layout
 
 @partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def attend_by_row(
-    q: Array, k: Array, v: Array, bias: Array, groups: SegmentIds, keys: Any, dtype: jnp.dtype, rate: float
-) -> Array:
-    """Weighted mean of the values, (B, Q, HK); see :func:`t5smith.model.attention.multi_head.attend_rows`."""
-    return _rows_forward(q, k, v, bias, groups, keys, dtype, rate)[0]
+    q: Float[Array, "B Q HK"],
+    k: Float[Array, "B S HK"],
+    v: Float[Array, "B S HK"],
+    bias: Float[Array, "H Q S"],
+    segment_ids: SegmentIds,
+    keys: Key[Array, " B"] | None,
+    dtype: jnp.dtype,
+    dropout_rate: float,
+) -> Float[Array, "B Q HK"]:
+    """Weighted mean of the values, see :func:`t5smith.model.attention.multi_head.dot_product_attention`.
+
+    `keys` has one dropout key per row, or is None for no dropout.
+    """
+    return _rows_forward(q, k, v, bias, segment_ids, keys, dtype, dropout_rate)[0]
 
 
 def _rows_forward(
-    q: Array, k: Array, v: Array, bias: Array, groups: SegmentIds, keys: Any, dtype: jnp.dtype, rate: float
-) -> tuple[Array, tuple[Any, ...]]:
+    q: Float[Array, "B Q HK"],
+    k: Float[Array, "B S HK"],
+    v: Float[Array, "B S HK"],
+    bias: Float[Array, "H Q S"],
+    segment_ids: SegmentIds,
+    keys: Key[Array, " B"] | None,
+    dtype: jnp.dtype,
+    dropout_rate: float,
+) -> tuple[Float[Array, "B Q HK"], tuple[Any, ...]]:
     H = bias.shape[0]
 
-    def row(given: Any) -> tuple[Array, Array]:
-        q, k, v, groups, key = given
-        scores = _scores(q, k, bias, groups, dtype)
+    def row(scanned: Any) -> tuple[Array, Array]:
+        q, k, v, segment_ids, key = scanned
+        scores = _scores(q, k, bias, segment_ids, dtype)
         highest = scores.max(axis=-1, keepdims=True)
-        unscaled = jnp.exp(scores - highest)
-        total = unscaled.sum(axis=-1, keepdims=True)
-        kept = unscaled if key is None else unscaled * _kept(key, unscaled, rate)
-        mixed = _product(kept.astype(dtype), _heads(v, H, dtype)) / total
-        # In bfloat16 the weights are kept for the backward pass; in float32 they are made again from their
-        # normaliser, which saves the memory.
+        exp_scores = jnp.exp(scores - highest)
+        total = exp_scores.sum(axis=-1, keepdims=True)
+        kept = exp_scores if key is None else exp_scores * _dropout_mask(key, exp_scores, dropout_rate)
+        mixed = _product(kept.astype(dtype), _split_heads(v, H, dtype)) / total
+        # The backward pass needs the weights. In bfloat16 they are kept; in float32 they are recomputed from
+        # their normaliser, which saves memory.
         normaliser = (highest + jnp.log(total))[..., 0]
-        return _joined(mixed), (unscaled / total).astype(dtype) if dtype != jnp.float32 else normaliser
+        return _merge_heads(mixed), (exp_scores / total).astype(dtype) if dtype != jnp.float32 else normaliser
 
-    mixed, saved = jax.lax.map(row, (q, k, v, groups, keys))
-    return mixed, (q, k, v, bias, groups, keys, mixed, saved)
+    mixed, saved = jax.lax.map(row, (q, k, v, segment_ids, keys))
+    return mixed, (q, k, v, bias, segment_ids, keys, mixed, saved)
 
 
 def _rows_backward(
-    dtype: jnp.dtype, rate: float, residuals: tuple[Any, ...], gradient: Array
+    dtype: jnp.dtype, dropout_rate: float, residuals: tuple[Any, ...], gradient: Float[Array, "B Q HK"]
 ) -> tuple[Any, ...]:
-    q, k, v, bias, groups, keys, mixed, saved = residuals
+    q, k, v, bias, segment_ids, keys, mixed, saved = residuals
     H = bias.shape[0]
 
-    def row(bias_gradient: Array, given: Any) -> tuple[Array, tuple[Array, Array, Array]]:
-        q, k, v, groups, key, mixed, saved, g = given
+    def row(d_bias: Array, scanned: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+        q, k, v, segment_ids, key, mixed, saved, g = scanned
         if dtype != jnp.float32:
             weights = saved.astype(jnp.float32)
         else:
-            weights = jnp.exp(_scores(q, k, bias, groups, dtype) - saved[..., None])
-        # The mean of the gradient under the weights, for it is the same with the output for the values.
+            weights = jnp.exp(_scores(q, k, bias, segment_ids, dtype) - saved[..., None])
+        # Softmax needs the mean of d_weights under the weights. It equals the product of gradient and output.
         mean = (g * mixed).reshape(g.shape[0], H, -1).sum(axis=-1).T[..., None]
         kept = weights
-        d_weights = _product(_heads(g, H, dtype), _heads(v, H, dtype, transposed=True))
+        d_weights = _product(_split_heads(g, H, dtype), _split_heads(v, H, dtype, transposed=True))
         if key is not None:
-            scale = _kept(key, weights, rate)
+            scale = _dropout_mask(key, weights, dropout_rate)
             kept, d_weights = weights * scale, d_weights * scale
-        dv = _product(_heads(g, H, dtype, transposed=True), kept.astype(dtype))
+        dv = _product(_split_heads(g, H, dtype, transposed=True), kept.astype(dtype))
         d_scores = weights * (d_weights - mean)
-        narrow = d_scores.astype(dtype)
-        dq = _product(narrow, _heads(k, H, dtype))
-        dk = _product(_heads(q, H, dtype, transposed=True), narrow)
-        return bias_gradient + d_scores, (_joined(dq), _joined(dk, transposed=True), _joined(dv, True))
+        d_scores_cast = d_scores.astype(dtype)
+        dq = _product(d_scores_cast, _split_heads(k, H, dtype))
+        dk = _product(_split_heads(q, H, dtype, transposed=True), d_scores_cast)
+        gradients = _merge_heads(dq), _merge_heads(dk, transposed=True), _merge_heads(dv, transposed=True)
+        return d_bias + d_scores, gradients
 
-    bias_gradient, (dq, dk, dv) = jax.lax.scan(
-        row, jnp.zeros_like(bias), (q, k, v, groups, keys, mixed, saved, gradient)
+    d_bias, (dq, dk, dv) = jax.lax.scan(
+        row, jnp.zeros_like(bias), (q, k, v, segment_ids, keys, mixed, saved, gradient)
     )
-    return dq, dk, dv, bias_gradient, None, None
+    return dq, dk, dv, d_bias, None, None
 
 
 attend_by_row.defvjp(_rows_forward, _rows_backward)
 
 
-def _scores(q: Array, k: Array, bias: Array, groups: SegmentIds, dtype: jnp.dtype) -> Array:
-    """One row's, (H, Q, S)."""
+def _scores(
+    q: Float[Array, "Q HK"],
+    k: Float[Array, "S HK"],
+    bias: Float[Array, "H Q S"],
+    segment_ids: SegmentIds,
+    dtype: jnp.dtype,
+) -> Float[Array, "H Q S"]:
+    """The attention logits of one row."""
     H = bias.shape[0]
-    seen = groups.queries[:, None] == groups.keys[None, :]
-    return _product(_heads(q, H, dtype), _heads(k, H, dtype, transposed=True)) + (
+    seen = segment_ids.queries[:, None] == segment_ids.keys[None, :]
+    return _product(_split_heads(q, H, dtype), _split_heads(k, H, dtype, transposed=True)) + (
         bias + mask_bias(seen)[None]
     )
 
 
-def _kept(key: Array, weights: Array, rate: float) -> Array:
-    """1 / (1 - rate) where a weight is kept and 0 where not; the same in both passes."""
+def _dropout_mask(key: Key[Array, ""], weights: Float[Array, "H Q S"], rate: float) -> Float[Array, "H Q S"]:
+    """1 / (1 - rate) where a weight is kept, else 0; the same in both passes."""
     return jax.random.bernoulli(key, 1 - rate, weights.shape).astype(jnp.float32) / (1 - rate)
 
 
-def _product(a: Array, b: Array) -> Array:
-    """One product a head, summed in float32."""
+def _product(a: Float[Array, "H M I"], b: Float[Array, "H I N"]) -> Float[Array, "H M N"]:
+    """One matrix product per head, summed in float32."""
     return jax.lax.dot_general(a, b, (((2,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32)
 
 
-def _heads(x: Array, heads: int, dtype: jnp.dtype, transposed: bool = False) -> Array:
-    """(S, HK) as (H, S, K), or as (H, K, S); laid out so, for the product that comes next."""
-    parted = x.astype(dtype).reshape(x.shape[0], heads, -1)
-    return with_row_major_layout(parted.transpose((1, 2, 0) if transposed else (1, 0, 2)))
+def _split_heads(
+    x: Float[Array, "S HK"], heads: int, dtype: jnp.dtype, transposed: bool = False
+) -> Float[Array, "H _ _"]:
+    """(S, HK) as (H, S, K), or transposed as (H, K, S), in this order in memory for the next product."""
+    split = x.astype(dtype).reshape(x.shape[0], heads, -1)
+    return with_row_major_layout(split.transpose((1, 2, 0) if transposed else (1, 0, 2)))
 
 
-def _joined(x: Array, transposed: bool = False) -> Array:
-    """(H, S, K), or (H, K, S), as (S, HK)."""
-    together = x.transpose((2, 0, 1) if transposed else (1, 0, 2))
-    return together.reshape(together.shape[0], -1)
+def _merge_heads(x: Float[Array, "H _ _"], transposed: bool = False) -> Float[Array, "S HK"]:
+    """(H, S, K), or transposed (H, K, S), as (S, HK)."""
+    merged = x.transpose((2, 0, 1) if transposed else (1, 0, 2))
+    return merged.reshape(merged.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Which keys a query sees, as numbers: no mask of batch x heads x queries x keys is made.
+"""Which keys a query sees, by segment ids: no array of (batch, heads, queries, keys) is needed.
 
 Shapes: B rows, Q query and S key positions.
 """
@@ -12,14 +12,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 MASKED = -1e9
-"""Added to the scores of positions that may not be seen; finite, so that a row without any is not NaN."""
+"""Added to the scores of masked positions; finite, so that a query that sees no key does not give NaN."""
 
 
 class SegmentIds(NamedTuple):
-    """Which keys a query may see: those of its own number.
+    """A query sees the keys with its own segment id.
 
     Attributes:
-      queries: one number a row, or one a position. keys: one a position.
+      queries: one id per row, or one per position.
+      keys: one id per position.
     """
 
     queries: Int[Array, "*B #Q"]
@@ -27,10 +28,10 @@ class SegmentIds(NamedTuple):
 
 
 def mask_bias(mask: Bool[Array, ...]) -> Float[Array, ...]:
-    """0 where a position may be seen, a large negative number where not."""
+    """0 where the mask is True (seen), else a large negative number."""
     return jnp.where(mask, jnp.float32(0), jnp.float32(MASKED))
 
 
 def causal(length: int) -> Bool[np.ndarray, "1 Q S"]:
-    """What each decoder position may see: itself and what stands before it."""
+    """The causal mask: a position sees itself and those before it."""
     return np.tril(np.ones((length, length), bool))[None]

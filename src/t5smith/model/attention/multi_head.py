@@ -1,4 +1,4 @@
-"""Multi-head attention, on the backend that suits the device.
+"""Multi-head attention (Vaswani et al. 2017), with a backend for CPU and one for other devices.
 
 Shapes: B batch, Q query and S key positions, H heads, K d_kv, D d_model.
 """
@@ -24,38 +24,38 @@ def attention(
     memory: Float[Array, "BS D"],
     p: Attention,
     bias: Float[Array, "H Q S"],
-    groups: SegmentIds,
+    segment_ids: SegmentIds,
     dtype: jnp.dtype,
     dropout: Dropout | None = None,
 ) -> Float[Array, "BQ D"]:
-    """Multi-head attention of `x` to `memory` (to itself: pass it twice)."""
-    B = groups.keys.shape[0]
+    """Multi-head attention from `x` to `memory`; for self-attention pass `x` twice."""
+    B = segment_ids.keys.shape[0]
     q = dense(x, p.q, dtype).reshape(B, x.shape[0] // B, -1)
     k = dense(memory, p.k, dtype).reshape(B, memory.shape[0] // B, -1)
     v = dense(memory, p.v, dtype).reshape(B, memory.shape[0] // B, -1)
-    mixed = attend_rows(q, k, v, bias, groups, dtype, dropout)
+    mixed = dot_product_attention(q, k, v, bias, segment_ids, dtype, dropout)
     return dense(mixed.reshape(x.shape[0], -1), p.o, dtype)
 
 
-def attend_rows(
+def dot_product_attention(
     q: Float[Array, "B Q HK"],
     k: Float[Array, "B S HK"],
     v: Float[Array, "B S HK"],
     bias: Float[Array, "H Q S"],
-    groups: SegmentIds,
+    segment_ids: SegmentIds,
     dtype: jnp.dtype,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B Q HK"]:
-    """Weighted mean of the values. No 1/sqrt(K): the initial values of q account for it."""
+    """Weighted mean of the values. There is no 1/sqrt(K): as in T5, it is in the initial values of q."""
     if jax.default_backend() == "cpu":
         key = None if dropout is None else jax.random.split(dropout.key, q.shape[0])
         rate = 0.0 if dropout is None else dropout.rate
-        return cast(Array, attend_by_row(q, k, v, bias, groups, key, dtype, rate))
+        return cast(Array, attend_by_row(q, k, v, bias, segment_ids, key, dtype, rate))
     heads = [x.reshape(*x.shape[:2], bias.shape[0], -1) for x in (q, k, v)]
-    seen = groups.queries[:, None, :, None] == groups.keys[:, None, None, :]
+    seen = segment_ids.queries[:, None, :, None] == segment_ids.keys[:, None, None, :]
     return attend(heads[0], heads[1], heads[2], bias[None] + mask_bias(seen), dtype, dropout).reshape(q.shape)
 
 
 def split_heads(x: Float[Array, "BS HK"], batch: int, heads: int) -> Float[Array, "B S H K"]:
-    """Undo the flattening of tokens, and part the heads."""
+    """Split tokens into batch and positions, and features into heads."""
     return x.reshape(batch, x.shape[0] // batch, heads, x.shape[1] // heads)

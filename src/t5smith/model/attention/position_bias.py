@@ -1,4 +1,4 @@
-"""T5's relative position bias.
+"""T5's relative position bias (Raffel et al. 2020, section 2.1).
 
 Shapes: Q query and S key positions, H heads, N position buckets.
 """
@@ -14,14 +14,14 @@ from jaxtyping import Array, Float, Int
 def relative_position_bucket(
     relative_position: Int[np.ndarray, "*shape"], *, bidirectional: bool, num_buckets: int, max_distance: int
 ) -> Int[np.ndarray, "*shape"]:
-    """The bucket of each distance (key position minus query position), as in Mesh TensorFlow's T5.
+    """The bucket of each relative position (key minus query, in tokens), as in Mesh TensorFlow's T5.
 
-    Half of the buckets are single distances, the other half grow logarithmically up to `max_distance`;
-    farther ones share the last. Bidirectional: half of all buckets for each side. Else keys ahead of
-    the query are in bucket 0, with its own position.
+    Half of the buckets are for single distances, the other half grow logarithmically up to `max_distance`;
+    all larger distances share the last. Bidirectional: half of all buckets are for each side. Otherwise keys
+    after the query share bucket 0 with the query's own position.
 
-    The logarithm is float32's, nudged up by its epsilon, as T5X computes it: at exact powers the bucket
-    depends on the last bit.
+    The logarithm is computed as in T5X, in float32 plus its epsilon: at exact powers the bucket depends on
+    the last bit.
     """
     offset = np.zeros_like(relative_position)
     distance = -relative_position
@@ -46,7 +46,7 @@ def position_bias(
     bidirectional: bool,
     max_distance: int,
 ) -> Float[Array, "H Q S"]:
-    """The bias added to the scores of every layer of a stack."""
+    """The bias added to the attention scores in every layer of a stack."""
     distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
     bucket = relative_position_bucket(
         distance, bidirectional=bidirectional, num_buckets=table.shape[0], max_distance=max_distance

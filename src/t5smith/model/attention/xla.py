@@ -1,4 +1,4 @@
-"""The plain backend: all rows at once, left to XLA.
+"""The plain backend: all rows at once, compiled by XLA.
 
 Shapes: B rows, Q query and S key positions, H heads, K d_kv.
 """
@@ -20,7 +20,7 @@ def attend(
     dtype: jnp.dtype,
     dropout: Dropout | None = None,
 ) -> Float[Array, "BQ HK"]:
-    """The same, all rows at once, with what may not be seen in the bias: decoding has few queries a row."""
+    """Weighted mean of the values, with masked positions in the bias. Decoding uses it on CPU too."""
     scores = jnp.einsum(
         "bqhk,bshk->bhqs", q.astype(dtype), k.astype(dtype), preferred_element_type=jnp.float32
     )
