@@ -8,7 +8,7 @@ have the same model, batches, steps and warm-up. Each is a line of FOLDER/result
 not done again; at the end the tables are printed and FOLDER/curves.png is drawn. Without arguments the tables
 are those of the trials kept beside this script.
 
-It needs a corpus that does not come with t5smith (`--corpus`, JSON lines or plain text) and some hours.
+It needs a corpus that is not bundled with t5smith (`--corpus`, JSON lines or plain text) and some hours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from t5smith import api
+import t5smith
 from t5smith.objective.batches import evaluation_batches, prefetched
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.eval_step import create_scorer, token_classes, total
@@ -217,8 +217,8 @@ def main() -> None:
         parser.error("--corpus is needed to train")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     study = Study(arguments.folder, arguments.corpus, arguments.folder / "results.jsonl")
-    api.vocab(study.base)
-    api.prepare(study.base)
+    t5smith.vocab(study.base)
+    t5smith.prepare(study.base)
     study.run()
     report(study)
     draw(study, arguments.folder / "curves.png")

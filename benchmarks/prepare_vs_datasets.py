@@ -68,18 +68,18 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--turns", type=int, default=3)
-    asked = parser.parse_args()
-    if asked.file is None:
+    arguments = parser.parse_args()
+    if arguments.file is None:
         print(Path(__file__).with_suffix(".results.json").read_text())
         return
     cores = str(os.cpu_count())
-    file, tokenizer = str(asked.file.absolute()), str(asked.tokenizer.absolute())
+    file, tokenizer = str(arguments.file.absolute()), str(arguments.tokenizer.absolute())
     texts = [d.text for d in read_documents(CorpusSettings(), find_files([file], "file"))]
     size = sum(len(text.encode()) for text in texts)
-    vocabulary = Vocabulary.load(asked.tokenizer)
+    vocabulary = Vocabulary.load(arguments.tokenizer)
     seconds: dict[str, list[float]] = {}
     memory: dict[str, int] = {}
-    for _ in range(asked.turns):
+    for _ in range(arguments.turns):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             (folder / "run").mkdir()
@@ -103,7 +103,7 @@ def main() -> None:
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     found = {
         "text_bytes": size,
-        "turns": asked.turns,
+        "turns": arguments.turns,
         "bytes_per_second": {name: round(size / each) for name, each in medians.items()},
         "times_as_fast": {
             name: round(each / medians["t5smith"], 2) for name, each in medians.items() if name != "t5smith"

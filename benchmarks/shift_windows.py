@@ -14,26 +14,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-from t5smith import api
+import t5smith
 from t5smith.base.artifact import read_manifest
 
 
 def main(steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        recipe = api.load_recipe("norwegian-tiny").replace(
+        recipe = t5smith.load_recipe("norwegian-tiny").replace(
             **{"train.steps": steps, "train.evaluate_every": 0, "evaluate.examples": 0}
         )
         first = recipe.replace(run_dir=Path(folder) / "shifted")
-        api.vocab(first)
-        api.prepare(first)
+        t5smith.vocab(first)
+        t5smith.prepare(first)
         second = recipe.replace(
             **{"run_dir": Path(folder) / "fixed", "objective.shift_windows": False},
         )
         shutil.copytree(first.folder, second.folder)
         result: dict[str, float] = {"steps": steps}
         for name, one in (("shifted", first), ("fixed", second)):
-            api.train(one)
-            facts = read_manifest(api.evaluate(one), "evaluation").facts
+            t5smith.train(one)
+            facts = read_manifest(t5smith.evaluate(one), "evaluation").facts
             result[f"{name}_nll"] = round(facts["text"]["nll"], 4)
             result["unigram_nll"] = round(facts["unigram_nll"], 4)
         print(json.dumps(result))

@@ -4,9 +4,9 @@
 
 Same shapes, same precision (float32, then bfloat16: ours with bfloat16 operands and float32 sums, theirs
 under autocast), AdamW (theirs fused), no dropout, untied heads, equal numbers of parameters, random tokens.
-Every contender is a process of its own that is told when to take a step, so that all are compiled and warm
-before any is timed and they take turns; medians of the turns. The last line is one JSON object, in which
-`ratio_float32` and `ratio_bfloat16` are our tokens a second over those of the faster of the two.
+Every contender is a process that takes a step on request, so that all are compiled and warm before any is
+timed, and they alternate; the figures are medians. The last line is one JSON object, in which
+`ratio_float32` and `ratio_bfloat16` are our tokens per second over those of the faster of the two.
 
 What it needs besides t5smith (torch, transformers) is installed from requirements/test.lock.txt if missing.
 """
@@ -60,7 +60,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--size", choices=SIZES, default="t5-v1.1-small")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=1, help="steps per turn")
     parser.add_argument("--precision", default="float32,bfloat16")
     parser.add_argument("--remat", default="none", help="ours")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
@@ -80,8 +80,8 @@ def compared(arguments: argparse.Namespace, precision: str) -> dict[str, object]
         for turn in range(arguments.repeats):
             for name, child in children.items():
                 seconds[name].append(child.seconds())
-            told = ", ".join(f"{name} {seconds[name][-1]:.3f} s" for name in CONTENDERS)
-            print(f"{precision} turn {turn + 1}: {told}", file=sys.stderr)
+            turn_seconds = ", ".join(f"{name} {seconds[name][-1]:.3f} s" for name in CONTENDERS)
+            print(f"{precision} turn {turn + 1}: {turn_seconds}", file=sys.stderr)
         memory = {name: child.memory() for name, child in children.items()}
     finally:
         for child in children.values():
@@ -105,7 +105,7 @@ def compared(arguments: argparse.Namespace, precision: str) -> dict[str, object]
 
 
 class Child:
-    """A contender in a process of its own, which takes steps when told."""
+    """A contender in its own process, which takes steps on request."""
 
     def __init__(self, name: str, arguments: argparse.Namespace, precision: str) -> None:
         command = [sys.executable, __file__, "--contender", name, "--precision", precision]
@@ -116,23 +116,23 @@ class Child:
         )
 
     def ready(self) -> dict[str, float]:
-        """Wait until it has built and compiled; what it says of itself."""
+        """Wait until it is built and compiled; its facts."""
         return self._answer()
 
     def seconds(self) -> float:
-        """Let it take its steps; seconds for one."""
-        return self._told("step")["seconds"]
+        """Let it take its steps; seconds per step."""
+        return self._request("step")["seconds"]
 
     def memory(self) -> float:
-        """The most it has held so far, in bytes: of the device, on CPU of the process."""
-        return self._told("memory")["bytes"]
+        """Its peak memory in bytes: of the device, on CPU of the process."""
+        return self._request("memory")["bytes"]
 
     def close(self) -> None:
         """End it."""
         self.process.kill()
         self.process.wait()
 
-    def _told(self, word: str) -> dict[str, float]:
+    def _request(self, word: str) -> dict[str, float]:
         assert self.process.stdin is not None
         self.process.stdin.write(word + "\n")
         self.process.stdin.flush()
@@ -147,7 +147,7 @@ class Child:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Be a contender: build, take one step, say so, then answer each line on stdin."""
+    """Be a contender: build, take one step, report, then answer each line on stdin."""
     # Whatever libraries print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

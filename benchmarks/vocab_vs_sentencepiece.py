@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("corpora", nargs="*")
     parser.add_argument("--size", type=int, default=32_000)
     parser.add_argument("--sample-bytes", type=int, default=1_000_000_000)
-    asked = parser.parse_args()
-    if not asked.corpora:
+    arguments = parser.parse_args()
+    if not arguments.corpora:
         print(Path(__file__).with_suffix(".results.json").read_text())
         return
     with tempfile.TemporaryDirectory() as place:
@@ -63,8 +63,8 @@ def main() -> None:
             {
                 "name": "bench",
                 "run_dir": folder / "run",
-                "corpus": {"train": [str(Path(name).absolute()) for name in asked.corpora]},
-                "vocab": {"size": asked.size, "sample_bytes": asked.sample_bytes},
+                "corpus": {"train": [str(Path(name).absolute()) for name in arguments.corpora]},
+                "vocab": {"size": arguments.size, "sample_bytes": arguments.sample_bytes},
             }
         )
         files = CorpusFiles.find(recipe.corpus)
@@ -75,7 +75,14 @@ def main() -> None:
                     file.write(" ".join(chunk.split()) + "\n")
         ours = watched([sys.executable, "-m", "t5smith", "vocab", str(folder / "bench.toml")])
         theirs = watched(
-            [sys.executable, "-c", SENTENCEPIECE, str(folder / "text"), str(folder / "sp"), str(asked.size)]
+            [
+                sys.executable,
+                "-c",
+                SENTENCEPIECE,
+                str(folder / "text"),
+                str(folder / "sp"),
+                str(arguments.size),
+            ]
         )
         import sentencepiece
 

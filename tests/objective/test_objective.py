@@ -187,7 +187,7 @@ def test_mode_tokens_are_pieces_or_text_and_reserve_their_sentinel():
     ("values", "message"),
     [
         ({"name": "mixture"}, "one or more for a mixture"),
-        ({"denoisers": ["0.15 3"]}, "none for the rest"),
+        ({"denoisers": ["0.15 3"]}, "none for other objectives"),
         ({"name": "ul2", "noise_density": 0.3}, "each denoiser has its own"),
         ({"name": "mixture", "denoisers": ["0.15"]}, "'0.15' has 1 columns"),
         ({"name": "mixture", "denoisers": ["0.15 3 1 [R] more"]}, "5 columns"),

@@ -138,7 +138,7 @@ def test_a_damaged_store_is_rejected(recipe: MakeRecipe) -> None:
 
 
 def test_a_folder_that_is_not_a_store_is_rejected(recipe: MakeRecipe, tmp_path: Path) -> None:
-    with pytest.raises(T5smithError, match=r"no finished store here\. Make it with `t5smith prepare RECIPE`"):
+    with pytest.raises(T5smithError, match=r"no finished store\. Make it with `t5smith prepare RECIPE`"):
         TokenStore.open(tmp_path)
     with pytest.raises(T5smithError, match="this is a vocab; expected a store"):
         TokenStore.open(recipe().folder / "vocab")

@@ -107,7 +107,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ("a.txt", "\ufeffhei".encode("utf-16-le"), ":1", "looks like UTF-16"),
         ("a.txt", ("\ufeff" + "dag\n" * 9).encode("utf-16-be"), ":1", "looks like UTF-16"),
         ("a.jsonl", ('{"text": "a"}\n' * 9).encode("utf-16-le"), ":1", "`iconv -f utf-16 -t utf-8`"),
-        ("a.txt", "en\rto\r\rtre\r", ":1", "its lines end as on old Macs"),
+        ("a.txt", "en\rto\r\rtre\r", ":1", "its lines end in CR, as on old Macs"),
         ("a.jsonl", b'{"text": "\xff"}', ":1", "invalid UTF-8"),
         ("a.jsonl", '\n{"text": "b"', ":2", "not JSON"),
         ("a.jsonl", '{"a":' * 100_000, ":1", "not JSON"),

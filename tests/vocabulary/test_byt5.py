@@ -85,6 +85,6 @@ def test_inspect_extends_spans_to_whole_characters(bytes_: Vocabulary) -> None:
     from t5smith.inspection.text import inspect_text
     from t5smith.recipe.objective import ObjectiveSettings
 
-    _, traces = inspect_text("Blåbær og", ObjectiveSettings(), bytes_, ("æ",))
+    traces = inspect_text("Blåbær og", ObjectiveSettings(), bytes_, ("æ",))
     trace = traces[0]
     assert [token.piece for token in trace.tokens if token.span == 0] == ["<0xC3>", "<0xA6>"]
