@@ -50,7 +50,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     evaluate(opened)
     export(opened)
     facts = summary(opened) | {"seconds": round(time.monotonic() - begun, 1)}
-    report(recipe, facts)
+    report(opened, facts)
     return facts
 
 
@@ -114,13 +114,13 @@ def _prepare_with_page(recipe: Recipe, files: CorpusFiles | None) -> Path:
     return folder
 
 
-def report(recipe: Recipe, facts: dict[str, Any]) -> None:
+def report(run: Run, facts: dict[str, Any]) -> None:
     """Write `report.html` of a finished run from its :func:`summary`."""
     from t5smith.reports.contents import run_report
     from t5smith.reports.run_page import page
 
-    with disk_errors(recipe.folder):
-        write_atomically(recipe.folder / REPORT, page(run_report(recipe, facts)))
+    with disk_errors(run.folder):
+        write_atomically(run.folder / REPORT, page(run_report(run, facts)))
     info(f"report    {facts['report']}")
 
 

@@ -1,4 +1,4 @@
-"""Held-out numbers: what is counted, and that the baseline is what it says."""
+"""Held-out scores: what is counted, and the unigram baseline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scored(finished):
     return setup, state.parameters, batches, total(scorer(state.parameters, batches))
 
 
-def test_the_classes_add_up_to_the_training_loss(scored):
+def test_the_token_classes_add_up_to_the_training_loss(scored):
     setup, parameters, batches, score = scored
     sums = [
         batch_loss(parameters, setup.config, jnp.asarray(b["input_ids"]), jnp.asarray(b["targets"]))
@@ -53,7 +53,7 @@ def test_each_class_counts_its_own_tokens(scored):
     assert score.eos.tokens >= rows
 
 
-def test_the_evaluation_is_written_and_not_done_twice(finished):
+def test_the_evaluation_is_written_once(finished):
     folder = evaluate(finished)
     written = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     before = (folder / "evaluation.json").stat().st_mtime_ns
@@ -66,7 +66,7 @@ def test_the_evaluation_is_written_and_not_done_twice(finished):
         assert len(example["kept"]) == 3
 
 
-def test_figures_follow_from_the_sums(scored):
+def test_bits_per_byte_follow_from_the_sums(scored):
     setup, _, batches, score = scored
     facts = scores(setup.store, setup.vocabulary, batches, score)
     targets = np.concatenate([b["targets"].ravel() for b in batches])
@@ -80,7 +80,7 @@ def test_figures_follow_from_the_sums(scored):
     assert facts["bits_per_byte"] == pytest.approx(score.total.nll / math.log(2) / size)
 
 
-def test_the_unigram_baseline_by_hand():
+def test_the_unigram_baseline_computed_by_hand():
     # Ids 0 and 1 are control ids; 2, 3 and 4 are text.
     counts, is_text = np.array([50, 9, 6, 3, 0]), np.array([False, False, True, True, True])
     targets = np.array([1, 2, 2, 4, 0, 3])
@@ -90,12 +90,12 @@ def test_the_unigram_baseline_by_hand():
     assert unigram_nll(counts, is_text, np.array([0, 1])) is None
 
 
-def test_a_model_that_is_not_trained_is_refused(run_folder):
+def test_a_model_that_is_not_trained_is_rejected(run_folder):
     with pytest.raises(T5smithError, match="t5smith train"):
         evaluate(tiny_recipe(run_folder))
 
 
-def test_a_mixture_is_measured_denoiser_by_denoiser(prepared, tmp_path):
+def test_a_mixture_is_scored_by_denoiser(prepared, tmp_path):
     recipe = tiny_recipe(
         shutil.copytree(prepared, tmp_path / "run"),
         **{

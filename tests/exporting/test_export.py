@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from t5smith.base.errors import T5smithError
 from t5smith.exporting.export import export
+from t5smith.exporting.model_card import model_card
+from t5smith.training.setup import Run
 
 
 @pytest.fixture
@@ -43,3 +46,20 @@ def test_a_model_without_scores_is_rejected(copy):
     shutil.rmtree(copy.folder / "evaluation")
     with pytest.raises(T5smithError, match="t5smith evaluate"):
         export(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "applies NFKC and turns all white space into single spaces; case is kept."),
+        ({"vocab.normalization": "nfc", "vocab.lowercase": True}, "applies NFC and"),
+        ({"vocab.lowercase": True}, "text is lowercased."),
+        ({"vocab.normalization": "none"}, "applies no Unicode normalization"),
+        ({"vocab.tokenizer": "bytes"}, "The tokenizer was imported."),
+    ],
+)
+def test_the_card_describes_the_tokenizer(finished, changes, sentence):
+    trained = {"parameters": 1, "tokens": 1}
+    evaluation = json.loads((finished.folder / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
+    card = model_card(finished.replace(**changes), Run(finished).setup.config, trained, evaluation)
+    assert sentence in " ".join(card.split())

@@ -1,4 +1,4 @@
-"""Cached decoding equals decoding without a cache; fills go where they belong."""
+"""Cached decoding equals decoding without a cache; fills replace the right sentinels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_spans_are_read_from_targets():
     assert list(spans_of(vocabulary, [10, 11])) == []
 
 
-def test_generate_from_a_run_folder_and_from_the_model_itself(finished):
+def test_generate_from_a_run_folder_and_from_its_model_folder(finished):
     texts = ["Alle mennesker <extra_id_0> født frie", "Ingen må <extra_id_0> eller <extra_id_1>."]
     one = t5smith.generate(finished.folder, texts, max_new_tokens=6)
     assert one == t5smith.generate(finished.folder / "model", texts, max_new_tokens=6)
@@ -67,7 +67,7 @@ def test_texts_of_any_number_and_length_keep_their_order(finished):
     assert together[4:8] == alone
 
 
-def test_lines_without_text_are_answered_by_such_lines(finished, capsys, monkeypatch):
+def test_empty_lines_give_empty_lines(finished, capsys, monkeypatch):
     texts = ["Alle mennesker <extra_id_0> født frie", "", " ", "Ingen må <extra_id_0>."]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
     argv = ["generate", str(finished.folder), "--max-new-tokens", "4"]
@@ -87,7 +87,7 @@ def test_lines_without_text_are_answered_by_such_lines(finished, capsys, monkeyp
     assert "no text; expected one text per line" in capsys.readouterr().err
 
 
-def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
+def test_a_text_without_sentinels_triggers_a_warning(finished, capsys):
     argv = ["generate", str(finished.folder), "--max-new-tokens", "4"]
     assert main([*argv, "Alle mennesker", "Ingen <extra_id_0>"]) == 0
     out, err = capsys.readouterr()
@@ -95,12 +95,12 @@ def test_a_text_with_nothing_to_fill_in_is_told_of(finished, capsys):
     assert err == ("warning: 1 text has no <extra_id_0> to mark missing words: 'Alle mennesker'\n")
 
 
-def test_a_run_without_a_model_is_told_so(prepared):
+def test_a_run_without_a_model_is_rejected(prepared):
     with pytest.raises(T5smithError, match=r"run: this run has no exported model yet\. .*`t5smith run REC"):
         t5smith.generate(prepared, ["a <extra_id_0>"])
 
 
-def test_what_cannot_be_completed_is_refused(finished, tmp_path):
+def test_what_cannot_be_completed_is_rejected(finished, tmp_path):
     with pytest.raises(T5smithError, match="empty"):
         t5smith.generate(finished.folder, [""])
     with pytest.raises(T5smithError, match="extra_id_100"):

@@ -109,7 +109,7 @@ def test_the_ending_goes_before_other_delimiters(tmp_path: Path) -> None:
         ("1,en dag\n2,en natt\n", "'1' stands where the name of a column should"),
         ("2024-01-01,en dag\n2024-01-02,en natt\n", "'2024-01-01' stands where the name of a column"),
         ("x" * 500 + "\nhei\n", f"one column, called '{'x' * 59}…'; expected"),
-        ("text,id,text\na,b,c\n", "2 fields are called 'text'. Rename all but one"),
+        ("text,id,text\na,b,c\n", "2 fields are called 'text'. Rename or remove all but one"),
         (
             "text\nhei\n".encode("utf-16-le"),
             "this looks like UTF-16; expected text in UTF-8. Save the text as UTF-8 (`iconv -f utf-16 ",
@@ -117,9 +117,9 @@ def test_the_ending_goes_before_other_delimiters(tmp_path: Path) -> None:
         ("text\nhei\n".encode("utf-16-be"), "(`iconv -f utf-16 -t utf-8`)"),
         ("text\nhei\n".encode("utf-16"), "(`iconv -f utf-16 -t utf-8`)"),
         ("id,språk,text\n1,nb,hei\n".encode("latin-1"), "(`iconv -f latin1 -t utf-8`)"),
-        ("id,text\r1,en\r2,to\r", "its lines end as on old Macs"),
+        ("id,text\r1,en\r2,to\r", "its lines end in CR, as on old Macs"),
         ("text\rhei\r", "lines end as on old Macs (CR)"),
-        ("text," + "x" * 150_000 + "\nhei,1\n", "the header is longer than a document may be"),
+        ("text," + "x" * 150_000 + "\nhei,1\n", "the header is longer than allowed"),
         ('"text' + "\n" + "x" * 99_999 + '"\nhei\n', "the header is not CSV (field larger than field limit"),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_path_with_an_equals_sign_can_be_named(texts, monkeypatch):
         (["x=file://"], "a name is empty"),
         (
             ["~nosuchuser/x"],
-            "'~nosuchuser/x' begins with a home folder that nobody has. Write the whole path",
+            "'~nosuchuser/x' begins with an unknown home folder. Write the full path",
         ),
     ],
 )

@@ -22,7 +22,7 @@ from t5smith.store.token_store import TokenStore
 from t5smith.text.corpus import CorpusFiles, find_corpora, find_files
 from t5smith.text.documents import positioned_documents, read_documents
 from t5smith.text.fingerprints import fingerprint_files
-from t5smith.text.hub import Asked, parsed
+from t5smith.text.hub import DatasetName, parse_dataset_name
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
@@ -69,17 +69,17 @@ def read(*patterns: str) -> list[str]:
 
 
 def test_names_of_data_sets() -> None:
-    assert parsed("hf:oscar-corpus/OSCAR-2301:no:train", "f") == Asked(
+    assert parse_dataset_name("hf:oscar-corpus/OSCAR-2301:no:train", "f") == DatasetName(
         "oscar-corpus/OSCAR-2301", "no", "train", "", ""
     )
-    assert parsed("hf:oscar:unshuffled_deduplicated_no:train[:100]", "f") == Asked(
+    assert parse_dataset_name("hf:oscar:unshuffled_deduplicated_no:train[:100]", "f") == DatasetName(
         "oscar", "unshuffled_deduplicated_no", "train", "", "100"
     )
-    assert parsed("hf:a/b", "f") == Asked("a/b", "", "train", "", "")
-    assert parsed("hf:a/b:test[10%:20%]", "f") == Asked("a/b", "", "test", "10%", "20%")
+    assert parse_dataset_name("hf:a/b", "f") == DatasetName("a/b", "", "train", "", "")
+    assert parse_dataset_name("hf:a/b:test[10%:20%]", "f") == DatasetName("a/b", "", "test", "10%", "20%")
     for wrong in ("hf:", "hf:a::b", "hf:a:b:c:d", "hf:a:b:train[1]", "hf:a:b[%:50]", "hf:a:b[:%]"):
         with pytest.raises(T5smithError, match=r"^f: "):
-            parsed(wrong, "f")
+            parse_dataset_name(wrong, "f")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_a_data_set_has_not_is_named(hub: Path, tmp_path: Path) -> None:
         read(f"hf:{hub}:klingon:train")
     with pytest.raises(T5smithError, match="there is no data set"):
         read(f"hf:{tmp_path}/gone:x:train")
-    with pytest.raises(T5smithError, match="'~nosuchuser/x' begins with a home folder that nobody has"):
+    with pytest.raises(T5smithError, match="'~nosuchuser/x' begins with an unknown home folder"):
         read("hf:~nosuchuser/x:train")
 
 
@@ -127,7 +127,7 @@ def test_saved_data_sets(tmp_path: Path) -> None:
         read(f"hf:{tmp_path}/both:valid")
     for damage in ("{", "[]"):
         (tmp_path / "one" / "state.json").write_text(damage)
-        with pytest.raises(T5smithError, match="a saved data set that is damaged"):
+        with pytest.raises(T5smithError, match="the saved data set is damaged"):
             read(str(tmp_path / "one"))
 
 

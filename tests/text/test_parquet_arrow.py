@@ -79,9 +79,7 @@ def test_two_columns_with_the_name_are_refused(tmp_path: Path, name: str) -> Non
     path = write(tmp_path / name, pa.table(columns, names=["text", "id", "text"]))
     with pytest.raises(T5smithError) as caught:
         read(path)
-    assert str(caught.value) == (
-        f"{path}: 2 fields are called 'text'. Rename all but one of them, or leave them out"
-    )
+    assert str(caught.value) == (f"{path}: 2 fields are called 'text'. Rename or remove all but one of them")
     path = write(tmp_path / name, pa.table(columns, names=["a", "b", "b"]))
     with pytest.raises(T5smithError, match="2 fields are called 'b'"):
         read(path, text_field="b")

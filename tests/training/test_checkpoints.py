@@ -1,4 +1,4 @@
-"""A checkpoint is written while training goes on, and holds what the state was when it was asked for."""
+"""A checkpoint is written while training continues, and holds the state at the time of the call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def state_of(step, value):
     return TrainState(jnp.int32(step), {"w": big}, (), None, jnp.float32(0))  # type: ignore[arg-type]
 
 
-def test_steps_taken_meanwhile_are_not_in_it(tmp_path):
+def test_later_steps_do_not_change_a_checkpoint_being_written(tmp_path):
     used_up = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     saver = AsyncSaver(tmp_path, {}, checkpoint.Retention(100))
     state = state_of(0, 0.0)
@@ -37,7 +37,7 @@ def test_steps_taken_meanwhile_are_not_in_it(tmp_path):
         assert (np.asarray(read.parameters["w"]) == step).all()
 
 
-def test_the_best_stays_until_there_is_a_better_one(tmp_path):
+def test_the_best_is_kept_until_there_is_a_better_one(tmp_path):
     saver = AsyncSaver(tmp_path, {}, checkpoint.Retention(1))
     for step, best, there in ((1, 1, [1]), (2, 1, [1, 2]), (3, 1, [1, 3]), (4, 4, [4])):
         saver.save(state_of(step, 1.0), {}, best)

@@ -1,4 +1,4 @@
-"""What is found out before the first step: whether it fits, how long it takes, what was left open."""
+"""Before the first step: whether it fits, how long it takes, what is measured on the machine."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_tokens_and_epochs_become_steps(run_folder):
     assert epochs.in_steps
 
 
-def test_a_run_by_tokens_is_that_of_its_steps(run_folder):
+def test_a_length_in_tokens_equals_its_length_in_steps(run_folder):
     setup = Run(tiny_recipe(run_folder)).setup
     by_tokens = tiny_recipe(
         run_folder, **{"train.tokens": round(3 * settle.tokens_per_batch(setup.batches()))}
@@ -65,7 +65,7 @@ def test_a_run_by_tokens_is_that_of_its_steps(run_folder):
     assert not (run_folder / "previous").exists()
 
 
-def test_hours_become_steps_once_and_stay(run_folder, monkeypatch, capfd):
+def test_hours_become_steps_once(run_folder, monkeypatch, capfd):
     monkeypatch.setattr(autotune, "trial_seconds", lambda *_: 9.0)
     recipe = shallow(run_folder, **{"train.hours": 0.01})
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
     assert json.loads((run_folder / "decided.json").read_text())["batch_size"] == rows
 
 
-def test_a_batch_found_by_itself_can_be_parted(run_folder, monkeypatch):
+def test_the_largest_batch_is_a_multiple_of_the_accumulation(run_folder, monkeypatch):
     recipe = shallow(run_folder, **{"train.batch_size": "auto", "train.gradient_accumulation": 3})
     pretend(monkeypatch, lambda batch_size: batch_size, 10**9)
     monkeypatch.setattr(autotune, "MAX_BATCH_SIZE", 100)
@@ -119,7 +119,7 @@ def test_the_search_comes_near_the_largest_batch(run_folder, monkeypatch, most, 
     assert found > 0.8 * most - 8
 
 
-def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(run_folder, monkeypatch):
+def test_the_error_for_full_memory_has_the_batch_the_bytes_and_three_ways_out(run_folder, monkeypatch):
     monkeypatch.setattr(hardware, "memory_limit", lambda: 100_000)
     with pytest.raises(T5smithError) as caught:
         train(tiny_recipe(run_folder))
@@ -131,13 +131,13 @@ def test_what_does_not_fit_is_said_with_the_batch_the_bytes_and_three_ways_out(r
         assert way in message
 
 
-def test_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
+def test_an_error_if_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
     pretend(monkeypatch, lambda batch_size: 100_000 + batch_size, 100_000)
     with pytest.raises(T5smithError, match="a step of 1 examples takes more memory"):
         train(shallow(run_folder, **{"train.batch_size": "auto"}))
 
 
-def test_what_a_device_says_when_it_is_full_becomes_one_line(monkeypatch):
+def test_the_devices_error_for_full_memory_becomes_one_line(monkeypatch):
     monkeypatch.setattr(hardware, "memory_limit", lambda: 8_000_000_000)
     expected = "a step of 64 examples takes 9GB, but the device has 8GB"
     with pytest.raises(T5smithError, match=expected), start.out_of_memory(64, 9_000_000_000):
@@ -146,17 +146,17 @@ def test_what_a_device_says_when_it_is_full_becomes_one_line(monkeypatch):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
-def test_before_the_start_it_says_parameters_memory_disk_and_time(run_folder, capfd):
+def test_the_estimate_has_parameters_memory_disk_and_time(run_folder, capfd):
     train(tiny_recipe(run_folder, **{"train.steps": 3}))
-    told = " ".join(capfd.readouterr().err.split())
+    output = " ".join(capfd.readouterr().err.split())
     assert re.search(
         r"29k parameters, 3 steps of 4 examples .* about \d:\d\d on cpu, "
         r"memory [\d.]+[kM]B of [\d.]+GB, disk [\d.]+kB",
-        told,
+        output,
     )
 
 
-def test_a_device_without_fast_bfloat16_is_told_so(run_folder, monkeypatch, capfd):
+def test_a_device_without_fast_bfloat16_triggers_a_warning(run_folder, monkeypatch, capfd):
     monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: False)
     train(shallow(run_folder, **{"train.steps": 3, "train.precision": "bfloat16"}))
     assert "no fast bfloat16" in " ".join(capfd.readouterr().err.split())
@@ -172,7 +172,7 @@ def test_a_device_without_fast_bfloat16_is_told_so(run_folder, monkeypatch, capf
         ({"train.explosion_factor": 0.5}, "explosion_factor: 0.5 cannot be used"),
     ],
 )
-def test_settings_that_do_not_go_together(tmp_path, changes, message):
+def test_settings_that_contradict_each_other_are_rejected(tmp_path, changes, message):
     with pytest.raises(T5smithError, match=re.escape(message)):
         tiny_recipe(tmp_path, **changes)
 
@@ -183,7 +183,7 @@ def test_none_by_name_clears_a_setting(tmp_path):
     assert tiny_recipe(tmp_path, **{"train.explosion_factor": "none"}).train.explosion_factor is None
 
 
-def test_packed_rows_are_counted_without_their_padding(run_folder):
+def test_tokens_per_batch_do_not_count_padding(run_folder):
     recipe = tiny_recipe(run_folder)
     batches = Run(recipe).setup.batches()
     assert isinstance(batches, TrainingBatches)
@@ -197,7 +197,7 @@ def test_a_larger_batch_takes_more_memory(run_folder):
 
 
 @pytest.mark.parametrize("most", [1, 3, 7])
-def test_a_batch_smaller_than_a_unit_is_found(run_folder, monkeypatch, most):
+def test_a_batch_smaller_than_eight_is_found(run_folder, monkeypatch, most):
     setup_for = Run(shallow(run_folder, **{"train.batch_size": "auto"})).trial_setup
     pretend(monkeypatch, lambda batch_size: 100 * batch_size, round(100 * most / autotune.MEMORY_SHARE))
     assert autotune.largest_batch(setup_for, 1) == most

@@ -1,4 +1,4 @@
-"""Parts, and what is computed anew, change the memory that a step takes and not what it does."""
+"""Accumulation and rematerialisation change the memory that a step takes, not its result."""
 
 from __future__ import annotations
 
@@ -49,20 +49,22 @@ def programs_of(optimizer, settings):
 
 
 def trained(steps=20, optimizer="adamw", given=None, **settings):
-    """Losses of so many steps, and the state after them."""
+    """The figures of each step, and the state after them."""
     fresh, step = programs_of(optimizer, StepSettings(FLOAT32, **settings))
     state = fresh()
     metrics = []
     for batch in given or batches(steps):
-        state, told = step(state, batch)
+        state, reported = step(state, batch)
         metrics.append(
-            jax.device_get({"loss": told.loss, "applied": told.applied, "norm": told.gradient_norm})
+            jax.device_get(
+                {"loss": reported.loss, "applied": reported.applied, "norm": reported.gradient_norm}
+            )
         )
     return metrics, state
 
 
 def losses(**settings):
-    return [float(told["loss"]) for told in trained(**settings)[0]]
+    return [float(reported["loss"]) for reported in trained(**settings)[0]]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert first != second
 
 
-def test_the_average_follows_the_parameters():
+def test_the_moving_average_of_the_parameters():
     _, state = trained(steps=5, average_decay=0.5)
     expected, parameters = None, None
     for step in range(5):
@@ -145,7 +147,9 @@ def test_the_average_follows_the_parameters():
     for ours, wanted in zip(jax.tree.leaves(state.ema_params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6)
     assert state.eval_params is state.ema_params
-    assert trained(steps=1)[1].eval_params is not None
+    without = trained(steps=1)[1]
+    assert without.ema_params is None
+    assert without.eval_params is without.parameters
 
 
 @pytest.mark.parametrize(
@@ -156,21 +160,21 @@ def test_the_average_follows_the_parameters():
         (NORM_EMA_WARMUP_STEPS, 1e6, True),
     ],
 )
-def test_an_exploding_gradient_is_left_out_once_the_usual_is_known(steps, usual, applied):
+def test_an_exploding_gradient_is_skipped_after_the_first_steps(steps, usual, applied):
     fresh, step = programs_of("adamw", StepSettings(FLOAT32, explosion_factor=10.0))
     state = fresh()
     state = dataclasses.replace(state, step=jnp.int32(steps), grad_norm_ema=jnp.float32(usual))
     before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]
-    after, told = step(state, batches(1)[0])
+    after, reported = step(state, batches(1)[0])
     left = [np.asarray(leaf) for leaf in jax.tree.leaves((after.parameters, after.optimizer))]
     unchanged = all((x == y).all() for x, y in zip(before, left, strict=True))
-    assert bool(told.applied) is applied
+    assert bool(reported.applied) is applied
     assert unchanged is not applied
-    # What was left out does not become usual.
+    # A skipped gradient does not change the average norm.
     assert (float(after.grad_norm_ema) == np.float32(usual)) is not applied
 
 
-def test_the_loss_told_is_what_was_minimised():
+def test_the_reported_loss_is_what_was_minimised():
     (batch,) = batches(1)
     plain, smooth = (trained(given=[batch], label_smoothing=share)[0][0]["loss"] for share in (0.0, 0.3))
     # At the start the model knows nothing: nearly all the difference is in how sure it happens to be.

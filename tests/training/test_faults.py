@@ -1,4 +1,4 @@
-"""A gradient that cannot be followed is left out, counted and shown; many in a row take training back."""
+"""A bad gradient is skipped, counted and reported; many in a row roll training back."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from t5smith.training.state import SkippedBatches
 from tiny import tiny_recipe
 
 
-def planted(monkeypatch, bad):
-    """Training whose batches of these numbers give a gradient that is not a number."""
+def plant_bad_batches(monkeypatch, bad):
+    """Make the gradients of these batches NaN; the list of batches trained on."""
     compiled = loop.compiled_step
     seen = []
 
@@ -81,8 +81,8 @@ def events(recipe):
     return [json.loads(line) for line in (recipe.folder / "train" / "events.jsonl").read_text().splitlines()]
 
 
-def test_a_planted_batch_is_skipped_counted_and_shown(run_folder, monkeypatch, capfd):
-    seen = planted(monkeypatch, {3})
+def test_a_bad_batch_is_skipped_counted_and_reported(run_folder, monkeypatch, capfd):
+    seen = plant_bad_batches(monkeypatch, {3})
     recipe = tiny_recipe(run_folder)
     arrays = final(recipe)
     assert all(np.isfinite(array).all() for array in arrays)
@@ -93,15 +93,15 @@ def test_a_planted_batch_is_skipped_counted_and_shown(run_folder, monkeypatch, c
     assert [(event["event"], event["step"], event["batch"]) for event in events(recipe)] == [
         ("skipped", 3, 3)
     ]
-    told = capfd.readouterr().err
-    assert "batch 3 skipped after step 3: loss nan" in " ".join(told.split())
+    output = capfd.readouterr().err
+    assert "batch 3 skipped after step 3: loss nan" in " ".join(output.split())
 
 
-def test_what_is_left_out_leaves_no_trace(run_folder, monkeypatch, tmp_path):
+def test_a_skipped_batch_leaves_no_trace(run_folder, monkeypatch, tmp_path):
     """The parameters are those of training on the other batches alone."""
     recipe = tiny_recipe(run_folder)
     with monkeypatch.context() as patched:
-        planted(patched, {3})
+        plant_bad_batches(patched, {3})
         arrays = final(recipe)
     setup = Run(recipe).setup
     state, batches = setup.fresh_state(), setup.batches()
@@ -112,9 +112,9 @@ def test_what_is_left_out_leaves_no_trace(run_folder, monkeypatch, tmp_path):
         np.testing.assert_array_equal(ours, np.asarray(alone))
 
 
-def test_going_on_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
+def test_a_resumed_run_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
     recipe = tiny_recipe(run_folder)
-    seen = planted(monkeypatch, {1, 3})
+    seen = plant_bad_batches(monkeypatch, {1, 3})
     train(recipe.replace(**{"train.steps": 4}))
     assert facts(recipe, 4)["skipped_batches"] == [[1, 1], [3, 3]]
     del seen[:]
@@ -124,11 +124,11 @@ def test_going_on_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
     assert [event["batch"] for event in events(recipe)] == [1, 3]
 
 
-def test_many_in_a_row_go_back_and_pass_over_the_batches_since(run_folder, monkeypatch, capfd):
-    seen = planted(monkeypatch, {3, 4, 5})
+def test_many_in_a_row_roll_back_and_skip_the_batches_since(run_folder, monkeypatch, capfd):
+    seen = plant_bad_batches(monkeypatch, {3, 4, 5})
     recipe = tiny_recipe(run_folder, **{"train.rollback_after": 3, "train.steps": 4})
     assert np.isfinite(final(recipe)[1]).all()
-    # After two updates was the checkpoint; the third is given up together with what followed it.
+    # The checkpoint is after two updates; the third is skipped, and all that followed it.
     assert seen[:6] == [0, 1, 2, 3, 4, 5]
     assert seen[-2:] == [6, 7]
     assert facts(recipe, 4)["skipped_batches"] == [[2, 5]]
@@ -137,16 +137,16 @@ def test_many_in_a_row_go_back_and_pass_over_the_batches_since(run_folder, monke
     assert "rolling back to step 2; batches 2 to 5 are skipped" in " ".join(capfd.readouterr().err.split())
 
 
-def test_going_back_before_the_first_checkpoint_begins_anew(run_folder, monkeypatch):
-    seen = planted(monkeypatch, {0, 1})
+def test_rolling_back_before_the_first_checkpoint_restarts(run_folder, monkeypatch):
+    seen = plant_bad_batches(monkeypatch, {0, 1})
     recipe = tiny_recipe(run_folder, **{"train.rollback_after": 2, "train.steps": 3})
     train(recipe)
     assert seen[-3:] == [2, 3, 4]
     assert facts(recipe, 3)["skipped_batches"] == [[0, 1]]
 
 
-def test_when_nothing_helps_it_gives_up_with_one_line(run_folder, monkeypatch):
-    planted(monkeypatch, set(range(60)))
+def test_after_too_many_rollbacks_it_gives_up_with_one_line(run_folder, monkeypatch):
+    plant_bad_batches(monkeypatch, set(range(60)))
     recipe = tiny_recipe(run_folder, **{"train.rollback_after": 2})
     with pytest.raises(T5smithError, match="gradients stay unusable after step 0"):
         train(recipe)
@@ -158,13 +158,13 @@ def test_a_learning_rate_far_too_high_ends_the_same_way(run_folder):
         train(tiny_recipe(run_folder, **changes))
 
 
-def test_stretches_passed_over_are_counted_once():
-    passed = SkippedBatches()
+def test_batches_skipped_twice_are_counted_once():
+    skipped = SkippedBatches()
     for batch in (3, 4, 7):
-        passed.add(batch)
-    assert passed.to_json() == [[3, 4], [7, 7]]
-    assert len(passed) == 3
-    passed.add(5, 9)
-    assert passed.to_json() == [[3, 9]]
-    assert SkippedBatches(passed.to_json()).to_json() == passed.to_json()
+        skipped.add(batch)
+    assert skipped.to_json() == [[3, 4], [7, 7]]
+    assert len(skipped) == 3
+    skipped.add(5, 9)
+    assert skipped.to_json() == [[3, 9]]
+    assert SkippedBatches(skipped.to_json()).to_json() == skipped.to_json()
     assert len(SkippedBatches()) == 0

@@ -1,4 +1,4 @@
-"""Killed fifty times at random moments, training ends with the parameters of a run that never was."""
+"""Killed fifty times at random, training ends with the parameters of an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard is told the run's figures; services that are not there are named."""
+"""TensorBoard gets the run's figures; services that are not installed are named."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def scalars(folder):
 
 def test_tensorboard_shows_what_the_metrics_file_holds(run_folder):
     train(tiny_recipe(run_folder, **{"train.evaluate_every": 3, "train.log_every": 2}))
-    told = scalars(run_folder)
+    logged = scalars(run_folder)
     rows = {row["step"]: row for row in read_rows(run_folder / "train" / "metrics.jsonl")}
     for name in ("nll", "gradient_norm", "update_rms", "weight_rms", "mfu", "memory_bytes"):
-        assert told[f"train/{name}"] == [(s, pytest.approx(rows[s][name], rel=1e-6)) for s in (2, 4, 6)]
+        assert logged[f"train/{name}"] == [(s, pytest.approx(rows[s][name], rel=1e-6)) for s in (2, 4, 6)]
     held_out = {row["step"]: row["text"] for row in read_rows(run_folder / "train" / "heldout.jsonl")}
-    assert told["heldout/nll"] == [(s, pytest.approx(held_out[s]["nll"])) for s in (3, 6)]
+    assert logged["heldout/nll"] == [(s, pytest.approx(held_out[s]["nll"])) for s in (3, 6)]
 
 
-def test_a_run_that_goes_on_replaces_the_steps_it_takes_again(run_folder, monkeypatch):
+def test_a_resumed_run_replaces_the_steps_it_repeats(run_folder, monkeypatch):
     from t5smith.training import loop
 
     taken = []
@@ -60,22 +60,22 @@ def test_without_loggers_nothing_is_written(run_folder):
     assert not (run_folder / "train" / "tensorboard").exists()
 
 
-def test_one_that_fails_is_left_out_and_training_goes_on(run_folder, monkeypatch, capfd):
-    told = []
+def test_a_logger_that_fails_is_dropped_and_training_continues(run_folder, monkeypatch, capfd):
+    logged = []
 
     def log(self, step, values):
-        told.append(step)
+        logged.append(step)
         if step == 4:
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loggers.TensorBoard, "log", log)
     train(tiny_recipe(run_folder, **{"train.log_every": 2}))
-    assert told == [2, 4]
+    assert logged == [2, 4]
     assert [row["step"] for row in read_rows(run_folder / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
     assert "tensorboard fails ([Errno 28] No space left on device)" in capfd.readouterr().err
 
 
-def test_one_that_fails_at_the_end_is_said(run_folder, monkeypatch, capfd):
+def test_a_logger_that_fails_at_the_end_is_reported(run_folder, monkeypatch, capfd):
     def close(self):
         raise OSError(28, "No space left on device")
 

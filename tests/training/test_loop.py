@@ -1,4 +1,4 @@
-"""Training goes on where it stopped, bit for bit, and says what it cannot do."""
+"""Training resumes where it stopped, bit for bit, and reports what it cannot do."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def uninterrupted(prepared, tmp_path_factory):
     return recipe, final(recipe)
 
 
-def test_the_loss_falls_and_every_step_is_written_down(uninterrupted):
+def test_the_loss_falls_and_every_step_is_logged(uninterrupted):
     recipe, _ = uninterrupted
     steps = rows(recipe)
     assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
@@ -78,28 +78,28 @@ def test_only_the_newest_checkpoints_are_kept(uninterrupted):
     assert checkpoint.saved_steps(uninterrupted[0].folder / "train" / "checkpoints") == [4, 6]
 
 
-def test_going_on_from_a_shorter_run_gives_the_same_parameters_and_metrics(run_folder, uninterrupted):
+def test_resuming_gives_the_same_parameters_and_metrics(run_folder, uninterrupted):
     train(tiny_recipe(run_folder, **{"train.steps": 3}))
     recipe = tiny_recipe(run_folder)
     assert same(final(recipe), uninterrupted[1])
     assert rows(recipe) == rows(uninterrupted[0])
 
 
-def test_a_finished_training_is_not_done_again(run_folder, uninterrupted):
+def test_a_finished_training_is_not_repeated(run_folder, uninterrupted):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     before = (run_folder / "train" / "metrics.jsonl").stat().st_mtime_ns
     train(tiny_recipe(run_folder))
     assert (run_folder / "train" / "metrics.jsonl").stat().st_mtime_ns == before
 
 
-def test_settings_that_do_not_touch_the_parameters_do_not_start_it_anew(run_folder, uninterrupted):
+def test_settings_without_effect_on_the_parameters_do_not_restart_it(run_folder, uninterrupted):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     recipe = tiny_recipe(run_folder, **{"train.log_every": 3, "train.checkpoint_every": 5})
     assert same(final(recipe), uninterrupted[1])
     assert not (run_folder / "previous").exists()
 
 
-def test_settings_that_do_start_it_anew_and_keep_what_was(run_folder, uninterrupted, capfd):
+def test_settings_with_effect_restart_it_and_the_old_run_is_kept(run_folder, uninterrupted, capfd):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     recipe = tiny_recipe(run_folder, **{"train.optimizer.name": "adamw"})
     assert not same(final(recipe)[1:5], uninterrupted[1][1:5])
@@ -108,7 +108,7 @@ def test_settings_that_do_start_it_anew_and_keep_what_was(run_folder, uninterrup
     assert read_manifest(kept, "checkpoint").facts["step"] == 6
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(run_folder, uninterrupted, capfd):
+def test_a_damaged_checkpoint_is_skipped_and_reported(run_folder, uninterrupted, capfd):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     newest = run_folder / "train" / "checkpoints" / "step-00000006"
     victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run_folder, uninterrupted,
     assert rows(recipe) == rows(uninterrupted[0])
 
 
-def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder, uninterrupted):
+def test_the_newest_checkpoint_is_never_deleted_for_a_damaged_later_one(run_folder, uninterrupted):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     setup = Run(tiny_recipe(run_folder)).setup
     state = checkpoint.restore(checkpoint.checkpoint_folder(setup.checkpoints, 4), setup.abstract_state())
@@ -132,7 +132,7 @@ def test_what_was_just_saved_is_never_pruned_for_a_damaged_later_one(run_folder,
     assert checkpoint.latest(setup.checkpoints, setup.inputs)[0] == saved
 
 
-def test_every_so_many_and_the_best_are_kept(run_folder):
+def test_multiples_and_the_best_are_kept(run_folder):
     changes = {
         "train.steps": 9,
         "train.keep_checkpoints": 1,
@@ -148,7 +148,7 @@ def test_every_so_many_and_the_best_are_kept(run_folder):
     assert checkpoint.saved_steps(run_folder / "train" / "checkpoints") == sorted({4, 8, 9, best})
 
 
-def test_the_best_of_before_a_restart_is_kept(run_folder, monkeypatch):
+def test_the_best_from_before_a_restart_is_kept(run_folder, monkeypatch):
     changes = {"train.keep_checkpoints": 1, "train.evaluate_every": 1, "train.keep_best": True}
     nll = iter([5.0, 3.0, 4.0, 4.5, 4.5, 2.0])
 
@@ -164,7 +164,7 @@ def test_the_best_of_before_a_restart_is_kept(run_folder, monkeypatch):
     assert saved == [[2, 3], [2, 5], [6]]
 
 
-def test_which_ones_may_go():
+def test_which_checkpoints_are_deleted():
     assert checkpoint.Retention(2, 5).to_delete([3, 5, 6, 8, 9, 12], 9, best=3) == [6]
 
 
@@ -198,12 +198,12 @@ def wait_for_step(process, folder, step):
         assert process.poll() is None, process.stderr.read()
 
 
-def test_killed_at_once_it_loses_only_the_steps_since_the_last_checkpoint(run_folder, tmp_path):
+def test_a_killed_run_loses_only_the_steps_since_the_last_checkpoint(run_folder, tmp_path):
     process = start(run_folder, tmp_path / "recipe.toml")
     wait_for_step(process, run_folder, 6)
     process.kill()
     process.communicate()
-    # Half-written work may lie about: it must be passed over in silence.
+    # Half-written work may be left: it must be ignored silently.
     recipe = tiny_recipe(run_folder)
     reference = tiny_recipe(shutil.copytree(run_folder, tmp_path / "reference"))
     shutil.rmtree(reference.folder / "train")
@@ -252,7 +252,7 @@ def test_a_signal_from_outside_saves_the_state_first(run_folder, tmp_path):
     assert checkpoint.saved_steps(run_folder / "train" / "checkpoints")[-1] == last
 
 
-def test_fewer_steps_start_anew_and_keep_the_longer_training(run_folder, uninterrupted, capfd):
+def test_fewer_steps_restart_it_and_the_longer_run_is_kept(run_folder, uninterrupted, capfd):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     recipe = tiny_recipe(run_folder, **{"train.steps": 3})
     assert checkpoint.saved_steps(train(recipe).parent) == [2, 3]
@@ -261,13 +261,13 @@ def test_fewer_steps_start_anew_and_keep_the_longer_training(run_folder, uninter
     assert [row["step"] for row in rows(recipe)] == [1, 2, 3]
 
 
-def test_an_earlier_checkpoint_of_the_same_run_is_used_as_it_is(run_folder, uninterrupted):
+def test_an_earlier_checkpoint_of_the_same_run_is_used(run_folder, uninterrupted):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     assert train(tiny_recipe(run_folder, **{"train.steps": 4})).name == "step-00000004"
     assert not (run_folder / "previous").exists()
 
 
-def test_a_store_of_another_vocabulary_is_refused(run_folder):
+def test_a_store_of_another_vocabulary_is_rejected(run_folder):
     vocab(tiny_recipe(run_folder, **{"vocab.size": 250}))
     with pytest.raises(T5smithError, match="another vocabulary"):
         train(tiny_recipe(run_folder))
@@ -311,7 +311,7 @@ def on_a_full_disk(recipe, settings, room_again_at, monkeypatch):
         return main(["train", str(settings)])
 
 
-def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_whole(
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_intact(
     run_folder, tmp_path, monkeypatch, capfd
 ):
     train(tiny_recipe(run_folder, **{"train.steps": 3}))
@@ -329,20 +329,22 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_ones_wh
     assert train(tiny_recipe(run_folder)).name == "step-00000006"
 
 
-def test_a_disk_that_is_full_for_a_while_is_survived(run_folder, tmp_path, uninterrupted, monkeypatch, capfd):
+def test_training_survives_a_disk_that_is_full_for_a_while(
+    run_folder, tmp_path, uninterrupted, monkeypatch, capfd
+):
     code = on_a_full_disk(tiny_recipe(run_folder), tmp_path / "recipe.toml", 5, monkeypatch)
     err = capfd.readouterr().err
     assert code == 0, err
-    told = " ".join(err.split())
-    assert "warning: the checkpoint of step 2 could not be written" in told
-    assert "checkpoints that could not be written: 2" in told
+    output = " ".join(err.split())
+    assert "warning: the checkpoint of step 2 could not be written" in output
+    assert "checkpoints that could not be written: 2" in output
     recipe = tiny_recipe(run_folder)
     assert checkpoint.saved_steps(run_folder / "train" / "checkpoints") == [6]
     assert same(final(recipe), uninterrupted[1])
     assert rows(recipe) == rows(uninterrupted[0])
 
 
-def test_figures_wait_for_a_disk_without_room(tmp_path, monkeypatch, capfd):
+def test_figures_wait_while_the_disk_is_full(tmp_path, monkeypatch, capfd):
     file = MetricsFile(tmp_path / "metrics.jsonl", up_to(0))
     file.write({"step": 1})
     file.flush()
@@ -365,12 +367,12 @@ def test_figures_wait_for_a_disk_without_room(tmp_path, monkeypatch, capfd):
     assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1}, {"step": 2}, {"step": 3}]
 
 
-def test_without_a_store_it_says_what_to_run(tmp_path):
+def test_without_a_store_the_error_names_the_command(tmp_path):
     with pytest.raises(T5smithError, match="t5smith prepare"):
         train(tiny_recipe(tmp_path))
 
 
-def test_held_out_loss_while_training(run_folder):
+def test_held_out_loss_during_training(run_folder):
     train(tiny_recipe(run_folder, **{"train.evaluate_every": 2}))
     lines = (run_folder / "train" / "heldout.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]

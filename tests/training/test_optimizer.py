@@ -180,7 +180,7 @@ def test_gradients_are_clipped_over_the_whole_tree():
     assert moved**0.5 == pytest.approx(1e-3, rel=0.05)
 
 
-def test_weight_decay_is_for_matrices_alone():
+def test_weight_decay_is_for_matrices_only():
     decayed = is_decayed(init(CONFIG, jax.random.key(0)))
     assert decayed.embedding
     assert decayed.head
@@ -190,7 +190,7 @@ def test_weight_decay_is_for_matrices_alone():
     assert not decayed.decoder.final_norm
 
 
-def test_each_optimizer_has_its_own_learning_rate_unless_told():
+def test_each_optimizer_has_its_own_default_learning_rate():
     assert peak_learning_rate(OptimizerSettings(name="adafactor")) == 0.01
     assert peak_learning_rate(OptimizerSettings(name="adamw")) == 0.001
     assert peak_learning_rate(OptimizerSettings(name="adamw", learning_rate=0.5)) == 0.5

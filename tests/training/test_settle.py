@@ -23,7 +23,7 @@ def recipe(tmp_path):
     return recipe
 
 
-def test_what_was_measured_replaces_what_was_open(recipe):
+def test_measured_numbers_replace_unresolved_settings(recipe):
     train = with_measured_settings(recipe).train
     assert (train.batch_size, train.steps, train.hours) == (24, 70, None)
     assert unresolved_settings(recipe.train) == ["batch_size", "hours"]
@@ -33,7 +33,7 @@ def test_what_was_measured_replaces_what_was_open(recipe):
 @pytest.mark.parametrize(
     "change", [{"name": "another"}, {"language": "nn"}, {"evaluate.windows": 3}, {"corpus.temperature": 2.0}]
 )
-def test_it_is_kept_when_the_step_is_the_same(recipe, change):
+def test_measurements_are_kept_while_the_step_is_the_same(recipe, change):
     assert read_measured(recipe.replace(**change)) == MEASURED
 
 

@@ -1,4 +1,4 @@
-"""What a step tells is what it did."""
+"""The figures of a step are those of its batch and update."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from t5smith import __version__
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import denoisers_of, describe
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.vocab import VocabSettings
 
 
 def model_card(
@@ -61,8 +62,8 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 {table}
 
 Held-out scores are on text that the model was not trained on, with {evaluation["masks_per_window"]} fixed
-masks per window ({evaluation["windows"]:,} examples). The tokenizer applies NFKC and turns all white space
-into single spaces; case is kept. All settings are in `t5smith.json`.
+masks per window ({evaluation["windows"]:,} examples). {_about_tokenizer(recipe.vocab)}
+All settings are in `t5smith.json`.
 """
 
 
@@ -71,6 +72,20 @@ def _about(modes: Collection[str]) -> str:
     if not modes:
         return ""
     return f" Put a mode token before the text, as in training ({', '.join(modes)})."
+
+
+def _about_tokenizer(settings: VocabSettings) -> str:
+    """A sentence on what the tokenizer does to a text first."""
+    if settings.tokenizer:
+        return "The tokenizer was imported."
+    normalization = {
+        "nfkc": "applies NFKC",
+        "nmt_nfkc": "applies T5's normalization (nmt_nfkc)",
+        "nfc": "applies NFC",
+        "none": "applies no Unicode normalization",
+    }[settings.normalization]
+    case = "text is lowercased" if settings.lowercase else "case is kept"
+    return f"The tokenizer {normalization} and turns all white space\ninto single spaces; {case}."
 
 
 def _figure(value: float | None) -> str:

@@ -242,18 +242,18 @@ def _target_tokens(
 def _tokens(
     vocabulary: Vocabulary, ids: Iterable[int] | np.ndarray, spans: Sequence[int | None]
 ) -> tuple[Token, ...]:
-    whole = [int(i) for i in ids]
+    numbers = [int(i) for i in ids]
     return tuple(
         Token(i, piece, span)
-        for i, piece, span in zip(whole, vocabulary.readable_pieces(whole), spans, strict=True)
+        for i, piece, span in zip(numbers, vocabulary.readable_pieces(numbers), spans, strict=True)
     )
 
 
 def _text(vocabulary: Vocabulary, ids: np.ndarray, eos: bool) -> str:
     """Ids as text without the last `</s>`, with spaces around every control piece."""
-    whole = [int(i) for i in (ids[:-1] if eos else ids)]
+    numbers = [int(i) for i in (ids[:-1] if eos else ids)]
     parts = [
         text if vocabulary.is_text[i] else f" {text.strip()} "
-        for i, text in zip(whole, vocabulary.decode_each(whole), strict=True)
+        for i, text in zip(numbers, vocabulary.decode_each(numbers), strict=True)
     ]
     return " ".join("".join(parts).split())

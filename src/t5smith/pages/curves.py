@@ -156,24 +156,24 @@ def _name_at_the_end(axes: Any, names: list[tuple[str, float]], colours: list[st
     box = axes.get_position()
     room = box.height * height
     gap = 1.25 * FONT / room
-    wanted = [(y - low) / (high - low) for _, y in names]
-    for (name, _), place, colour in zip(names, _apart(wanted, gap), colours, strict=True):
+    targets = [(y - low) / (high - low) for _, y in names]
+    for (name, _), place, colour in zip(names, _apart(targets, gap), colours, strict=True):
         style = {"color": colour, "va": "center", "fontsize": FONT, "parse_math": False}
         axes.text(1.02, place, name, transform=axes.transAxes, **style)
 
 
-def _apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """Places at least `gap` apart, in the same order, near the wanted ones."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = list(wanted)
+def _apart(targets: Sequence[float], gap: float) -> list[float]:
+    """Places at least `gap` apart, in the same order, near their targets."""
+    order = sorted(range(len(targets)), key=lambda i: targets[i])
+    places = list(targets)
     for below, at in itertools.pairwise(order):
         places[at] = max(places[at], places[below] + gap)
-    # So far only the upper ones moved: centre each group of adjacent places around its wanted mean.
+    # So far only the upper ones moved: centre each group of adjacent places around the mean of its targets.
     start = 0
     for end in range(1, len(order) + 1):
         if end == len(order) or places[order[end]] - places[order[end - 1]] > gap * 1.001:
             group = order[start:end]
-            shift = sum(places[i] - wanted[i] for i in group) / len(group)
+            shift = sum(places[i] - targets[i] for i in group) / len(group)
             floor = places[order[start - 1]] + gap if start else -np.inf
             shift = min(shift, places[group[0]] - floor)
             for i in group:

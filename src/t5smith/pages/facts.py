@@ -94,13 +94,13 @@ def changed_settings(recipe: str) -> list[tuple[str, str, str]]:
     The list is empty if the recipe is not TOML.
     """
     try:
-        given = _flat(tomllib.loads(recipe))
+        settings = _flat(tomllib.loads(recipe))
     except tomllib.TOMLDecodeError:
         return []
     defaults = _flat(plain(Recipe()))
     return [
         (key, _setting(value), _setting(defaults.get(key)))
-        for key, value in given.items()
+        for key, value in settings.items()
         if value != defaults.get(key)
     ]
 

@@ -13,11 +13,10 @@ from t5smith import __version__
 from t5smith.inspection.text import inspect_text
 from t5smith.inspection.trace import Trace
 from t5smith.pages.facts import Facts
-from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
 from t5smith.store.statistics import read_figures
 from t5smith.training.metrics import HELD_OUT, STEPS, read_rows
-from t5smith.vocabulary.vocabulary import Vocabulary
+from t5smith.training.setup import Run
 
 LIBRARIES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
 PROMPT = "The <extra_id_0> ruined my sleep."
@@ -88,9 +87,9 @@ class Report:
     prompt: str = PROMPT
 
 
-def run_report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
+def run_report(run: Run, facts: Mapping[str, Any]) -> Report:
     """The contents of the report of a run; `facts` is the summary of :func:`t5smith.pipeline.summary`."""
-    folder = recipe.folder
+    folder = run.folder
     vocab_facts, evaluation = dict(facts["vocab"]), dict(facts["evaluation"])
     examples = evaluation.pop("examples")
     warnings: list[str] = []
@@ -108,9 +107,9 @@ def run_report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
     train_facts.pop("skipped_in_a_row", None)
     train_facts["steps"] = train_facts.pop("step")
     return Report(
-        name=recipe.name,
+        name=run.recipe.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        recipe=dump(recipe),
+        recipe=dump(run.recipe),
         vocab=vocab_facts,
         store=facts["store"],
         corpus=read_figures(folder / "store"),
@@ -126,7 +125,7 @@ def run_report(recipe: Recipe, facts: Mapping[str, Any]) -> Report:
             {"step": evaluation["step"], "nll": evaluation["text"]["nll"]},
         ],
         examples=[Example(kept=one["kept"], truth=one["truth"], filled=one["fills"]) for one in examples],
-        trace=_trace(recipe, examples),
+        trace=_trace(run, examples),
         warnings=warnings,
         versions=versions(),
         seconds=train_facts["seconds"],
@@ -146,12 +145,12 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trace(recipe: Recipe, examples: list[dict[str, Any]]) -> Trace | None:
+def _trace(run: Run, examples: list[dict[str, Any]]) -> Trace | None:
     """One held-out text as the model sees it."""
     if not examples:
         return None
-    vocabulary = Vocabulary.load(recipe.folder / "vocab")
-    return inspect_text(examples[0]["text"], recipe.objective, vocabulary, seed=recipe.seed)[0]
+    recipe = run.recipe
+    return inspect_text(examples[0]["text"], recipe.objective, run.vocabulary, seed=recipe.seed)[0]
 
 
 def versions() -> dict[str, str]:

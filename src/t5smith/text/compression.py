@@ -1,4 +1,4 @@
-"""Files as streams of bytes: local or by fsspec, plain or compressed, from any place if they are plain."""
+"""Files as streams of bytes: local or through fsspec, plain or compressed."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from t5smith.text.locations import is_url
 COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2")
 
 DAMAGE = (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
-"""What the libraries raise on an archive that is cut short or altered. bz2: an OSError without a number."""
+"""What the libraries raise on a truncated or altered archive. bz2 raises an OSError without a number."""
 
 _DECODERS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(wbits=31),
     ".xz": lzma.LZMADecompressor,
     ".bz2": bz2.BZ2Decompressor,
-    # Dumps of the web are compressed with windows larger than the library takes of itself.
+    # Web dumps are compressed with larger windows than the library allows by default.
     ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(),
 }
 _BUFFER = 1 << 18
 
 
 def compression_suffix(name: str) -> str:
-    """The ending that says how a file is compressed, or nothing."""
+    """The suffix of a compressed file; "" if it is not compressed."""
     return next((ending for ending in COMPRESSIONS if name.lower().endswith(ending)), "")
 
 
 @contextlib.contextmanager
 def open_stream(name: str, *, seekable: bool = False) -> Generator[tuple[IO[bytes], IO[bytes]]]:
-    """The file as it lies there, and the bytes in it.
+    """A file as it is stored, and its decompressed bytes.
 
     Args:
       name: of the file.
-      seekable: it is not read from the beginning to the end. What is compressed is unpacked first, into a
-        file in the system's temporary folder that ends with this.
+      seekable: the decompressed bytes can be read from any position. A compressed file is first unpacked
+        into a temporary file.
 
     Raises:
-      T5smithError: it is not there, or may not be read; with `seekable`: a damaged archive, a full disk.
+      T5smithError: it is missing or cannot be read; with `seekable`: a damaged archive, a full disk.
     """
     ending = compression_suffix(name)
     with open_file(name) as raw:
@@ -77,10 +77,10 @@ def _unpack(name: str, archive: io.RawIOBase, into: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def open_file(name: str) -> Generator[IO[bytes]]:
-    """The file as it lies there.
+    """A file as it is stored.
 
     Raises:
-      T5smithError: it is not there, or may not be read.
+      T5smithError: it is missing or cannot be read.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -108,12 +108,12 @@ def open_file(name: str) -> Generator[IO[bytes]]:
 
 
 def is_archive_damage(error: BaseException) -> bool:
-    """Whether an exception says that an archive is cut short or altered."""
+    """Whether an exception means that an archive is truncated or altered."""
     return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None)
 
 
 class _Archive(io.RawIOBase):
-    """What is in an archive of one or more streams.
+    """The decompressed bytes of an archive of one or more streams.
 
     The libraries' own readers take what follows the first stream for padding if it is damaged, or lose what
     they had unpacked when they find damage; this one gives all that there is, and then says so.
@@ -141,7 +141,7 @@ class _Archive(io.RawIOBase):
         return size
 
     def _next_stream(self) -> bool:
-        """Begin the stream that follows, if one does."""
+        """Start the next stream, if there is another."""
         while True:
             if self._begun and self._padded:
                 self._packed = self._packed.lstrip(b"\0")
@@ -157,7 +157,7 @@ class _Archive(io.RawIOBase):
         if not self._packed and getattr(decoder, "needs_input", True):
             self._packed = self._file.read(_BUFFER)
             ended = not self._packed
-        # Not all at once, where the library can: a few bytes may stand for a great many.
+        # In bounded steps, where the library can: a few bytes may expand to very many.
         most = () if self._ending == ".zst" else (_BUFFER,)
         self._left = decoder.decompress(self._packed, *most)
         if decoder.eof:

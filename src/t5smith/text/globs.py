@@ -1,4 +1,4 @@
-"""Files below a folder, and those that a glob matches. What may not be read is refused, never passed over."""
+"""Files below a folder, and files that match a glob. An unreadable folder is an error, never skipped."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def mode(path: str | Path, *, follow: bool = True) -> int:
-    """What is at a path, as `stat` tells it, links followed if nothing else is said; 0: nothing.
+    """The mode of what is at a path, as `stat` returns it; 0 if nothing is there.
 
     Raises:
-      T5smithError: that may not be known.
+      T5smithError: the path cannot be accessed.
     """
     try:
         return os.stat(path, follow_symlinks=follow).st_mode
@@ -32,10 +32,10 @@ def mode(path: str | Path, *, follow: bool = True) -> int:
 
 
 def is_regular(path: str | Path) -> bool:
-    """Whether a name found in a folder is that of a file that can be read again: no pipe, socket or device.
+    """Whether a path is a regular file: no pipe, socket or device, which could be read only once.
 
     Raises:
-      T5smithError: nothing is behind it, or that may not be known.
+      T5smithError: it is a broken link, or cannot be accessed.
     """
     if not (kind := mode(path)):
         raise T5smithError(
@@ -45,10 +45,10 @@ def is_regular(path: str | Path) -> bool:
 
 
 def below(folder: str | Path) -> Iterator[Path]:
-    """The files of a folder and all folders in it, hidden ones left out.
+    """The files in a folder and all folders below it, without hidden ones.
 
     Raises:
-      T5smithError: one of them may not be read.
+      T5smithError: one of them cannot be read.
     """
     for place, names in _walk(os.fspath(folder)):
         yield from (file for name in names if is_regular(file := Path(place, name)))
@@ -58,7 +58,7 @@ def matching(pattern: Path) -> Iterator[Path]:
     """The files and folders that a glob matches, as `glob.glob` has it with `**`; pipes and such are none.
 
     Raises:
-      T5smithError: a folder on the way may not be read.
+      T5smithError: a folder on the way cannot be read.
     """
     for found in map(Path, _matching(pattern.anchor, pattern.parts[bool(pattern.anchor) :])):
         if stat.S_ISDIR(mode(found)) or is_regular(found):
@@ -90,7 +90,7 @@ def _listed(folder: str, pattern: str) -> list[str]:
 
 
 def _walk(top: str) -> Iterator[tuple[str, list[str]]]:
-    """Each folder from one downwards, once whatever links there are, and what is in it besides folders."""
+    """Each folder from `top` downwards, with the files in it; once, however many links lead to it."""
 
     def refuse(error: OSError) -> None:
         raise _refusal(error, "this folder")

@@ -1,4 +1,4 @@
-"""What is read that is no file on this machine: files behind URLs, and some rows of a file."""
+"""Where text is read from: a local file, a file behind a URL, or a range of rows of either."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ROWS = re.compile(r"#rows=(\d+)-(\d+)$")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file behind a URL, which fsspec opens.
+    """A file behind a URL, opened through fsspec.
 
     Attributes:
-      url: its whole name.
-      bytes: its size; 0 where that is not told.
-      stamp: tells whether it is the same as before.
+      url: its full URL.
+      bytes: its size; 0 if unknown.
+      stamp: changes if the content changes.
     """
 
     url: str
@@ -48,24 +48,24 @@ Location = Path | RemoteFile | RowRange
 
 
 def split_row_range(name: str) -> tuple[str, tuple[int, int] | None]:
-    """The name of a file, and which rows of it are meant, if not all."""
+    """The name of a file, and the first row and end of its range of rows; None: all rows."""
     found = ROWS.search(name)
     return (name[: found.start()], (int(found[1]), int(found[2]))) if found else (name, None)
 
 
 def local_path(name: str, field: str) -> Path:
-    """The path that a name means; `~` is a home folder.
+    """A name as a path, with `~` expanded.
 
     Raises:
-      T5smithError: it is empty, which would be the folder one is in, or there is no such home.
+      T5smithError: the name is empty, or the home folder does not exist.
     """
     if not name:
-        raise T5smithError("a name is empty", where=field, expected="a file or folder", fix="leave it out")
+        raise T5smithError("a name is empty", where=field, expected="a file or folder", fix="remove it")
     try:
         return Path(name).expanduser()
     except RuntimeError:
         raise T5smithError(
-            f"{name!r} begins with a home folder that nobody has", where=field, fix="write the whole path"
+            f"{name!r} begins with an unknown home folder", where=field, fix="write the full path"
         ) from None
 
 
@@ -82,7 +82,7 @@ def remote_files(pattern: str, field: str) -> Iterator[RemoteFile]:
       field: the recipe's field, for messages.
 
     Raises:
-      T5smithError: the package for the protocol is not installed, or the place cannot be reached.
+      T5smithError: the package for the protocol is not installed, or the server cannot be reached.
     """
     import fsspec
 
@@ -112,7 +112,7 @@ def remote_files(pattern: str, field: str) -> Iterator[RemoteFile]:
 
 
 def _stamp(system: Any, name: str, info: dict[str, Any]) -> str:
-    """What changes with the content, as the place tells it."""
+    """What changes with the content, as the file system reports it."""
     for key in ("ETag", "etag", "md5Hash", "blob_id", "mtime", "created", "LastModified"):
         if info.get(key) is not None:
             return str(info[key])

@@ -1,4 +1,4 @@
-"""How many rows a file of a data set has."""
+"""The number of rows of a file of a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def count_rows(file: Path | RemoteFile) -> int:
     """Rows of a Parquet or Arrow file, lines of a JSON lines file that are not blank, rows of a CSV file.
 
     Raises:
-      T5smithError: it cannot be read, or is plain text, which has no rows.
+      T5smithError: it cannot be read, or is plain text.
     """
     name = str(file)
     ending = Path(name.lower().removesuffix(compression_suffix(name))).suffix
@@ -44,12 +44,12 @@ def count_rows(file: Path | RemoteFile) -> int:
         if not (is_archive_damage(error) or isinstance(error, csv.Error)):
             raise
         what = f"its rows cannot be counted ({error})"
-        raise T5smithError(what, where=name, fix="fetch the file again, or take all of it") from None
+        raise T5smithError(what, where=name, fix="fetch the file again, or name all of it") from None
     raise T5smithError(
         "plain text has no rows to count",
         where=name,
-        expected="Parquet, Arrow, JSON lines or CSV where some rows are asked for",
-        fix="take all of it",
+        expected="Parquet, Arrow, JSON lines or CSV, if a range of rows is named",
+        fix="name all of it",
     )
 
 
@@ -57,11 +57,11 @@ def _csv_row_count(lines: Iterable[str], name: str) -> int:
     lines = iter(lines)
     first = next(lines, "")
     found = headers(first, name)
-    # The field with the text is not known here: of two ways to part the header, one that does part it.
+    # The text field is unknown here: a delimiter that splits the header is better than one that does not.
     delimiter = delimiter_of(found, "")
     if len(found[delimiter]) < 2:
         delimiter = next((other for other, columns in found.items() if len(columns) > 1), delimiter)
-    # csv's own limit is far below the longest document.
+    # The default limit of csv is far below the longest document.
     before = csv.field_size_limit(CorpusSettings().longest_document)
     try:
         rows = csv.reader(itertools.chain([first], lines), delimiter=delimiter)

@@ -179,16 +179,21 @@ def _details(counts: DenoiserCounts, note: str) -> list[Table]:
     if counts.task.lengths is None:
         titles = "Tokens to be predicted", "Tokens in the inputs"
     found: list[Table] = []
-    for title, counted, law in (
+    for title, counted, theory in (
         (titles[0], counts.span_lengths, counts.theory.span_lengths),
         (titles[1], counts.text_lengths, counts.theory.text_lengths),
     ):
         lines = [("tokens", "counted", "share", "theory")]
-        for first, last in groups(counted, law):
-            seen, expected = counted[first : last + 1].sum(), law[first : last + 1].sum()
+        for first, last in groups(counted, theory):
+            number, expected = counted[first : last + 1].sum(), theory[first : last + 1].sum()
             name = f"{first}" if first == last else f"{first} to {last}"
             lines.append(
-                (name, f"{seen:,}", _share(seen, counted.sum()), _share(float(expected), float(law.sum())))
+                (
+                    name,
+                    f"{number:,}",
+                    _share(number, counted.sum()),
+                    _share(float(expected), float(theory.sum())),
+                )
             )
         found.append(Table(title, note, tuple(lines)))
     W = counts.task.window

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datatrove.utils.word_tokenizers import WordTokenizer
 
 Step = Callable[["Document"], str]
-"""Changes the text of a document, or says why it is dropped; nothing said: it stays."""
+"""Changes the text of a document; returns why it is dropped, or "" if it is kept."""
 
 FILE = "file:"
 _ENGLISH = {"en", "eng", "eng_Latn"}
@@ -63,7 +63,7 @@ def _words(settings: CleaningSettings, language: str) -> Callable[[], WordTokeni
 
 
 def _filter(block: Any) -> Step:
-    """A filter of datatrove's as a step."""
+    """A datatrove filter as a step."""
     from datatrove.pipeline.filters.base_filter import get_filter_result
 
     def step(document: Document) -> str:
@@ -195,7 +195,7 @@ def _bad_words(settings: CleaningSettings) -> Step:
     found = _any_of(listed(settings.bad_words, "cleaning.bad_words"), r"(?:\W|^)({})(?:\W|$)")
 
     class Listed(C4BadWordsFilter):
-        """datatrove's, with words that were given instead of fetched ones."""
+        """datatrove's filter with a list of words from the recipe instead of a downloaded one."""
 
         def _get_badwords(self, lang: str) -> re.Pattern[str]:
             return found
@@ -209,10 +209,10 @@ def _any_of(words: Iterable[str], around: str) -> re.Pattern[str]:
 
 
 def listed(entries: Iterable[str], where: str) -> list[str]:
-    """Words of a setting, those of files named there in place of the files.
+    """The words of a setting; `file:PATH` stands for the words in a file.
 
     Raises:
-      T5smithError: a file that cannot be read, or with nothing in it.
+      T5smithError: a file cannot be read, or has no words in it.
     """
     found: list[str] = []
     for entry in entries:
@@ -224,17 +224,17 @@ def listed(entries: Iterable[str], where: str) -> list[str]:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise T5smithError(
-                f"{file} cannot be read ({error})", where=where, expected="a word a line"
+                f"{file} cannot be read ({error})", where=where, expected="one word per line"
             ) from None
         words = [word for line in lines if (word := line.strip())]
         if not words:
-            raise T5smithError(f"{file} has no words in it", where=where, expected="a word a line")
+            raise T5smithError(f"{file} has no words in it", where=where, expected="one word per line")
         found += words
     return found
 
 
 def listed_files(settings: CleaningSettings) -> list[Path]:
-    """The files that the steps of a recipe read."""
+    """The files that the cleaning steps of a recipe read."""
     entries: list[str] = []
     for step, words in (
         ("bad_words", settings.bad_words),
@@ -276,11 +276,11 @@ _RULES = {
     r"char_dup_ratio": "too much text in repeated lines (char_duplicates_ratio)",
     r"list_ratio": "too many ends of lines for so few words (new_line_ratio)",
 }
-"""Each code, and what it says with the setting that decides, of the table of the step."""
+"""The reason for each code, with the setting that decides, in the table of the step."""
 
 
 def reason_of(code: str) -> str:
-    """What a code of datatrove's says; one that is not known as it is."""
+    """The reason that a code of datatrove stands for; an unknown code is returned unchanged."""
     for known, words in _RULES.items():
         if found := re.fullmatch(known, code):
             return found.expand(words)

@@ -1,4 +1,4 @@
-"""Cleaning: each document goes through the steps of the recipe, and each step counts what it does."""
+"""Cleaning: each document passes through the steps of the recipe, and each step counts what it does."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from t5smith.text.cleaning.filters import document_steps, listed_files
 from t5smith.text.document import Document
 
 EXAMPLES = 10
-"""So many dropped documents of each step are shown."""
+"""Number of dropped documents that are shown per step."""
 SHOWN = 300
-"""So many characters of each."""
+"""Characters that are shown of each of them."""
 
 
 @dataclass
@@ -26,11 +26,11 @@ class Tally:
 
     Attributes:
       step: its name.
-      came: documents that came to it.
-      dropped: how many it dropped, by reason.
-      changed: documents it kept with another text.
-      examples: of those it dropped, the ones with the smallest hashes: drawn evenly, and the same ones
-        whoever counts.
+      came: documents that reached it.
+      dropped: number of documents it dropped, by reason.
+      changed: documents it kept with a changed text.
+      examples: the dropped documents with the smallest hashes: an even sample that does not depend on how
+        the text is split into tasks.
     """
 
     step: str
@@ -40,30 +40,30 @@ class Tally:
     examples: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def drop(self, reason: str, document: Document, text: str) -> None:
-        """Count one that is dropped; `text` is what it was when it came to this step."""
+        """Count a dropped document; `text` is its text before this step."""
         self.dropped[reason] += 1
         key = drawn(document.text)
         if len(self.examples) < EXAMPLES or key < self.examples[-1]["key"]:
             self.show(key, reason, document, text)
 
     def show(self, key: str, reason: str, document: Document, text: str) -> None:
-        """Make one an example, if it is drawn."""
+        """Add an example, if its key is among the smallest."""
         place = {"file": document.file, "line": document.line, "after": document.counted_from}
         self._keep([*self.examples, {"key": key, **place, "reason": reason, "text": shortened(text)}])
 
     def merge(self, facts: Mapping[str, Any]) -> None:
-        """Add what the same step did elsewhere, as :meth:`facts` gives it."""
+        """Add the counts of the same step on other text, as :meth:`facts` returns them."""
         self.came += facts["came"]
         self.changed += facts["changed"]
         self.dropped.update(facts["dropped"])
         self._keep([*self.examples, *facts["examples"]])
 
     def facts(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The counts as JSON values."""
         return {**vars(self), "dropped": dict(sorted(self.dropped.items()))}
 
     def told(self) -> dict[str, Any]:
-        """The same for people: lines are counted from the beginning of their files."""
+        """The counts for reports: lines are counted from the beginning of their files."""
         examples = [
             {
                 "place": Document("", one["file"], one["line"], one["after"]).where,
@@ -83,22 +83,22 @@ class Tally:
 
     def _keep(self, examples: Iterable[dict[str, Any]]) -> None:
         ordered = sorted(examples, key=lambda one: (one["key"], one["file"], one["after"], one["line"]))
-        # Of the same text one is enough.
+        # Copies of a text count as one example.
         self.examples = list({one["key"]: one for one in reversed(ordered)}.values())[::-1][:EXAMPLES]
 
 
 def shortened(text: str) -> str:
-    """Its beginning, and an ellipsis where there is more."""
+    """The beginning of a text, with an ellipsis if it is longer."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN].rstrip()}…"
 
 
 def drawn(text: str) -> str:
-    """A number, as hex, that decides whether a document is among the examples."""
+    """The hash, as hex, by which examples are chosen."""
     return hashlib.blake2b(text.encode(), digest_size=8, person=b"example").hexdigest()
 
 
 class Cleaner:
-    """The steps of a recipe that look at one document at a time."""
+    """The cleaning steps of a recipe that handle one document at a time."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Load what the steps need.
@@ -110,11 +110,11 @@ class Cleaner:
         self._steps = document_steps(recipe.cleaning, recipe.language) if self.names else []
 
     def tallies(self) -> list[Tally]:
-        """Counts of nothing yet, one for each step."""
+        """Empty counts, one per step."""
         return [Tally(name) for name in self.names]
 
     def clean(self, document: Document, tallies: Sequence[Tally]) -> str | None:
-        """The text of a document after all steps; nothing: it is dropped. Steps count in `tallies`."""
+        """The text of a document after all steps, or None if it is dropped. Steps count in `tallies`."""
         text = document.text
         if not self._steps:
             return text
@@ -136,14 +136,14 @@ class Cleaner:
 
 
 def cleaning_inputs(recipe: Recipe, *, duplicates: bool = True) -> dict[str, Any]:
-    """All that decides what cleaning does; a part of the keys of artifacts, nothing without steps.
+    """All that decides what cleaning does, for the manifests of artifacts; empty without steps.
 
     Args:
       recipe: names the steps.
-      duplicates: the steps that compare documents count too.
+      duplicates: include the steps that compare documents.
 
     Raises:
-      T5smithError: a file that a step reads is not there.
+      T5smithError: a file that a step reads is missing.
     """
     settings = recipe.cleaning
     steps = settings.steps if duplicates else settings.document_steps

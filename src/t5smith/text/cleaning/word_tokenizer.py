@@ -1,8 +1,8 @@
 """Words and sentences for datatrove's blocks, by rules that fit any script with spaces between words.
 
 datatrove's own choice for a language, mostly spaCy, takes far longer and may need packages and models of its
-own; the rules of quality that stand on this ask how many words there are and how long, which
-hardly changes with where an apostrophe is cut.
+own. The quality rules depend on the number of words and their lengths, which hardly change with where an
+apostrophe is cut.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _WORD = regex.compile(rf"{_ALONE}|{_PART}(?:['’.,\-]{_PART})*|(\S)\1*", regex.
 _SENTENCE = regex.compile(rf".+?(?:[.!?…։؟۔।॥。！？]+[\"'”’»)\]]*(?=\s|$|{_ALONE})|\n|$)")
 
 WITHOUT_SPACES = {"th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz", "dzo"}
-"""Languages that write no spaces between words, whose words take a dictionary to find."""
+"""Languages written without spaces between words: finding words takes a dictionary."""
 
 
 class UnicodeWords(WordTokenizer):
-    """Words and sentences by Unicode's classes of characters."""
+    """Words and sentences by Unicode character classes."""
 
     def word_tokenize(self, text: str) -> list[str]:
         """The words of a text, punctuation marks among them."""
         return [match[0] for match in _WORD.finditer(text)]
 
     def sent_tokenize(self, text: str) -> list[str]:
-        """The sentences of a text; the end of a line ends one."""
+        """The sentences of a text; a sentence ends at the end of its line."""
         return [part for piece in _SENTENCE.findall(text) if (part := piece.strip())]
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
@@ -41,19 +41,19 @@ class UnicodeWords(WordTokenizer):
 
 
 def word_tokenizer(kind: str, language: str) -> WordTokenizer:
-    """What finds words.
+    """The tokenizer that splits text into words and sentences.
 
     Args:
       kind: `unicode` or `language`, as `cleaning.words` says.
       language: the recipe's.
 
     Raises:
-      T5smithError: datatrove knows no tokenizer for the language, or it is not installed.
+      T5smithError: datatrove has no tokenizer for the language, or it is not installed.
     """
     if kind == "unicode":
         if language.partition("_")[0] in WITHOUT_SPACES:
             warn(
-                f"{language} has no spaces between words, so what is told of words is wrong: "
+                f"{language} has no spaces between words, so counts of words are wrong: "
                 "cleaning.words = language finds them with a dictionary"
             )
         return UnicodeWords("")

@@ -1,4 +1,4 @@
-"""Documents of CSV files, one a row."""
+"""Documents of CSV files, one per row."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from t5smith.text.formats.columns import USUAL, named_column, shown, text_column
 from t5smith.text.formats.plain import TOO_LONG, Lines, Positioned
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
-LOOKED_AT = 20
-"""So many rows show which columns hold text, where no name does."""
+MAX_SAMPLED = 20
+"""Number of rows that show which columns hold text, if no name does."""
 
 
 def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
-    """Rows below a line of column names.
+    """Documents of the rows below a line of column names.
 
-    A field in quotes may have line breaks in it, so a row is known only by reading all before it.
+    A quoted field may contain line breaks, so finding a row takes reading everything before it.
 
     Raises:
-      T5smithError: the line of column names is none, or does not say which holds the text.
+      T5smithError: the first line has no column names, or they leave open which holds the text.
     """
-    # A quote that is never closed would take in the rest of the file.
+    # Without a limit, an unclosed quote would swallow the rest of the file.
     csv.field_size_limit(lines.longest)
     rows = _Rows(lines, corpus.text_field)
     if (columns := rows.header()) is None:
@@ -37,8 +37,8 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
     while True:
         rows.begin()
         here = f"{lines.name}:{rows.line}"
-        ours = blocks.includes(blocks.block_of(rows.place))
-        yield rows.place, None
+        ours = blocks.includes(blocks.block_of(rows.position))
+        yield rows.position, None
         try:
             row = rows.read()
         except csv.Error as error:
@@ -63,14 +63,14 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
             error = T5smithError("invalid UTF-8", where=here, expected="text in UTF-8")
             records.skip("not UTF-8", error)
         else:
-            yield rows.place, lines.document(row[column], rows.line)
+            yield rows.position, lines.document(row[column], rows.line)
     yield lines.last, None
 
 
 def headers(first: str, name: str) -> dict[str, list[str]]:
-    """The names of columns in the first line of a file, for each delimiter there may be.
+    """The names of columns in the first line of a file, for each possible delimiter.
 
-    The first is that of the file's ending: a tab for .tsv, a comma for all others.
+    The first is the one of the file's suffix: a tab for .tsv, a comma for all others.
     """
     tabs = Path(name.lower().removesuffix(compression_suffix(name))).suffix == ".tsv"
     found: dict[str, list[str]] = {}
@@ -83,17 +83,17 @@ def headers(first: str, name: str) -> dict[str, list[str]]:
 
 
 def delimiter_of(found: dict[str, list[str]], field: str) -> str:
-    """The delimiter of the file's ending, or the only one by which a column has the name of one of text."""
+    """The delimiter of the file's suffix, or the only one that gives a column the name of a text column."""
     own = next(iter(found))
     named = [delimiter for delimiter, columns in found.items() if named_column(columns, field)]
     return named[0] if len(named) == 1 else own
 
 
 class _Rows:
-    """The rows of a file by Python's reader, and where they begin, of which it does not tell.
+    """The rows of a file, and where each begins, which Python's reader does not report.
 
     Attributes:
-      place, line: of the row, its first byte and line.
+      position, line: of the row, its first byte and line.
       torn: a line of it was too long, and is missing.
       unclosed: the file ended within quotes.
     """
@@ -108,12 +108,12 @@ class _Rows:
         self._rows = csv.reader(all_texts, delimiter=delimiter, strict=False)
 
     def begin(self) -> None:
-        """The next row begins here."""
-        self.place, self.line = self.lines.next, self.lines.number + 1
+        """Start the next row here."""
+        self.position, self.line = self.lines.next, self.lines.number + 1
         self.torn = self.unclosed = self._begun = False
 
     def header(self) -> list[str] | None:
-        """The names of the columns; None: the file is empty, or damaged there.
+        """The names of the columns; None: the file is empty, or damaged in the first line.
 
         Raises:
           T5smithError: they are not UTF-8, not CSV or too long.
@@ -131,7 +131,7 @@ class _Rows:
             raise T5smithError(f"the header is not CSV ({error})", where=where) from None
         if self.torn:
             fix = "end lines with LF, or raise corpus.longest_document"
-            raise T5smithError("the header is longer than a document may be", where=where, fix=fix)
+            raise T5smithError("the header is longer than allowed", where=where, fix=fix)
         if columns and self.unclosed:
             raise self.never_closed(columns)
         return None if self.lines.damaged else columns
@@ -145,23 +145,23 @@ class _Rows:
         return next(self._rows, None)
 
     def never_closed(self, row: list[str]) -> T5smithError:
-        """What to say of a row that the file ends in; what is in the open quotes is its last field."""
+        """The error for a file that ends within quotes: its last field has all text after the open quote."""
         ends = row[-1].count("\n") - row[-1].endswith("\n")
         where = f"{self.lines.name}:{self.lines.number - ends}"
-        fix = "close the quote: all below it is taken for one field"
+        fix = "close the quote: all text below it is read as one field"
         return T5smithError("not CSV (a quote is never closed)", where=where, fix=fix)
 
     def _texts(self) -> Iterator[str]:
-        # What is no UTF-8 is found later, in the row: leaving out a line would tear quotes apart.
+        # Invalid UTF-8 is found later, in the row: skipping a line here would break quotes apart.
         lines = self.lines
         for raw in lines.raw():
             self._begun = True
             if raw == TOO_LONG:
                 self.torn = True
-                if lines.blocks.includes(lines.blocks.block_of(self.place)):
+                if lines.blocks.includes(lines.blocks.block_of(self.position)):
                     lines.decoded(raw)
             yield raw.decode("utf-8", "surrogateescape") or "\n"
-        # Only within quotes a row goes on behind the end of a line.
+        # A row continues past the end of a line only within quotes.
         self.unclosed = self._begun and not lines.damaged
 
 
@@ -185,7 +185,7 @@ _NO_HEADER = "write such a line above the rows, or set corpus.text_field to the 
 
 
 def _only_column(name: str, where: str) -> T5smithError:
-    """What to say of a single column that nothing calls text."""
+    """The error for a single column without a usual name."""
     what, fix = f"one column, called {shown([name])}", _NO_HEADER
     for delimiter, called in ((";", "semicolons"), ("\t", "tabs")):
         if delimiter in name:
@@ -196,9 +196,9 @@ def _only_column(name: str, where: str) -> T5smithError:
 
 
 def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[str]:
-    """The columns with words in the first rows; all, if there are no rows.
+    """The columns with words in the first rows; all columns, if there are no rows.
 
-    The file is opened a second time for them, so that places and faults are found as if they were not read.
+    The file is opened a second time for this, so that the main reader sees every row.
     """
     seen = 0
     found: set[int] = set()
@@ -206,7 +206,7 @@ def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[
         lines = Lines(name, stream, WHOLE_FILE, FileRecords(SkippedRecords()), corpus.longest_document)
         rows = _Rows(lines, corpus.text_field)
         rows.header()
-        while seen < LOOKED_AT:
+        while seen < MAX_SAMPLED:
             try:
                 if (row := rows.read()) is None:
                     break
@@ -219,7 +219,7 @@ def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[
 
 
 def _has_words(value: str) -> bool:
-    """Whether there are letters in it, and not those of a number (1e-5, nan) alone."""
+    """Whether a value has letters and is not a number (1e-5, nan)."""
     if not any(map(str.isalpha, value)):
         return False
     try:
@@ -230,7 +230,7 @@ def _has_words(value: str) -> bool:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether it was, before it was decoded with what is not as halves of surrogate pairs."""
+    """Whether text decoded with `surrogateescape` was valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -17,15 +17,15 @@ from t5smith.text.formats.plain import Lines, Positioned
 from t5smith.text.locations import is_url
 from t5smith.text.skipped_records import MAX_BAD_START, FileRecords, SkippedRecords
 
-LOOKED_AT = MAX_BAD_START
-"""So many of a file's first records show which field is the text; if none is good it is refused anyway."""
+MAX_SAMPLED = MAX_BAD_START
+"""Number of first records that show which field is the text; if all are unusable, the file is rejected."""
 
 
 def json_lines(lines: Lines, field: str) -> Iterator[Positioned]:
-    """A document a line, in a field of its own."""
+    """One document per line, in the given field of its object."""
     for raw in lines.wanted():
         if raw is None:
-            yield lines.place, None
+            yield lines.position, None
             continue
         text = lines.decoded(raw)
         if not text or text.isspace():
@@ -35,18 +35,18 @@ def json_lines(lines: Lines, field: str) -> Iterator[Positioned]:
         except _RecordError as fault:
             lines.records.skip(fault.kind, fault.error)
         else:
-            yield lines.place, document
+            yield lines.position, document
     yield lines.last, None
 
 
 def json_field(name: str, corpus: CorpusSettings) -> str:
-    """The field with the text: the one that is named, or the one that a file's first records show.
+    """The field with the text: `corpus.text_field`, or the one that a file's first records show.
 
-    Whoever reads any part of a file begins with this, so that all take the same field. It is `text` where
-    not even one of them can be read.
+    Every reader of a part of the file calls this first, so that all use the same field. It is `text` if none
+    of the first records is readable.
 
     Raises:
-      T5smithError: the first records have no text, or leave open which field it is; the file is one array.
+      T5smithError: the first records have no text, or leave the field open; the file is one JSON array.
     """
     if corpus.text_field:
         return corpus.text_field
@@ -65,9 +65,9 @@ def _field_found(name: str, longest: int, _stamp: object) -> str:
             if raw.isspace():
                 continue
             if not seen and raw.lstrip()[:1] == b"[":
-                fix = "write one object a line, as with `jq -c '.[]'`"
+                fix = "write one object per line, as with `jq -c '.[]'`"
                 what = "not JSON lines: it begins as one JSON array"
-                raise T5smithError(what, where=lines.here, expected="a JSON object a line", fix=fix)
+                raise T5smithError(what, where=lines.here, expected="one JSON object per line", fix=fix)
             seen += 1
             try:
                 row = _object(raw.decode("utf-8"), lines.here)
@@ -76,7 +76,7 @@ def _field_found(name: str, longest: int, _stamp: object) -> str:
             first = first or (lines.here if row else "")
             for key, value in row.items():
                 fields[key] = fields.get(key, False) or isinstance(value, str)
-            if seen == LOOKED_AT:
+            if seen == MAX_SAMPLED:
                 break
     if not fields:
         return USUAL[0]
@@ -92,7 +92,7 @@ def _object(line: str, here: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        fix = 'write one JSON object a line, or set corpus.format = "text"'
+        fix = 'write one JSON object per line, or set corpus.format = "text"'
         raise _RecordError(
             "not JSON", T5smithError(f"not JSON ({error})", where=here, expected="a JSON object", fix=fix)
         ) from None
@@ -118,7 +118,7 @@ def _text_of(row: dict[str, Any], field: str, here: str) -> str:
             "half of a surrogate pair",
             where=here,
             expected="whole characters",
-            fix=r"mend the \ud800-style escape",
+            fix=r"correct the \ud800-style escape",
         )
         raise _RecordError("not Unicode", error) from None
     return text

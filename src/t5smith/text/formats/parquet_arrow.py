@@ -1,4 +1,4 @@
-"""Documents of Parquet and Arrow files, one a row."""
+"""Documents of Parquet and Arrow files, one per row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import FileRecords
 
 ROWS = 512
-"""Rows of a Parquet file that are held at once."""
+"""Rows of a Parquet file that are in memory at once."""
 
 
 def parquet_rows(
@@ -27,23 +27,23 @@ def parquet_rows(
         schema, metadata = file.schema_arrow, file.metadata
     with _arrow_errors(name):
         column = _text_column(schema, corpus, name)
-    place, row = 0, 1
+    position, row = 0, 1
     for group in range(metadata.num_row_groups):
         size, rows = metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows
-        if blocks.stop is not None and place >= blocks.stop:
+        if blocks.stop is not None and position >= blocks.stop:
             return
-        yield place, None
-        if place >= blocks.start and blocks.includes(blocks.block_of(place)):
+        yield position, None
+        if position >= blocks.start and blocks.includes(blocks.block_of(position)):
             first = row
             with _arrow_errors(name):
                 for batch in file.iter_batches(ROWS, [group], [column]):
-                    yield from _texts(batch, column, name, first, place, records)
+                    yield from _texts(batch, column, name, first, position, records)
                     first += batch.num_rows
-        place, row = place + size, row + rows
+        position, row = position + size, row + rows
 
 
 def parquet_bytes(stream: IO[bytes], name: str) -> int:
-    """Uncompressed bytes of a Parquet file, by its own account.
+    """Uncompressed bytes of a Parquet file, by its metadata.
 
     Raises:
       T5smithError: it is damaged.
@@ -56,7 +56,7 @@ def parquet_bytes(stream: IO[bytes], name: str) -> int:
 
 
 def parquet_row_count(stream: IO[bytes], name: str) -> int:
-    """How many rows a Parquet file has, by its own account.
+    """The number of rows of a Parquet file, by its metadata.
 
     Raises:
       T5smithError: it is damaged.
@@ -68,7 +68,7 @@ def parquet_row_count(stream: IO[bytes], name: str) -> int:
 
 
 def arrow_row_count(stream: IO[bytes], name: str) -> int:
-    """How many rows an Arrow file of either kind has.
+    """The number of rows of an Arrow file of either kind.
 
     Raises:
       T5smithError: it is damaged.
@@ -98,14 +98,14 @@ def arrow_rows(
         schema, batches = _arrow_batches(stream)
     with _arrow_errors(name):
         column = _text_column(schema, corpus, name)
-    place, row = 0, 1
+    position, row = 0, 1
     with _arrow_errors(name):
         for batch in batches:
-            yield place, None
-            if blocks.includes(blocks.block_of(place)):
-                yield from _texts(batch, column, name, row, place, records)
-            place, row = place + batch.nbytes, row + batch.num_rows
-    yield max(place - 1, 0), None
+            yield position, None
+            if blocks.includes(blocks.block_of(position)):
+                yield from _texts(batch, column, name, row, position, records)
+            position, row = position + batch.nbytes, row + batch.num_rows
+    yield max(position - 1, 0), None
 
 
 def _text_column(schema: Any, corpus: CorpusSettings, name: str) -> str:
@@ -114,7 +114,7 @@ def _text_column(schema: Any, corpus: CorpusSettings, name: str) -> str:
 
 
 def _is_text(kind: Any) -> bool:
-    """Whether a column of a type holds text, each on its own or as numbers of texts that are kept once."""
+    """Whether a column of this type holds text, plain or dictionary-encoded."""
     import pyarrow as pa
 
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -122,7 +122,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _texts(
-    batch: Any, column: str, name: str, first: int, place: int, records: FileRecords
+    batch: Any, column: str, name: str, first: int, position: int, records: FileRecords
 ) -> Iterator[Positioned]:
     _validate(batch)
     for row, value in enumerate(batch.column(column), first):
@@ -136,11 +136,11 @@ def _texts(
         if text is None:
             records.skip("no text", T5smithError(f"the field {column!r} is empty", where=f"{name}:{row}"))
             continue
-        yield place, Document(text, name, row)
+        yield position, Document(text, name, row)
 
 
 def _validate(batch: Any) -> None:
-    """Refuse offsets that point out of the buffers: following them ends the process."""
+    """Reject offsets that point out of the buffers: following them would crash the process."""
     import pyarrow as pa
 
     try:
@@ -148,7 +148,7 @@ def _validate(batch: Any) -> None:
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error):
             raise
-        # That is found again below, in its row; the offsets are checked without what stands between them.
+        # Invalid UTF-8 is reported later, with its row; here only the offsets are checked.
         for values in batch.columns:
             if _is_text(values.type):
                 _as_bytes(values).validate(full=True)
@@ -165,7 +165,7 @@ def _as_bytes(values: Any) -> Any:
 
 
 class _arrow_errors:
-    """What Arrow says of a damaged file, as one line of ours."""
+    """Turns Arrow's errors on damaged files into one-line errors."""
 
     def __init__(self, name: str) -> None:
         self.name = name

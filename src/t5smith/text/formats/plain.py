@@ -1,4 +1,4 @@
-"""Lines of files, as they are or compressed, whole or from one byte to another, and the documents of text."""
+"""Lines of a file, whole or some blocks of it, and the documents of plain text."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 _BOM = b"\xef\xbb\xbf"
 
 _SKIPPED = 1 << 20
-"""Bytes of a line that are passed over at a time."""
+"""Bytes of a line that are skipped at a time."""
 TOO_LONG = b""
-"""What a line comes as that is longer than a document may be."""
+"""Stands for a line that is longer than `corpus.longest_document`."""
 
 Positioned = tuple[int, Document | None]
-"""A place in the file, by which a block is known, and the document that begins there, if it is asked for."""
+"""A position in the file, and the document that begins there; None: a block begins there."""
 
 
 class Lines:
     """The lines of a file as text, without their ends.
 
     Attributes:
-      number: of the line read last, counted from where reading began.
-      place: its first byte.
-      damaged: the archive ended before its time, and with it whatever was being read.
+      number: number of the line read last, counted from where reading began.
+      position: its first byte.
+      next: first byte of the next line.
+      damaged: the archive is truncated or altered, so the record being read is incomplete.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Lines:
         )
         self.number = 0
         self.damaged = False
-        self.place = self.next = blocks.start
+        self.position = self.next = blocks.start
         self._before: int | None = None
         if blocks.start:
             stream.seek(blocks.start - 1)
@@ -67,7 +68,7 @@ class Lines:
 
     @property
     def last(self) -> int:
-        """The last byte read: the same for all who read to the end."""
+        """The last byte read: the same for all readers that reach the end."""
         return max(self.next - 1, 0)
 
     def document(self, text: str, line: int) -> Document:
@@ -75,7 +76,7 @@ class Lines:
         return Document(text, self.name, line, self._after)
 
     def raw(self) -> Iterator[bytes]:
-        """Each line as it stands there, its end included; TOO_LONG for one that is."""
+        """Each line with its end; TOO_LONG for one that is too long."""
         if self.blocks.start and self.blocks.stop is not None and self.next >= self.blocks.stop:
             return  # a line that began before goes on through all of the blocks
         read = self.stream.readline
@@ -83,11 +84,11 @@ class Lines:
         try:
             while line := read(limit):
                 self.number += 1
-                self.place, self.next = self.next, self.next + len(line)
+                self.position, self.next = self.next, self.next + len(line)
                 if self.number == 1 and not self._after:
-                    _refuse_unusual(line, self.here)
+                    _reject_other_encodings(line, self.here)
                 if len(line) == limit and line[-1] != 10:
-                    self._pass_over(read, limit)
+                    self._skip_rest(read, limit)
                     yield TOO_LONG
                     continue
                 yield line.removeprefix(_BOM) if self.number == 1 and not self._after else line
@@ -102,27 +103,27 @@ class Lines:
                 self.records.skip(DAMAGED_ARCHIVE, T5smithError(what, where=self.here, fix=fix))
 
     def wanted(self) -> Iterator[bytes | None]:
-        """Lines that begin in the blocks asked for, and None where a block begins, before its first line."""
+        """Lines that begin in the selected blocks, and None before the first line of each block."""
         block, ours = -1, False
         for raw in self.raw():
-            if self.blocks.stop is not None and self.place >= self.blocks.stop:
+            if self.blocks.stop is not None and self.position >= self.blocks.stop:
                 return
-            if block != (block := self.blocks.block_of(self.place)):
+            if block != (block := self.blocks.block_of(self.position)):
                 ours = self.blocks.includes(block)
                 yield None
             if ours:
                 yield raw
 
-    def _pass_over(self, read: Any, limit: int) -> None:
+    def _skip_rest(self, read: Any, limit: int) -> None:
         while more := read(limit):
             self.next += len(more)
             if more[-1] == 10:
                 break
 
     def decoded(self, raw: bytes) -> str | None:
-        """A line as text without its end, or None if it cannot be used, which is counted."""
+        """A line as text without its end; None if it is unusable, which is counted."""
         if raw == TOO_LONG:
-            what = f"a line of {self.next - self.place:,} bytes is longer than a document may be"
+            what = f"a line of {self.next - self.position:,} bytes is longer than allowed"
             self.records.skip("too long", _too_long(self, what))
             return None
         raw = raw.rstrip(b"\r\n")
@@ -138,12 +139,12 @@ class Lines:
 
 
 def text_lines(lines: Lines) -> Iterator[Positioned]:
-    """A document a line; blank ones are none."""
+    """One document per line; blank lines are skipped."""
     for raw in lines.wanted():
         if raw is None:
-            yield lines.place, None
+            yield lines.position, None
         elif (text := lines.decoded(raw)) and not text.isspace():
-            yield lines.place, lines.document(text, lines.number)
+            yield lines.position, lines.document(text, lines.number)
     yield lines.last, None
 
 
@@ -167,25 +168,25 @@ def text_file(lines: Lines) -> Iterator[Positioned]:
 
 
 def text_blocks(lines: Lines) -> Iterator[Positioned]:
-    """A document is what stands between blank lines. Its place is that of the blank line before it."""
+    """One document per run of lines between blank lines. Its position is that of the blank line before."""
     blocks = lines.blocks
     held: list[str] = []
-    place, first, size = blocks.start, 1, 0
-    # Reading from the middle, what comes before the first blank line is another's.
+    position, first, size = blocks.start, 1, 0
+    # When reading starts in the middle, text before the first blank line belongs to another block.
     ours = not blocks.start and blocks.includes(0)
     broken = False
     for raw in lines.raw():
-        if not ours and blocks.stop is not None and lines.place >= blocks.stop:
+        if not ours and blocks.stop is not None and lines.position >= blocks.stop:
             return
         if raw.isspace() or (raw[:1] not in _PLAIN and _is_blank(raw)):
             if held and not broken:
-                yield place, lines.document("\n".join(held), first)
+                yield position, lines.document("\n".join(held), first)
             held, size, broken = [], 0, False
-            place = lines.place
-            if blocks.stop is not None and place >= blocks.stop:
+            position = lines.position
+            if blocks.stop is not None and position >= blocks.stop:
                 return
-            ours = blocks.includes(blocks.block_of(place))
-            yield place, None
+            ours = blocks.includes(blocks.block_of(position))
+            yield position, None
         elif ours and not broken:
             text = lines.decoded(raw)
             size += len(raw)
@@ -196,15 +197,15 @@ def text_blocks(lines: Lines) -> Iterator[Positioned]:
             first = first if held else lines.number
             held.append(text or "")
     if held and not broken and not lines.damaged:
-        yield place, lines.document("\n".join(held), first)
+        yield position, lines.document("\n".join(held), first)
     yield lines.last, None
 
 
-def _refuse_unusual(line: bytes, here: str) -> None:
-    """Refuse a file that would pass for text in UTF-8, and is not what its author meant, by its first line.
+def _reject_other_encodings(line: bytes, here: str) -> None:
+    """Reject a file that decodes as UTF-8 but is not what its author meant, by its first line.
 
-    Much of UTF-16 and UTF-32 does, with a NUL beside each letter; and a file with the line ends of old Macs
-    is a single line.
+    Most UTF-16 and UTF-32 does, with a NUL beside each letter. A file with the line ends of old Macs (CR) is
+    a single line.
 
     Raises:
       T5smithError: it begins so.
@@ -215,21 +216,21 @@ def _refuse_unusual(line: bytes, here: str) -> None:
         raise T5smithError("this looks like UTF-16", where=here, expected="text in UTF-8", fix=fix)
     if not line.endswith(b"\n") and line.rstrip(b"\r").count(b"\r") > 1:
         fix = "change them (`tr '\\r' '\\n'`)"
-        raise T5smithError("its lines end as on old Macs", where=here, expected="line feeds", fix=fix)
+        raise T5smithError("its lines end in CR, as on old Macs", where=here, expected="line feeds", fix=fix)
 
 
 _PLAIN = frozenset(bytes([code]) for code in range(0x21, 0x7F))
 
 
 def _is_blank(raw: bytes) -> bool:
-    """Whether a line has nothing but white space, that of other scripts included."""
+    """Whether a line has only white space, in any script."""
     try:
         return raw.decode("utf-8").isspace()
     except UnicodeDecodeError:
         return False
 
 
-def _too_long(lines: Lines, what: str = "a document is longer than it may be") -> T5smithError:
+def _too_long(lines: Lines, what: str = "a document is longer than allowed") -> T5smithError:
     return T5smithError(
         what,
         where=lines.here,

@@ -19,10 +19,10 @@ def web_archive(
 ) -> Generator[Positioned]:
     """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
 
-    Its place is the number of the record times a thousand bytes: archives are compressed record by record.
+    The position of a document is its record number times 1,000: archives are compressed record by record.
 
     Raises:
-      T5smithError: a package is missing, or it is no web archive.
+      T5smithError: a package is missing, or the file is not a web archive.
     """
     try:
         from warcio.archiveiterator import ArchiveIterator
@@ -30,7 +30,7 @@ def web_archive(
     except ImportError:
         raise T5smithError("warcio is not installed", where=name, fix="pip install 't5smith[web]'") from None
     source = _Source(stream)
-    # Headers of pages are read below: one that is cut short would be taken for the end of the archive.
+    # Headers of pages are read below: warcio would take a truncated one for the end of the archive.
     archive: Any = ArchiveIterator(source, no_record_parse=True)
     archive.reader.set_decomp(None)
     number, lost, why = 0, 0, ""
@@ -40,11 +40,11 @@ def web_archive(
             if not _says_its_length(record, first=number == 1):
                 lost, why = number, "a record does not say how long it is"
                 break
-            place = number * 1000
+            position = number * 1000
             data = None
             if record.rec_type in ("conversion", "response"):
-                yield place, None
-                if blocks.includes(blocks.block_of(place)):
+                yield position, None
+                if blocks.includes(blocks.block_of(position)):
                     data = _content(record, archive.loader)
             if not _is_whole(record):
                 lost, why = number, "a record ends before its time"
@@ -60,7 +60,7 @@ def web_archive(
             if record.rec_type == "response":
                 text = _page_text(text, name)
             if text:
-                yield place, Document(text, name, number)
+                yield position, Document(text, name, number)
     except ArchiveLoadFailed as error:
         lost, why = number + 1, str(error)
     if source.damage is not None:
@@ -79,19 +79,19 @@ def web_archive(
 
 
 class _Source:
-    """The bytes of an archive, which end where it is damaged.
+    """The bytes of an archive up to the first damage.
 
-    What warcio is told in other ways, it takes for the end in some places and passes on in others.
+    warcio takes an exception for the end of the archive in some places and raises it in others.
 
     Attributes:
-      damage: what was said of it.
+      damage: the exception that reading raised.
       begins_as_warc: whether the first bytes are those of a WARC file.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.damage: Exception | None = None
         self._stream = cast(io.BufferedReader, stream)
-        # Names do not always say that they are compressed.
+        # The name of a compressed file does not always show it.
         if self._tried(lambda: self._stream.peek(2))[:2] == b"\x1f\x8b":
             self._stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=stream)))
         self.begins_as_warc = self._tried(lambda: self._stream.peek(5))[:5] == b"WARC/"
@@ -111,7 +111,7 @@ class _Source:
 
 
 def _says_its_length(record: Any, first: bool) -> bool:
-    """Whether it is known where a record ends."""
+    """Whether a record states its length."""
     if record.format == "arc" and first and record.rec_type != "arc_header":
         return False  # warcio takes any line of five words for a record of an ARC file
     length = record.rec_headers.get_header("length" if record.format == "arc" else "Content-Length")
@@ -119,14 +119,14 @@ def _says_its_length(record: Any, first: bool) -> bool:
 
 
 def _is_whole(record: Any) -> bool:
-    """Pass over what is left of a record. Are there as many bytes as it says?"""
+    """Skip the rest of a record; whether it has as many bytes as it states."""
     while record.raw_stream.read(1 << 16):
         pass
     return not record.raw_stream.limit
 
 
 def _content(record: Any, loader: Any) -> bytes | None:
-    """What a record holds, of a page what is below HTTP's headers; None: it is neither text nor a page."""
+    """The content of a record, of a page without HTTP headers; None: it is neither text nor a page."""
     if record.rec_type == "response":
         address = "uri" if record.format == "arc" else "WARC-Target-URI"
         uri = record.rec_headers.get_header(address) or ""
@@ -145,7 +145,7 @@ def _page_text(page: str, name: str) -> str:
         from trafilatura import extract  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise T5smithError(
-            "trafilatura is not installed, which finds the text of pages",
+            "trafilatura, which extracts the text of pages, is not installed",
             where=name,
             fix="pip install 't5smith[web]', or use WET files, which hold text",
         ) from None
