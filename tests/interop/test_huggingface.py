@@ -202,7 +202,7 @@ def test_the_model_card_rejects_figures_of_another_model(finished, tmp_path):
         run_dir=shutil.copytree(finished.folder, tmp_path / "run"), **{"train.batch_size": 5}
     )
     t5smith.train(recipe)
-    with pytest.raises(T5smithError, match="figures are of another model"):
+    with pytest.raises(T5smithError, match="scores are of another model"):
         t5smith.export(recipe)
     t5smith.evaluate(recipe)
     t5smith.export(recipe)

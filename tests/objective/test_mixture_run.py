@@ -42,7 +42,7 @@ def test_a_run_of_a_mixture_goes_all_the_way_and_resumes(mixture, capsys):
 
     longer = train(mixture.replace(**{"train.steps": 6}))
     assert read_manifest(longer, "checkpoint").facts["step"] == 6
-    assert "going on after step 4" in capsys.readouterr().err
+    assert "resuming from step 4" in capsys.readouterr().err
 
 
 def test_other_weights_start_training_anew(mixture, capsys):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
+from budget import examples
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights, prefetched
 from t5smith.objective.order import PERIOD, WindowOrder, temperature_weights
@@ -27,7 +28,7 @@ def order(weights=(5.0, 4.0, 1.0), seed=0, shift=False, corpora=CORPORA):
     return WindowOrder(corpora, weights, WINDOW, seed, shift)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.integers(0, 99), st.booleans())
 def test_each_corpus_has_its_own_epochs(seed, shift):
     one = order(seed=seed, shift=shift)

@@ -14,7 +14,7 @@ from t5smith.store.token_store import TokenStore
 from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
 
-STEPS = 300
+STEPS = 150
 
 
 @pytest.fixture(scope="module")
