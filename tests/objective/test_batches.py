@@ -96,6 +96,14 @@ def test_evaluation_masks_do_not_depend_on_the_batch_size(split, objective):
     np.testing.assert_array_equal(first["targets"], one["targets"][:8])
 
 
+def test_more_masks_per_window_leave_the_first_ones_as_they_are(split, objective):
+    def targets(masks_per_window):
+        (batch,) = evaluation_batches(split, objective, batch_size=500, masks_per_window=masks_per_window)
+        return batch["targets"].reshape(WINDOWS, masks_per_window, -1)
+
+    np.testing.assert_array_equal(targets(5)[:, :2], targets(2))
+
+
 def test_every_row_is_full(split, objective):
     batch = TrainingBatches(split, objective, 4, seed=0)[0]
     assert batch["input_ids"].shape == (4, objective.input_length)

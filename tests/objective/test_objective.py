@@ -13,6 +13,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import Objective, TrainingBatches
 from t5smith.objective.denoisers import UL2, Denoiser
 from t5smith.objective.objective import check_objective
+from t5smith.objective.rng import TRAINING, uniforms
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -152,6 +153,19 @@ def test_rows_are_full(values, share):
     assert real >= share
     if share == 1:
         assert real == 1
+
+
+def test_a_mask_is_rolled_by_a_random_number_of_its_own():
+    """The spans are those of the other numbers, whatever this one is."""
+    objective = create(roll=True, window_length=60)
+    drawn = uniforms(0, TRAINING, 0, 50, objective.draws)
+
+    def masks(by):
+        drawn[:, 0] = (by + 0.5) / 60
+        return objective.draw_spans(objective.denoisers[0], drawn, None).masks(60)
+
+    for by in (1, 17, 59):
+        np.testing.assert_array_equal(masks(by), np.roll(masks(0), by, axis=1))
 
 
 def test_the_last_possible_window_is_read():

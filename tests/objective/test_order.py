@@ -47,6 +47,17 @@ def test_each_corpus_has_its_own_epochs(seed, shift):
     assert (first - first.min() != second - second.min()).any()
 
 
+def test_corpora_of_one_size_have_orders_and_shifts_of_their_own():
+    equal = Corpus("a", 0, 1_000), Corpus("b", 1_000, 2_000)
+    one = order(weights=(1.0, 1.0), shift=True, corpora=equal)
+    q = np.arange(600)
+    starts, corpus = one.starts(q), one.corpus_of(q)
+    visits = 4 * one.windows_per_epoch()
+    first, second = (starts[corpus == number][:visits] - part.start for number, part in enumerate(equal))
+    assert (first[: visits // 4] != second[: visits // 4]).any()
+    assert (first % WINDOW != second % WINDOW).any()
+
+
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=5), st.integers(0, 9))
 def test_shares_are_those_of_the_weights(weights, seed):
     parts = tuple(Corpus(str(i), 100 * i, 100 * i + 100) for i in range(len(weights)))

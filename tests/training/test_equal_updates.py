@@ -133,6 +133,15 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert first != second
 
 
+def test_the_parts_of_a_batch_have_dropout_masks_of_their_own():
+    """Else two parts with the same rows would have the loss of one."""
+    (part,) = batches(1)
+    twice = {name: np.concatenate([rows, rows]) for name, rows in part.items()}
+    of_one = trained(given=[part], dropout_rate=0.1)[0][0]["loss"]
+    of_two = trained(given=[twice], dropout_rate=0.1, accumulation=2)[0][0]["loss"]
+    assert abs(of_one - of_two) > 1e-4
+
+
 def test_the_moving_average_of_the_parameters():
     _, state = trained(steps=5, average_decay=0.5)
     expected, parameters = None, None

@@ -95,6 +95,14 @@ def test_the_number_of_steps_matters_where_the_learning_rate_falls(tmp_path, nam
     assert training_fingerprint(longer) != training_fingerprint(recipe)
 
 
+def test_the_number_of_steps_matters_where_the_default_warm_up_follows_from_it(tmp_path):
+    recipe = tiny_recipe(tmp_path, **{"train.schedule.warmup_steps": None, "train.steps": 200})
+    longer = recipe.replace(**{"train.steps": 400})
+    by_hand = recipe.replace(**{"train.schedule.warmup_steps": 10})
+    assert training_fingerprint(longer) != training_fingerprint(recipe)
+    assert training_fingerprint(by_hand) == training_fingerprint(recipe)
+
+
 def test_the_default_learning_rate_and_the_same_one_by_hand_are_the_same(tmp_path):
     recipe = tiny_recipe(tmp_path, **{"train.optimizer.name": "adafactor"})
     by_hand = recipe.replace(**{"train.optimizer.learning_rate": 0.01})
