@@ -89,7 +89,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise T5smithError("not found", where=path, expected="a Hugging Face model folder") from None
+        raise T5smithError(
+            "not found", where=path, expected="a run folder or a Hugging Face model folder"
+        ) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None
     except ValueError as error:
