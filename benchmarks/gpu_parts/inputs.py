@@ -86,7 +86,7 @@ def loop(results: Results, scale: Scale) -> None:
                 {"name": name} | ({"input_length": 64} if scale.rehearse and name != "ul2" else {})
             )
             objective = Objective.create(settings, vocabulary)
-            batches = TrainingBatches(inputs._made_up(Path(folder)), objective, rows, 0)
+            batches = TrainingBatches(inputs.synthetic_store(Path(folder)), objective, rows, 0)
             config = ModelConfig.create(TINY if scale.rehearse else SIZES["t5-v1.1-base"], vocabulary.size)
             schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000)
             optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule)

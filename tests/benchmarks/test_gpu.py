@@ -69,7 +69,7 @@ def test_gradients_resume_and_repeats_agree_with_themselves(results, monkeypatch
     monkeypatch.setattr(correct, "REPEATS", 2)
     monkeypatch.setattr(correct, "DTYPES", {"float32": models.DTYPES["float32"]})
     monkeypatch.setattr(correct, "STEPS", 2)
-    monkeypatch.setattr(correct, "BATCHES", {"packed": models.packed_batch, "full": models.random_batch})
+    monkeypatch.setattr(correct, "BATCHES", {"packed": models.packed_batch})
     np.savez(tmp_path / "cpu.npz", **correct.computed(ONE))
     correct.gradients(results, ONE, tmp_path / "cpu.npz")
     correct.curves(results, ONE, tmp_path / "cpu.npz")

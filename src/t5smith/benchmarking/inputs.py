@@ -106,12 +106,12 @@ def _open(store: Path | None, folder: Path) -> tuple[Split, Vocabulary]:
     """The training split and vocabulary of a run or store, or synthetic ones."""
     if store is None:
         info(f"bench     writing a synthetic store of {TOKENS:,} tokens")
-        return _synthetic(folder), Vocabulary.bundled()
+        return synthetic_store(folder), Vocabulary.bundled()
     own = store / "store" if (store / "store").is_dir() else store
     return TokenStore.open(own).train, Vocabulary.load(own.parent / "vocab")
 
 
-def _synthetic(folder: Path) -> Split:
+def synthetic_store(folder: Path) -> Split:
     """A split of random ids on disk, with documents of geometrically distributed length."""
     rng = np.random.default_rng(0)
     file = folder / "train.ids.bin"
