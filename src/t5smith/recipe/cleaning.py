@@ -170,8 +170,8 @@ class CleaningSettings(Settings):
 
     steps: Strings = ()
     """Cleaning steps, in the order in which they run: unicode length language gopher_repetition
-    gopher_quality c4 fineweb bad_words, then exact_duplicates near_duplicates. All but the last two also clean the text of
-    `vocab`."""
+    gopher_quality c4 fineweb bad_words, then exact_duplicates near_duplicates. All but the last two also
+    clean the text of `vocab`."""
     words: Literal["unicode", "language"] = "unicode"
     """How words and sentences are found. unicode: rules for any script with spaces between words. language:
     datatrove's tokenizer for the recipe's language, mostly spaCy (t5smith[cleaning]), which is far slower."""
