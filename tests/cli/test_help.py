@@ -156,7 +156,7 @@ def test_types_are_words(capsys):
     for words in (
         "--train.optimizer.clip-norm a number, more than 0, or none; default: 1.0",
         "--train.batch-size a whole number, 1 or more, or auto; default: 128",
-        "--corpus.train a list of texts",
+        "--corpus.train a list of strings",
         "--vocab.max-piece-length a whole number, from 1 to 64; default: 16",
         "--train.precision float32 or bfloat16; default: bfloat16",
         "--corpus.strict, --corpus.no-strict default: false",

@@ -48,10 +48,10 @@ def test_names_and_their_descriptions_are_in_columns(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["trian"], "^trian: unknown verb; expected one of run, vocab, .*Did you mean 'train'\\?"),
-        (["--frob"], "^--frob: unknown verb"),
+        (["trian"], "^trian: unknown command; expected one of run, vocab, .*Did you mean 'train'\\?"),
+        (["--frob"], "^--frob: unknown command"),
         (["bench", "speed"], "^bench speed: unknown part; expected one of corrupt, input, prepare, train"),
-        (["run", "norwegan-tiny"], "^norwegan-tiny: unknown preset; .*mean 'norwegian-tiny'\\?"),
+        (["run", "norwegan-tiny"], "^norwegan-tiny: unknown recipe; .*mean 'norwegian-tiny'\\?"),
         (["run", "mine.toml"], r"^mine\.toml: no such recipe file"),
         (["vocab", "--compare"], "^--compare: nothing to compare; expected one or more tokenizers"),
         (

@@ -27,8 +27,8 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
             "corpus.format: 'doc' cannot be used; expected 'auto', 'text', 'jsonl', "
             "'csv', 'parquet', 'arrow' or 'warc'",
         ),
-        (lambda: CorpusSettings(train="a"), "corpus.train: 'a' cannot be used; expected a list of texts"),
-        (lambda: CorpusSettings(train=["a", 1]), "corpus.train.1: 1 cannot be used; expected text"),
+        (lambda: CorpusSettings(train="a"), "corpus.train: 'a' cannot be used; expected a list of strings"),
+        (lambda: CorpusSettings(train=["a", 1]), "corpus.train.1: 1 cannot be used; expected a string"),
         (
             lambda: CorpusSettings(longest_document=10**20),
             f"corpus.longest_document: {10**20} cannot be used; expected from 1 to 2,147,483,647",

@@ -110,7 +110,7 @@ def test_a_missing_preset_names_the_others_and_the_nearest():
     with pytest.raises(T5smithError) as caught:
         load_recipe("norwegian-tinny")
     for part in (
-        "norwegian-tinny: unknown preset",
+        "norwegian-tinny: unknown recipe",
         "norwegian-base, norwegian-tiny",
         "mean 'norwegian-tiny'",
     ):

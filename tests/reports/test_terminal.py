@@ -57,7 +57,7 @@ def test_every_line_of_the_summary() -> None:
     assert "  training       600 steps, 3.07M tokens in 4:51 at 11,873 tokens/s (cpu)" in lines
     assert "  held-out NLL   6.412 nats per text token, 0.250 below the unigram baseline 6.662" in lines
     assert lines[-3:-1] == [
-        "Filled-in spans: [model] (original); […] = model filled in nothing",
+        "Filled-in spans: [model] (original); […]: the model filled in nothing",
         "  · Et [system] (system) er et […] (sett).",
     ]
 

@@ -54,7 +54,7 @@ class GenerateCommand:
     text: Annotated[Strings, POSITIONAL] = ()
     """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
     max_new_tokens: Positive = 64
-    """The largest number of tokens that are generated for a text."""
+    """The largest number of tokens that is generated for a text."""
     mode: str = ""
     """Mode token before each text, for models that were trained with mode tokens: [R]."""
     json: bool = False
@@ -90,7 +90,8 @@ class InspectCommand:
     model: Folder | None = None
     """The model for --loss: a run folder or an exported model folder. Default: the model of --store."""
     recipe: str | None = None
-    """Use the objective of this preset or .toml file. Default: that of --store or --model, or T5's."""
+    """Use the objective of this recipe, bundled or a .toml file. Default: that of --store or --model, or
+    T5's."""
     objective: Literal["span_corruption", "prefix_lm", "ul2"] | None = None
     """Use this objective instead; the flags below change its settings."""
     noise_density: float | None = None
@@ -117,7 +118,7 @@ class InspectCommand:
 
 @command
 class RecipesCommand:
-    """List the presets: recipes that are bundled with t5smith."""
+    """List the recipes that are bundled with t5smith."""
 
     json: bool = False
     """Print one JSON object as the last line of stdout."""

@@ -19,8 +19,8 @@ WIDEST = 100
 """Lines are no longer than this even on a wider terminal."""
 HELP_FLAGS = {"-h", "--help", "--help-all"}
 INTRODUCTION = """\
-RECIPE is a preset (`t5smith recipes` lists them) or a .toml file. Flags with a dot change its settings.
-A list is given as values with spaces between them."""
+RECIPE is a bundled recipe (`t5smith recipes` lists them) or a .toml file. Its settings are changed by
+flags such as --train.steps 50. A list is given as values with spaces between them."""
 C = TypeVar("C")
 
 

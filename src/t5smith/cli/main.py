@@ -20,7 +20,7 @@ from t5smith.base.errors import T5smithError
 OVERVIEW = f"""\
 t5smith {__version__}: raw text of your language in, a Hugging Face T5 out
 
-usage: t5smith VERB [RECIPE] [--flag VALUE ...]
+usage: t5smith COMMAND [RECIPE] [--flag VALUE ...]
 
 the whole job
   run        every stage below, in order; finished stages are skipped
@@ -30,7 +30,7 @@ its stages
   prepare    text and tokenizer -> token store
   train      token store -> checkpoints and metrics
   evaluate   checkpoint -> held-out figures
-  export     checkpoint -> Hugging Face folder
+  export     checkpoint and evaluation -> Hugging Face folder
 
 a look inside
   generate   fill in the masked spans of a text
@@ -39,7 +39,7 @@ a look inside
   bench      measure how fast this machine makes batches and trains
 
 RECIPE is a bundled recipe or a .toml file. Start: t5smith run norwegian-tiny
-t5smith VERB --help shows the flags of a verb, t5smith --version the version."""
+t5smith COMMAND --help shows a command's flags, t5smith --version the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

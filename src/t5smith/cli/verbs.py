@@ -40,7 +40,10 @@ def run_verb(verb: str, args: list[str]) -> None:
     else:
         known = [*RECIPE_VERBS, *OTHER_VERBS]
         raise T5smithError(
-            "unknown verb", where=verb, expected=f"one of {', '.join(known)}", fix=did_you_mean(verb, known)
+            "unknown command",
+            where=verb,
+            expected=f"one of {', '.join(known)}",
+            fix=did_you_mean(verb, known),
         )
 
 

@@ -16,6 +16,7 @@ from t5smith.model.config import ModelConfig
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 INDEX = "model.safetensors.index.json"
+AGAIN = "export or download the model again"
 FEED_FORWARD = {"gated-gelu": True, "relu": False}
 
 
@@ -81,7 +82,7 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
         try:
             tensors |= {key: np.asarray(value, np.float32) for key, value in load_file(path).items()}
         except Exception as error:  # safetensors' own exception type has no stable import path
-            raise T5smithError(f"not a complete safetensors file ({error})", where=path) from None
+            raise T5smithError(f"not a complete safetensors file ({error})", where=path, fix=AGAIN) from None
     return tensors
 
 
@@ -89,11 +90,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise T5smithError("not found", where=path, expected="a Hugging Face model folder") from None
+        raise T5smithError(
+            "not found", where=path, expected="a run folder or a Hugging Face model folder"
+        ) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None
     except ValueError as error:
-        raise T5smithError(f"not JSON ({error})", where=path) from None
+        raise T5smithError(f"not JSON ({error})", where=path, fix=AGAIN) from None
     if not isinstance(value, dict):
         raise T5smithError("not a JSON object", where=path)
     return cast("dict[str, Any]", value)

@@ -1,1 +1,1 @@
-"""What a user can say: the settings of a run, presets, and recipe files."""
+"""What a user can say: the settings of a run, bundled recipes, and recipe files."""

@@ -14,10 +14,10 @@ NOUNS: dict[type, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "text",
+    str: "a string",
     Path: "a path",
 }
-LISTS: dict[type, str] = {str: "a list of texts", float: "a list of numbers"}
+LISTS: dict[type, str] = {str: "a list of strings", float: "a list of numbers"}
 
 
 @dataclass

@@ -164,14 +164,14 @@ class NearDuplicateSettings(Settings):
 
 
 class CleaningSettings(Settings):
-    """How documents are cleaned before tokenisation: only by the `steps` that are listed."""
+    """How documents are cleaned before tokenisation: only by the cleaning steps that `steps` lists."""
 
     section: ClassVar[str] = "cleaning"
 
     steps: Strings = ()
-    """Steps, in the order in which they run: unicode length language gopher_repetition gopher_quality c4
-    fineweb bad_words, then exact_duplicates near_duplicates. All but the last two also clean the text of
-    `vocab`."""
+    """Cleaning steps, in the order in which they run: unicode length language gopher_repetition
+    gopher_quality c4 fineweb bad_words, then exact_duplicates near_duplicates. All but the last two also
+    clean the text of `vocab`."""
     words: Literal["unicode", "language"] = "unicode"
     """How words and sentences are found. unicode: rules for any script with spaces between words. language:
     datatrove's tokenizer for the recipe's language, mostly spaCy (t5smith[cleaning]), which is far slower."""

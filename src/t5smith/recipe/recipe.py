@@ -1,7 +1,7 @@
 """A recipe: all settings of a run, typed, frozen and validated.
 
-Settings come from a TOML file or a preset, and flags override them (``--train.steps 50``). A value that
-cannot be used is an error that names the setting and what it accepts; nothing is coerced or ignored.
+Settings come from a TOML file, bundled or the user's, and flags override them (``--train.steps 50``). A value
+that cannot be used is an error that names the setting and what it accepts; nothing is coerced or ignored.
 """
 
 from __future__ import annotations

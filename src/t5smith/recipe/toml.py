@@ -1,4 +1,4 @@
-"""Recipe files: the bundled presets, reading a file, and writing one.
+"""Recipe files: the bundled ones, reading a file, and writing one.
 
 Errors name the file, the line and the setting, and what the setting accepts.
 """
@@ -31,12 +31,12 @@ def headline(path: Path) -> str:
 
 
 def load_recipe(recipe: str | Path | None) -> Recipe:
-    """Load a preset by its name, or a file whose name ends in `.toml`; None gives the defaults.
+    """Load a bundled recipe by its name, or a file whose name ends in `.toml`; None gives the defaults.
 
     Without a `name` in the file, the run is named after the file.
 
     Raises:
-      T5smithError: an unknown preset, no such file, invalid TOML, or a setting that cannot be used.
+      T5smithError: an unknown bundled recipe, no such file, invalid TOML, or a setting that cannot be used.
     """
     if recipe is None:
         return Recipe()
@@ -47,7 +47,7 @@ def load_recipe(recipe: str | Path | None) -> Recipe:
         return _read(known[str(recipe)])
     near = difflib.get_close_matches(str(recipe), known, n=1)
     raise T5smithError(
-        "unknown preset",
+        "unknown recipe",
         where=recipe,
         expected=f"one of {', '.join(known)}, or a file whose name ends in .toml",
         fix=f"did you mean {near[0]!r}?" if near else None,
@@ -83,7 +83,7 @@ def _read(path: Path) -> Recipe:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise T5smithError(
-            "no such recipe file", where=path, fix=f"presets: {', '.join(presets())}"
+            "no such recipe file", where=path, fix=f"bundled recipes: {', '.join(presets())}"
         ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -123,7 +123,7 @@ def _not_toml(path: Path, text: str, message: str) -> T5smithError:
     return T5smithError(
         f"not TOML: {what[0].lower() + what[1:]}",
         where=f"{path}:{line}",
-        fix='write settings as `key = value`, tables as `[name]`, and text in "quotes"',
+        fix='write settings as `key = value`, tables as `[name]`, and strings in "quotes"',
     )
 
 
@@ -139,7 +139,7 @@ def _reject_dates(value: object, field: tuple[str, ...]) -> None:
         raise T5smithError(
             f"a date or time ({value}) cannot be used",
             where=".".join(field),
-            expected="a number, true, false, or text in quotes",
+            expected="a number, true, false, or a string in quotes",
         )
 
 

@@ -18,7 +18,7 @@ class OptimizerSettings(Settings):
     name: Literal["adafactor", "adamw", "adamwscale", "muon", "muon_adafactor"] = "muon_adafactor"
     """adafactor is T5's own. adamwscale is AdamW scaled by each matrix's RMS, which nanoT5 found best. muon
     orthogonalizes the updates of the layers' matrices and uses AdamW for all other parameters. muon_adafactor
-    uses Adafactor for those, and scales every update by the RMS of its parameter."""
+    is muon with Adafactor in place of AdamW, and scales every update by the RMS of its parameter."""
     learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
     """Peak learning rate. Default: 0.01 for adafactor and muon_adafactor, 0.02 for adamwscale, 0.001 for
     adamw and muon."""
@@ -28,9 +28,9 @@ class OptimizerSettings(Settings):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of the first moment; for adamw, adamwscale, and the parameters that muon leaves to AdamW."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    """Decay of the second moment, for the same."""
+    """Decay of the second moment; for the same as beta1."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """Added to the root of the second moment, for the same."""
+    """Added to the root of the second moment; for the same as beta1."""
     clip_norm: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = 1.0
     """Clip gradients to this global norm; none: no clipping."""
 
@@ -63,7 +63,8 @@ class TrainSettings(Settings):
     section: ClassVar[str] = "train"
 
     steps: Positive = 65_536
-    """Number of updates, at which the schedule ends. Not used if `tokens`, `epochs` or `hours` is set."""
+    """Number of updates; the learning-rate schedule ends with the last. Not used if `tokens`, `epochs` or
+    `hours` is set."""
     tokens: Annotated[Positive | None, OrNone] = None
     """Train on N tokens instead of `steps`: input and target tokens without padding."""
     epochs: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
@@ -73,7 +74,7 @@ class TrainSettings(Settings):
     before the first."""
     batch_size: Positive | Literal["auto"] = 128
     """Examples per step, over all devices; auto: as many as fit into the device's memory. An example is one
-    window, or as many windows as the objective packs into one."""
+    window, or several that are packed together."""
     gradient_accumulation: Positive = 1
     """Split each batch into N parts that are computed one after the other, to save memory. The update is the
     same."""
@@ -81,7 +82,7 @@ class TrainSettings(Settings):
     """What the backward pass recomputes to save memory. none: nothing. dots: all but the products with
     weights. full: everything inside a layer."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of matrix products. Parameters, updates and sums are always float32."""
+    """Precision of the operands of matrix products. Parameters, updates and sums are always float32."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the z-loss, the square of logsumexp of the logits. T5X: 1e-4."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -94,18 +95,20 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     explosion_factor: Annotated[Annotated[float, Field(gt=1)] | None, OrNone] = 100.0
-    """Skip an update if its gradient norm is more than N times the moving average; none: skip only updates
+    """Skip an update if its gradient norm is more than N times its moving average; none: skip only updates
     that are not finite."""
     rollback_after: Positive = 5
-    """After N skipped updates in a row, go back to the last checkpoint and skip the batches since then."""
+    """After N skipped updates in a row, go back to the last checkpoint and go on without the batches since
+    then."""
     checkpoint_every: Positive = 1_000
     """Save a checkpoint every N steps: a stopped run repeats at most N steps."""
     keep_checkpoints: Positive = 2
     """Keep the newest N checkpoints; older ones are deleted."""
     keep_every: NonNegative = 0
-    """Never delete checkpoints at multiples of N steps; 0: delete them like others."""
+    """Never delete checkpoints at multiples of N steps; 0: no exceptions."""
     keep_best: bool = False
-    """Also keep the checkpoint with the lowest held-out NLL, among those at multiples of `evaluate_every`."""
+    """Also keep the checkpoint with the lowest held-out NLL of text tokens, among those at
+    multiples of `evaluate_every`."""
     log_every: Positive = 10
     """Write metrics to disk and to the loggers every N steps. metrics.jsonl has one line per step."""
     loggers: Strings = ("tensorboard",)
@@ -113,7 +116,7 @@ class TrainSettings(Settings):
     prefetch_batches: Positive = 2
     """Batches that are prepared ahead of the device."""
     prefetch_workers: NonNegative = 0
-    """Processes that make batches; 0: threads of the main process, which is enough for most devices."""
+    """Processes that make batches; 0: threads of the main process, which are enough for most devices."""
     evaluate_every: NonNegative = 0
     """Evaluate on held-out text every N steps; 0: only after training."""
 

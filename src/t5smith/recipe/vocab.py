@@ -20,7 +20,7 @@ class VocabSettings(Settings):
     """Import this tokenizer instead of training one: a folder, a tokenizer.json or .model file, a name on the
     Hub such as google/mt5-small (hf:NAME@REVISION for one revision), or `bytes` (ByT5)."""
     size: Annotated[int, Field(ge=8, le=1_000_000)] = 32_000
-    """Number of pieces, with `<pad>`, `</s>` and `<unk>` but without the 100 sentinels. T5: 32,000."""
+    """Number of pieces, `<pad>`, `</s>` and `<unk>` included, the 100 sentinels not. T5: 32,000."""
     control_symbols: Strings = ()
     """Pieces that no text is ever encoded as, such as the mode tokens of a mixture. Their ids are before
     those of the sentinels."""

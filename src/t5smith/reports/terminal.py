@@ -28,7 +28,7 @@ def show(summary: Mapping[str, Any], console: Console | None = None) -> None:
         line = Text.assemble((f"{'':{_MARGIN}}{name}".ljust(width), FAINT), value)
         lines.append(hanging_indent(line, console, width))
     if examples := summary["evaluation"]["examples"]:
-        title = Text("Filled-in spans: [model] (original); […] = model filled in nothing", style="bold")
+        title = Text("Filled-in spans: [model] (original); […]: the model filled in nothing", style="bold")
         lines.append(hanging_indent(title, console, 0))
         bullet = f"{'':{_MARGIN}}· "
         lines += [hanging_indent(Text(bullet) + _example(one), console, len(bullet)) for one in examples]

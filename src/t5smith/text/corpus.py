@@ -113,7 +113,7 @@ def find_corpora(patterns: Sequence[str], field: str) -> dict[str, list[Location
             fix="name every corpus as in nb=texts/nb, or none; a path with = in it is written ./k=v/a.txt",
         )
     if not patterns:
-        fix = "name a file, a folder, a glob, or `bundled:norwegian`"
+        fix = f"name a file, a folder, a glob, or `bundled:norwegian`, in a recipe or after --{field}"
         raise T5smithError("no text is named", where=field, expected="at least one file or folder", fix=fix)
     found: dict[str, list[Location]] = {name: [] for name in by_name}
     seen = _Seen()

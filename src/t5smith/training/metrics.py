@@ -129,7 +129,7 @@ class TrainingLog:
         with ExitStack() as stack:
             for file in (self.steps, self.held_out, self.events):
                 stack.enter_context(file)
-            notes = ("loss", "held-out", "skipped", "lr")
+            notes = ("loss", "held-out text", "skipped", "lr")
             bar = progress("train", self.recipe.train.steps, "steps", self.first_step, notes)
             self.bar = stack.enter_context(bar)
             self.loggers = Loggers(self.recipe, self.folder, self.first_step)
@@ -184,7 +184,7 @@ class TrainingLog:
         self.held_out.write({"step": step, "text": text, "all": score.total.per_token()})
         self.held_out.flush()
         if text["nll"] is not None:
-            self.bar.advance(0, **{"held-out": f"{text['nll']:.3f}"})
+            self.bar.advance(0, **{"held-out text": f"{text['nll']:.3f}"})
             self.loggers.log(step, {"heldout/nll": text["nll"], "heldout/accuracy": text["accuracy"]})
 
     def best_step(self) -> int | None:

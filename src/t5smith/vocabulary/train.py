@@ -122,8 +122,7 @@ def why_smaller(facts: dict[str, Any], sample: Iterable[str]) -> str:
     """Why there are fewer pieces than requested, and what gives more."""
     words = len({word for chunk in sample for word in chunk.split()})
     return (
-        f"a piece is a repeated word, or a string that two different words share, that the best "
-        f"segmentation of some word uses, and {facts['sample_bytes'] / 1e6:.2f} MB of text with {words:,} "
-        f"different words have no more of them. The model's vocabulary becomes smaller too; more text would "
-        f"give more pieces"
+        f"{facts['sample_bytes'] / 1e6:.2f} MB of text with {words:,} different words have no more. A piece "
+        f"is a repeated word, or a string that two different words share, and some word's best segmentation "
+        f"uses it. The model's vocabulary becomes smaller too; more text gives more pieces"
     )

@@ -109,7 +109,7 @@ def _text_of(row: dict[str, Any], field: str, here: str) -> str:
         kind = type(text).__name__
         what = f"the field {field!r} is {kind}, not text" if field in row else f"no field {field!r}"
         fields = ", ".join(map(repr, row)) or "none"
-        fix = f"set corpus.text_field to the field with the text; this line has {fields}"
+        fix = f"set corpus.text_field to the field with the text; the fields of this line: {fields}"
         raise _RecordError("no text", T5smithError(what, where=here, fix=fix))
     try:
         text.encode()
