@@ -76,7 +76,8 @@ def test_examples_go_on_below_their_first_words_on_a_terminal(done):
     summary = done[1] | {"evaluation": done[1]["evaluation"] | {"examples": [example]}}
     file = io.StringIO()
     show(summary, Console(file=file, width=60, force_terminal=True, color_system=None))
-    shown = file.getvalue().split("filled in")[1].splitlines()[1:-1]
+    shown = file.getvalue().splitlines()
+    shown = shown[next(n for n, line in enumerate(shown) if line.startswith("  · ")) : -1]
     assert [line[:4] for line in shown] == ["  · ", *["    "] * (len(shown) - 1)]
     assert shown[1][4:5].strip()
 
@@ -84,7 +85,7 @@ def test_examples_go_on_below_their_first_words_on_a_terminal(done):
 @pytest.mark.parametrize(("margin", "said"), [(-0.1, True), (0.0, True), (0.1, False)])
 def test_a_model_no_better_than_frequencies_is_told_of(done, capsys, margin, said):
     show(done[1] | {"evaluation": done[1]["evaluation"] | {"margin": margin}})
-    assert ("no better than the frequencies of pieces; train it longer" in capsys.readouterr().out) == said
+    assert ("no better than the unigram baseline; train it longer" in capsys.readouterr().out) == said
 
 
 def test_the_report_is_one_page_of_this_run(done):

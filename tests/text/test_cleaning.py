@@ -466,7 +466,7 @@ def test_everything_dropped_is_refused(recipe: Recipe) -> None:
     (strict.folder / "vocab").symlink_to(recipe.folder / "vocab")
     with pytest.raises(T5smithError, match="the train split has no text") as error:
         prepare(strict)
-    assert "clean less" in str(error.value)
+    assert "remove cleaning steps" in str(error.value)
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=9), st.integers(0, 3)), max_size=60))

@@ -69,7 +69,7 @@ def test_a_damaged_store_is_found_before_training(copy):
     data = bytearray(victim.read_bytes())
     data[0] ^= 1
     victim.write_bytes(data)
-    with pytest.raises(T5smithError, match="not the file that was written"):
+    with pytest.raises(T5smithError, match="changed since it was written"):
         train(copy)
 
 

@@ -93,7 +93,9 @@ def memory_in_use() -> tuple[int, int] | None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
         return peak, peak
-    return pages * resource.getpagesize(), peak
+    now = pages * resource.getpagesize()
+    # The kernel brings its peak up to date now and then.
+    return now, max(now, peak)
 
 
 def has_fast_bfloat16() -> bool:
