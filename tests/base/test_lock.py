@@ -46,3 +46,14 @@ def test_a_process_can_enter_its_own_lock_again_and_leaves_it_once(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         assert "another t5smith is running" in done.stderr
     assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_a_process_that_enters_again_later_holds_the_lock_again(tmp_path):
+    """The stages of a run enter one after the other in one process."""
+    attempt = "from t5smith.base.lock import locked; from pathlib import Path; import sys\n"
+    attempt += "with locked(Path(sys.argv[1])): pass"
+    with locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        done = subprocess.run([sys.executable, "-c", attempt, str(tmp_path)], capture_output=True, text=True)
+    assert "another t5smith is running" in done.stderr

@@ -18,7 +18,7 @@ import pytest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
-from t5smith.store import cluster, executors
+from t5smith.store import cluster, executors, plan
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
 from t5smith.store.workspace import Workspace
@@ -161,6 +161,20 @@ def test_completed_tasks_are_not_started_again(recipe: Recipe, monkeypatch: pyte
     monkeypatch.setattr(module, "finish_store", finish)
     monkeypatch.setattr(executors, "_start", lambda *_: pytest.fail("a task was started again"))
     assert store_files(prepare(recipe))
+
+
+def test_a_run_resumes_with_another_number_of_tasks(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Task 1 of 2 is done; task 1 of 3, which reads another part, is not."""
+    for limit in ("MIN_BLOCK_BYTES", "MAX_BLOCK_BYTES"):
+        monkeypatch.setattr(plan, limit, 100_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(recipe)
+    notes = Workspace.beside(recipe.folder / "store").notes
+    (notes / "shards" / "00000-00001.json").unlink()
+    again = recipe.replace(**{"prepare.tasks": 3})
+    assert store_files(prepare(again)) == store_files(prepare(sibling(again, "whole")))
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from t5smith.base.artifact import read_manifest, seal
 from t5smith.base.errors import T5smithError
 from t5smith.pipeline import prepare as with_page
 from t5smith.recipe.recipe import Recipe
+from t5smith.store import token_store
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
 from t5smith.text.corpus import CorpusFiles
@@ -204,6 +205,21 @@ def test_verify_finds_wrong_ends_of_documents(
     (folder / "manifest.json").unlink()
     seal(folder, "store", old.inputs, old.facts)
     with pytest.raises(T5smithError, match=message):
+        prepare(recipe(), verify=True)
+
+
+def test_verify_compares_ends_of_documents_across_its_parts(
+    recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare(recipe())
+    old = read_manifest(folder, "store")
+    ends = np.load(folder / "train.ends.npy")
+    ends[[1, 2]] = ends[[2, 1]]
+    np.save(folder / "train.ends.npy", ends)
+    (folder / "manifest.json").unlink()
+    seal(folder, "store", old.inputs, old.facts)
+    monkeypatch.setattr(token_store, "_IDS_AT_ONCE", 2)
+    with pytest.raises(T5smithError, match="the ends of documents do not increase"):
         prepare(recipe(), verify=True)
 
 

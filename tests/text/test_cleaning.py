@@ -40,7 +40,9 @@ from t5smith.store.token_store import TokenStore
 from t5smith.text.cleaning.filters import reason_of
 from t5smith.text.cleaning.pipeline import EXAMPLES, SHOWN, Cleaner, Tally, cleaning_inputs
 from t5smith.text.cleaning.word_tokenizer import UnicodeWords, word_tokenizer
+from t5smith.text.corpus import CorpusFiles
 from t5smith.text.document import Document
+from t5smith.text.documents import split_documents
 from t5smith.vocabulary.train import vocab
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -441,6 +443,18 @@ def test_what_is_held_out_goes_by_the_raw_text(recipe: Recipe) -> None:
     assert opened.valid.text_bytes < before.valid.text_bytes
 
 
+def test_the_split_of_a_changed_document_is_that_of_its_raw_text(recipe: Recipe, tmp_path: Path) -> None:
+    """So the vocabulary, whose documents are split before they are cleaned, sees no held-out one."""
+    file = tmp_path / "changed.txt"
+    file.write_text("\n\n".join(f"{i} &amp; dag" for i in range(60)))
+    own = recipe.replace(**{"corpus.train": (str(file),), "cleaning.steps": ("unicode",), "vocab.size": 30})
+    vocab(own)
+    valid = TokenStore.open(prepare(own)).valid
+    held_out = split_documents(CorpusFiles.find(own.corpus), "valid")
+    expected = " ".join(document.text.replace("&amp;", "&") for document in held_out)
+    assert Vocabulary.load(own.folder / "vocab").decode(valid.tokens.tolist()) == expected
+
+
 def test_a_list_that_changed_is_another_key(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("huff")
@@ -467,6 +481,17 @@ def test_everything_dropped_is_refused(recipe: Recipe) -> None:
     with pytest.raises(T5smithError, match="the train split has no text") as error:
         prepare(strict)
     assert "remove cleaning steps" in str(error.value)
+
+
+def test_a_file_of_which_cleaning_drops_every_document_is_usable(recipe: Recipe, tmp_path: Path) -> None:
+    """Also if one of its records is skipped, and no task reads all of its blocks."""
+    short = tmp_path / "short.jsonl"
+    short.write_text('{"text": "kort"}\n' * 200 + "{\n" + '{"text": "kort"}\n' * 100)
+    own = recipe.replace(**{"corpus.train": (*recipe.corpus.train, str(short))})
+    vocab(own)
+    facts = read_manifest(prepare(own), "store").facts
+    assert facts["skipped_records"]["counts"] == {"not JSON": 1}
+    assert facts["cleaning"][0]["dropped"] == {"under 60 characters": 400}
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=9), st.integers(0, 3)), max_size=60))

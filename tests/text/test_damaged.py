@@ -220,6 +220,14 @@ def test_a_long_line_is_passed_over_without_being_held(tmp_path: Path, document:
         read(path, longest_document=1_000, document="file")
 
 
+def test_the_length_of_each_document_counts_alone(tmp_path: Path) -> None:
+    """All of them together may be longer than one is allowed to be."""
+    path = write(tmp_path / "a.txt", "\n\n".join(["dag " * 9, "x" * 90 + "\n" + "y" * 90, *["natt"] * 40]))
+    texts, skipped = read(path, longest_document=100)
+    assert texts == ["dag " * 9, *["natt"] * 40]
+    assert skipped.counts == {"too long": 1}
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), cut=st.integers(0, 2_000), flips=st.lists(st.integers(0, 2_000), max_size=3))
 def test_no_damage_is_a_traceback(

@@ -367,3 +367,15 @@ def test_inputs_hold_all_that_decides_the_documents(tmp_path: Path) -> None:
         seen.append(CorpusFiles.find(corpus.model_copy(update=change)).inputs())
     assert all(x != y for i, x in enumerate(seen) for y in seen[:i])
     assert "held_out_fraction" not in seen[5]
+
+
+def test_inputs_hold_which_files_are_of_which_corpus(tmp_path: Path) -> None:
+    a, b, c = (write(tmp_path / f"{name}.txt", name) for name in "abc")
+    for field in ("train", "valid"):
+        seen: list[object] = []
+        for second in ("nb", "nn"):
+            files = (f"nb={a}", f"{second}={b}", f"nn={c}")
+            other = {"train": (f"nb={write(tmp_path / 'd.txt', 'd')}",)}
+            corpus = CorpusSettings.model_validate({**other, field: files})
+            seen.append(CorpusFiles.find(corpus).inputs())
+        assert seen[0] != seen[1]

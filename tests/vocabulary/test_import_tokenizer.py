@@ -233,8 +233,8 @@ def test_unknown_names_are_rejected(
 # The Hub's cache: with HF_HUB_OFFLINE nothing else is read.
 
 
-def cached(cache: Path, name: str, files: dict[str, bytes], revision: str = "5" * 40) -> None:
-    """Put a model's files into the Hub's cache."""
+def cached(cache: Path, name: str, files: dict[str, bytes], revision: str = "5" * 40) -> Path:
+    """Put a model's files into the Hub's cache; returns its folder there."""
     repo = cache / f"models--{name.replace('/', '--')}"
     snapshot = repo / "snapshots" / revision
     snapshot.mkdir(parents=True)
@@ -242,6 +242,7 @@ def cached(cache: Path, name: str, files: dict[str, bytes], revision: str = "5" 
     (repo / "refs" / "main").write_text(revision)
     for file, data in files.items():
         (snapshot / file).write_bytes(data)
+    return repo
 
 
 def command(folder: Path, cache: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -270,6 +271,16 @@ def test_a_model_in_the_hubs_cache_is_found_by_name(tmp_path: Path) -> None:
         assert (facts["tokenizer"], facts["read_from"]) == (name, f"{read} at {'5' * 40}")
     revision = command(tmp_path, cache, "--vocab.tokenizer", f"hf:some/old@{'5' * 40}", "--json")
     assert json.loads(revision.stdout.splitlines()[-1])["ids"] == 107
+
+
+def test_the_cache_has_several_revisions_of_a_model(tmp_path: Path) -> None:
+    repo = cached(tmp_path / "cache", "some/both", {"tokenizer.json": json.dumps(tree()).encode()})
+    older = repo / "snapshots" / ("6" * 40)
+    older.mkdir()
+    (older / "tokenizer.json").write_text(json.dumps(tree([*NAMES, "x"])))
+    done = command(tmp_path, tmp_path / "cache", "--vocab.tokenizer", f"hf:some/both@{'6' * 40}", "--json")
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["read_from"] == f"tokenizer.json at {'6' * 40}"
 
 
 def test_an_existing_path_takes_precedence_over_a_name_on_the_hub(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def same(theirs: sentencepiece.SentencePieceProcessor, ours: Vocabulary, text: s
 @examples(300)
 @given(text=anything)
 @example(text="▁")
+@example(text="▁a")
 @example(text=" ▁a▁ ▁")
 @example(text="</s> <0x41><0x4")
 @example(text="aaaaaa<br>aa a<br")
