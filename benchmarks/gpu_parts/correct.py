@@ -63,8 +63,12 @@ def computed(scale: Scale) -> dict[str, np.ndarray]:
 
 def batch_of(scale: Scale, size: str, kind: str) -> dict[str, Any]:
     """The batch that models are compared on."""
-    lengths = (33, 17) if size == "tiny" else (scale.input_length, scale.target_length)
-    return BATCHES[kind](size, ROWS, *lengths)
+    return BATCHES[kind](size, ROWS, *lengths_of(scale, size))
+
+
+def lengths_of(scale: Scale, size: str) -> tuple[int, int]:
+    """Input and target positions of a model's batches."""
+    return (33, 17) if size == "tiny" else (scale.input_length, scale.target_length)
 
 
 def loss_and_gradient(size: str, precision: str, parameters: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
@@ -154,7 +158,7 @@ def repeats(results: Results, scale: Scale) -> None:
 def repeated(scale: Scale, size: str, precision: str) -> dict[str, Any]:
     """Different results among twenty, and the seconds of one."""
     parameters = parameters_of(size)
-    batch = batch_of(scale, size, "full")
+    batch = random_batch(size, ROWS, *lengths_of(scale, size))
     run = jax.jit(lambda p: loss_and_gradient(size, precision, p, batch))
     first = jax.block_until_ready(run(parameters))
     begun = time.perf_counter()
