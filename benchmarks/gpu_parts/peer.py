@@ -33,7 +33,9 @@ def measure(results: Results, scale: Scale) -> None:
 
 def compared(results: Results, scale: Scale, size: str) -> None:
     """Every contender once; then ours and PyTorch's best in turns."""
-    contenders = [f"{attention}{way}" for way in ("", "+compiled") for attention in ATTENTION]
+    # Compiling for a CPU takes half a minute: the rehearsal does it once.
+    compiled = ATTENTION[:1] if scale.rehearse else ATTENTION
+    contenders = [*ATTENTION, *(f"{attention}+compiled" for attention in compiled)]
     alone: dict[str, float] = {}
     for name in ("ours", *contenders):
         if results.left() <= 0:

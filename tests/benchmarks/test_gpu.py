@@ -181,6 +181,8 @@ def test_the_whole_rehearsal(tmp_path):
     for part in gpu.PARTS:
         tree = json.loads((tmp_path / f"{part}.json").read_text())
         assert tree["finished"], part
-        assert [row for row in tree["rows"] if "error" in row and "cuDNN" not in row["error"]] == []
+        errors = [row["error"] for row in tree["rows"] if "error" in row]
+        # Neither runs on a CPU.
+        assert [error for error in errors if "cuDNN" not in error and "FlexAttention" not in error] == []
         assert [row for row in tree["rows"] if "skipped" in row] == []
         assert all(line in page for line in tables(tree)), part
