@@ -98,7 +98,7 @@ def main() -> int:
     if arguments.requirements:
         print("\n".join(missing({**ENGINE, **PEER})))
         return 0
-    if arguments.cpu_reference or arguments.repeats_only or arguments.contender or arguments.inside:
+    if arguments.cpu_reference or arguments.repeats_only or arguments.inside:
         return child(arguments)
     if lacking := missing(ENGINE):
         print("these packages are missing; carry them as wheels or install them:", file=sys.stderr)
@@ -142,7 +142,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes, on CPU")
     parser.add_argument("--requirements", action="store_true", help="list the missing packages")
-    for name in ("--cpu-reference", "--contender", "--inside", "--size"):
+    for name in ("--cpu-reference", "--inside"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--repeats-only", action="store_true", help=argparse.SUPPRESS)
@@ -206,11 +206,6 @@ def child(arguments: argparse.Namespace) -> int:
     from gpu_parts import scale as scales
 
     scale = scales.CPU if arguments.rehearse else scales.GPU
-    if arguments.contender:
-        from gpu_parts.peer import serve
-
-        serve(arguments.contender, arguments.size, scale)
-        return 0
     if arguments.cpu_reference:
         import numpy as np
 

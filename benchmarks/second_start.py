@@ -16,8 +16,8 @@ import tempfile
 
 CHILD = """
 import sys
-from t5smith.benchmarking.training import Trial
-print(Trial(sys.argv[1], 8, sys.argv[2]).compile_seconds)
+from t5smith.benchmarking.training import SIZES, Trial
+print(Trial(SIZES[sys.argv[1]], 8, sys.argv[2]).compile_seconds)
 """
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gpu_parts.models import BATCHES, DTYPES, config_of, parameters_of, random_batch, training
+from gpu_parts.models import BATCHES, PRECISIONS, config_of, parameters_of, random_batch, training
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
 
@@ -50,13 +50,13 @@ def computed(scale: Scale) -> dict[str, np.ndarray]:
     for size in scale.compared:
         parameters = parameters_of(size)
         for kind in BATCHES:
-            for precision in DTYPES:
+            for precision in PRECISIONS:
                 loss, gradient = loss_and_gradient(size, precision, parameters, batch_of(scale, size, kind))
                 name = f"{size}/{kind}/{precision}"
                 found[f"{name}/loss"] = np.asarray(loss)
                 for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
                     found[f"{name}/gradient{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
-    for precision in DTYPES:
+    for precision in PRECISIONS:
         found[f"curve/{precision}"] = np.asarray(curve(precision))
     return found
 
@@ -82,7 +82,7 @@ def loss_and_gradient(size: str, precision: str, parameters: Any, batch: dict[st
         packed = "target_segments" in batch
         segments = Segments(batch["input_segments"], batch["target_segments"]) if packed else None
         sums = batch_loss(
-            parameters, config, batch["input_ids"], batch["targets"], DTYPES[precision], segments
+            parameters, config, batch["input_ids"], batch["targets"], PRECISIONS[precision], segments
         )
         return sums.objective / sums.tokens
 
@@ -116,7 +116,7 @@ def gradients(results: Results, scale: Scale, file: Path) -> None:
     for size in scale.compared:
         parameters = parameters_of(size)
         for kind in BATCHES:
-            for precision in DTYPES:
+            for precision in PRECISIONS:
                 name = f"{size}/{kind}/{precision}"
                 names = {"model": size, "batch": kind, "precision": precision}
                 with results.attempt(what="loss and gradients beside CPU", **names) as row:
@@ -140,7 +140,7 @@ def gradients(results: Results, scale: Scale, file: Path) -> None:
 def curves(results: Results, scale: Scale, file: Path) -> None:
     """Thirty steps of training beside the CPU's."""
     true = np.load(file)
-    for precision in DTYPES:
+    for precision in PRECISIONS:
         with results.attempt(what="30 steps of the tiny model beside CPU", precision=precision) as row:
             ours, theirs = np.asarray(curve(precision)), true[f"curve/{precision}"]
             row |= {"first": float(ours[0]), "last": float(ours[-1]), "last_cpu": float(theirs[-1])}
@@ -150,7 +150,7 @@ def curves(results: Results, scale: Scale, file: Path) -> None:
 def repeats(results: Results, scale: Scale) -> None:
     """The same step twenty times: whether every bit agrees."""
     size = scale.sizes[0]
-    for precision in DTYPES:
+    for precision in PRECISIONS:
         with results.attempt(what="20 repeats of one gradient", model=size, precision=precision) as row:
             row |= repeated(scale, size, precision)
 
@@ -224,8 +224,8 @@ def attention(results: Results, scale: Scale) -> None:
 
     for Q, S in ((33, 33), (17, 33)) if scale.rehearse else ((512, 512), (114, 512), (333, 333)):
         for pattern in ("full", "padded"):
-            for dtype in DTYPES:
-                arguments = inputs(2, Q, S, 2, 16 if scale.rehearse else 64, DTYPES[dtype], pattern)
+            for dtype in PRECISIONS:
+                arguments = inputs(2, Q, S, 2, 16 if scale.rehearse else 64, PRECISIONS[dtype], pattern)
                 for name, attend in BACKENDS.items():
                     names = {"backend": name, "queries": Q, "keys": S, "keys seen": pattern, "dtype": dtype}
                     with results.attempt(what="attention against its definition", **names) as row:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from gpu_parts.models import best_batch, training
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
 
@@ -24,13 +25,13 @@ def measure(results: Results, scale: Scale) -> None:
     )
 
 
-def step_seconds(results: Results) -> float | None:
-    """Seconds of a base step at 128 rows as the part `train` measured them, if it did."""
+def step_seconds(results: Results, size: str, batch: int) -> float | None:
+    """Seconds of a model's step as the part `train` measured them, if it did."""
     file = results.file.with_name("train.json")
     if not file.is_file():
         return None
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    found = [row for row in rows if row.get("size") == "t5-v1.1-base" and row.get("batch") == 128]
+    found = [row for row in rows if (row.get("size"), row.get("batch")) == (size, batch)]
     return min((row["seconds_per_step"] for row in found if "seconds_per_step" in row), default=None)
 
 
@@ -40,14 +41,16 @@ def pipeline(results: Results, scale: Scale) -> None:
 
     if scale.rehearse:
         inputs.TOKENS = 200_000
-    step = step_seconds(results)
+    size = scale.sizes[0]
+    batch = best_batch(results, scale, size)
+    step = step_seconds(results, size, batch)
     for objective in ("span_corruption", "ul2"):
         for workers in (0,) if scale.rehearse else (0, 4):
-            names = {"objective": objective, "workers": workers}
-            with results.attempt(what="from the store to batches of 128", **names) as row:
+            names = {"objective": objective, "batch": batch, "workers": workers}
+            with results.attempt(what="from the store to batches", **names) as row:
                 found = inputs.bench_input(
                     objective=objective,
-                    batch=4 if scale.rehearse else 128,
+                    batch=batch,
                     workers=workers,
                     seconds=0.05 if scale.rehearse else 1.0,
                     repeats=1 if scale.rehearse else 3,
@@ -60,24 +63,17 @@ def pipeline(results: Results, scale: Scale) -> None:
 
 def loop(results: Results, scale: Scale) -> None:
     """Steps on prefetched batches from a store, beside steps on one batch that is there already."""
-    from gpu_parts.models import DTYPES, TINY
     from t5smith.benchmarking import inputs
-    from t5smith.benchmarking.training import SIZES
-    from t5smith.model.config import ModelConfig
     from t5smith.objective.batches import TrainingBatches, prefetched
     from t5smith.objective.objective import Objective
     from t5smith.recipe.objective import ObjectiveSettings
-    from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
-    from t5smith.training.optimizer import create_optimizer
-    from t5smith.training.schedule import create_schedule
-    from t5smith.training.state import fresh_state
-    from t5smith.training.step import StepSettings, create_step
     from t5smith.vocabulary.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.bundled()
     steps = 3 if scale.rehearse else 30
     for name in ("span_corruption", "ul2"):
-        rows = 2 if scale.rehearse else (128 if name == "span_corruption" else 32)
+        # UL2's examples are about four times as long.
+        rows = max(1, best_batch(results, scale, scale.sizes[0]) // (4 if name == "ul2" else 1))
         with (
             results.attempt(what="loop with prefetch", objective=name, rows=rows) as row,
             tempfile.TemporaryDirectory(prefix="t5smith-gpu-") as folder,
@@ -87,11 +83,7 @@ def loop(results: Results, scale: Scale) -> None:
             )
             objective = Objective.create(settings, vocabulary)
             batches = TrainingBatches(inputs.synthetic_store(Path(folder)), objective, rows, 0)
-            config = ModelConfig.create(TINY if scale.rehearse else SIZES["t5-v1.1-base"], vocabulary.size)
-            schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000)
-            optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule)
-            step = create_step(config, optimizer, schedule, StepSettings(DTYPES["bfloat16"]))
-            state = jax.jit(lambda c=config, o=optimizer: fresh_state(c, o, jax.random.key(0)))()
+            step, state = training(scale.sizes[0], "bfloat16", vocabulary.size)
             first = jax.device_put(dict(batches[0]))
             state, _ = step(state, first)
             jax.block_until_ready(state)

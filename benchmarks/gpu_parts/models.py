@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from t5smith.benchmarking.training import SIZES
+from gpu_parts.results import Results
+from gpu_parts.scale import Scale
+from t5smith.benchmarking.training import PRECISIONS, SIZES, VOCABULARY, Trial
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init
 from t5smith.recipe.model import ModelSettings
@@ -18,20 +20,36 @@ from t5smith.training.schedule import create_schedule
 from t5smith.training.state import fresh_state
 from t5smith.training.step import StepSettings, create_step
 
-TINY = ModelSettings(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_decoder_layers=2, num_heads=4)
-VOCABULARY = {"tiny": 500}
-"""Ids of a size; 32,100 for the published ones."""
-DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
+TINY = ModelSettings(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_decoder_layers=1, num_heads=4)
+TINY_IDS = 500
 
 
-def config_of(size: str) -> ModelConfig:
-    """The sizes of `tiny` or of a published model."""
-    return ModelConfig.create(TINY if size == "tiny" else SIZES[size], ids_of(size))
+def settings_of(size: str) -> ModelSettings:
+    """The settings of `tiny` or of a published model."""
+    return TINY if size == "tiny" else SIZES[size]
 
 
 def ids_of(size: str) -> int:
-    """How many ids a model's vocabulary has."""
-    return VOCABULARY.get(size, 32_100)
+    """The number of ids of a model's vocabulary."""
+    return TINY_IDS if size == "tiny" else VOCABULARY
+
+
+def config_of(size: str, ids: int | None = None) -> ModelConfig:
+    """The sizes of a model, with another vocabulary if `ids` is set."""
+    return ModelConfig.create(settings_of(size), ids or ids_of(size))
+
+
+def trial_of(size: str, batch: int, scale: Scale, precision: str = "bfloat16", **options: Any) -> Trial:
+    """A compiled step on a random batch, as `t5smith bench train` times it."""
+    return Trial(
+        settings_of(size),
+        batch,
+        precision,
+        ids=ids_of(size),
+        input_length=scale.input_length,
+        target_length=scale.target_length,
+        **options,
+    )
 
 
 def random_batch(
@@ -72,12 +90,19 @@ def packed_batch(size: str, rows: int, input_length: int, target_length: int) ->
 BATCHES = {"full": random_batch, "padded": padded_batch, "packed": packed_batch}
 
 
-def training(size: str, precision: str, optimizer: str = "adamw") -> tuple[Any, Any]:
-    """A jitted step and the state that it starts from."""
-    config = config_of(size)
+def best_batch(results: Results, scale: Scale, size: str) -> int:
+    """The fastest batch that the part `train` found to fit; without its results the usual one."""
+    file = results.file.with_name("train.json")
+    facts = json.loads(file.read_text(encoding="utf-8"))["facts"] if file.is_file() else {}
+    return facts.get(f"best_batch_{size}", scale.batch)
+
+
+def training(size: str, precision: str, ids: int | None = None) -> tuple[Any, Any]:
+    """A jitted step with AdamW and the state that it starts from."""
+    config = config_of(size, ids)
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=5), 1e-3, 1_000)
-    transformation = create_optimizer(OptimizerSettings.model_validate({"name": optimizer}), schedule)
-    step = create_step(config, transformation, schedule, StepSettings(DTYPES[precision]))
+    transformation = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    step = create_step(config, transformation, schedule, StepSettings(PRECISIONS[precision]))
     state = jax.jit(lambda: fresh_state(config, transformation, jax.random.key(0)))()
     return step, state
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from gpu_parts.models import best_batch, trial_of
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
 
@@ -34,20 +35,15 @@ def measure(results: Results, scale: Scale) -> None:
 
 def trace(results: Results, scale: Scale) -> None:
     """Record ten steps and sum them up."""
-    from gpu_parts.models import TINY
-    from t5smith.benchmarking import training
-
-    training.SIZES["tiny"] = TINY
     size = scale.sizes[0]
-    trial = training.Trial(
-        size, scale.batch, "bfloat16", input_length=scale.input_length, target_length=scale.target_length
-    )
+    batch = best_batch(results, scale, size)
+    trial = trial_of(size, batch, scale)
     trial.run(2)
     folder = results.file.with_name("trace")
     shutil.rmtree(folder, ignore_errors=True)
     with jax.profiler.trace(str(folder)):
         seconds = trial.run(STEPS)
-    results.fact(model=size, batch=scale.batch, steps=STEPS, seconds_per_step=seconds / STEPS)
+    results.fact(model=size, batch=batch, steps=STEPS, seconds_per_step=seconds / STEPS)
     (file,) = folder.rglob("*.xplane.pb")
     summed(results, file)
     if file.stat().st_size <= KEEP_BYTES:

@@ -16,6 +16,7 @@ class Scale:
       input_length, target_length: positions of encoder and decoder.
       batches: batch sizes to try, smallest first, until one does not fit.
       batch: the batch of parts that take one size only.
+      peer_batches: batch sizes of the part `peer`, the first that fits.
       repeats: how often each timing is repeated; medians count.
       steps: steps per timing.
       lengths: query and key lengths of attention.
@@ -31,6 +32,7 @@ class Scale:
     target_length: int
     batches: tuple[int, ...]
     batch: int
+    peer_batches: tuple[int, ...]
     repeats: int
     steps: int
     lengths: tuple[tuple[int, int], ...]
@@ -47,6 +49,7 @@ GPU = Scale(
     target_length=114,
     batches=(16, 32, 64, 128, 256, 512, 1024),
     batch=128,
+    peer_batches=(128, 64, 32, 16),
     repeats=5,
     steps=5,
     lengths=((512, 512), (114, 114), (114, 512), (568, 568), (1024, 1024), (1520, 1520)),
@@ -62,6 +65,7 @@ CPU = Scale(
     target_length=10,
     batches=(2, 4),
     batch=4,
+    peer_batches=(4,),
     repeats=2,
     steps=1,
     lengths=((16, 16), (7, 16)),

@@ -8,19 +8,25 @@ from typing import Any
 
 import jax
 
-from gpu_parts.models import TINY
+from gpu_parts.models import trial_of
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
+from t5smith.benchmarking.training import PRECISIONS, trial_figures
 
+FIGURES = (
+    "tokens_per_second",
+    "seconds_per_step",
+    "mfu",
+    "compile_seconds",
+    "program_memory_bytes",
+    "peak_memory_bytes",
+)
+"""Of those of `t5smith bench train`; the peak is of the process so far."""
 OTHER_OPTIMIZERS = ("adafactor", "adamwscale", "muon", "muon_adafactor")
 
 
 def measure(results: Results, scale: Scale) -> None:
     """Fill the part `train`."""
-    from t5smith.benchmarking import training
-
-    if scale.rehearse:
-        training.SIZES["tiny"] = TINY
     results.fact(input_length=scale.input_length, target_length=scale.target_length)
     best = dict.fromkeys(scale.sizes, scale.batches[0])
 
@@ -57,42 +63,14 @@ def measure(results: Results, scale: Scale) -> None:
 
 def one(results: Results, scale: Scale, what: str, **settings: Any) -> dict[str, Any]:
     """One row: tokens per second, MFU, memory, compile time."""
-    from t5smith.benchmarking.training import Trial
-    from t5smith.parallel.hardware import memory_in_use, peak_tflops
-
     settings = {"precision": "bfloat16", "optimizer": "adamw", "remat": "none", **settings}
     with results.attempt(what=what, **settings) as row:
-        trial = Trial(
-            settings["size"],
-            settings["batch"],
-            settings["precision"],
-            input_length=scale.input_length,
-            target_length=scale.target_length,
-            optimizer=settings["optimizer"],
-            remat=settings["remat"],
-        )
+        trial = trial_of(scale=scale, **settings)
         trial.run()
         samples = [trial.run(scale.steps) / scale.steps for _ in range(scale.repeats)]
-        seconds = statistics.median(samples)
-        peak = peak_tflops(trial_dtype(settings["precision"])) * 1e12
-        analysis = trial.step.memory_analysis()
-        row["tokens_per_second"] = trial.tokens / seconds
-        row["seconds_per_step"] = seconds
-        row["slowest"] = max(samples)
-        row["mfu"] = trial.flops / seconds / peak
-        row["compile_seconds"] = trial.compile_seconds
-        if analysis is not None:
-            row["program_bytes"] = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
-        if memory := memory_in_use():
-            row["peak_bytes_so_far"] = memory[1]
+        found = trial_figures(trial, statistics.median(samples), PRECISIONS[settings["precision"]])
+        row |= {name: found[name] for name in FIGURES} | {"slowest_step": max(samples)}
         del trial
     gc.collect()
     jax.clear_caches()
     return results.rows[-1]
-
-
-def trial_dtype(precision: str) -> Any:
-    """The dtype of a precision's products."""
-    from gpu_parts.models import DTYPES
-
-    return DTYPES[precision]

@@ -28,6 +28,11 @@ ONE = dataclasses.replace(scale.CPU, batches=(2,), repeats=1, lengths=((7, 16),)
 SMALL = ModelSettings(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
 
 
+@pytest.fixture(autouse=True)
+def _smaller(monkeypatch):
+    monkeypatch.setattr(models, "TINY", SMALL)
+
+
 @pytest.fixture
 def results(tmp_path):
     return Results(tmp_path / "part.json", "part", 60.0)
@@ -38,9 +43,7 @@ def rows_on_disk(results):
 
 
 @pytest.mark.parametrize("part", ["facts", "attention", "profile"])
-def test_a_part_runs_on_a_tiny_shape(part, results, monkeypatch):
-    monkeypatch.setattr(models, "TINY", SMALL)
-    monkeypatch.setattr("t5smith.benchmarking.training.VOCABULARY", 500)
+def test_a_part_runs_on_a_tiny_shape(part, results):
     module = importlib.import_module(f"gpu_parts.{gpu.MODULES.get(part, part)}")
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         module.measure(results, ONE)
@@ -51,26 +54,32 @@ def test_a_part_runs_on_a_tiny_shape(part, results, monkeypatch):
     assert len(tree["rows"]) >= 4
 
 
-def test_the_train_part_runs_on_a_tiny_shape(results, monkeypatch):
+def test_the_train_part_runs_on_a_tiny_shape(results):
     train = importlib.import_module("gpu_parts.train")
-    monkeypatch.setattr("t5smith.benchmarking.training.SIZES", {"tiny": SMALL})
-    monkeypatch.setattr("t5smith.benchmarking.training.VOCABULARY", 500)
     train.one(results, ONE, "batch sizes", size="tiny", batch=2)
     train.one(results, ONE, "batch sizes", size="no such model", batch=2)
     first, second = rows_on_disk(results)
-    assert first["tokens_per_second"] > 0
+    assert set(train.FIGURES) <= first.keys()
     assert first["mfu"] > 0
-    assert first["program_bytes"] > 0
+    assert first["program_memory_bytes"] > 0
     assert "no such model" in second["error"]
 
 
 def test_gradients_resume_and_repeats_agree_with_themselves(results, monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "TINY", SMALL)
     monkeypatch.setattr(correct, "REPEATS", 2)
-    monkeypatch.setattr(correct, "DTYPES", {"float32": models.DTYPES["float32"]})
+    monkeypatch.setattr(correct, "PRECISIONS", {"float32": models.PRECISIONS["float32"]})
     monkeypatch.setattr(correct, "STEPS", 2)
     monkeypatch.setattr(correct, "BATCHES", {"packed": models.packed_batch})
-    np.savez(tmp_path / "cpu.npz", **correct.computed(ONE))
+    reference = correct.computed(ONE)
+    np.savez(tmp_path / "cpu.npz", **reference)
+    (head,) = (name for name in reference if name.endswith("gradient.head"))
+    np.savez(tmp_path / "off.npz", **reference | {head: reference[head] * 1.1})
+    correct.gradients(results, ONE, tmp_path / "off.npz")
+    (wrong,) = rows_on_disk(results)
+    assert wrong["worst_leaf"] == ".head"
+    assert wrong["worst_leaf_error"] == pytest.approx(1 - 1 / 1.1, rel=1e-3)
+    assert 0 < wrong["gradient_error"] < wrong["worst_leaf_error"]
+    results.rows.clear()
     correct.gradients(results, ONE, tmp_path / "cpu.npz")
     correct.curves(results, ONE, tmp_path / "cpu.npz")
     correct.resume(results, tmp_path)
@@ -80,6 +89,51 @@ def test_gradients_resume_and_repeats_agree_with_themselves(results, monkeypatch
     assert all(row["gradient_error"] == 0 for row in rows if "gradient_error" in row)
     assert [row["different_leaves"] for row in rows if "different_leaves" in row] == [0]
     assert [row["different"] for row in rows if "different" in row] == [0]
+
+
+def test_repeats_that_differ_are_seen():
+    assert correct.same({"a": np.arange(3)}, {"a": np.arange(3)})
+    assert not correct.same({"a": np.arange(3)}, {"a": np.array([0, 1, 3])})
+
+
+def test_later_parts_take_the_batch_that_train_found_to_fit(results):
+    assert models.best_batch(results, scale.GPU, "t5-v1.1-base") == 128
+    results.file.with_name("train.json").write_text('{"facts": {"best_batch_t5-v1.1-base": 32}}')
+    assert models.best_batch(results, scale.GPU, "t5-v1.1-base") == 32
+
+
+class Imitation:
+    """A contender that takes a fixed time, or does not fit."""
+
+    def __init__(self, spec, environment):
+        self.spec = spec
+
+    def ready(self):
+        if self.spec.batch > 64 or self.spec.attention == "flex_attention":
+            raise RuntimeError("RESOURCE_EXHAUSTED")
+        return {"parameters": 7, "start_seconds": 0.0}
+
+    def seconds(self):
+        return 1.0 if self.spec.name == "ours" else 3.0 if self.spec.compiled else 4.0
+
+    def peak_bytes(self):
+        return 0
+
+    def close(self):
+        pass
+
+
+def test_the_peer_is_compared_at_the_first_batch_that_fits(results, monkeypatch):
+    """Only the turns: that contenders train is shown by the rehearsal."""
+    peer = importlib.import_module("gpu_parts.peer")
+    monkeypatch.setattr(peer, "Contender", Imitation)
+    peer.size_by_size(results, scale.GPU, "t5-v1.1-small")
+    rows = rows_on_disk(results)
+    assert [row.get("batch") for row in rows if "ratio" in row] == [64]
+    assert rows[-1]["ratio"] == 3.0
+    assert rows[-1]["pytorch"] == "eager+compiled"
+    assert "batch 128, each alone" in rows[0]["what"]
+    assert "RESOURCE_EXHAUSTED" in rows[0]["error"]
 
 
 def test_a_row_that_fails_says_why_and_the_part_goes_on(results):
@@ -166,7 +220,7 @@ def test_a_part_that_is_killed_has_left_what_it_measured(part, tmp_path):
     tree = json.loads((tmp_path / f"{part}.json").read_text())
     assert tree["part"] == part
     assert tree["rows"], first
-    assert not any(tmp_path.glob("*.tmp")) or tree["rows"]
+    assert not tree["finished"]
 
 
 @pytest.mark.slow

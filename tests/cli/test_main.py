@@ -147,6 +147,9 @@ def test_a_reader_that_closes_the_pipe_is_no_error():
 def test_no_text_on_stdin_is_an_error(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert error(capsys, "generate", "model") == "stdin: no text; expected one text per line"
+    assert error(capsys, "generate", "model", "").startswith(
+        "TEXT: no text. Mark missing words by <extra_id_0>"
+    )
 
 
 def test_invalid_utf8_on_stdin_is_an_error():

@@ -22,6 +22,7 @@ from t5smith.model.t5 import Remat
 from t5smith.parallel.hardware import measured_tflops, memory_in_use, peak_tflops
 from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
+from t5smith.training.compile import program_memory
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
 from t5smith.training.state import TrainState, fresh_state
@@ -45,20 +46,21 @@ class Trial:
 
     def __init__(
         self,
-        size: str,
+        settings: ModelSettings,
         batch: int,
         precision: str,
         *,
+        ids: int = VOCABULARY,
         input_length: int = 512,
         target_length: int = 114,
         optimizer: str = "adamw",
         remat: Remat = "none",
         accumulation: int = 1,
     ) -> None:
-        self.config = ModelConfig.create(SIZES[size], VOCABULARY)
-        settings = OptimizerSettings.model_validate({"name": optimizer})
+        self.config = ModelConfig.create(settings, ids)
+        optimizer_settings = OptimizerSettings.model_validate({"name": optimizer})
         schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000_000)
-        transformation = create_optimizer(settings, schedule)
+        transformation = create_optimizer(optimizer_settings, schedule)
         step_settings = StepSettings(PRECISIONS[precision], remat=remat, accumulation=accumulation)
         step = create_step(self.config, transformation, schedule, step_settings)
 
@@ -67,11 +69,12 @@ class Trial:
 
         rng = np.random.default_rng(0)
         self.batch = {
-            "input_ids": rng.integers(3, VOCABULARY, (batch, input_length), np.int32),
-            "targets": rng.integers(3, VOCABULARY, (batch, target_length), np.int32),
+            "input_ids": rng.integers(3, ids, (batch, input_length), np.int32),
+            "targets": rng.integers(3, ids, (batch, target_length), np.int32),
         }
         begun = time.perf_counter()
         self.step = step.lower(jax.eval_shape(fresh), self.batch).compile()
+        self.program_bytes = program_memory(self.step)
         self.compile_seconds = time.perf_counter() - begun
         self.state = jax.jit(fresh)()
         self.tokens = batch * (input_length + target_length)
@@ -124,7 +127,8 @@ def bench_train(
         raise T5smithError(f"{gradient_accumulation} cannot be used", where=where, expected=expected)
     with _no_compilation_cache():
         trial = Trial(
-            *(size, batch, precision),
+            *(SIZES[size], batch, precision),
+            ids=VOCABULARY,
             input_length=input_length,
             target_length=target_length,
             optimizer=optimizer,
@@ -134,7 +138,7 @@ def bench_train(
     info(f"bench     compiled in {trial.compile_seconds:.1f} s; timing {repeats} × {steps} steps")
     trial.run()
     seconds = statistics.median(trial.run(steps) / steps for _ in range(repeats))
-    return _figures(trial, seconds, PRECISIONS[precision]) | {
+    return trial_figures(trial, seconds, PRECISIONS[precision]) | {
         "size": size,
         "batch": batch,
         "precision": precision,
@@ -147,7 +151,7 @@ def bench_train(
     }
 
 
-def _figures(trial: Trial, seconds: float, dtype: jnp.dtype) -> dict[str, Any]:
+def trial_figures(trial: Trial, seconds: float, dtype: jnp.dtype) -> dict[str, Any]:
     """Speed and memory of a trial, from the seconds per step."""
     peak = peak_tflops(dtype)
     memory = memory_in_use()
@@ -158,6 +162,7 @@ def _figures(trial: Trial, seconds: float, dtype: jnp.dtype) -> dict[str, Any]:
         "peak_tflops": round(peak, 4),
         "measured_tflops": round(measured_tflops(dtype), 4),
         "compile_seconds": round(trial.compile_seconds, 2),
+        "program_memory_bytes": trial.program_bytes,
         "peak_memory_bytes": None if memory is None else memory[1],
         "step_tflop": round(trial.flops / 1e12, 4),
         "parameters": parameter_count(trial.state.parameters),

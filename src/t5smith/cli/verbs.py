@@ -98,6 +98,10 @@ def _generate(args: list[str]) -> None:
     texts = _check_utf8(command.text or _lines_of_stdin())
     requested = [text for text in texts if text.strip()]
     if not requested:
+        if command.text:
+            raise T5smithError(
+                "no text", where="TEXT", fix="mark missing words by <extra_id_0>, <extra_id_1>, ..."
+            )
         raise T5smithError("no text", where="stdin", expected="one text per line")
     done: list[Completion] = function("t5smith.generation.fill", "generate")(
         command.model, requested, max_new_tokens=command.max_new_tokens, mode=command.mode

@@ -45,7 +45,7 @@ def compiled_step(setup: Setup) -> CompiledStep:
     step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     with out_of_memory(batch_size):
         program = step.lower(setup.abstract_state(), setup.batches()[0]).compile()
-    memory = _memory(program)
+    memory = program_memory(program)
     limit = hardware.memory_limit()
     if limit is not None and memory > limit:
         raise too_large(batch_size, memory, limit)
@@ -122,7 +122,7 @@ def out_of_memory(batch_size: int, needed: int | None = None) -> Generator[None]
         raise
 
 
-def _memory(program: Any) -> int:
+def program_memory(program: Any) -> int:
     """Bytes a compiled program takes: arguments, results that are not donated arguments, temporaries."""
     found = program.memory_analysis()
     if found is None:

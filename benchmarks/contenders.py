@@ -1,0 +1,212 @@
+"""Ways to train one T5, each in a process of its own, so that they can take turns: t5smith and PyTorch.
+
+A contender is started with a :class:`Spec`, builds its model, takes one step, and then takes steps on
+request; so all are compiled and warm before any is timed. All have random tokens, AdamW (PyTorch's fused),
+no dropout, an untied head and equal numbers of parameters; with bfloat16 ours has bfloat16 operands and
+float32 sums, PyTorch's runs under autocast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Step = tuple[Callable[[int], object], Callable[[], int], int]
+"""Takes some steps; the peak of memory in bytes, of the device, on CPU of the process; parameters."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a contender trains.
+
+    Attributes:
+      name: `ours` or `pytorch`.
+      shape: the sizes as the table `[model]` of a recipe names them.
+      ids: of the vocabulary; both round it up to a multiple of 128 rows.
+      batch, input_length, target_length: of the random batch.
+      precision: `float32` or `bfloat16`.
+      remat: ours: what the backward pass recomputes.
+      attention: PyTorch's: transformers' implementation; empty: its own choice.
+      compiled: PyTorch's: whether the loss goes through `torch.compile`.
+      steps: per measurement.
+    """
+
+    name: str
+    shape: Mapping[str, int]
+    ids: int = 32_100
+    batch: int = 8
+    input_length: int = 512
+    target_length: int = 114
+    precision: str = "bfloat16"
+    remat: str = "none"
+    attention: str = ""
+    compiled: bool = False
+    steps: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per step."""
+        return self.batch * (self.input_length + self.target_length)
+
+
+class Contender:
+    """A contender's process."""
+
+    def __init__(self, spec: Spec, environment: Mapping[str, str]) -> None:
+        self.spec = spec
+        command = [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(spec))]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
+        )
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until it has taken its first step; its `parameters` and `start_seconds`.
+
+        Raises:
+          RuntimeError: it failed; the message is its own.
+        """
+        return self._answer()
+
+    def seconds(self) -> float:
+        """Let it take its steps; seconds per step."""
+        return self._request("step")
+
+    def peak_bytes(self) -> int:
+        """The peak of its memory."""
+        return self._request("memory")
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+
+    def _request(self, word: str) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return self._answer()["value"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the contender ended with code {self.process.wait()}: {self.spec}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+
+def serve(spec: Spec) -> None:
+    """Be a contender: build, take one step, report, then answer each line of stdin."""
+    # Whatever libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    begun = time.perf_counter()
+    try:
+        step, memory, parameters = ours(spec) if spec.name == "ours" else pytorch(spec)
+        step(1)
+        answer: dict[str, Any] = {"parameters": parameters, "start_seconds": time.perf_counter() - begun}
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), file=answers, flush=True)
+    for line in sys.stdin:
+        if line.strip() == "step":
+            begun = time.perf_counter()
+            step(spec.steps)
+            value = (time.perf_counter() - begun) / spec.steps
+        else:
+            value = memory()
+        print(json.dumps({"value": value}), file=answers, flush=True)
+
+
+def ours(spec: Spec) -> Step:
+    """T5smith's step."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+    from t5smith.benchmarking.training import Trial
+    from t5smith.model.params import parameter_count
+    from t5smith.parallel.hardware import memory_in_use
+    from t5smith.recipe.model import ModelSettings
+
+    trial = Trial(
+        ModelSettings.model_validate(dict(spec.shape)),
+        spec.batch,
+        spec.precision,
+        ids=spec.ids,
+        input_length=spec.input_length,
+        target_length=spec.target_length,
+        remat=spec.remat,
+    )
+    return trial.run, lambda: (memory_in_use() or (0, 0))[1], parameter_count(trial.state.parameters)
+
+
+def pytorch(spec: Spec) -> Step:
+    """The step of transformers' T5."""
+    import resource
+
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    names = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
+    config = T5Config(
+        vocab_size=-(-spec.ids // 128) * 128,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+        tie_word_embeddings=False,
+        use_cache=False,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        **{name: spec.shape[name] for name in names},
+    )
+    if spec.attention:
+        config._attn_implementation = spec.attention
+    model = T5ForConditionalGeneration(config)
+    if spec.attention not in ("", model.config._attn_implementation):
+        raise RuntimeError(f"transformers uses {model.config._attn_implementation} instead")
+    # transformers 5 ties what is built from a config, whatever it says.
+    if model.lm_head.weight is model.shared.weight:
+        model.lm_head.weight = torch.nn.Parameter(model.shared.weight.detach().clone() * config.d_model**-0.5)
+        model.config.tie_word_embeddings = False
+    assert model.lm_head.weight.data_ptr() != model.shared.weight.data_ptr()
+    model = model.to(device).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    inputs = torch.randint(3, spec.ids, (spec.batch, spec.input_length), device=device)
+    targets = torch.randint(3, spec.ids, (spec.batch, spec.target_length), device=device)
+
+    def loss() -> Any:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=spec.precision == "bfloat16"):
+            return model(input_ids=inputs, labels=targets).loss
+
+    if spec.compiled:
+        loss = torch.compile(loss)
+
+    def step(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def memory() -> int:
+        if device == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    return step, memory, sum(parameter.numel() for parameter in model.parameters())
+
+
+if __name__ == "__main__":
+    serve(Spec(**json.loads(sys.argv[1])))
