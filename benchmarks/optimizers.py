@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import t5smith
-from t5smith.objective.batches import evaluation_batches, prefetched
+from t5smith.objective.batches import EvaluationBatches, prefetched
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.eval_step import create_scorer, token_classes, total
 from t5smith.training.setup import Run
@@ -145,9 +145,7 @@ def trained(base: Recipe, what: dict[str, Any]) -> dict[str, Any]:
     setup = Run(changed).setup
     step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
-    fixed = evaluation_batches(
-        setup.store.valid, setup.objective, batch_size=64, masks_per_window=1, windows=WINDOWS
-    )
+    fixed = EvaluationBatches(setup.store.valid, setup.objective, 64, 1, np.arange(WINDOWS))
     state = setup.fresh_state()
     curve: list[tuple[int, float]] = []
     begun = time.perf_counter()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ import numpy as np
 from t5smith.base.artifact import building, find_up_to_date, fingerprint
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info, progress
+from t5smith.base.wrapping import pluralize
 from t5smith.evaluation.examples import fill_examples
 from t5smith.interop.model import Model
-from t5smith.objective.batches import Batch, Objective, evaluation_batches
+from t5smith.objective.batches import Batch, EvaluationBatches, Objective, evaluation_batches
+from t5smith.recipe.evaluate import EvaluateSettings
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.store.token_store import TokenStore
-from t5smith.training.eval_step import HeldOutScore, RowSums, Score, create_scorer, token_classes, total
+from t5smith.training.eval_step import RowSums, create_scorer, token_classes, total, unigram_nll
 from t5smith.training.setup import DTYPES, Run
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 RESULTS = "evaluation.json"
-SMOOTHING = 0.1
 
 
 @in_run_folder
@@ -44,13 +46,14 @@ def evaluate(recipe: Recipe | Run) -> Path:
     """
     run = Run.of(recipe)
     settings = run.recipe.evaluate
-    inputs = {"checkpoint": run.model_fingerprint, "evaluate": plain(settings)}
+    store, objective = run.store, run.setup.objective
+    inputs = {"checkpoint": run.model_fingerprint, "evaluate": _which(settings, store, objective)}
     folder = run.folder / "evaluation"
     if find_up_to_date(folder, "evaluation", fingerprint(inputs)):
         info(f"evaluate  already done: {folder}")
         return folder
 
-    store, objective = run.store, run.setup.objective
+    available = store.valid.window_count(objective.window)
     batches = evaluation_batches(
         store.valid,
         objective,
@@ -58,13 +61,16 @@ def evaluate(recipe: Recipe | Run) -> Path:
         masks_per_window=settings.masks_per_window,
         windows=settings.windows,
     )
-    rows = _score(run.model, batches)
-    facts = scores(store, run.vocabulary, batches, total(rows)) | {
+    info(f"evaluate  {_chosen(batches, available)}")
+    tally = _score(run.model, batches)
+    facts = scores(store, run.vocabulary, tally) | {
         "masks_per_window": settings.masks_per_window,
+        "scored_windows": len(batches.windows),
+        "held_out_windows": available,
         "step": run.setup.recipe.train.steps,
     }
     if len(objective.denoisers) > 1:
-        facts["denoisers"] = scores_by_denoiser(objective, batches, rows)
+        facts["denoisers"] = scores_by_denoiser(objective, tally)
     facts["examples"] = fill_examples(run.model, objective, store.valid, settings.examples)
     with building(folder, "evaluation", inputs, facts) as work:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
@@ -72,33 +78,74 @@ def evaluate(recipe: Recipe | Run) -> Path:
     return folder
 
 
-def _score(model: Model, batches: Sequence[Batch]) -> RowSums:
-    """The sums of each row of the batches, in float32, with a progress bar."""
+def _which(settings: EvaluateSettings, store: TokenStore, objective: Objective) -> dict[str, Any]:
+    """The settings, with 0 for any number of windows that is not a choice among them."""
+    chosen = settings.windows < store.valid.window_count(objective.window) and settings.windows > 0
+    which = plain(settings) | {"windows": settings.windows if chosen else 0}
+    # Before windows were chosen by hash, `windows` were the first ones.
+    return which | ({"chosen": "by hash"} if chosen else {})
+
+
+def _chosen(batches: EvaluationBatches, available: int) -> str:
+    """What is scored, in words."""
+    scored, masks = len(batches.windows), pluralize(batches.masks_per_window, "mask")
+    if scored == available:
+        return f"all {pluralize(scored, 'held-out window')}, {masks} each"
+    return f"{scored:,} of {available:,} held-out windows, chosen by hash, {masks} each"
+
+
+class Tally:
+    """What is kept of the scored batches, however many they are.
+
+    Attributes:
+      sums: (denoisers, 3, 3), sums of `RowSums` by denoiser.
+      rows: (denoisers,), number of rows.
+      targets: (ids,), how often each id occurs among the targets.
+    """
+
+    def __init__(self, denoisers: int, ids: int) -> None:
+        self.sums = np.zeros((denoisers, 3, 3))
+        self.rows = np.zeros(denoisers, np.int64)
+        self.targets = np.zeros(ids, np.int64)
+
+    def add(self, batch: Batch, rows: RowSums) -> None:
+        """Add a batch and the sums of its rows."""
+        denoiser = batch["denoiser"][:, 0] if "denoiser" in batch else np.zeros(len(rows), np.int64)
+        np.add.at(self.sums, denoiser, rows)
+        self.rows += np.bincount(denoiser, minlength=len(self.rows))
+        self.targets += np.bincount(batch["targets"].ravel(), minlength=len(self.targets))
+
+
+def _score(model: Model, batches: EvaluationBatches) -> Tally:
+    """The sums over the batches, in float32, with a progress bar."""
     scorer = create_scorer(model.config, token_classes(model.vocabulary), DTYPES["float32"])
-    parts: list[RowSums] = []
-    text = Score(0.0, 0.0, 0.0)
-    with progress("evaluate", sum(len(batch["targets"]) for batch in batches), "examples") as bar:
+    tally = Tally(len(batches.objective.denoisers), model.vocabulary.size)
+    scored: deque[Batch] = deque()
+
+    def remembered() -> Iterator[Batch]:
         for batch in batches:
-            parts.append(scorer(model.parameters, [batch]))
-            text += total(parts[-1]).text
-            bar.advance(len(batch["targets"]), nll=f"{text.nll / max(text.tokens, 1):.3f}")
-    return np.concatenate(parts)
+            scored.append(batch)
+            yield batch
+
+    with progress("evaluate", batches.rows, "examples") as bar:
+        for rows in scorer(model.parameters, remembered()):
+            tally.add(scored.popleft(), rows)
+            text = total([tally.sums]).text
+            bar.advance(len(rows), **{"NLL of text": f"{text.nll / max(text.tokens, 1):.3f}"})
+    return tally
 
 
-def scores(
-    store: TokenStore, vocabulary: Vocabulary, batches: Sequence[Batch], score: HeldOutScore
-) -> dict[str, Any]:
+def scores(store: TokenStore, vocabulary: Vocabulary, tally: Tally) -> dict[str, Any]:
     """The scores of held-out batches.
 
     Args:
       store: its training split gives the frequencies of the baseline.
       vocabulary: of the store.
-      batches: held-out batches.
-      score: the model's sums over them.
+      tally: the model's sums over the batches.
     """
-    targets = np.concatenate([batch["targets"].ravel() for batch in batches])
-    masked_bytes = int(vocabulary.piece_bytes[targets].sum())
-    baseline = unigram_nll(store.train.counts(vocabulary.size), vocabulary.is_text, targets)
+    score = total([tally.sums])
+    masked_bytes = int((tally.targets * vocabulary.piece_bytes).sum())
+    baseline = unigram_nll(store.train.counts(vocabulary.size), vocabulary.is_text, tally.targets)
     return {
         "text": score.text.per_token(),
         "sentinels": score.sentinels.per_token(),
@@ -108,29 +155,18 @@ def scores(
         "margin": None if baseline is None else baseline - score.text.nll / score.text.tokens,
         "bits_per_byte": score.total.nll / math.log(2) / masked_bytes if masked_bytes else None,
         "masked_bytes": masked_bytes,
-        "windows": sum(len(batch["targets"]) for batch in batches),
+        "windows": int(tally.rows.sum()),
     }
 
 
-def scores_by_denoiser(objective: Objective, batches: Sequence[Batch], rows: RowSums) -> dict[str, Any]:
+def scores_by_denoiser(objective: Objective, tally: Tally) -> dict[str, Any]:
     """The scores of each denoiser of a mixture; they differ in how much of the text is masked."""
-    denoiser = np.concatenate([batch["denoiser"][:, 0] for batch in batches])
     found: dict[str, Any] = {}
-    for number, spec in enumerate(objective.denoisers):
-        own = rows[denoiser == number]
-        score = total(own)
+    for spec, rows, sums in zip(objective.denoisers, tally.rows, tally.sums, strict=True):
+        score = total([sums[None]])
         found[spec.denoiser.title] = {
-            "windows": len(own),
+            "windows": int(rows),
             "text": score.text.per_token(),
             "all": score.total.per_token(),
         }
     return found
-
-
-def unigram_nll(counts: np.ndarray, is_text: np.ndarray, targets: np.ndarray) -> float | None:
-    """Mean NLL of the text targets, in nats per token, under the smoothed frequencies of the text ids."""
-    text = targets[is_text[targets]]
-    if not len(text):
-        return None
-    weights = (counts + SMOOTHING)[is_text].sum()
-    return float(-np.log((counts[text] + SMOOTHING) / weights).mean())

@@ -183,17 +183,16 @@ def held_out_batches(
     """The batches of the evaluation, with its fixed masks; each window is in a row of its own."""
     from t5smith.objective.batches import evaluation_batches
 
-    masks, first = settings.masks_per_window, 0
-    for batch in evaluation_batches(
+    batches = evaluation_batches(
         split,
         objective,
         batch_size=settings.batch_size,
-        masks_per_window=masks,
+        masks_per_window=settings.masks_per_window,
         windows=settings.windows,
-    ):
-        row = np.arange(len(batch["targets"]))
-        number, mask = np.divmod(first + row, masks)
-        first += len(row)
+    )
+    for b, batch in enumerate(batches):
+        number, mask = batches.places(b)
+        row = np.arange(len(number))
         start = number * objective.window
         yield InspectedBatch(
             {name: batch[name] for name in ("input_ids", "targets")},

@@ -17,15 +17,26 @@ from jaxtyping import Bool, Int
 
 from t5smith.objective.objective import Batch, Objective
 from t5smith.objective.order import WindowOrder, temperature_weights
-from t5smith.objective.rng import EVALUATION, TRAINING, uniforms
+from t5smith.objective.rng import CHOICE, EVALUATION, TRAINING, uniforms
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.token_store import Split
 from t5smith.text.corpus import named_weights
 
-__all__ = ["Batch", "Objective", "TrainingBatches", "corpus_weights", "evaluation_batches", "prefetched"]
+__all__ = [
+    "Batch",
+    "EvaluationBatches",
+    "Objective",
+    "TrainingBatches",
+    "corpus_weights",
+    "evaluation_batches",
+    "held_out_windows",
+    "prefetched",
+]
 
 _MAX_MASKS = 1 << 16
 """Rows of random numbers reserved for the masks of each held-out window."""
+_HASHED_AT_ONCE = 1 << 18
+"""Windows whose hashes are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -120,29 +131,88 @@ def prefetched(
     return iter(dataset)
 
 
-def evaluation_batches(
-    split: Split, objective: Objective, *, batch_size: int, masks_per_window: int, windows: int = 0
-) -> list[Batch]:
+@dataclass(frozen=True)
+class EvaluationBatches:
     """Held-out batches with fixed masks, the same for every checkpoint and run on the same store.
 
-    Each of the first `windows` windows (0: all) comes `masks_per_window` times, each time in its own row with
-    a different mask, which depends only on the indices of the window and of the mask. Denoisers alternate as
-    in training; if there are several, `denoiser` (B, 1) has the index of each row's. The last batch may be
-    smaller.
+    A batch is made when it is asked for. Each window comes `masks_per_window` times, each time in its own row
+    with a different mask, which depends only on the numbers of the window and of the mask. Denoisers
+    alternate as in training; if there are several, `denoiser` (B, 1) has the index of each row's. The last
+    batch may be smaller.
+
+    Attributes:
+      split: the held-out text.
+      objective: how windows are corrupted.
+      batch_size: rows per batch.
+      masks_per_window: rows per window.
+      windows: the numbers of the windows, in order.
     """
-    available = split.window_count(objective.window)
-    chosen = np.arange(min(windows or available, available))
-    index = np.repeat(chosen, masks_per_window)
-    drawn = np.concatenate(
-        [uniforms(0, EVALUATION, int(w) * _MAX_MASKS, masks_per_window, objective.draws) for w in chosen]
-    )
-    turn = index * masks_per_window + np.tile(np.arange(masks_per_window), len(chosen))
-    denoiser = objective.plan.place(turn).denoiser
-    batches: list[Batch] = []
-    for part in (slice(i, i + batch_size) for i in range(0, len(index), batch_size)):
-        tokens, document_starts = _read(split, objective, index[part] * objective.window)
-        batch = dict(objective.one_window_per_row(tokens, drawn[part], document_starts, denoiser[part]))
+
+    split: Split
+    objective: Objective
+    batch_size: int
+    masks_per_window: int
+    windows: Int[np.ndarray, " n"]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all batches."""
+        return len(self.windows) * self.masks_per_window
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.__getitem__, range(len(self)))
+
+    def places(self, b: int) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+        """The window and the number of the mask of each row of a batch."""
+        if not 0 <= b < len(self):
+            raise IndexError(b)
+        rows = np.arange(b * self.batch_size, min((b + 1) * self.batch_size, self.rows))
+        at, mask = np.divmod(rows, self.masks_per_window)
+        return self.windows[at], mask
+
+    def __getitem__(self, b: int) -> Batch:
+        window, mask = self.places(b)
+        masks, objective = self.masks_per_window, self.objective
+        unique, row = np.unique(window, return_inverse=True)
+        drawn = np.concatenate(
+            [uniforms(0, EVALUATION, int(w) * _MAX_MASKS, masks, objective.draws) for w in unique]
+        )[row * masks + mask]
+        denoiser = objective.plan.place(window * masks + mask).denoiser
+        tokens, document_starts = _read(self.split, objective, window * objective.window)
+        batch = dict(objective.one_window_per_row(tokens, drawn, document_starts, denoiser))
         if len(objective.denoisers) > 1:
-            batch["denoiser"] = denoiser[part][:, None]
-        batches.append(batch)
-    return batches
+            batch["denoiser"] = denoiser[:, None]
+        return batch
+
+
+def evaluation_batches(
+    split: Split, objective: Objective, *, batch_size: int, masks_per_window: int, windows: int = 0
+) -> EvaluationBatches:
+    """The held-out batches of some windows, which :func:`held_out_windows` chooses.
+
+    Raises:
+      T5smithError: the split is shorter than a window.
+    """
+    chosen = held_out_windows(split.window_count(objective.window), windows)
+    return EvaluationBatches(split, objective, batch_size, masks_per_window, chosen)
+
+
+def held_out_windows(available: int, windows: int) -> Int[np.ndarray, " n"]:
+    """The numbers of the `windows` windows with the lowest hashes, in order; 0, or more than there are: all.
+
+    A window's hash depends on its number alone: the same windows are chosen every time, from all over the
+    text, and a smaller choice is part of a larger one.
+    """
+    if not 0 < windows < available:
+        return np.arange(available)
+    lowest, numbers = np.empty(0), np.empty(0, np.int64)
+    for first in range(0, available, _HASHED_AT_ONCE):
+        count = min(_HASHED_AT_ONCE, available - first)
+        lowest = np.concatenate([lowest, uniforms(0, CHOICE, first, count, 1)[:, 0]])
+        numbers = np.concatenate([numbers, first + np.arange(count)])
+        kept = np.argsort(lowest, kind="stable")[:windows]
+        lowest, numbers = lowest[kept], numbers[kept]
+    return np.sort(numbers)

@@ -81,6 +81,11 @@ class WindowOrder:
             return max(1, (tokens - self.window + 1) // self.window)
         return tokens // self.window
 
+    def epochs(self, corpus: int, windows: int) -> float:
+        """How many times the first `windows` windows of a run visit each window of a corpus, on average."""
+        share = self._per_period[corpus] / len(self._pattern)
+        return float(windows * share / self.windows_per_epoch(corpus))
+
     def corpus_of(self, q: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """The index of the corpus of each window q."""
         return self._pattern[q % len(self._pattern)]

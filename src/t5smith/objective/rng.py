@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, UInt64
 
-TRAINING, EVALUATION, EXAMPLES, SHIFTS, ORDER = range(5)
+TRAINING, EVALUATION, EXAMPLES, SHIFTS, ORDER, CHOICE = range(6)
 """Independent streams of random numbers."""
 
 _BLOCK = 4

@@ -107,8 +107,8 @@ class TrainSettings(Settings):
     keep_every: NonNegative = 0
     """Never delete checkpoints at multiples of N steps; 0: no exceptions."""
     keep_best: bool = False
-    """Also keep the checkpoint with the lowest held-out NLL of text tokens, among those at
-    multiples of `evaluate_every`."""
+    """Also keep the checkpoint with the lowest held-out NLL of text tokens, among the steps that are
+    evaluated."""
     log_every: Positive = 10
     """Write metrics to disk and to the loggers every N steps. metrics.jsonl has one line per step."""
     loggers: Strings = ("tensorboard",)
@@ -117,8 +117,9 @@ class TrainSettings(Settings):
     """Batches that are prepared ahead of the device."""
     prefetch_workers: NonNegative = 0
     """Processes that make batches; 0: threads of the main process, which are enough for most devices."""
-    evaluate_every: NonNegative = 0
-    """Evaluate on held-out text every N steps; 0: only after training."""
+    evaluate_every: NonNegative | Literal["auto"] = "auto"
+    """Evaluate on held-out text every N steps; 0: only after training. auto: up to 20 times, on as many windows
+    as take at most 3 % of the time; not at all in runs too short for that."""
 
     @property
     def rows(self) -> int:
@@ -161,7 +162,7 @@ class TrainSettings(Settings):
             raise T5smithError(
                 "needs `train.evaluate_every`",
                 where="train.keep_best",
-                fix="set train.evaluate_every to 1 or more",
+                fix="set train.evaluate_every to auto, or to 1 or more",
             )
         return self
 

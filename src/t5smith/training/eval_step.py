@@ -1,4 +1,4 @@
-"""Held-out loss on fixed batches, with separate sums for text tokens, sentinels and `</s>`.
+"""Held-out loss on fixed batches, with separate sums for text tokens, sentinels and `</s>`; the baseline.
 
 Quality is judged on text tokens alone: the next sentinel is known in advance, and `</s>` mostly follows from
 the length.
@@ -6,14 +6,14 @@ the length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import target_losses
@@ -23,6 +23,8 @@ from t5smith.objective.batches import Batch
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 TEXT, SENTINEL, EOS = 0, 1, 2
+SMOOTHING = 0.1
+"""Added to the count of each id for the unigram baseline."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,12 @@ RowSums = Float[np.ndarray, "rows 3 3"]
 
 def create_scorer(
     config: ModelConfig, classes: Int[np.ndarray, " ids"], dtype: jnp.dtype
-) -> Callable[[Parameters, Sequence[Batch]], RowSums]:
-    """A function that scores parameters on batches, row by row; it is compiled once per batch shape."""
+) -> Callable[[Parameters, Iterable[Batch]], Iterator[RowSums]]:
+    """A function that scores parameters on batches, and gives the sums of each batch's rows in turn.
+
+    While the device works on a batch, the next one is made; no more than these two are in memory. A batch
+    smaller than those before it is filled up, since each shape would be compiled anew.
+    """
     padded = np.pad(classes, (0, config.vocab_size - len(classes)))
 
     @jax.jit
@@ -95,14 +101,44 @@ def create_scorer(
         stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])
         return jnp.einsum("mbt,btk->bkm", stacked, in_class)
 
-    def score(parameters: Parameters, batches: Sequence[Batch]) -> RowSums:
-        # Queue all batches first, then fetch.
-        parts = [sums(parameters, batch["input_ids"], batch["targets"]) for batch in batches]
-        return np.concatenate([np.asarray(part, np.float64) for part in parts])
+    def score(parameters: Parameters, batches: Iterable[Batch]) -> Iterator[RowSums]:
+        size, queued = 0, list[tuple[Array, int]]()
+        for batch in batches:
+            rows = len(batch["targets"])
+            size = max(size, rows)
+            ids = (np.pad(batch[name], ((0, size - rows), (0, 0)), "edge") for name in ("input_ids", "targets"))
+            queued.append((sums(parameters, *ids), rows))
+            if len(queued) > 1:
+                yield _fetched(*queued.pop(0))
+        for one in queued:
+            yield _fetched(*one)
 
     return score
 
 
-def total(rows: RowSums) -> HeldOutScore:
-    """The sum over rows, in float64."""
-    return HeldOutScore(*(Score(*map(float, row)) for row in rows.sum(axis=0)))
+def _fetched(sums: Array, rows: int) -> RowSums:
+    return np.asarray(sums, np.float64)[:rows]
+
+
+def total(parts: Iterable[RowSums]) -> HeldOutScore:
+    """The sum over all rows, in float64."""
+    sums = np.zeros((3, 3))
+    for part in parts:
+        sums += part.sum(axis=0)
+    return HeldOutScore(*(Score(*map(float, row)) for row in sums))
+
+
+def unigram_nll(
+    counts: Int[np.ndarray, " ids"], is_text: Bool[np.ndarray, " ids"], occurrences: Int[np.ndarray, " ids"]
+) -> float | None:
+    """Mean NLL of text targets, in nats per token, under the smoothed frequencies of the text ids.
+
+    Args:
+      counts: how often each id occurs in the training split.
+      is_text: which ids are of text.
+      occurrences: how often each id occurs among the targets.
+    """
+    if not (targets := int(occurrences[is_text].sum())):
+        return None
+    weights = (counts + SMOOTHING)[is_text]
+    return float(-(occurrences[is_text] * np.log(weights / weights.sum())).sum() / targets)

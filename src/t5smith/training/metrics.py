@@ -26,47 +26,165 @@ HELD_OUT = "heldout.jsonl"
 EVENTS = "events.jsonl"
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a metrics file; a half-written last line is ignored.
+def iter_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a metrics file, one at a time; a half-written last line is ignored.
 
     Raises:
       T5smithError: a line other than the last is not JSON.
     """
     if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise T5smithError("damaged line", where=f"{path}:{number}", expected="JSON") from None
-    return rows
+        return
+    with path.open("rb") as file:
+        damaged = 0
+        for number, line in enumerate(file, 1):
+            if damaged:
+                raise T5smithError("damaged line", where=f"{path}:{damaged}", expected="JSON")
+            try:
+                row = json.loads(line)
+            except ValueError:
+                damaged = number
+                continue
+            yield row
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a small metrics file; see :func:`iter_rows`."""
+    return list(iter_rows(path))
+
+
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Numbers of every row of a metrics file as float64 columns, by name; NaN where a row has none.
+
+    Raises:
+      T5smithError: a line other than the last is not JSON.
+    """
+    columns = {name: array("d") for name in names}
+    for row in iter_rows(path):
+        for name, column in columns.items():
+            value = row.get(name)
+            column.append(math.nan if value is None else value)
+    return {name: np.frombuffer(column, np.float64) for name, column in columns.items()}
+
+
+class Summary(Protocol):
+    """What is kept in memory of a file's rows."""
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        ...
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take a row into account."""
+        ...
+
+
+class StepTotals:
+    """Figures over all steps of a run, from eight bytes per step."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all steps."""
+        self.first_loss = math.nan
+        self.last_losses: deque[float] = deque(maxlen=LAST_STEPS)
+        self.tokens, self.seconds = 0.0, 0.0
+        self._seconds_per_token = array("d")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row of metrics.jsonl."""
+        if not self._seconds_per_token:
+            self.first_loss = row["nll"]
+        self.last_losses.append(row["nll"])
+        self.tokens += row["tokens"]
+        self.seconds += row["seconds"]
+        self._seconds_per_token.append(row["seconds"] / row["tokens"])
+
+    def last_loss(self) -> float | None:
+        """The mean loss of the last steps."""
+        return float(np.mean(self.last_losses)) if self.last_losses else None
+
+    def facts(self) -> dict[str, Any]:
+        """The totals, by name."""
+        # The first steps of every start are slow, so the speed is that of the median step.
+        seconds_per_token = float(np.median(np.frombuffer(self._seconds_per_token)))
+        return {
+            "first_loss": self.first_loss,
+            "last_loss": self.last_loss(),
+            "tokens": int(self.tokens),
+            "seconds": round(self.seconds, 3),
+            "tokens_per_second": round(1 / seconds_per_token, 1),
+        }
+
+
+class HeldOutCurve:
+    """The points of the evaluations.
+
+    Attributes:
+      points: in the order of their steps.
+      windows: the number of windows of the last evaluation; None if there was none, or it was not recorded.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all evaluations."""
+        self.points: list[Point] = []
+        self.windows: int | None = None
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row of heldout.jsonl."""
+        if (point := Point.of(row)) is not None:
+            self.points.append(point)
+        self.windows = row.get("windows")
+
+
+class NothingKept:
+    """No memory of any row."""
+
+    def clear(self) -> None:
+        """Do nothing."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
 
 class MetricsFile:
     """A JSON lines file of rows. While the disk is full, rows wait in memory."""
 
-    def __init__(self, path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Open for appending; of the rows already there, keep those for which `keep` is true."""
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
+    def __init__(
+        self, path: Path, keep: Callable[[Mapping[str, Any]], bool], summary: Summary | None = None
+    ) -> None:
+        """Open for appending; of the rows already there, keep those for which `keep` is true.
+
+        Args:
+          path: the file.
+          keep: whether a row is kept.
+          summary: is given every row of the file, those of earlier starts too.
+        """
+        self.path, self._summary = path, summary or NothingKept()
         self._waiting: list[str] = []
         self._warned = False
         self.cut_back(keep)
 
     def cut_back(self, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Remove the rows for which `keep` is false."""
+        """Remove the rows for which `keep` is false; one row at a time is in memory."""
         self.flush(must=True)
+        self._summary.clear()
+        partial = self.path.with_name(self.path.name + ".partial")
         with disk_errors(self.path):
-            self.rows = [row for row in read_rows(self.path) if keep(row)]
-            write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            with partial.open("w", encoding="utf-8") as file:
+                for row in iter_rows(self.path):
+                    if keep(row):
+                        file.write(json.dumps(row) + "\n")
+                        self._summary.add(row)
+            partial.replace(self.path)
             self._size = self.path.stat().st_size
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; the next flush writes it to the file."""
-        self.rows.append(dict(row))
+        self._summary.add(row)
         self._waiting.append(json.dumps(row) + "\n")
 
     def flush(self, *, must: bool = False) -> None:

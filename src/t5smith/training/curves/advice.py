@@ -1,0 +1,144 @@
+"""What a run's settings and curves say about its learning: epochs, learning rate, overfitting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from t5smith.base.progress import info, warn
+from t5smith.base.wrapping import pluralize
+from t5smith.training.curves.held_out import EvaluationPlan
+from t5smith.training.setup import Setup
+
+MANY_EPOCHS = 20
+"""Above about this many, text that is read again teaches hardly anything new."""
+SHORT_RUN = 5_000
+"""Runs of up to this many steps get the advice on the learning rate."""
+SHORT_RUN_RATES = {
+    "adafactor": (0.03, "6.60 instead of 6.73 after 890 steps"),
+    "muon_adafactor": (0.03, "6.70 instead of 6.94 after 515 steps"),
+    "adamwscale": (0.04, "5.83 instead of 5.98 after 1,000 steps"),
+}
+"""Peak rates that are better than the default in short runs, and by how much: docs/optimizers.md."""
+CHANGE = 0.02
+"""A held-out loss that differs by less, in nats per token, has neither fallen nor risen."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The mean NLL per token at a step, in nats.
+
+    Attributes:
+      step: the step.
+      held_out: of all held-out targets.
+      text: of held-out text tokens, by which steps are compared.
+      training: of all targets of the last 20 batches; None if it was not recorded.
+    """
+
+    step: int
+    held_out: float
+    text: float
+    training: float | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Point | None:
+        """The point of a row of heldout.jsonl; None if there were no text tokens."""
+        if row["text"]["nll"] is None:
+            return None
+        return cls(row["step"], row["all"]["nll"], row["text"]["nll"], row.get("training_nll"))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the curves say at the last evaluation.
+
+    Attributes:
+      trend: of the held-out loss: `falling` if the last one is the lowest, and lower than the one two
+        evaluations before; `rising` if the last two are above the lowest; else `level`.
+      overfitting: whether it rose while the training loss fell.
+      best, last: the points with the lowest NLL of text tokens, and at the last step.
+    """
+
+    trend: Literal["falling", "level", "rising"]
+    overfitting: bool
+    best: Point
+    last: Point
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of a checkpoint."""
+        return {
+            "trend": self.trend,
+            "overfitting": self.overfitting,
+            "best_step": self.best.step,
+            "best_loss": self.best.held_out,
+            "last_loss": self.last.held_out,
+        }
+
+    def overfitting_in_words(self) -> str:
+        """From where to where both losses went, for people."""
+        assert self.best.training is not None
+        assert self.last.training is not None
+        return (
+            f"overfitting: held-out loss rose from {self.best.held_out:.3f} at step {self.best.step:,} to "
+            f"{self.last.held_out:.3f} at step {self.last.step:,}, while training loss fell from "
+            f"{self.best.training:.3f} to {self.last.training:.3f}"
+        )
+
+
+def verdict(points: Sequence[Point]) -> Verdict | None:
+    """What the points of a run say, in the order of their steps; None for fewer than three."""
+    if len(points) < 3:
+        return None
+    best, last = min(points, key=lambda point: (point.text, point.step)), points[-1]
+    rising = min(point.held_out for point in points[-2:]) > best.held_out + CHANGE
+    falling = best is last and last.held_out < points[-3].held_out - CHANGE
+    learned = best.training is not None and last.training is not None and last.training < best.training
+    return Verdict("rising" if rising else "falling" if falling else "level", rising and learned, best, last)
+
+
+def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
+    """Print before training how often the text is read and evaluated; warn of many epochs and low rates."""
+    steps = setup.recipe.train.steps
+    by_corpus = epochs(setup)
+    named = len(by_corpus) > 1
+    parts = [f"{value:.3g} epochs{f' of {name}' if named else ''}" for name, value in by_corpus.items()]
+    plan_words = (
+        f"evaluated every {pluralize(plan.every, 'step')}" if plan.every else "evaluated only after training"
+    )
+    info(f"train     {', '.join(parts)}; {plan_words}")
+    most = max(by_corpus, key=lambda name: by_corpus[name])
+    if by_corpus[most] > MANY_EPOCHS:
+        text = f"the corpus {most!r}" if named else "the training text"
+        warn(
+            f"{pluralize(steps, 'step')} read {text} {by_corpus[most]:.0f} times; above about {MANY_EPOCHS} "
+            "times a model learns it by heart (overfitting): use more text or fewer steps"
+        )
+    optimizer = setup.recipe.train.optimizer
+    if optimizer.learning_rate is None and steps <= SHORT_RUN and optimizer.name in SHORT_RUN_RATES:
+        rate, gain = SHORT_RUN_RATES[optimizer.name]
+        info(
+            f"train     the default learning rate is for long runs; in short ones {rate:g} reached a lower "
+            f"held-out NLL ({gain}): --train.optimizer.learning-rate {rate:g}"
+        )
+
+
+def epochs(setup: Setup) -> dict[str, float]:
+    """How many times the run reads each corpus of the training text, by name."""
+    train, batches = setup.recipe.train, setup.batches()
+    windows = setup.objective.plan.first_window(train.steps * train.rows)
+    corpora = enumerate(batches.split.corpora)
+    return {corpus.name: batches.order.epochs(number, windows) for number, corpus in corpora}
+
+
+def print_verdict(found: Verdict | None, *, keep_best: bool) -> None:
+    """Warn after training of overfitting."""
+    if found is None or not found.overfitting:
+        return
+    step = found.best.step
+    kept = (
+        f"the checkpoint of step {step:,} is kept"
+        if keep_best
+        else "--train.keep-best keeps the checkpoint of the best step"
+    )
+    warn(f"{found.overfitting_in_words()}; use more text or fewer steps; {kept}")
