@@ -18,7 +18,8 @@ from t5smith.evaluation import scores
 from t5smith.model import loss, params, t5
 from t5smith.recipe.train import ScheduleSettings
 from t5smith.training import compile as compiling
-from t5smith.training import eval_step, loop, setup
+from t5smith.training import eval_step, setup
+from t5smith.training.curves import held_out
 from t5smith.training.schedule import FALLING
 
 init = jax.jit(params.init, static_argnums=0)
@@ -50,4 +51,4 @@ def share() -> None:
     setup.create_schedule = create_schedule
     setup.create_optimizer = cache(setup.create_optimizer)
     compiling.create_step = cache(compiling.create_step)
-    loop.create_scorer = scores.create_scorer = create_scorer
+    held_out.create_scorer = scores.create_scorer = create_scorer

@@ -32,6 +32,7 @@ def tiny_recipe(folder: Path, **changes: object) -> Recipe:
                 "precision": "float32",
                 "checkpoint_every": 2,
                 "log_every": 1,
+                "evaluate_every": 0,
                 "schedule": {"name": "constant", "warmup_steps": 2},
             },
             "evaluate": {"batch_size": 8, "examples": 2, "masks_per_window": 2},

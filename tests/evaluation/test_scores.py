@@ -12,10 +12,10 @@ import pytest
 
 from programs import batch_loss
 from t5smith.base.errors import T5smithError
-from t5smith.evaluation.scores import evaluate, scores, unigram_nll
+from t5smith.evaluation.scores import Tally, evaluate, scores
 from t5smith.objective.batches import evaluation_batches
 from t5smith.training import checkpoints as checkpoint
-from t5smith.training.eval_step import create_scorer, token_classes, total
+from t5smith.training.eval_step import create_scorer, token_classes, total, unigram_nll
 from t5smith.training.loop import train
 from t5smith.training.setup import DTYPES, Run
 from tiny import tiny_recipe
@@ -67,8 +67,12 @@ def test_the_evaluation_is_written_once(finished):
 
 
 def test_bits_per_byte_follow_from_the_sums(scored):
-    setup, _, batches, score = scored
-    facts = scores(setup.store, setup.vocabulary, batches, score)
+    setup, parameters, batches, score = scored
+    tally = Tally(1, setup.vocabulary.size)
+    scorer = create_scorer(setup.config, token_classes(setup.vocabulary), DTYPES["float32"])
+    for batch, rows in zip(batches, scorer(parameters, batches), strict=True):
+        tally.add(batch, rows)
+    facts = scores(setup.store, setup.vocabulary, tally)
     targets = np.concatenate([b["targets"].ravel() for b in batches])
     text = "".join(
         piece
@@ -83,11 +87,11 @@ def test_bits_per_byte_follow_from_the_sums(scored):
 def test_the_unigram_baseline_computed_by_hand():
     # Ids 0 and 1 are control ids; 2, 3 and 4 are text.
     counts, is_text = np.array([50, 9, 6, 3, 0]), np.array([False, False, True, True, True])
-    targets = np.array([1, 2, 2, 4, 0, 3])
+    occurrences = np.array([1, 1, 2, 1, 1])
     total = 9.3
     expected = -np.mean([math.log(x / total) for x in (6.1, 6.1, 0.1, 3.1)])
-    assert unigram_nll(counts, is_text, targets) == pytest.approx(expected)
-    assert unigram_nll(counts, is_text, np.array([0, 1])) is None
+    assert unigram_nll(counts, is_text, occurrences) == pytest.approx(expected)
+    assert unigram_nll(counts, is_text, np.array([1, 1, 0, 0, 0])) is None
 
 
 def test_a_model_that_is_not_trained_is_rejected(run_folder):

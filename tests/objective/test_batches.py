@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from t5smith.base.errors import T5smithError
-from t5smith.objective.batches import Objective, TrainingBatches, evaluation_batches
+from t5smith.objective import batches as module
+from t5smith.objective.batches import Objective, TrainingBatches, evaluation_batches, held_out_windows
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -91,9 +94,42 @@ def test_evaluation_masks_do_not_depend_on_the_batch_size(split, objective):
         np.testing.assert_array_equal(one[name], other[name])
     assert windows_of(one, split).tolist() == [w for w in range(WINDOWS) for _ in range(4)]
     assert len(np.unique(one["targets"][:4], axis=0)) == 4
-    first = rows(8, windows=2)
-    assert len(first["targets"]) == 8
-    np.testing.assert_array_equal(first["targets"], one["targets"][:8])
+    some, chosen = rows(8, windows=2), held_out_windows(WINDOWS, 2)
+    assert len(some["targets"]) == 8
+    expected = [row for window in chosen for row in one["targets"][4 * window : 4 * window + 4]]
+    np.testing.assert_array_equal(some["targets"], expected)
+
+
+def test_a_smaller_choice_of_held_out_windows_is_part_of_a_larger_one(monkeypatch):
+    choices = [held_out_windows(1_000, windows).tolist() for windows in (1, 7, 50, 999)]
+    assert [len(choice) for choice in choices] == [1, 7, 50, 999]
+    for smaller, larger in pairwise(choices):
+        assert set(smaller) < set(larger)
+        assert smaller == sorted(smaller)
+    # From all over the text, and the same however many are hashed together.
+    assert all(5 < sum(part <= w < part + 250 for w in choices[2]) < 25 for part in range(0, 1_000, 250))
+    monkeypatch.setattr(module, "_HASHED_AT_ONCE", 64)
+    assert held_out_windows(1_000, 50).tolist() == choices[2]
+    assert len(held_out_windows(1_000, 0)) == len(held_out_windows(1_000, 5_000)) == 1_000
+
+
+def test_held_out_batches_are_made_when_they_are_asked_for(split, objective, monkeypatch):
+    """However large the held-out split, nothing is read before, and then one batch."""
+    read = []
+    windows_at = Split.windows_at
+
+    def counted(self, starts, length):
+        read.append(len(starts))
+        return windows_at(self, starts, length)
+
+    monkeypatch.setattr(Split, "windows_at", counted)
+    batches = evaluation_batches(split, objective, batch_size=6, masks_per_window=4)
+    assert (len(batches), batches.rows, read) == (16, 92, [])
+    assert len(batches[15]["targets"]) == 2
+    assert len(next(iter(batches))["targets"]) == 6
+    assert read == [2, 6]
+    with pytest.raises(IndexError):
+        batches[16]
 
 
 def test_more_masks_per_window_leave_the_first_ones_as_they_are(split, objective):

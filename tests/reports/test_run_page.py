@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,12 @@ from t5smith.inspection.text import inspect
 from t5smith.reports.contents import Example, Report
 from t5smith.reports.run_page import page
 
-METRICS = [
+
+def columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {name: np.array([row[name] for row in rows], float) for name in (rows[0] if rows else ())}
+
+
+ROWS = [
     {
         "step": step,
         "loss": 8.8 - step / 100,
@@ -23,6 +29,7 @@ METRICS = [
     }
     for step in range(1, 60)
 ]
+METRICS = columns(ROWS)
 FULL = Report(
     name="norwegian-tiny",
     created="1 May 2026",
@@ -48,7 +55,7 @@ FULL = Report(
     },
     export={"folder": "runs/norwegian-tiny/model"},
     metrics=METRICS,
-    held_out=[{"step": 30, "nll": 7.0}, {"step": 59, "nll": 6.412}],
+    held_out=columns([{"step": 30, "loss": 8.6, "text": 7.0}, {"step": 59, "loss": 8.3, "text": 6.412}]),
     examples=[Example(["Et", " er et ", "."], ["system ", "sett"], ["system", "ord"])],
     trace=inspect("The bad dog ruined my sleep", ["bad dog"]),
     warnings=["the text supports 3,812 pieces only"],
@@ -142,22 +149,32 @@ def test_shows_every_section(full: str) -> None:
 
 def test_draws_the_four_curves_with_their_levels(full: str) -> None:
     targets = re.findall(r'aria-label="([^"]*)"', full)
-    assert targets == ["Loss", "Loss", "Learning rate", "Gradient norm", "Tokens per second"]
+    loss, text = "Loss of all targets", "Held-out NLL of text tokens"
+    assert targets == [loss, loss, text, text, "Learning rate", "Gradient norm", "Tokens per second"]
     assert ">2,000<" in full.split('aria-label="Tokens per second"')[1]
-    assert "ln V 8.31" in full
-    assert "held out 6.41" in full
-    assert "unigram 6.66" in full
+    figures = full.split('aria-label="')
+    for figure in figures[1:3]:  # like is drawn beside like
+        assert "ln V 8.31" in figure
+        assert "train 8.21" in figure
+        assert "held out 8.3<" in figure
+        assert "unigram" not in figure
+    for figure in figures[3:5]:
+        assert "held out 6.41" in figure
+        assert "unigram 6.66" in figure
+        assert "train" not in figure.split("</svg>")[0]
     assert "The first loss was 8.81. Uniform guessing costs ln V = 8.31" in full
 
 
 def test_the_last_row_of_a_repeated_step_counts() -> None:
-    again = [*METRICS[:40], {"step": 40, "loss": 3.0}, *METRICS[20:]]
+    again = columns([*ROWS[:40], ROWS[39] | {"loss": 3.0}, *ROWS[20:]])
     assert page(replace(FULL, metrics=again)) == page(FULL)
-    assert "train 3" in page(replace(FULL, metrics=[{"step": 1, "loss": 9.0}, {"step": 1, "loss": 3.0}]))
+    twice = columns([{"step": 1, "loss": 9.0}, {"step": 1, "loss": 3.0}])
+    assert "train 3" in page(replace(FULL, metrics=twice))
 
 
 def test_rows_are_drawn_in_the_order_of_their_steps() -> None:
-    assert page(replace(FULL, metrics=METRICS[::-1], held_out=FULL.held_out[::-1])) == page(FULL)
+    held_out = {name: column[::-1] for name, column in FULL.held_out.items()}
+    assert page(replace(FULL, metrics=columns(ROWS[::-1]), held_out=held_out)) == page(FULL)
 
 
 def test_examples_show_the_original_the_input_and_the_filled_in_spans(full: str) -> None:
@@ -273,14 +290,19 @@ def some(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, NUMBERS))
 
 
+def every(*keys: str) -> st.SearchStrategy[dict[str, np.ndarray]]:
+    rows = st.lists(st.fixed_dictionaries(dict.fromkeys(keys, st.floats(width=32))), max_size=3)
+    return rows.map(columns)
+
+
 @settings(max_examples=30)
 @given(
     vocab=some("pieces"),
     train=some("parameters", "steps", "tokens", "tokens_per_second", "first_loss", "ln_vocab"),
     text=some("nll", "accuracy", "tokens"),
     evaluation=some("unigram_nll", "bits_per_byte", "sentinels"),
-    metrics=st.lists(some("step", "loss", "learning_rate", "grad_norm", "tokens_per_second"), max_size=3),
-    held_out=st.lists(some("step", "nll"), max_size=2),
+    metrics=every("step", "loss", "learning_rate", "grad_norm", "tokens_per_second"),
+    held_out=every("step", "loss", "text"),
     seconds=st.one_of(st.none(), st.floats()),
 )
 def test_missing_and_impossible_values_are_not_shown(
@@ -288,8 +310,8 @@ def test_missing_and_impossible_values_are_not_shown(
     train: dict[str, Any],
     text: dict[str, Any],
     evaluation: dict[str, Any],
-    metrics: list[dict[str, Any]],
-    held_out: list[dict[str, Any]],
+    metrics: dict[str, np.ndarray],
+    held_out: dict[str, np.ndarray],
     seconds: float | None,
 ) -> None:
     report = Report(
@@ -308,7 +330,7 @@ def test_missing_and_impossible_values_are_not_shown(
 
 
 def test_a_loss_that_was_never_finite_is_not_drawn() -> None:
-    shown = page(replace(FULL, metrics=[{"step": 1, "loss": math.nan}], held_out=[]))
+    shown = page(replace(FULL, metrics=columns([{"step": 1, "loss": math.nan}]), held_out={}))
     assert "<svg" not in shown
 
 

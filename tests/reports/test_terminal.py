@@ -30,6 +30,7 @@ SUMMARY: dict[str, Any] = {
         "tokens_per_second": 11_873.4,
         "device": "cpu",
         "first_loss": 8.81,
+        "last_loss": 4.7,
         "ln_vocab": 8.31,
     },
     "evaluation": {
@@ -55,6 +56,10 @@ def test_every_line_of_the_summary() -> None:
     assert "  vocabulary     1,990 pieces (2,000 requested), and 100 sentinels" in lines
     assert "  text           512k tokens to train on, 12k held out, 4.20 bytes per token" in lines
     assert "  training       600 steps, 3.07M tokens in 4:51 at 11,873 tokens/s (cpu)" in lines
+    assert (
+        "  loss           4.700 in training (last 20 steps), 5.125 held out: nats per target of any kind"
+        in lines
+    )
     assert "  held-out NLL   6.412 nats per text token, 0.250 below the unigram baseline 6.662" in lines
     assert lines[-3:-1] == [
         "Filled-in spans: [model] (original); […]: the model filled in nothing",
@@ -70,7 +75,37 @@ def test_an_imported_tokenizer_is_named() -> None:
 @pytest.mark.parametrize(("margin", "is_bad"), [(0.25, False), (0.0, True), (-0.3, True), (None, False)])
 def test_a_model_no_better_than_the_baseline_is_reported(margin: float | None, is_bad: bool) -> None:
     text = printed(SUMMARY | {"evaluation": SUMMARY["evaluation"] | {"margin": margin, "unigram_nll": None}})
-    assert ("no better than the unigram baseline; train it longer" in text) == is_bad
+    assert ("no better than the unigram baseline" in text) == is_bad
+    assert "train it longer" not in text
+
+
+CURVE = {"overfitting": False, "best_step": 200, "best_loss": 4.5, "last_loss": 4.9}
+
+
+@pytest.mark.parametrize(
+    ("trend", "advice"),
+    [("falling", "still falling: train it longer"), ("level", "longer training alone will not help")],
+)
+def test_longer_training_is_advised_only_where_the_curve_falls(trend: str, advice: str) -> None:
+    worse = {"evaluation": SUMMARY["evaluation"] | {"margin": -0.1}}
+    train = {"train": SUMMARY["train"] | {"held_out_curve": CURVE | {"trend": trend}}}
+    assert advice in printed(SUMMARY | worse | train)
+    assert advice not in printed(SUMMARY | train)
+
+
+def test_overfitting_is_called_so() -> None:
+    curve = CURVE | {"trend": "rising", "overfitting": True}
+    text = printed(SUMMARY | {"train": SUMMARY["train"] | {"held_out_curve": curve}})
+    assert "overfitting: held-out loss was lowest at step 200, 4.500, and rose to 4.900" in text
+
+
+def test_what_was_scored_is_said() -> None:
+    score = {"scored_windows": 2_048, "held_out_windows": 9_000, "masks_per_window": 4}
+    text = printed(SUMMARY | {"evaluation": SUMMARY["evaluation"] | score})
+    assert "scored on      2,048 of 9,000 held-out windows, 4 masks each" in text
+    score["held_out_windows"] = 2_048
+    text = printed(SUMMARY | {"evaluation": SUMMARY["evaluation"] | score})
+    assert "scored on      all 2,048 held-out windows, 4 masks each" in text
 
 
 def test_no_line_is_wider_than_the_terminal() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import pytest
 
 from t5smith.base.errors import T5smithError
+from t5smith.objective.batches import evaluation_batches
 from t5smith.training import loggers
 from t5smith.training.loop import train
 from t5smith.training.metrics import read_rows
+from t5smith.training.setup import Run
 from tiny import tiny_recipe
 
 # protobuf's own modules warn on import.
@@ -17,11 +20,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def scalars(folder):
+    """The points of each tag of each run, by "run/tag"."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    read = EventAccumulator(str(folder / "train" / "tensorboard"))
-    read.Reload()
-    return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    found = {}
+    for run in (folder / "train" / "tensorboard").iterdir():
+        read = EventAccumulator(str(run))
+        read.Reload()
+        for tag in read.Tags()["scalars"]:
+            found[f"{run.name}/{tag}"] = [(e.step, e.value) for e in read.Scalars(tag)]
+    return found
 
 
 def test_tensorboard_shows_what_the_metrics_file_holds(run_folder):
@@ -30,8 +38,16 @@ def test_tensorboard_shows_what_the_metrics_file_holds(run_folder):
     rows = {row["step"]: row for row in read_rows(run_folder / "train" / "metrics.jsonl")}
     for name in ("nll", "gradient_norm", "update_rms", "weight_rms", "mfu", "memory_bytes"):
         assert logged[f"train/{name}"] == [(s, pytest.approx(rows[s][name], rel=1e-6)) for s in (2, 4, 6)]
-    held_out = {row["step"]: row["text"] for row in read_rows(run_folder / "train" / "heldout.jsonl")}
-    assert logged["heldout/nll"] == [(s, pytest.approx(held_out[s]["nll"])) for s in (3, 6)]
+    held_out = {row["step"]: row for row in read_rows(run_folder / "train" / "heldout.jsonl")}
+    # The same tag of two runs is one chart: loss beside loss, text tokens beside their baseline.
+    for tag, part in (("nll", "all"), ("text_nll", "text")):
+        assert logged[f"held-out/{tag}"] == [(s, pytest.approx(held_out[s][part]["nll"])) for s in (3, 6)]
+    setup = Run(tiny_recipe(run_folder)).setup
+    text = np.concatenate([b["targets"].ravel() for b in held_out_batches(setup)])
+    counts, is_text = setup.store.train.counts(setup.vocabulary.size), setup.vocabulary.is_text
+    share = (counts + 0.1) / (counts + 0.1)[is_text].sum()
+    baseline = -np.log(share[text[is_text[text]]]).mean()
+    assert logged["unigram/text_nll"] == [(s, pytest.approx(baseline, rel=1e-5)) for s in (3, 6)]
 
 
 def test_a_resumed_run_replaces_the_steps_it_repeats(run_folder, monkeypatch):
@@ -45,6 +61,10 @@ def test_a_resumed_run_replaces_the_steps_it_repeats(run_folder, monkeypatch):
     train(tiny_recipe(run_folder))
     assert [step for step, _ in scalars(run_folder)["train/nll"]][-3:] == [4, 5, 6]
     assert taken == [2, 4, 5]
+
+
+def held_out_batches(setup):
+    return evaluation_batches(setup.store.valid, setup.objective, batch_size=8, masks_per_window=1)
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])

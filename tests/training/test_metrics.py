@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from itertools import count
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
+from t5smith.base.errors import T5smithError
 from t5smith.model.flops import step_flops
 from t5smith.training import loop
+from t5smith.training.curves.summaries import StepTotals
 from t5smith.training.loop import train
-from t5smith.training.metrics import TrainingLog, read_rows
+from t5smith.training.metrics import MetricsFile, TrainingLog, read_columns, read_rows, up_to
 from t5smith.training.setup import Run
 from tiny import tiny_recipe
 
@@ -37,7 +42,7 @@ def test_the_time_of_an_evaluation_is_not_the_next_steps(run_folder, monkeypatch
     clock = SimpleNamespace(monotonic=lambda: next(ticks) + evaluating[0])
     monkeypatch.setattr(loop, "time", clock)
 
-    def evaluated(self, step, score):
+    def evaluated(self, *score):
         evaluating[0] += 1_000
 
     monkeypatch.setattr(TrainingLog, "evaluated", evaluated)
@@ -52,3 +57,59 @@ def test_the_events_of_batches_that_are_repeated_are_removed(tmp_path):
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     TrainingLog(tiny_recipe(tmp_path), tmp_path, step=1, batch=2)
     assert read_rows(tmp_path / "events.jsonl") == rows[:1]
+
+
+def steps(numbers):
+    return [
+        {"step": n, "nll": 9 - n / 10, "tokens": 40.0, "seconds": 0.5 if n == 1 else 0.1} for n in numbers
+    ]
+
+
+def test_totals_are_restored_from_the_file_and_cut_back_with_it(tmp_path):
+    whole, rows = StepTotals(), steps(range(1, 31))
+    for row in rows:
+        whole.add(row)
+    first = StepTotals()
+    file = MetricsFile(tmp_path / "metrics.jsonl", up_to(0), first)
+    for row in steps(range(1, 26)):
+        file.write(row)
+    file.flush()
+    again = StepTotals()
+    resumed = MetricsFile(tmp_path / "metrics.jsonl", up_to(20), again)
+    for row in rows[20:]:
+        resumed.write(row)
+    assert again.facts() == whole.facts()
+    assert whole.facts() == {
+        "first_loss": 8.9,
+        "last_loss": pytest.approx(np.mean([row["nll"] for row in rows[-20:]])),
+        "tokens": 1_200,
+        "seconds": 3.4,
+        "tokens_per_second": 400.0,
+    }
+    resumed.cut_back(up_to(25))
+    assert again.facts() == first.facts()
+
+
+def test_no_row_stays_in_memory(tmp_path):
+    totals = StepTotals()
+    file = MetricsFile(tmp_path / "metrics.jsonl", up_to(0), totals)
+    rows = steps(range(1, 1_001))
+    for row in rows:
+        file.write(row)
+    file.flush()
+    file = MetricsFile(tmp_path / "metrics.jsonl", up_to(1_000), totals)
+    held = gc.get_referents(file, *gc.get_referents(file), *vars(totals).values())
+    assert not any(isinstance(one, dict) and "nll" in one for one in held)
+    assert sum(map(sys.getsizeof, vars(totals).values())) < 16 * len(rows)
+    assert len(totals.last_losses) == 20
+
+
+def test_columns_are_the_numbers_of_the_rows_and_a_half_written_one_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*steps([1, 2]), {"step": 3}]) + '{"st')
+    found = read_columns(path, ("step", "nll"))
+    np.testing.assert_array_equal(found["step"], [1, 2, 3])
+    np.testing.assert_array_equal(found["nll"], [8.9, 8.8, np.nan])
+    path.write_text('{"st\n{"step": 2}\n')
+    with pytest.raises(T5smithError, match=r"metrics.jsonl:1.*expected JSON"):
+        read_columns(path, ("step",))

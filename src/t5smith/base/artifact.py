@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,12 +228,12 @@ def set_aside(folder: Path) -> Path | None:
     return folder.rename(next(name for name in names if not name.exists()))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that readers see the old or the new content, never a part."""
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    """Write a file, from its text or from parts of it, so that readers see the old or the new content."""
     temporary = path.with_name(path.name + UNFINISHED)
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -17,6 +17,8 @@ _CHARACTER = 0.52 * FONT
 """Width of an average character in points, by which the room for a label is estimated."""
 _LARGEST = 1e40
 """Larger than every float32, and small enough for matplotlib's axes; larger values count as not finite."""
+MAX_SMOOTHED = 10_000
+"""A line with more points is smoothed from the means of so many groups, since smoothing takes the square."""
 MAX_POINTS = 400
 """A line with more points is thinned: of each of half as many groups, the lowest and the highest stay."""
 
@@ -26,8 +28,8 @@ class Series:
     """Points to draw. A `noisy` line is drawn thin, with a smoothed line on top."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     kind: Literal["noisy", "line", "points"] = "noisy"
 
 
@@ -61,15 +63,16 @@ def curve(
     with style(salt=f"{title}|{ylabel}|{size}"):
         figure = new_figure(width * _POINT, height * _POINT, PAGE)
         axes = figure.subplots()
-        ends = [(s.label, float((smooth(s.y) if s.kind == "noisy" else s.y)[-1])) for s in drawn]
+        lines = list(map(_smoothed, drawn))
+        ends = [(s.label, float(line[1][-1])) for s, line in zip(drawn, lines, strict=True)]
         names = [(f"{name} {y:.3g}" if name else "", y) for name, y in [*ends, *levels.items()]]
         room = max(len(name) for name, _ in names) * _CHARACTER + 14
         figure.subplots_adjust(
             left=46 / width, right=1 - room / width, bottom=34 / height, top=1 - (24 if title else 8) / height
         )
         colours = [PAGE.series[i % len(PAGE.series)] for i in range(len(drawn))]
-        for s, colour in zip(drawn, colours, strict=True):
-            _draw(axes, s, colour)
+        for s, line, colour in zip(drawn, lines, colours, strict=True):
+            _draw(axes, s, line, colour)
         for level in levels.values():
             axes.axhline(level, color=PAGE.muted, linewidth=0.9, linestyle=(0, (4, 3)))
         _widen(axes)
@@ -118,21 +121,31 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = MAX_POINTS) -> tuple[np.ndarr
 
 
 def _finite(series: Series) -> Series:
-    pairs = [(float(a), float(b)) for a, b in zip(series.x, series.y, strict=True)]
-    good = [(a, b) for a, b in pairs if abs(a) < _LARGEST and abs(b) < _LARGEST]
-    return Series(series.label, [a for a, _ in good], [b for _, b in good], series.kind)
+    x, y = np.asarray(series.x, float), np.asarray(series.y, float)
+    good = (abs(x) < _LARGEST) & (abs(y) < _LARGEST)
+    return Series(series.label, x[good], y[good], series.kind)
 
 
-def _draw(axes: Any, series: Series, colour: str) -> None:
+def _smoothed(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """The line to draw: of a noisy series the smoothed one, from means of neighbours if it has very many."""
+    x, y = np.asarray(series.x, float), np.asarray(series.y, float)
+    if series.kind != "noisy":
+        return x, y
+    if len(x) > MAX_SMOOTHED:
+        edges = np.linspace(0, len(x), MAX_SMOOTHED + 1).astype(int)
+        x, y = (np.add.reduceat(values, edges[:-1]) / np.diff(edges) for values in (x, y))
+    return x, smooth(y)
+
+
+def _draw(axes: Any, series: Series, line: tuple[np.ndarray, np.ndarray], colour: str) -> None:
     x, y = np.asarray(series.x, float), np.asarray(series.y, float)
     if series.kind == "points":
         axes.plot(x, y, color=colour, linewidth=0.9, marker="o", markersize=3.2, clip_on=False, zorder=4)
         return
-    smoothed = smooth(y) if series.kind == "noisy" else y
     if series.kind == "noisy" and len(x) >= 20:
         axes.plot(*thin(x, y), color=colour, linewidth=0.6, alpha=0.35)
     marker = "o" if len(x) == 1 else ""
-    axes.plot(*thin(x, smoothed), color=colour, linewidth=1.5, marker=marker, markersize=3.2, zorder=3)
+    axes.plot(*thin(*line), color=colour, linewidth=1.5, marker=marker, markersize=3.2, zorder=3)
 
 
 def _widen(axes: Any) -> None:

@@ -118,8 +118,8 @@ class TrainSettings(Settings):
     prefetch_workers: NonNegative = 0
     """Processes that make batches; 0: threads of the main process, which are enough for most devices."""
     evaluate_every: NonNegative | Literal["auto"] = "auto"
-    """Evaluate on held-out text every N steps; 0: only after training. auto: up to 20 times, on as many windows
-    as take at most 3 % of the time; not at all in runs too short for that."""
+    """Evaluate on held-out text every N steps; 0: only after training. auto: up to 20 times, on as many
+    windows as take at most 3 % of the time; not at all in runs too short for that."""
 
     @property
     def rows(self) -> int:

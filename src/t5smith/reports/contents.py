@@ -7,19 +7,27 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from t5smith import __version__
 from t5smith.inspection.text import inspect_text
 from t5smith.inspection.trace import Trace
 from t5smith.pages.facts import Facts
 from t5smith.recipe.toml import dump
+from t5smith.reports.advice import no_better_than_unigrams, overfitting_in_words
 from t5smith.store.statistics import read_figures
-from t5smith.training.metrics import HELD_OUT, STEPS, read_rows
+from t5smith.training.metrics import HELD_OUT, STEPS, read_columns, read_rows
 from t5smith.training.setup import Run
 
 LIBRARIES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
 PROMPT = "The <extra_id_0> ruined my sleep."
+
+
+Columns = Mapping[str, np.ndarray]
+"""Columns of numbers of equal length, by name; NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,10 @@ class Report:
       evaluation: facts: `text`, `sentinels`, `eos` and `total`, each with `nll`, `accuracy` and `tokens`;
         `unigram_nll` of the same text tokens; `bits_per_byte`; …
       export: facts: …
-      metrics: a row per step: `step`, `loss` (the NLL), `learning_rate`, `grad_norm`, `tokens_per_second`.
-      held_out: rows of `step` and `nll`, the latter of text tokens.
+      metrics: columns with a number per step: `step`, `loss` (the NLL of all targets), `learning_rate`,
+        `grad_norm`, `tokens_per_second`.
+      held_out: columns with a number per evaluation: `step`, `loss` (the NLL of all targets), `text`
+        (that of text tokens).
       examples: filled-in texts.
       trace: one text as the model sees it.
       warnings: what the user must know.
@@ -76,8 +86,8 @@ class Report:
     train: Facts = field(default_factory=dict[str, Any])
     evaluation: Facts = field(default_factory=dict[str, Any])
     export: Facts = field(default_factory=dict[str, Any])
-    metrics: Sequence[Facts] = ()
-    held_out: Sequence[Facts] = ()
+    metrics: Columns = field(default_factory=dict[str, np.ndarray])
+    held_out: Columns = field(default_factory=dict[str, np.ndarray])
     examples: Sequence[Example] = ()
     trace: Trace | None = None
     warnings: Sequence[str] = ()
@@ -96,11 +106,12 @@ def run_report(run: Run, facts: Mapping[str, Any]) -> Report:
     if why := vocab_facts.get("why_smaller"):
         requested, pieces = vocab_facts["requested"], vocab_facts["pieces"]
         warnings.append(f"the vocabulary has {pieces:,} pieces, {requested:,} were requested: {why}")
-    if (margin := evaluation["margin"]) is not None and margin <= 0:
-        warnings.append(
-            "the model predicts held-out text no better than the unigram baseline; train it longer"
-        )
     train_facts = dict(facts["train"])
+    curve = train_facts.get("held_out_curve")
+    if (margin := evaluation["margin"]) is not None and margin <= 0:
+        warnings.append(f"the model predicts held-out text {no_better_than_unigrams(curve)}")
+    if (overfitting := overfitting_in_words(curve)) is not None:
+        warnings.append(overfitting)
     if skipped := sum(last - first + 1 for first, last in train_facts.pop("skipped_batches", ())):
         batches = "1 batch" if skipped == 1 else f"{skipped:,} batches"
         warnings.append(f"training skipped {batches}: gradient not finite or too large")
@@ -116,14 +127,8 @@ def run_report(run: Run, facts: Mapping[str, Any]) -> Report:
         train=train_facts,
         evaluation={**evaluation, "total": evaluation["all"]},
         export=facts["export"],
-        metrics=[_row(row) for row in read_rows(folder / "train" / STEPS)],
-        held_out=[
-            *(
-                {"step": row["step"], "nll": row["text"]["nll"]}
-                for row in read_rows(folder / "train" / HELD_OUT)
-            ),
-            {"step": evaluation["step"], "nll": evaluation["text"]["nll"]},
-        ],
+        metrics=_metrics(folder / "train" / STEPS),
+        held_out=_held_out(folder / "train" / HELD_OUT, evaluation),
         examples=[Example(kept=one["kept"], truth=one["truth"], filled=one["fills"]) for one in examples],
         trace=_trace(run, examples),
         warnings=warnings,
@@ -134,15 +139,25 @@ def run_report(run: Run, facts: Mapping[str, Any]) -> Report:
     )
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the training log with the report's names."""
-    return {
-        "step": row["step"],
-        "loss": row["nll"],
-        "learning_rate": row["learning_rate"],
-        "grad_norm": row["gradient_norm"],
-        "tokens_per_second": row["tokens"] / row["seconds"] if row["seconds"] else None,
-    }
+def _metrics(path: Path) -> Columns:
+    """The training log with the report's names."""
+    found = read_columns(path, ("step", "nll", "learning_rate", "gradient_norm", "tokens", "seconds"))
+    tokens, seconds = found.pop("tokens"), found.pop("seconds")
+    rate = np.divide(tokens, seconds, out=np.full(len(tokens), np.nan), where=seconds > 0)
+    names = {"nll": "loss", "gradient_norm": "grad_norm"}
+    return {names.get(name, name): column for name, column in found.items()} | {"tokens_per_second": rate}
+
+
+def _held_out(path: Path, evaluation: Facts) -> Columns:
+    """The evaluations while the model trained; the one after training only if there is none of its step.
+
+    It is of other windows and masks, and would put a kink into the curves.
+    """
+    rows: list[Facts] = [*read_rows(path)]
+    if not any(row["step"] == evaluation["step"] for row in rows):
+        rows.append(evaluation)
+    values = [(row["step"], row["all"]["nll"], row["text"]["nll"]) for row in rows]
+    return dict(zip(("step", "loss", "text"), np.array(values, np.float64).T, strict=True))
 
 
 def _trace(run: Run, examples: list[dict[str, Any]]) -> Trace | None:

@@ -5,8 +5,10 @@ It is made of plain values and depends on no stage; missing values are not shown
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
+
+import numpy as np
 
 from t5smith.base.progress import count, duration
 from t5smith.inspection.views.page import fragment, marked
@@ -14,7 +16,7 @@ from t5smith.pages.curves import Series, curve
 from t5smith.pages.facts import Facts, changed_settings, number, percent, rows
 from t5smith.pages.markup import SPAN_COLOURS, Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
-from t5smith.reports.contents import Example, Report
+from t5smith.reports.contents import Columns, Example, Report
 from t5smith.reports.corpus_page import corpus_section, unreported
 from t5smith.reports.terminal import NO_SPACE_BEFORE
 
@@ -58,6 +60,9 @@ def _cards(report: Report) -> Html | None:
         card(
             "Bits per byte", number(report.evaluation, "bits_per_byte"), "{:.2f}".format, "of the masked text"
         ),
+        card(
+            "Loss, held out", number(report.evaluation, "total", "nll"), "{:.2f}".format, _loss(report.train)
+        ),
         card("Parameters", number(report.train, "parameters"), count, _size_of(report.vocab)),
         card("Trained on", number(report.train, "tokens"), count, _pace(report.train)),
         card("Training time", report.seconds, _time, "restarts included"),
@@ -79,6 +84,11 @@ def _nll_card(evaluation: Facts) -> Html | None:
             ]
         )
     return card("Held-out NLL of text", nll, "{:.2f}".format, about)
+
+
+def _loss(train: Facts) -> str:
+    last = number(train, "last_loss")
+    return "nats per target of any kind" + ("" if last is None else f"; {last:.2f} in training")
 
 
 def _size_of(vocab: Facts) -> str | None:
@@ -104,24 +114,16 @@ def _warnings(warnings: Sequence[str]) -> Html | None:
 
 def _curves(report: Report) -> Html | None:
     """The loss with its reference levels, and curves that help to explain it."""
-    levels = {"ln V": number(report.train, "ln_vocab"), "unigram": number(report.evaluation, "unigram_nll")}
-    known = {name: level for name, level in levels.items() if level is not None}
-    held_out = _series("held out", report.held_out, "nll", "points")
-    loss = [_series("train", report.metrics, "loss"), held_out]
-    # Text scales with its figure: one figure is for wide screens, one for phones.
-    sizes = {"wide": (640.0, 230.0), "narrow": (330.0, 220.0)}
-    drawn = {
-        kind: curve(loss, "step", "nats per token", "Loss", known, size=size) for kind, size in sizes.items()
-    }
+    loss = [
+        _series("train", report.metrics, "loss"),
+        _series("held out", report.held_out, "loss", "points"),
+    ]
+    text = [_series("held out", report.held_out, "text", "points")]
+    ceiling = {"ln V": number(report.train, "ln_vocab")}
+    baseline = {"unigram": number(report.evaluation, "unigram_nll")}
     figures = [
-        tag(
-            "figure",
-            *(tag("div", Html(svg), class_=kind) for kind, svg in drawn.items()),
-            tag("p", _loss_note(report.train), class_="note"),
-            class_="whole",
-        )
-        if any(drawn.values())
-        else None
+        _whole(loss, "Loss of all targets", ceiling, _loss_note(report.train)),
+        _whole(text, "Held-out NLL of text tokens", baseline, _TEXT_NOTE),
     ]
     others: list[tuple[str, str, Kind]] = [
         ("learning_rate", "Learning rate", "line"),
@@ -134,11 +136,28 @@ def _curves(report: Report) -> Html | None:
     return tag("div", *figures, class_="figures") if any(figures) else None
 
 
-def _series(name: str, rows: Sequence[Facts], key: str, kind: Kind = "noisy") -> Series:
-    """One column of the rows over their steps; of a repeated step the last row counts."""
-    points = {number(row, "step"): number(row, key) for row in rows}
-    found = sorted((step, y) for step, y in points.items() if step is not None and y is not None)
-    return Series(name, [step for step, _ in found], [y for _, y in found], kind)
+def _whole(
+    series: Sequence[Series], title: str, levels: Mapping[str, float | None], note: str
+) -> Html | None:
+    """A figure of full width with a note below it."""
+    known = {name: level for name, level in levels.items() if level is not None}
+    # Text scales with its figure: one figure is for wide screens, one for phones.
+    sizes = {"wide": (640.0, 230.0), "narrow": (330.0, 220.0)}
+    drawn = {
+        kind: curve(series, "step", "nats per token", title, known, size=size) for kind, size in sizes.items()
+    }
+    if not any(drawn.values()):
+        return None
+    parts = [tag("div", Html(svg), class_=kind) for kind, svg in drawn.items()]
+    return tag("figure", *parts, tag("p", note, class_="note"), class_="whole")
+
+
+def _series(name: str, columns: Columns, key: str, kind: Kind = "noisy") -> Series:
+    """One column over the steps; of a repeated step the last value counts."""
+    if key not in columns:
+        return Series(name, (), (), kind)
+    steps, last = np.unique(columns["step"][::-1], return_index=True)
+    return Series(name, steps, columns[key][::-1][last], kind)
 
 
 def _loss_note(train: Facts) -> str:
@@ -150,9 +169,15 @@ def _loss_note(train: Facts) -> str:
             "an untrained model begins about half a nat above it. "
         )
     return first_loss + (
-        "The training loss includes all target tokens, also the easily predicted sentinels; "
-        "held-out points and the unigram baseline are of text tokens only."
+        "Both curves are of all target tokens, also the easily predicted sentinels. Held-out points are "
+        "always of the same windows and masks."
     )
+
+
+_TEXT_NOTE = (
+    "Quality is judged by text tokens. The unigram baseline knows only how often each piece occurs in the "
+    "training text; it is that of the evaluation after training."
+)
 
 
 def _examples(examples: Sequence[Example]) -> Html | None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from t5smith.base.progress import count, duration
 from t5smith.base.wrapping import hanging_indent, pluralize
+from t5smith.reports.advice import no_better_than_unigrams, overfitting_in_words
 
 _MARGIN = 2
 NO_SPACE_BEFORE = re.compile(r"[.,;:!?…)\]}»”’%]|$")
@@ -46,9 +47,11 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
         if "requested" in vocab
         else f"{vocab['pieces']:,} pieces of {vocab['tokenizer']}"
     )
-    no_better: list[tuple[str, Text | str]] = []
+    notes: list[str] = []
     if (margin := score["margin"]) is not None and margin <= 0:
-        no_better.append(("", Text("no better than the unigram baseline; train it longer", BAD)))
+        notes.append(no_better_than_unigrams(train.get("held_out_curve")))
+    if (overfitting := overfitting_in_words(train.get("held_out_curve"))) is not None:
+        notes.append(overfitting)
     rows: list[tuple[str, Text | str]] = [
         (
             "vocabulary",
@@ -68,13 +71,15 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
             f"at {train['tokens_per_second']:,.0f} tokens/s ({train['device']})",
         ),
         ("first loss", f"{train['first_loss']:.3f} (ln V = {train['ln_vocab']:.3f})"),
-        ("held-out NLL", _nll(score)),
-        *no_better,
         (
-            "",
-            f"sentinels {_figure(score['sentinels']['nll'])}, </s> {_figure(score['eos']['nll'])}, "
-            f"all targets {_figure(score['all']['nll'])}",
+            "loss",
+            f"{_figure(train.get('last_loss'))} in training (last 20 steps), "
+            f"{_figure(score['all']['nll'])} held out: nats per target of any kind",
         ),
+        ("held-out NLL", _nll(score)),
+        *(("", Text(note, BAD)) for note in notes),
+        ("", f"sentinels {_figure(score['sentinels']['nll'])}, </s> {_figure(score['eos']['nll'])}"),
+        *_scored(score),
         (
             "accuracy",
             f"{_percent(score['text']['accuracy'])} of text tokens, "
@@ -85,6 +90,16 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
         ("report", summary["report"]),
     ]
     return rows
+
+
+def _scored(score: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
+    """What the scores are of; nothing for an evaluation that did not record it."""
+    if "scored_windows" not in score:
+        return []
+    scored, available = score["scored_windows"], score["held_out_windows"]
+    what = f"all {available:,}" if scored == available else f"{scored:,} of {available:,}"
+    masks = pluralize(score["masks_per_window"], "mask")
+    return [("scored on", f"{what} held-out windows, {masks} each")]
 
 
 def _nll(score: Mapping[str, Any]) -> Text | str:

@@ -106,8 +106,9 @@ def create_scorer(
         for batch in batches:
             rows = len(batch["targets"])
             size = max(size, rows)
-            ids = (np.pad(batch[name], ((0, size - rows), (0, 0)), "edge") for name in ("input_ids", "targets"))
-            queued.append((sums(parameters, *ids), rows))
+            fill = ((0, size - rows), (0, 0))
+            inputs, targets = (np.pad(batch[name], fill, "edge") for name in ("input_ids", "targets"))
+            queued.append((sums(parameters, inputs, targets), rows))
             if len(queued) > 1:
                 yield _fetched(*queued.pop(0))
         for one in queued:

@@ -20,30 +20,45 @@ PROJECT = "t5smith"
 
 
 class TensorBoard:
-    """Event files in `train/tensorboard`, for `tensorboard --logdir`."""
+    """Event files in `train/tensorboard`, for `tensorboard --logdir`.
+
+    `train/nll` and `held-out/nll` are the tag `nll` of the runs `train` and `held-out`, as in Keras:
+    TensorBoard draws the same quantity of several runs into one chart.
+    """
 
     def __init__(self, folder: Path, resume_at: int) -> None:
         proto = importlib.import_module("tensorboard.compat.proto.event_pb2")
         self._summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
-        writer = importlib.import_module("tensorboard.summary.writer.event_file_writer")
-        self._event = proto.Event
-        self._file = writer.EventFileWriter(str(folder))
-        if resume_at:
-            # TensorBoard then ignores the later steps in earlier files.
-            start = proto.SessionLog(status=proto.SessionLog.START)
-            self._file.add_event(self._event(wall_time=time.time(), step=resume_at + 1, session_log=start))
+        self._writer = importlib.import_module("tensorboard.summary.writer.event_file_writer")
+        self._event, self._session = proto.Event, proto.SessionLog
+        self._folder, self._resume_at = folder, resume_at
+        self._files: dict[str, Any] = {}
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the figures of a step as one event."""
-        scalars = [
-            self._summary.Summary.Value(tag=name, simple_value=value) for name, value in values.items()
-        ]
-        summary = self._summary.Summary(value=scalars)
-        self._file.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        """Write the figures of a step as one event of each run."""
+        by_run: dict[str, list[Any]] = {}
+        for name, value in values.items():
+            run, tag = name.split("/", 1)
+            scalar = self._summary.Summary.Value(tag=tag, simple_value=value)
+            by_run.setdefault(run, []).append(scalar)
+        for run, scalars in by_run.items():
+            summary = self._summary.Summary(value=scalars)
+            self._file(run).add_event(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def _file(self, run: str) -> Any:
+        if run not in self._files:
+            self._files[run] = self._writer.EventFileWriter(str(self._folder / run))
+            if self._resume_at:
+                # TensorBoard then ignores the later steps in earlier files.
+                start = self._session(status=self._session.START)
+                event = self._event(wall_time=time.time(), step=self._resume_at + 1, session_log=start)
+                self._files[run].add_event(event)
+        return self._files[run]
 
     def close(self) -> None:
-        """Flush and close the file."""
-        self._file.close()
+        """Flush and close the files."""
+        for file in self._files.values():
+            file.close()
 
 
 class Service:

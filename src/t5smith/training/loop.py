@@ -16,13 +16,14 @@ from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info, warn
 from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
-from t5smith.objective.batches import evaluation_batches, prefetched
+from t5smith.objective.batches import prefetched
 from t5smith.parallel.hardware import peak_tflops
 from t5smith.recipe.recipe import Recipe
 from t5smith.training import checkpoints
 from t5smith.training.autotune import autotune
 from t5smith.training.compile import CompiledStep, compiled_step, out_of_memory, print_summary, trial_seconds
-from t5smith.training.eval_step import create_scorer, token_classes, total
+from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
+from t5smith.training.curves.held_out import HeldOut
 from t5smith.training.fingerprint import archive_if_incompatible
 from t5smith.training.metrics import TrainingLog
 from t5smith.training.setup import Run, Setup
@@ -96,18 +97,7 @@ class _Loop:
         lengths = setup.objective.input_length, setup.objective.target_length
         flops = step_flops(setup.config, self.settings.rows, *lengths)
         self.seconds_at_peak = flops / (peak_tflops(setup.dtype) * 1e12 * jax.device_count())
-        self.score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
-        self.held_out = (
-            evaluation_batches(
-                setup.store.valid,
-                setup.objective,
-                batch_size=setup.recipe.evaluate.batch_size,
-                masks_per_window=1,
-                windows=setup.recipe.evaluate.windows,
-            )
-            if self.settings.evaluate_every
-            else []
-        )
+        self.held_out = HeldOut(setup, self.log.curve.windows)
 
     def _resume_from(self, facts: dict[str, Any]) -> None:
         self.done = int(facts["step"])
@@ -117,6 +107,7 @@ class _Loop:
 
     def run(self, state: TrainState) -> Path:
         """Train to the last step; see :func:`train`."""
+        print_outlook(self.setup, self.held_out.plan)
         self.clock = time.monotonic()
         with self.log, closing(self.saver), deferred_signals() as signals:
             while self.done < self.settings.steps:
@@ -128,6 +119,7 @@ class _Loop:
             saved = self.saver.finish()
         if self.saver.failed:
             warn(f"checkpoints that could not be written: {self.saver.failed}")
+        print_verdict(verdict(self.log.curve.points), keep_best=self.settings.keep_best)
         return saved or checkpoints.checkpoint_folder(self.setup.checkpoints, self.done)
 
     def _train_until_rollback(self, state: TrainState, signals: Sequence[int]) -> TrainState:
@@ -163,8 +155,7 @@ class _Loop:
     def _due(self, step: int) -> tuple[bool, bool]:
         """Whether to evaluate, and whether to save, after a step."""
         last = step == self.settings.steps
-        evaluating = bool(self.held_out) and (last or step % self.settings.evaluate_every == 0)
-        return evaluating, last or step % self.settings.checkpoint_every == 0
+        return self.held_out.due(step), last or step % self.settings.checkpoint_every == 0
 
     def best(self) -> int | None:
         """The step with the lowest held-out NLL so far, if its checkpoint is to be kept."""
@@ -226,7 +217,8 @@ class _Loop:
 
     def evaluate(self, state: TrainState) -> None:
         """Log the held-out loss, with one fixed mask per window."""
-        self.log.evaluated(self.done, total(self.score(state.eval_params, self.held_out)))
+        score = self.held_out.score(state.eval_params)
+        self.log.evaluated(self.done, score, self.held_out.windows, self.held_out.unigram_nll)
         self.clock = time.monotonic()
 
     def save(self, state: TrainState) -> None:
@@ -254,7 +246,7 @@ class _Loop:
             "vocab_size": self.setup.config.vocab_size,
             "real_vocab_size": self.setup.config.real_vocab_size,
             "ln_vocab": self.setup.uniform_loss(),
-            **self.log.totals(),
+            **self.log.facts(),
             "skipped_batches": self.skipped.to_json(),
             "skipped_in_a_row": self.skipped_in_a_row,
             "device": jax.devices()[0].device_kind,

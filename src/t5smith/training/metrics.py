@@ -6,7 +6,9 @@ Files are cut back to the checkpoint when training resumes, so they read as if i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import count, progress, warn
 from t5smith.parallel.hardware import memory_in_use
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.curves.advice import verdict
+from t5smith.training.curves.summaries import HeldOutCurve, StepTotals
 from t5smith.training.eval_step import HeldOutScore
 from t5smith.training.loggers import Loggers
 
@@ -66,95 +70,14 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.frombuffer(column, np.float64) for name, column in columns.items()}
 
 
-class Summary(Protocol):
-    """What is kept in memory of a file's rows."""
-
-    def clear(self) -> None:
-        """Forget all rows."""
-        ...
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Take a row into account."""
-        ...
-
-
-class StepTotals:
-    """Figures over all steps of a run, from eight bytes per step."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all steps."""
-        self.first_loss = math.nan
-        self.last_losses: deque[float] = deque(maxlen=LAST_STEPS)
-        self.tokens, self.seconds = 0.0, 0.0
-        self._seconds_per_token = array("d")
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row of metrics.jsonl."""
-        if not self._seconds_per_token:
-            self.first_loss = row["nll"]
-        self.last_losses.append(row["nll"])
-        self.tokens += row["tokens"]
-        self.seconds += row["seconds"]
-        self._seconds_per_token.append(row["seconds"] / row["tokens"])
-
-    def last_loss(self) -> float | None:
-        """The mean loss of the last steps."""
-        return float(np.mean(self.last_losses)) if self.last_losses else None
-
-    def facts(self) -> dict[str, Any]:
-        """The totals, by name."""
-        # The first steps of every start are slow, so the speed is that of the median step.
-        seconds_per_token = float(np.median(np.frombuffer(self._seconds_per_token)))
-        return {
-            "first_loss": self.first_loss,
-            "last_loss": self.last_loss(),
-            "tokens": int(self.tokens),
-            "seconds": round(self.seconds, 3),
-            "tokens_per_second": round(1 / seconds_per_token, 1),
-        }
-
-
-class HeldOutCurve:
-    """The points of the evaluations.
-
-    Attributes:
-      points: in the order of their steps.
-      windows: the number of windows of the last evaluation; None if there was none, or it was not recorded.
-    """
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all evaluations."""
-        self.points: list[Point] = []
-        self.windows: int | None = None
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row of heldout.jsonl."""
-        if (point := Point.of(row)) is not None:
-            self.points.append(point)
-        self.windows = row.get("windows")
-
-
-class NothingKept:
-    """No memory of any row."""
-
-    def clear(self) -> None:
-        """Do nothing."""
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-
 class MetricsFile:
     """A JSON lines file of rows. While the disk is full, rows wait in memory."""
 
     def __init__(
-        self, path: Path, keep: Callable[[Mapping[str, Any]], bool], summary: Summary | None = None
+        self,
+        path: Path,
+        keep: Callable[[Mapping[str, Any]], bool],
+        summary: StepTotals | HeldOutCurve | None = None,
     ) -> None:
         """Open for appending; of the rows already there, keep those for which `keep` is true.
 
@@ -163,7 +86,7 @@ class MetricsFile:
           keep: whether a row is kept.
           summary: is given every row of the file, those of earlier starts too.
         """
-        self.path, self._summary = path, summary or NothingKept()
+        self.path, self._summary = path, summary
         self._waiting: list[str] = []
         self._warned = False
         self.cut_back(keep)
@@ -171,20 +94,23 @@ class MetricsFile:
     def cut_back(self, keep: Callable[[Mapping[str, Any]], bool]) -> None:
         """Remove the rows for which `keep` is false; one row at a time is in memory."""
         self.flush(must=True)
-        self._summary.clear()
-        partial = self.path.with_name(self.path.name + ".partial")
+        if self._summary:
+            self._summary.clear()
+
+        def kept() -> Iterator[str]:
+            for row in filter(keep, iter_rows(self.path)):
+                if self._summary:
+                    self._summary.add(row)
+                yield json.dumps(row) + "\n"
+
         with disk_errors(self.path):
-            with partial.open("w", encoding="utf-8") as file:
-                for row in iter_rows(self.path):
-                    if keep(row):
-                        file.write(json.dumps(row) + "\n")
-                        self._summary.add(row)
-            partial.replace(self.path)
+            write_atomically(self.path, kept())
             self._size = self.path.stat().st_size
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; the next flush writes it to the file."""
-        self._summary.add(row)
+        if self._summary:
+            self._summary.add(row)
         self._waiting.append(json.dumps(row) + "\n")
 
     def flush(self, *, must: bool = False) -> None:
@@ -239,17 +165,19 @@ class TrainingLog:
           batch: the first batch it uses.
         """
         self.recipe, self.folder, self.first_step = recipe, folder, step
-        self.steps = MetricsFile(folder / STEPS, up_to(step))
-        self.held_out = MetricsFile(folder / HELD_OUT, up_to(step))
+        self.totals, self.curve = StepTotals(), HeldOutCurve()
+        self.steps = MetricsFile(folder / STEPS, up_to(step), self.totals)
+        self.held_out = MetricsFile(folder / HELD_OUT, up_to(step), self.curve)
         self.events = MetricsFile(folder / EVENTS, lambda row: row["batch"] < batch)
 
     def __enter__(self) -> TrainingLog:
         with ExitStack() as stack:
             for file in (self.steps, self.held_out, self.events):
                 stack.enter_context(file)
-            notes = ("loss", "held-out text", "skipped", "lr")
+            notes = ("loss", "held-out", "skipped", "lr")
             bar = progress("train", self.recipe.train.steps, "steps", self.first_step, notes)
             self.bar = stack.enter_context(bar)
+            self._show_held_out()
             self.loggers = Loggers(self.recipe, self.folder, self.first_step)
             stack.callback(self.loggers.close)
             self._stack = stack.pop_all()
@@ -295,35 +223,46 @@ class TrainingLog:
         self.held_out.cut_back(up_to(step))
         self._event("rolled back", step, last, from_batch=first)
         self.bar.advance(step - self.bar.done)
+        self._show_held_out()
 
-    def evaluated(self, step: int, score: HeldOutScore) -> None:
-        """Log a held-out score."""
-        text = score.text.per_token()
-        self.held_out.write({"step": step, "text": text, "all": score.total.per_token()})
+    def evaluated(self, step: int, score: HeldOutScore, windows: int, unigram_nll: float | None) -> None:
+        """Log a held-out score.
+
+        Args:
+          step: after which it was measured.
+          score: over all windows.
+          windows: their number.
+          unigram_nll: the baseline of the same text tokens.
+        """
+        text, every = score.text.per_token(), score.total.per_token()
+        row = {"step": step, "text": text, "all": every, "windows": windows}
+        self.held_out.write(row | {"training_nll": self.totals.last_loss()})
         self.held_out.flush()
-        if text["nll"] is not None:
-            self.bar.advance(0, **{"held-out text": f"{text['nll']:.3f}"})
-            self.loggers.log(step, {"heldout/nll": text["nll"], "heldout/accuracy": text["accuracy"]})
+        self._show_held_out()
+        figures = {
+            "held-out/nll": every["nll"],
+            "held-out/accuracy": every["accuracy"],
+            "held-out/text_nll": text["nll"],
+            "held-out/text_accuracy": text["accuracy"],
+            "unigram/text_nll": unigram_nll,
+        }
+        self.loggers.log(step, {name: value for name, value in figures.items() if value is not None})
+
+    def _show_held_out(self) -> None:
+        """Show the last held-out loss, of all targets as the training loss, and the step it is from."""
+        points = self.curve.points
+        shown = f"{points[-1].held_out:.3f} @ {points[-1].step:,}" if points else ""
+        self.bar.advance(0, **{"held-out": shown})
 
     def best_step(self) -> int | None:
         """The step with the lowest held-out NLL of text tokens so far."""
-        scores = [
-            (row["text"]["nll"], row["step"]) for row in self.held_out.rows if row["text"]["nll"] is not None
-        ]
-        return min(scores)[1] if scores else None
+        best = min(self.curve.points, key=lambda point: (point.text, point.step), default=None)
+        return best.step if best else None
 
-    def totals(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Figures over all steps of the run, those before a restart included."""
-        rows = self.steps.rows
-        # The first steps of every start are slow, so the speed is that of the median step.
-        seconds_per_token = float(np.median([row["seconds"] / row["tokens"] for row in rows]))
-        return {
-            "first_loss": rows[0]["nll"],
-            "last_loss": float(np.mean([row["nll"] for row in rows[-20:]])),
-            "tokens": int(sum(row["tokens"] for row in rows)),
-            "seconds": round(sum(row["seconds"] for row in rows), 3),
-            "tokens_per_second": round(1 / seconds_per_token, 1),
-        }
+        found = verdict(self.curve.points)
+        return self.totals.facts() | ({"held_out_curve": found.facts()} if found else {})
 
     def _event(self, event: str, step: int, batch: int, **details: Any) -> None:
         self.events.write({"event": event, "step": step, "batch": batch, **details})

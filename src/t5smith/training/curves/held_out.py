@@ -1,4 +1,4 @@
-"""The evaluation of a run while it trains: at which steps, on which windows, and what they cost the unigrams."""
+"""The evaluation of a run while it trains: at which steps, on which windows, against which baseline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARE = 0.02
 FEWEST_WINDOWS = 16
 """Rather than on fewer windows, there are fewer evaluations."""
 COUNTED_TOKENS, COUNTED_AT_ONCE = 1 << 28, 1 << 20
-"""Of a larger training split, this many tokens are counted for the baseline's line, in stretches of this many."""
+"""Of a larger training split, so many tokens are counted for the baseline, in stretches of so many."""
 
 
 @dataclass(frozen=True)
