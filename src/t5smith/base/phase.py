@@ -31,7 +31,7 @@ class Phase(Live):
 
 
 @contextlib.contextmanager
-def phase(title: str, text: str) -> Generator[None]:
+def phase(title: str, text: str, *, announce: bool = True) -> Generator[None]:
     """Announce a piece of work without a measure, and show that it goes on while the body runs.
 
     A terminal shows the time it takes; a pipe gets a line at the start, and then one every ten seconds.
@@ -40,6 +40,7 @@ def phase(title: str, text: str) -> Generator[None]:
     Args:
       title: name of the stage.
       text: what is done, such as "compiling the step".
+      announce: False: a pipe gets no line unless it takes noticeably long.
     """
     if live_now:
         with live_now[-1].during(text):
@@ -47,7 +48,10 @@ def phase(title: str, text: str) -> Generator[None]:
         return
     live = Phase(title, text)
     if not progress.stderr.is_interactive:
-        progress.info(f"{title:<9} {text}")
+        if announce:
+            progress.info(f"{title:<9} {text}")
+        else:
+            live.last_line -= progress.SECONDS_BETWEEN_LINES - NOTICEABLE_SECONDS
         with shown(live), ticking(live.tick):
             yield
         return
