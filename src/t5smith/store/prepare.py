@@ -19,6 +19,7 @@ from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import Bar, count, info, progress, warn
 from t5smith.recipe.recipe import Recipe, plain
+from t5smith.recipe.toml import save_run_settings
 from t5smith.store.dedup import remove_duplicates
 from t5smith.store.executors import run_tasks
 from t5smith.store.merge import finish_store, list_shards
@@ -83,6 +84,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
+        save_run_settings(recipe)
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
     if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, corpus):
@@ -96,6 +98,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
         finish_store(recipe, workspace, plan, vocabulary, inputs)
         artifact.replace_atomically(workspace.store, folder)
         shutil.rmtree(workspace.notes)
+    save_run_settings(recipe)
     return folder
 
 

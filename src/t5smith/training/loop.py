@@ -19,6 +19,7 @@ from t5smith.model.params import parameter_count
 from t5smith.objective.batches import evaluation_batches, prefetched
 from t5smith.parallel.hardware import peak_tflops
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import save_run_settings
 from t5smith.training import checkpoints
 from t5smith.training.autotune import autotune
 from t5smith.training.compile import CompiledStep, compiled_step, out_of_memory, print_summary, trial_seconds
@@ -56,6 +57,7 @@ def train(recipe: Recipe | Run) -> Path:
     setup = run.setup
     steps = setup.recipe.train.steps
     archive_if_incompatible(setup.folder, setup.inputs, steps)
+    save_run_settings(run.recipe)
     found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
     if found and found[1].facts["step"] == steps:
         info(f"train     already done: {found[0]}")
