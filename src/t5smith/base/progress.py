@@ -137,6 +137,7 @@ class Bar(Live):
         self.notes = dict.fromkeys(notes, "")
         self.show: Progress | None = None
         self.task: TaskID | None = None
+        self.ended = False
         self._expected: tuple[float, float] | None = None
 
     def expect(self, seconds: float) -> None:
@@ -165,8 +166,8 @@ class Bar(Live):
         return f"{count(self.done)} {self.unit.removesuffix('s') if self.done == 1 else self.unit}"
 
     def clock(self) -> str:
-        """The time left, or the time so far if that is unknown."""
-        if self.total and self.done < self.total:
+        """The time left; the time so far if that is unknown, or the work has ended."""
+        if self.total and self.done < self.total and not self.ended:
             fresh, expected = self.done - self.start, self._expected
             if expected is not None:
                 return f"{about(expected[0] - (time.monotonic() - expected[1]))} left"
@@ -247,6 +248,7 @@ def progress(
             with shown(bar), ticking(bar.tick):
                 yield bar
         finally:
+            bar.ended = True
             if bar.last_state != bar.state():
                 info(bar.line())
         return
@@ -267,6 +269,7 @@ def progress(
             yield bar
         mark = Text("✓ ", "green")
     finally:
+        bar.ended = True
         # The live line is cut at the width of the terminal; the last state is wrapped.
         lines = bar.lines(stderr.width - 2).replace("\n", "\n  ")
         stderr.print(mark + Text(lines), soft_wrap=True)

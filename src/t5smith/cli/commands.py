@@ -90,8 +90,8 @@ class InspectCommand:
     model: Folder | None = None
     """The model for --loss: a run folder or an exported model folder. Default: the model of --store."""
     recipe: str | None = None
-    """Use the objective of this recipe, bundled or a .toml file. Default: that of --store or --model, or
-    T5's."""
+    """Use the objective of this recipe: bundled, a .toml file, or a run folder. Default: that of --store or
+    --model, or T5's."""
     objective: Literal["span_corruption", "prefix_lm", "ul2"] | None = None
     """Use this objective instead; the flags below change its settings."""
     noise_density: float | None = None

@@ -38,7 +38,8 @@ a look inside
   recipes    list the bundled recipes
   bench      measure how fast this machine makes batches and trains
 
-RECIPE is a bundled recipe or a .toml file. Start: t5smith run norwegian-tiny
+RECIPE is a bundled recipe, a .toml file or a run folder.
+Start: t5smith run norwegian-tiny
 t5smith COMMAND --help shows a command's flags, t5smith --version the version."""
 
 

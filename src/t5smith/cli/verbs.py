@@ -40,10 +40,9 @@ def run_verb(verb: str, args: list[str]) -> None:
     else:
         known = [*RECIPE_VERBS, *OTHER_VERBS]
         raise T5smithError(
-            "unknown command",
+            f"unknown command{did_you_mean(verb, known)}",
             where=verb,
             expected=f"one of {', '.join(known)}",
-            fix=did_you_mean(verb, known),
         )
 
 

@@ -42,8 +42,11 @@ def model_folder(folder: Path) -> Path:
     """The exported model of a run folder, or the folder itself.
 
     Raises:
-      T5smithError: a run folder without an exported model.
+      T5smithError: there is no such folder, or it is a run folder without an exported model.
     """
+    if not folder.is_dir():
+        what = "this is a file" if folder.exists() else "there is no such folder"
+        raise T5smithError(what, where=folder, expected="a run folder or an exported model folder")
     if (folder / "config.json").is_file():
         return folder
     if (folder / "model").is_dir():

@@ -137,6 +137,18 @@ def _fingerprint(location: Location, hashes: HashCache) -> dict[str, Any]:
         return facts | {"changed_ns": status.st_mtime_ns}
 
 
+def bytes_to_read(location: Location) -> int:
+    """The bytes of a file, as it is stored, that reading it takes: it ends after the last requested row.
+
+    Raises:
+      T5smithError: it is missing or cannot be read.
+    """
+    size = file_size(location)
+    if isinstance(location, RowRange) and location.of:
+        return -(-size * location.stop // location.of)
+    return size
+
+
 def file_size(location: Location) -> int:
     """Size of a file in bytes, as it is stored.
 

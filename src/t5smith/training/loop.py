@@ -15,12 +15,13 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
-from t5smith.base.signals import Stopped, deferred_signals
+from t5smith.base.signals import Stopped, deferred_signals, interruptible
 from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import evaluation_batches, prefetched
 from t5smith.parallel.hardware import DEVICES_USED, peak_tflops
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import save_run_settings
 from t5smith.training import checkpoints
 from t5smith.training.autotune import autotune
 from t5smith.training.compile import CompiledStep, compiled_step, out_of_memory
@@ -56,12 +57,13 @@ def train(recipe: Recipe | Run) -> Path:
     """
     run = Run.of(recipe)
     autotune(run)
-    with phase("train", "checking the store"):
+    with phase("train", "checking the store", announce=False):
         run.verify_store()
     setup = run.setup
     steps = setup.recipe.train.steps
     archive_if_incompatible(setup.folder, setup.inputs, steps)
-    with phase("train", "looking for checkpoints"):
+    save_run_settings(run.recipe)
+    with phase("train", "looking for checkpoints", announce=False):
         found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
     if found and found[1].facts["step"] == steps:
         info(f"train     already done: {found[0]}")
@@ -81,7 +83,7 @@ def _initial_state(setup: Setup, folder: Path | None) -> TrainState:
     """The state of a checkpoint, or without one the state before the first step."""
     if folder is None:
         with phase("train", "initialising the parameters"):
-            return setup.fresh_state()
+            return interruptible(lambda: jax.block_until_ready(setup.fresh_state()))
     with phase("train", f"restoring {folder.name}"):
         return checkpoints.restore(folder, setup.abstract_state())
 

@@ -12,6 +12,7 @@ from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info, progress, warn
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles
@@ -56,6 +57,7 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
+        save_run_settings(recipe)
         info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
@@ -73,6 +75,7 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
         if facts["pieces"] < recipe.vocab.size:
             facts["why_smaller"] = why_smaller(facts, sample.chunks)
             warn(f"{facts['pieces']:,} pieces ({recipe.vocab.size:,} requested): {facts['why_smaller']}")
+    save_run_settings(recipe)
     return folder
 
 

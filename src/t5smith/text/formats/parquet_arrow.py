@@ -25,6 +25,7 @@ def parquet_rows(
     with _arrow_errors(name):
         file = parquet.ParquetFile(stream)
         schema, metadata = file.schema_arrow, file.metadata
+    records.of = metadata.num_rows
     with _arrow_errors(name):
         column = _text_column(schema, corpus, name)
     position, row = 0, 1
