@@ -36,6 +36,21 @@ def test_a_pipe_gets_a_line_every_ten_seconds(capsys, clock):
     ]
 
 
+def test_short_work_that_is_not_announced_leaves_no_line_in_a_pipe(capsys, clock):
+    with phase("vocab", "counting words", at_once=False):
+        live.live_now[-1].tick()
+    shown = Phase("vocab", "counting words", at_once=False)
+    for _ in range(4):
+        clock[0] += module.NOTICEABLE_SECONDS
+        shown.tick()
+    clock[0] += 5
+    shown.tick()
+    assert capsys.readouterr().err.splitlines() == [
+        "vocab     counting words  0:02",
+        "vocab     counting words  0:13",
+    ]
+
+
 def test_time_is_shown_while_the_work_waits(monkeypatch):
     monkeypatch.setattr(live, "TICK_SECONDS", 0.001)
     ticked = threading.Event()

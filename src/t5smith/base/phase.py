@@ -20,18 +20,26 @@ NOTICEABLE_SECONDS = 2.0
 class Phase(Live):
     """What is shown of such a piece of work."""
 
-    def __init__(self, title: str, text: str) -> None:
+    def __init__(self, title: str, text: str, at_once: bool = True) -> None:
         super().__init__(title)
-        self.text = text
+        self.text, self.announced = text, at_once
 
     def line(self) -> str:
         """The state as one plain line."""
         now = self.now()
         return f"{self.title:<9} {self.text}  {duration(self.elapsed())}" + (f"  {now}" if now else "")
 
+    def tick(self) -> None:
+        """Print the state if it is noticeable and not announced yet, or if the last line is old enough."""
+        if self.announced:
+            super().tick()
+        elif self.elapsed() >= NOTICEABLE_SECONDS:
+            self.announced = True
+            self.print_line()
+
 
 @contextlib.contextmanager
-def phase(title: str, text: str, *, announce: bool = True) -> Generator[None]:
+def phase(title: str, text: str, at_once: bool = True) -> Generator[None]:
     """Announce a piece of work without a measure, and show that it goes on while the body runs.
 
     A terminal shows the time it takes; a pipe gets a line at the start, and then one every ten seconds.
@@ -40,18 +48,16 @@ def phase(title: str, text: str, *, announce: bool = True) -> Generator[None]:
     Args:
       title: name of the stage.
       text: what is done, such as "compiling the step".
-      announce: False: a pipe gets no line unless it takes noticeably long.
+      at_once: announce it in a pipe at the start; else only if it takes `NOTICEABLE_SECONDS`.
     """
     if live_now:
         with live_now[-1].during(text):
             yield
         return
-    live = Phase(title, text)
+    live = Phase(title, text, at_once)
     if not progress.stderr.is_interactive:
-        if announce:
+        if at_once:
             progress.info(f"{title:<9} {text}")
-        else:
-            live.last_line -= progress.SECONDS_BETWEEN_LINES - NOTICEABLE_SECONDS
         with shown(live), ticking(live.tick):
             yield
         return

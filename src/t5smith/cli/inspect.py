@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.cli.commands import InspectCommand
 from t5smith.inspection.query import Query
 from t5smith.inspection.results import Inspection, inspected_batches, inspected_rows, inspected_text
@@ -26,7 +27,8 @@ def inspect(command: InspectCommand) -> None:
       T5smithError: flags that contradict each other, or something that cannot be shown.
     """
     _check(command)
-    found = _inspection(command)
+    with phase("inspect", "computing", at_once=False):
+        found = _inspection(command)
     if command.html is not None:
         from t5smith.inspection.views.page import page
 

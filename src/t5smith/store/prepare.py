@@ -17,6 +17,7 @@ from typing import Any
 
 from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
+from t5smith.base.phase import phase
 from t5smith.base.progress import Bar, count, info, progress, warn
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.toml import save_run_settings
@@ -91,11 +92,13 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
         warn(f"the existing vocabulary was trained with {changed}; `t5smith vocab` trains it again")
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
-        plan = _plan(recipe, files, workspace, key, vocab_folder)
+        with phase("prepare", "planning", at_once=False):
+            plan = _plan(recipe, files, workspace, key, vocab_folder)
         _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
             remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
-        finish_store(recipe, workspace, plan, vocabulary, inputs)
+        with phase("prepare", "merging the shards", at_once=False):
+            finish_store(recipe, workspace, plan, vocabulary, inputs)
         artifact.replace_atomically(workspace.store, folder)
         shutil.rmtree(workspace.notes)
     save_run_settings(recipe)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.recipe.corpus import CorpusSettings, split_name
 from t5smith.text.files import find_pattern
 from t5smith.text.fingerprints import HashCache, fingerprint_files
@@ -41,8 +42,9 @@ class CorpusFiles:
         Raises:
           T5smithError: a file, or a row of one, is in both splits, or as :func:`find_corpora`.
         """
-        train = find_corpora(settings.train, "corpus.train")
-        valid = find_corpora(settings.valid, "corpus.valid") if settings.valid else {}
+        with phase("text", "looking for files", at_once=False):
+            train = find_corpora(settings.train, "corpus.train")
+            valid = find_corpora(settings.valid, "corpus.valid") if settings.valid else {}
         seen = _Seen()
         for name, files in train.items() if valid else ():
             for file in files:

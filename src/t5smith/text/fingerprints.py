@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from t5smith.base.artifact import file_hash
+from t5smith.base.phase import phase
+from t5smith.base.wrapping import pluralize
 from t5smith.text.compression import open_file
 from t5smith.text.locations import Location, RemoteFile, RowRange
 
@@ -115,8 +117,12 @@ def fingerprint_files(files: Iterable[Location], hashes: HashCache | None = None
       T5smithError: a file is missing or cannot be read.
     """
     hashes = hashes or HashCache()
+    files = list(files)
     # hashlib releases the interpreter lock.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with (
+        phase("text", f"checking {pluralize(len(files), 'file')}", at_once=False),
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
         prints = list(threads.map(lambda location: _fingerprint(location, hashes), files))
     hashes.save()
     return prints

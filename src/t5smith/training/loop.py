@@ -57,13 +57,13 @@ def train(recipe: Recipe | Run) -> Path:
     """
     run = Run.of(recipe)
     autotune(run)
-    with phase("train", "checking the store", announce=False):
+    with phase("train", "checking the store", at_once=False):
         run.verify_store()
     setup = run.setup
     steps = setup.recipe.train.steps
     archive_if_incompatible(setup.folder, setup.inputs, steps)
     save_run_settings(run.recipe)
-    with phase("train", "looking for checkpoints", announce=False):
+    with phase("train", "looking for checkpoints", at_once=False):
         found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
     if found and found[1].facts["step"] == steps:
         info(f"train     already done: {found[0]}")

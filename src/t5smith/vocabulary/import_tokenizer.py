@@ -11,6 +11,7 @@ from pathlib import Path
 
 from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
@@ -107,7 +108,8 @@ def import_vocabulary(recipe: Recipe) -> Path:
     """
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
-    tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
+    with phase("vocab", f"reading the tokenizer {settings.tokenizer}", at_once=False):
+        tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
     symbols = list(dict.fromkeys(settings.control_symbols))
     inputs = {"import": METHOD, "tokenizer": tokenizer.sha256, "control_symbols": symbols}
     if settings.tokenizer == BYTES:
