@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
+from jaxtyping import Array, Int
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
+from t5smith.base.signals import interruptible
+from t5smith.base.wrapping import pluralize
 from t5smith.generation.greedy import greedy
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.model import Model
+from t5smith.model.config import ModelConfig
+from t5smith.model.params import Parameters
 from t5smith.objective.denoisers import mode_token_ids
+from t5smith.training.compile import fitting_program
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 BATCH_SIZE = 16
@@ -74,7 +83,8 @@ def generate(
     Raises:
       T5smithError: there is no model, or a text is empty or has a sentinel that does not exist.
     """
-    loaded = load_model(model_folder(Path(model)))
+    with phase("generate", "loading the model", at_once=False):
+        loaded = load_model(model_folder(Path(model)))
     inputs = [loaded.vocabulary.encode_with_sentinels(text) for text in texts]
     return complete(loaded, inputs, max_new_tokens, mode_token_ids(mode, loaded.vocabulary))
 
@@ -94,7 +104,7 @@ def complete(
       prefix: ids put before each input: a mode token that the model was trained with.
 
     Raises:
-      T5smithError: an input is empty.
+      T5smithError: an input is empty, or the work does not fit into memory.
     """
     vocabulary = model.vocabulary
     for number, ids in enumerate(inputs):
@@ -109,12 +119,39 @@ def complete(
         )
         for row, ids in enumerate(part):
             padded[row, : len(prefix) + len(ids) + 1] = [*prefix, *ids, vocabulary.eos_id]
-        decoded = np.asarray(
-            greedy(model.parameters, model.config, padded, length=max_new_tokens, eos_id=vocabulary.eos_id)
-        )
+        decoded = _decode(model, padded, max_new_tokens)
         for ids, row in zip(part, decoded, strict=True):
             results.append(_completion(vocabulary, ids, row[row != vocabulary.pad_id].tolist()))
     return results
+
+
+def _decode(model: Model, input_ids: Int[np.ndarray, "B S"], max_new_tokens: int) -> Int[np.ndarray, "B T"]:
+    """The ids that the model writes for a batch.
+
+    Raises:
+      T5smithError: it does not fit into memory.
+    """
+    rows, length = input_ids.shape
+    args = model.parameters, input_ids
+    with phase("generate", f"completing {pluralize(rows, 'text')}", at_once=False):
+        program = fitting_program(
+            _greedy,
+            *args,
+            what=f"generating {max_new_tokens:,} tokens for {pluralize(rows, 'text')} of up to {length:,}",
+            where="--max-new-tokens",
+            fix="ask for fewer, or give shorter or fewer texts",
+            config=model.config,
+            length=max_new_tokens,
+            eos_id=model.vocabulary.eos_id,
+        )
+        return interruptible(lambda: np.asarray(program(*args)))
+
+
+@partial(jax.jit, static_argnames=("config", "length", "eos_id"))
+def _greedy(
+    parameters: Parameters, input_ids: Int[Array, "B S"], *, config: ModelConfig, length: int, eos_id: int
+) -> Int[Array, "B T"]:
+    return greedy(parameters, config, input_ids, length=length, eos_id=eos_id)
 
 
 def _completion(vocabulary: Vocabulary, inputs: Sequence[int], decoded: list[int]) -> Completion:
