@@ -55,8 +55,9 @@ class GenerateCommand:
     """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
     max_new_tokens: Positive = 64
     """The largest number of tokens that is generated for a text."""
-    mode: str = ""
-    """Mode token before each text, for models that were trained with mode tokens: [R]."""
+    mode: str | None = None
+    """Mode token before each text, for models that were trained with mode tokens, such as [R]; "" for none.
+    Default: that of the model's first denoiser that masks spans."""
     json: bool = False
     """Print one JSON object as the last line of stdout."""
 
