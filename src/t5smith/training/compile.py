@@ -130,7 +130,7 @@ def fitting_program(
     """A jitted function compiled for arguments of these shapes, if it fits; compiled once for equal ones.
 
     Args:
-      function: what :func:`jax.jit` returned.
+      function: what `jax.jit` returned.
       args: its array arguments, which are in memory already.
       what: the work, such as "evaluating 32 examples at a time".
       where: the setting to blame.
