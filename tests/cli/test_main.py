@@ -147,6 +147,37 @@ def test_signals_end_a_command_with_one_line(number, code, said, monkeypatch, ca
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+COMPILES = """
+import os, signal, sys, threading
+from t5smith.base.signals import interruptible
+from t5smith.cli import main as module
+
+def compile(args):
+    begun = threading.Event()
+    def endless():
+        begun.set()
+        threading.Event().wait()
+    threading.Thread(
+        target=lambda: (begun.wait(), os.kill(os.getpid(), int(args[0]))), daemon=True
+    ).start()
+    interruptible(endless)
+
+module._dispatch = compile
+print(module.main(sys.argv[1:]), "is never printed: the process ends before what it left behind")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_process_while_it_compiles(number, code):
+    """What cannot be interrupted, such as XLA's compiler, is not waited for."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES, str(int(number))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr.startswith("t5smith: stopped")
+    assert done.stdout == ""
+
+
 def test_a_reader_that_closes_the_pipe_is_no_error():
     read, write = os.pipe()
     os.close(read)

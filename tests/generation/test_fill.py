@@ -19,6 +19,7 @@ from t5smith.generation.fill import BATCH_SIZE, Completion, _completion, spans_o
 from t5smith.generation.greedy import greedy
 from t5smith.model.config import ModelConfig
 from t5smith.model.t5 import mask_padded_rows
+from t5smith.parallel import hardware
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 CONFIG = ModelConfig(128, 90, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4)
@@ -180,3 +181,12 @@ def test_what_cannot_be_completed_is_rejected(finished, tmp_path):
         t5smith.generate(tmp_path / "none", ["a <extra_id_0>"])
     with pytest.raises(T5smithError, match=r"--mode \[R\]: the model was trained without mode tokens"):
         t5smith.generate(finished.folder, ["a <extra_id_0>"], mode="[R]")
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_its_size(finished, monkeypatch):
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 1_000)
+    with pytest.raises(T5smithError) as caught:
+        t5smith.generate(finished.folder, ["Alle mennesker <extra_id_0> født frie"], max_new_tokens=6)
+    message = str(caught.value)
+    assert message.startswith("--max-new-tokens: generating 6 tokens for 1 text of up to 32 takes ")
+    assert "but 1,000B are " in message

@@ -12,7 +12,7 @@ import numpy as np
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import progress, warn
-from t5smith.generation.greedy import greedy
+from t5smith.generation.decoding import decode
 from t5smith.generation.modes import Mode, mode_of
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.model import Model
@@ -85,8 +85,8 @@ def generate(
         "": none. Default: that of its first denoiser that masks spans.
 
     Raises:
-      T5smithError: there is no model, a text is empty or has a sentinel that does not exist, or the model was
-        not trained with this mode token.
+      T5smithError: there is no model, a text is empty or has a sentinel that does not exist, the model was
+        not trained with this mode token, or the work does not fit into memory.
     """
     folder = model_folder(Path(model))
     with phase("generate", "loading the model", at_once=False):
@@ -144,9 +144,7 @@ def complete(
         )
         for row, ids in enumerate(part):
             padded[row, : len(prefix) + len(ids) + 1] = [*prefix, *ids, vocabulary.eos_id]
-        decoded = np.asarray(
-            greedy(model.parameters, model.config, padded, length=max_new_tokens, eos_id=vocabulary.eos_id)
-        )
+        decoded = decode(model, padded, max_new_tokens)
         for ids, row in zip(part, decoded, strict=True):
             results.append(_completion(vocabulary, ids, row[row != vocabulary.pad_id].tolist()))
         if on_done:

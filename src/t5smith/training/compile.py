@@ -124,28 +124,47 @@ def too_large(
     )
 
 
-def check_memory(program: Any, what: str, where: str, fix: str) -> None:
-    """Check that a compiled program fits whose parameters are on the device already.
+def fitting_program(
+    function: Any, *args: Any, what: str, where: str, fix: str, **static: Any
+) -> Callable[..., Any]:
+    """A jitted function compiled for arguments of these shapes, if it fits; compiled once for equal ones.
 
     Args:
-      program: with the parameters among its arguments.
+      function: what `jax.jit` returned.
+      args: its array arguments, which are in memory already.
       what: the work, such as "evaluating 32 examples at a time".
       where: the setting to blame.
       fix: the way out.
+      static: its static arguments.
+
+    Returns:
+      The program, to be called with `args`.
 
     Raises:
-      T5smithError: it does not fit.
+      T5smithError: it does not fit into memory.
     """
+    leaves, tree = jax.tree.flatten(args)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    key = function, tree, shapes, tuple(static.items())
+    program = _programs.get(key)
+    if program is None:
+        program = interruptible(lambda: function.lower(*args, **static).compile())
+        while len(_programs) >= PROGRAMS_KEPT:
+            del _programs[next(iter(_programs))]
+        _programs[key] = program
     limit, found = hardware.memory_limit(), program.memory_analysis()
-    if limit is None or found is None:
-        return
-    needed = found.output_size_in_bytes + found.temp_size_in_bytes
-    if needed > limit:
+    needed = found.output_size_in_bytes + found.temp_size_in_bytes if found else 0
+    if limit is not None and needed > limit:
         raise T5smithError(
             f"{what} takes {count(needed)}B of memory, but {count(limit)}B {_limited_by()}",
             where=where,
             fix=fix,
         )
+    return program
+
+
+PROGRAMS_KEPT = 8
+_programs: dict[Any, Any] = {}
 
 
 def _limited_by() -> str:

@@ -35,6 +35,8 @@ from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.summary import first_forecast, print_summary
 from t5smith.training.timing.trial import try_steps
 
+SLOW_STEP_SECONDS = 1.0
+"""The wait for a faster step need not be interruptible."""
 MAX_ROLLBACKS = 3
 """Training gives up after this many rollbacks to the same checkpoint."""
 
@@ -193,7 +195,10 @@ class _Loop:
         Raises:
           _Diverged: neither this update nor those before it were made.
         """
-        figures = jax.device_get({field.name: getattr(metrics, field.name) for field in fields(metrics)})
+        read = {field.name: getattr(metrics, field.name) for field in fields(metrics)}
+        # A second signal ends the wait for a slow step at once.
+        slow = self.forecast.step > SLOW_STEP_SECONDS
+        figures = interruptible(jax.device_get, read) if slow else jax.device_get(read)
         figures = {name: float(value) for name, value in figures.items()}
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
