@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from t5smith.base import progress as module
-from t5smith.base.progress import count, duration, info, progress, warn
+from t5smith.base.progress import info, progress, warn
+from t5smith.base.units import about, count, duration
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,29 @@ def test_counts_are_right_to_three_digits(number):
 )
 def test_durations(seconds, shown):
     assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-3, "1 s"),
+        (0.2, "1 s"),
+        (2.4, "2 s"),
+        (45.2, "45 s"),
+        (99.4, "99 s"),
+        (99.7, "1.7 min"),
+        (140, "2.3 min"),
+        (597, "10 min"),
+        (725, "12 min"),
+        (5_969, "99 min"),
+        (5_990, "1.7 h"),
+        (12_240, "3.4 h"),
+        (360_000, "4.2 days"),
+        (86_400 * 1_234, "1,200 days"),
+    ],
+)
+def test_forecasts_have_two_digits(seconds, shown):
+    assert about(seconds) == shown
 
 
 def test_a_pipe_gets_plain_lines_on_stderr(capsys, monkeypatch):
@@ -184,3 +208,29 @@ def test_long_lines_have_a_hanging_indent_on_a_terminal(monkeypatch):
         "warning: the vocabulary lacks characters",
         "         of this text",
     ]
+
+
+def test_the_time_left_is_what_the_stage_expects(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    bar = module.Bar("train", 400, "steps", 0)
+    bar.done = 200
+    now[0] += 60
+    assert bar.clock() == "60 s left"
+    bar.expect(1_000)
+    assert bar.clock() == "17 min left"
+    now[0] += 940
+    assert bar.clock() == "60 s left"
+    bar.done = 400
+    assert bar.clock() == "16:40"
+
+
+def test_a_long_wait_between_two_steps_is_seen_in_a_pipe(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    bar = module.Bar("train", 400, "steps", 0)
+    bar.tick()
+    now[0] += 11
+    bar.tick()
+    bar.tick()
+    assert capsys.readouterr().err == "train     0/400 steps  0:11\n"

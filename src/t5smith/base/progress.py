@@ -6,8 +6,9 @@ Everything goes to stderr; stdout is for results.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,9 +16,26 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
+from t5smith.base.units import about, count, duration
 from t5smith.base.wrapping import hanging_indent
 
+__all__ = [
+    "Bar",
+    "Live",
+    "LiveText",
+    "about",
+    "count",
+    "duration",
+    "info",
+    "live_now",
+    "progress",
+    "shown",
+    "ticking",
+    "warn",
+]
+
 SECONDS_BETWEEN_LINES = 10.0
+TICK_SECONDS = 1.0
 WIDE = 100
 """Terminals with fewer columns get a shorter bar, to have room for the figures."""
 
@@ -34,51 +52,112 @@ def warn(message: str) -> None:
     stderr.print(hanging_indent(Text.assemble(("warning: ", "bold yellow"), message), stderr), soft_wrap=True)
 
 
-def count(number: float) -> str:
-    """A short form of a number: 950, 12.3k, 4.56M."""
-    if abs(number) < 9_999.5:
-        return f"{number:,.0f}"
-    thousands = 0
-    # Compare the rounded number, so that 999,700 is 1M and not 1e+03k.
-    while abs(float(f"{number:.3g}")) >= 1000 and thousands < 4:
-        number, thousands = number / 1000, thousands + 1
-    return f"{float(f'{number:.3g}'):g}{' kMGT'[thousands]}"
+class Live:
+    """What is shown of work while it runs: a title, the time, and what it is doing beside its main work."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.started_at = title, time.monotonic()
+        self.last_line = self.started_at
+        self.doing: tuple[str, float] | None = None
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started_at
+
+    @contextlib.contextmanager
+    def during(self, text: str) -> Generator[None]:
+        """Show what is done while the body runs, with its time."""
+        before, self.doing = self.doing, (text, time.monotonic())
+        try:
+            yield
+        finally:
+            self.doing = before
+
+    def now(self) -> str:
+        """What is being done beside the main work, or ""."""
+        doing = self.doing
+        return f"{doing[0]} {duration(time.monotonic() - doing[1])}" if doing else ""
+
+    def line(self) -> str:
+        """The state as one plain line."""
+        raise NotImplementedError
+
+    def print_line(self) -> None:
+        """Print the state, in a pipe."""
+        self.last_line = time.monotonic()
+        info(self.line())
+
+    def tick(self) -> None:
+        """Print the state if the last line is old enough."""
+        if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.print_line()
 
 
-def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+live_now: list[Live] = []
+"""What is shown now; the screen has room for one."""
 
 
-class Bar:
+@contextlib.contextmanager
+def shown(live: Live) -> Generator[None]:
+    """Note that this is on the screen while the body runs."""
+    live_now.append(live)
+    try:
+        yield
+    finally:
+        live_now.remove(live)
+
+
+@contextlib.contextmanager
+def ticking(action: Callable[[], None]) -> Generator[None]:
+    """Call `action` every `TICK_SECONDS` while the body runs, which may be one long wait."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(TICK_SECONDS):
+            action()
+
+    thread = threading.Thread(target=tick, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class Bar(Live):
     """The progress of one stage."""
 
     def __init__(
         self, title: str, total: int | None, unit: str, done: int, notes: Iterable[str] = ()
     ) -> None:
-        self.title, self.total, self.unit = title, total, unit
-        self.started_at, self.start, self.done = time.monotonic(), done, done
-        self.last_line = self.started_at
+        super().__init__(title)
+        self.total, self.unit, self.start, self.done = total, unit, done, done
         self.last_state: tuple[int, str] | None = None
         self.notes = dict.fromkeys(notes, "")
         self.show: Progress | None = None
         self.task: TaskID | None = None
+        self.ended = False
+        self._expected: tuple[float, float] | None = None
+
+    def expect(self, seconds: float) -> None:
+        """Set the time left, for work whose parts do not take equally long."""
+        self._expected = seconds, time.monotonic()
 
     def advance(self, amount: int = 1, **notes: str) -> None:
         """Add `amount` to what is done, and show notes such as loss="6.91" beside it; "" hides a note."""
         self.done += amount
         self.notes.update(notes)
         if self.show is not None and self.task is not None:
-            self.show.update(self.task, completed=self.done, tail=self.tail())
+            self.show.update(self.task, completed=self.done)
         # A stage that has just reached its total prints its last line soon.
-        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES and not (
-            amount and self.done == self.total
-        ):
-            self.last_line = time.monotonic()
-            self.last_state = self.state()
-            info(self.line())
+        elif not (amount and self.done == self.total):
+            self.tick()
+
+    def print_line(self) -> None:
+        """Print the state, in a pipe."""
+        self.last_state = self.state()
+        super().print_line()
 
     def amount(self) -> str:
         """The amount done, and the total."""
@@ -87,12 +166,14 @@ class Bar:
         return f"{count(self.done)} {self.unit.removesuffix('s') if self.done == 1 else self.unit}"
 
     def clock(self) -> str:
-        """The time left, or the time so far if that is unknown."""
-        elapsed = time.monotonic() - self.started_at
-        fresh = self.done - self.start
-        if self.total and fresh and self.done < self.total:
-            return f"{duration(elapsed / fresh * (self.total - self.done))} left"
-        return duration(elapsed)
+        """The time left; the time so far if that is unknown, or the work has ended."""
+        if self.total and self.done < self.total and not self.ended:
+            fresh, expected = self.done - self.start, self._expected
+            if expected is not None:
+                return f"{about(expected[0] - (time.monotonic() - expected[1]))} left"
+            if fresh:
+                return f"{about(self.elapsed() / fresh * (self.total - self.done))} left"
+        return duration(self.elapsed())
 
     def figures(self) -> Iterator[str]:
         """The notes, with the rate first: a narrow terminal cuts off the last of them."""
@@ -102,7 +183,8 @@ class Bar:
 
     def tail(self) -> str:
         """The text after the bar."""
-        return "  ".join((self.clock(), *self.figures()))
+        now = self.now()
+        return "  ".join((*((now,) if now else ()), self.clock(), *self.figures()))
 
     def state(self) -> tuple[int, str]:
         """The contents of a line without the time."""
@@ -121,6 +203,18 @@ class Bar:
             else:
                 lines.append(" " * 10 + figure)
         return "\n".join(lines)
+
+
+class LiveText(ProgressColumn):
+    """A text that changes with time."""
+
+    def __init__(self, text: Callable[[], str], column: Column, style: str = "") -> None:
+        super().__init__(column)
+        self.text, self.style = text, style
+
+    def render(self, task: Task) -> Text:
+        """The text now."""
+        return Text(self.text(), self.style)
 
 
 class _Count(ProgressColumn):
@@ -151,8 +245,10 @@ def progress(
     bar = Bar(title, total, unit, done, notes)
     if not stderr.is_interactive:  # a pipe, or a terminal that cannot redraw a line
         try:
-            yield bar
+            with shown(bar), ticking(bar.tick):
+                yield bar
         finally:
+            bar.ended = True
             if bar.last_state != bar.state():
                 info(bar.line())
         return
@@ -161,19 +257,19 @@ def progress(
         TextColumn("{task.description:<9}"),
         BarColumn(bar_width=8 if stderr.width >= WIDE else 4),
         _Count(bar),
-        TextColumn(
-            "{task.fields[tail]}", style="cyan", markup=False, table_column=Column(no_wrap=True, ratio=1)
-        ),
+        LiveText(bar.tail, Column(no_wrap=True, ratio=1), "cyan"),
     )
     mark = Text("  ")
     try:
-        with Progress(
-            *columns, console=stderr, refresh_per_second=4, expand=True, transient=True
-        ) as bar.show:
-            bar.task = bar.show.add_task(title, total=total, completed=done, tail="")
+        with (
+            shown(bar),
+            Progress(*columns, console=stderr, refresh_per_second=4, expand=True, transient=True) as bar.show,
+        ):
+            bar.task = bar.show.add_task(title, total=total, completed=done)
             yield bar
         mark = Text("✓ ", "green")
     finally:
+        bar.ended = True
         # The live line is cut at the width of the terminal; the last state is wrapped.
         lines = bar.lines(stderr.width - 2).replace("\n", "\n  ")
         stderr.print(mark + Text(lines), soft_wrap=True)

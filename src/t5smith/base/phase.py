@@ -1,0 +1,79 @@
+"""A piece of work without a measure, such as compiling: announced, and seen to go on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+
+from rich.progress import Progress, SpinnerColumn
+from rich.table import Column
+from rich.text import Text
+
+from t5smith.base import progress
+from t5smith.base.progress import Live, LiveText, live_now, shown, ticking
+from t5smith.base.units import duration
+
+NOTICEABLE_SECONDS = 2.0
+"""A phase that took less leaves no line on a terminal."""
+
+
+class Phase(Live):
+    """What is shown of such a piece of work."""
+
+    def __init__(self, title: str, text: str, at_once: bool = True) -> None:
+        super().__init__(title)
+        self.text, self.announced = text, at_once
+
+    def line(self) -> str:
+        """The state as one plain line."""
+        now = self.now()
+        return f"{self.title:<9} {self.text}  {duration(self.elapsed())}" + (f"  {now}" if now else "")
+
+    def tick(self) -> None:
+        """Print the state if it is noticeable and not announced yet, or if the last line is old enough."""
+        if self.announced:
+            super().tick()
+        elif self.elapsed() >= NOTICEABLE_SECONDS:
+            self.announced = True
+            self.print_line()
+
+
+@contextlib.contextmanager
+def phase(title: str, text: str, at_once: bool = True) -> Generator[None]:
+    """Announce a piece of work without a measure, and show that it goes on while the body runs.
+
+    A terminal shows the time it takes; a pipe gets a line at the start, and then one every ten seconds.
+    Within a bar or another phase, it is shown in that line.
+
+    Args:
+      title: name of the stage.
+      text: what is done, such as "compiling the step".
+      at_once: announce it in a pipe at the start; else only if it takes `NOTICEABLE_SECONDS`.
+    """
+    if live_now:
+        with live_now[-1].during(text):
+            yield
+        return
+    live = Phase(title, text, at_once)
+    if not progress.stderr.is_interactive:
+        if at_once:
+            progress.info(f"{title:<9} {text}")
+        with shown(live), ticking(live.tick):
+            yield
+        return
+    columns = SpinnerColumn(), LiveText(live.line, Column(no_wrap=True, ratio=1))
+    finished = False
+    try:
+        with (
+            shown(live),
+            Progress(
+                *columns, console=progress.stderr, refresh_per_second=4, expand=True, transient=True
+            ) as spinner,
+        ):
+            spinner.add_task(title, total=None)
+            yield
+        finished = True
+    finally:
+        if live.elapsed() >= NOTICEABLE_SECONDS:
+            mark = Text("✓ ", "green") if finished else Text("  ")
+            progress.stderr.print(mark + Text(live.line()), soft_wrap=True)
