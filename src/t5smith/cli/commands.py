@@ -32,7 +32,7 @@ class VocabCommand(RecipeCommand):
     max_bytes: Positive = MAX_BYTES
     """With --compare: the size of the held-out text, which is cut at the end of a document."""
     plot: Folder | None = None
-    """With --compare: draw the figures into this .png or .svg file."""
+    """With --compare: draw the figures into this .png, .svg or .pdf file."""
 
 
 @command
@@ -112,9 +112,9 @@ class InspectCommand:
     json: bool = False
     """Print one JSON object as the last line of stdout."""
     html: Folder | None = None
-    """Write the same as a page into this file."""
+    """Write the same as a page into this .html file."""
     plot: Folder | None = None
-    """With --stats: draw the counts into this .png file."""
+    """With --stats: draw the counts into this .png, .svg or .pdf file."""
 
 
 @command

@@ -15,6 +15,9 @@ from t5smith.model.params import parameter_count
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training.setup import Run
 
+FORMAT = 2
+"""Increase when the same model gives another folder than before."""
+
 
 @in_run_folder
 def export(recipe: Recipe | Run) -> Path:
@@ -36,7 +39,12 @@ def export(recipe: Recipe | Run) -> Path:
             fix="run `t5smith evaluate`",
         )
     card = {"name": recipe.name, "language": recipe.language, "license": recipe.license}
-    inputs = {"checkpoint": run.model_fingerprint, "evaluation": evaluation.files, "card": card}
+    inputs = {
+        "format": FORMAT,
+        "checkpoint": run.model_fingerprint,
+        "evaluation": evaluation.files,
+        "card": card,
+    }
     folder = run.folder / "model"
     if find_up_to_date(folder, "model", fingerprint(inputs)):
         info(f"export    already done: {folder}")

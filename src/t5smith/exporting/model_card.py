@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from t5smith import __version__
+from t5smith.exporting.card_usage import usage
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import denoisers_of, describe
 from t5smith.recipe.recipe import Recipe
@@ -36,8 +37,7 @@ def model_card(
         "Held-out accuracy on text tokens": _percent(text["accuracy"]),
         "Bits per byte of masked text": _figure(evaluation["bits_per_byte"]),
     }
-    modes = list(dict.fromkeys(d.prefix for d in denoisers_of(recipe.objective) if d.prefix))
-    mode = f"{modes[0]} " if modes else ""
+    denoisers = denoisers_of(recipe.objective)
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
 {chr(10).join(front)}
@@ -46,16 +46,10 @@ def model_card(
 # {recipe.name}
 
 A T5 1.1 encoder-decoder, pre-trained from scratch with t5smith {__version__} to fill in masked spans of
-text. It was trained on no task: fine-tune it, or let it fill in spans.{_about(modes)}
+text. It was trained on no task: fine-tune it, or let it fill in spans.
 
-```python
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH")
-model = AutoModelForSeq2SeqLM.from_pretrained("PATH")
-inputs = tokenizer("{mode}Your text with a <extra_id_0> to fill in", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
-```
+{usage(config, denoisers)}
+## Figures
 
 | | |
 | --- | --- |
@@ -65,13 +59,6 @@ Held-out scores are on text that the model was not trained on, with {evaluation[
 masks per window ({evaluation["windows"]:,} examples). {_about_tokenizer(recipe.vocab)}
 All settings are in `t5smith.json`.
 """
-
-
-def _about(modes: Collection[str]) -> str:
-    """A sentence about mode tokens, for a model that was trained with them."""
-    if not modes:
-        return ""
-    return f" Put a mode token before the text, as in training ({', '.join(modes)})."
 
 
 def _about_tokenizer(settings: VocabSettings) -> str:
