@@ -113,6 +113,7 @@ def main() -> None:
                     folder = Path(place) / f"{size}-{name}"
                     shutil.copytree(base, folder)
                     settings = {"run_dir": str(folder), "train.batch_size": BATCH}
+                    settings["train.schedule.warmup_steps"] = 1  # also of a training of few steps
                     settings |= {f"model.{key}": value for key, value in SIZES[size].items()}
                     given = settings | {f"train.{name}": wanted[name]}
                     flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
