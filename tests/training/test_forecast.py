@@ -6,8 +6,10 @@ from itertools import accumulate
 
 import pytest
 
+from t5smith.base.progress import Bar
 from t5smith.recipe.train import TrainSettings
 from t5smith.training.compile import compiled_step
+from t5smith.training.loop import train
 from t5smith.training.setup import Run
 from t5smith.training.timing import forecast as module
 from t5smith.training.timing import trial
@@ -112,3 +114,31 @@ def test_the_memory_of_the_process_is_more_than_that_of_the_program(run_folder):
     assert step.runtime > 10_000_000
     assert step.memory > state_bytes(setup) > 3 * 29_000
     assert expected_memory(setup, step) == step.runtime + step.memory + batches + state_bytes(setup)
+
+
+def test_steps_are_tried_on_a_state_of_their_own(run_folder):
+    setup = Run(tiny_recipe(run_folder)).setup
+    found = trial.try_steps(setup, compiled_step(setup))
+    assert 0 < found.seconds < 60
+    assert found.memory is not None
+    assert found.memory > 10_000_000
+
+
+def test_training_corrects_the_forecast_and_announces_its_phases(run_folder, monkeypatch, capfd):
+    calls: list[tuple[str, float]] = []
+    for name in ("stepped", "evaluated", "saved"):
+        monkeypatch.setattr(Forecast, name, lambda self, seconds, name=name: calls.append((name, seconds)))
+    monkeypatch.setattr(Forecast, "left", lambda self, done: 1_000.0 - done)
+    left: list[float] = []
+    monkeypatch.setattr(Bar, "expect", lambda self, seconds: left.append(seconds))
+    train(
+        tiny_recipe(run_folder, **{"train.steps": 4, "train.evaluate_every": 2, "train.checkpoint_every": 2})
+    )
+    names = [name for name, _ in calls]
+    assert names == ["stepped", "stepped", "evaluated", "saved"] * 2
+    assert all(seconds > 0 for _, seconds in calls)
+    assert left[0] == 1_000
+    assert left[-1] == 996
+    lines = capfd.readouterr().err.splitlines()
+    for doing in ("compiling the step", "timing some steps", "initialising the parameters"):
+        assert f"train     {doing}" in lines
