@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import numpy as np
 
 from t5smith.base.artifact import building, find_up_to_date, fingerprint
 from t5smith.base.lock import in_run_folder
+from t5smith.base.phase import phase
 from t5smith.base.progress import info, progress
+from t5smith.base.signals import interruptible
 from t5smith.evaluation.examples import fill_examples
 from t5smith.interop.model import Model
 from t5smith.objective.batches import Batch, Objective, evaluation_batches
@@ -58,14 +61,17 @@ def evaluate(recipe: Recipe | Run) -> Path:
         masks_per_window=settings.masks_per_window,
         windows=settings.windows,
     )
-    rows = _score(run.model, batches)
+    with phase("evaluate", "restoring the checkpoint", at_once=False):
+        model = run.model
+    rows = _score(model, batches)
     facts = scores(store, run.vocabulary, batches, total(rows)) | {
         "masks_per_window": settings.masks_per_window,
         "step": run.setup.recipe.train.steps,
     }
     if len(objective.denoisers) > 1:
         facts["denoisers"] = scores_by_denoiser(objective, batches, rows)
-    facts["examples"] = fill_examples(run.model, objective, store.valid, settings.examples)
+    with phase("evaluate", "filling in examples", at_once=False):
+        facts["examples"] = fill_examples(model, objective, store.valid, settings.examples)
     with building(folder, "evaluation", inputs, facts) as work:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
         (work / RESULTS).write_text(text, encoding="utf-8")
@@ -79,7 +85,7 @@ def _score(model: Model, batches: Sequence[Batch]) -> RowSums:
     text = Score(0.0, 0.0, 0.0)
     with progress("evaluate", sum(len(batch["targets"]) for batch in batches), "examples") as bar:
         for batch in batches:
-            parts.append(scorer(model.parameters, [batch]))
+            parts.append(interruptible(partial(scorer, checked=True), model.parameters, [batch]))
             text += total(parts[-1]).text
             bar.advance(len(batch["targets"]), nll=f"{text.nll / max(text.tokens, 1):.3f}")
     return np.concatenate(parts)

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from t5smith.parallel.host_memory import FreeMemory, free_memory
+from t5smith.parallel.host_memory import FreeMemory, free_memory, reusable_memory
 
 PEAK_TFLOPS = {
     "NVIDIA A100": 312.0,
@@ -78,7 +78,8 @@ def available_memory() -> FreeMemory | None:
     """What :func:`memory_limit` returns, with what sets this limit."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        return free_memory()
+        free = free_memory()
+        return free and free._replace(bytes=free.bytes + reusable_memory())
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return None

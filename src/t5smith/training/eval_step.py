@@ -20,6 +20,7 @@ from t5smith.model.loss import target_losses
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID
 from t5smith.objective.batches import Batch
+from t5smith.training.compile import fitting_program
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 TEXT, SENTINEL, EOS = 0, 1, 2
@@ -81,8 +82,12 @@ RowSums = Float[np.ndarray, "rows 3 3"]
 
 def create_scorer(
     config: ModelConfig, classes: Int[np.ndarray, " ids"], dtype: jnp.dtype
-) -> Callable[[Parameters, Sequence[Batch]], RowSums]:
-    """A function that scores parameters on batches, row by row; it is compiled once per batch shape."""
+) -> Callable[..., RowSums]:
+    """A function that scores parameters on batches, row by row; it is compiled once per batch shape.
+
+    With `checked`, it raises T5smithError if that does not fit into memory. While training it is not checked:
+    the step took more.
+    """
     padded = np.pad(classes, (0, config.vocab_size - len(classes)))
 
     @jax.jit
@@ -95,9 +100,26 @@ def create_scorer(
         stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])
         return jnp.einsum("mbt,btk->bkm", stacked, in_class)
 
-    def score(parameters: Parameters, batches: Sequence[Batch]) -> RowSums:
+    def checked_sums(parameters: Parameters, batch: Batch) -> Array:
+        """The same, if it fits into memory."""
+        args = parameters, batch["input_ids"], batch["targets"]
+        program = fitting_program(
+            sums,
+            *args,
+            what=f"evaluating {len(batch['targets']):,} examples at a time",
+            where="evaluate.batch_size",
+            fix="lower it",
+        )
+        return program(*args)
+
+    def score(parameters: Parameters, batches: Sequence[Batch], *, checked: bool = False) -> RowSums:
         # Queue all batches first, then fetch.
-        parts = [sums(parameters, batch["input_ids"], batch["targets"]) for batch in batches]
+        parts = [
+            checked_sums(parameters, batch)
+            if checked
+            else sums(parameters, batch["input_ids"], batch["targets"])
+            for batch in batches
+        ]
         return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
     return score
