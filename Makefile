@@ -56,7 +56,7 @@ clean: ## remove the environment and all caches; keep runs/
 	$(PIP) -r requirements/test.lock.txt
 	@touch $@
 
-# transformers 4.57 beside 5, for one test.
+# transformers 4.57 beside 5, for some tests.
 .venv4/.installed: requirements/transformers4.txt
 	$(PYTHON) -m venv .venv4
 	.venv4/bin/python -m pip --disable-pip-version-check install -q -r requirements/transformers4.txt

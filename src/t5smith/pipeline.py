@@ -13,13 +13,12 @@ from t5smith.base.artifact import disk_errors, read_manifest, write_atomically
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info
 from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.toml import dump
+from t5smith.recipe.toml import save_run_settings
 
 if TYPE_CHECKING:
     from t5smith.text.corpus import CorpusFiles
     from t5smith.training.setup import Run
 
-SETTINGS = "recipe.toml"
 CORPUS_PAGE = "corpus.html"
 REPORT = "report.html"
 
@@ -70,8 +69,7 @@ def check(recipe: Recipe) -> CorpusFiles:
     check_objective(recipe.objective)
     named_weights(recipe.corpus)
     files = CorpusFiles.find(recipe.corpus)
-    with disk_errors(recipe.folder):
-        write_atomically(recipe.folder / SETTINGS, dump(recipe))
+    save_run_settings(recipe)
     return files
 
 

@@ -182,7 +182,7 @@ def test_work_that_fails_gets_no_tick(monkeypatch):
     screen = terminal(monkeypatch, 80)
     with pytest.raises(ZeroDivisionError), progress("train", 4, "steps") as bar:
         fail(bar)
-    assert left(screen)[0].startswith("  train     2/4 steps  1 s left")
+    assert left(screen)[0].startswith("  train     2/4 steps  0:0")
 
 
 def test_a_stage_of_unknown_length_ends_with_the_amount_done(monkeypatch):

@@ -14,6 +14,7 @@ from programs import batch_loss
 from t5smith.base.errors import T5smithError
 from t5smith.evaluation.scores import Tally, evaluate, scores
 from t5smith.objective.batches import evaluation_batches
+from t5smith.parallel import hardware
 from t5smith.training import checkpoints as checkpoint
 from t5smith.training.eval_step import create_scorer, token_classes, total, unigram_nll
 from t5smith.training.loop import train
@@ -124,3 +125,12 @@ def test_a_mixture_is_scored_by_denoiser(prepared, tmp_path):
         nll = [one[part]["nll"] for one in (spans, prefix)]
         assert sum(tokens) == figures[part]["tokens"]
         assert np.dot(tokens, nll) == pytest.approx(figures[part]["nll"] * sum(tokens), rel=1e-6)
+
+
+def test_an_evaluation_that_does_not_fit_into_memory_is_refused(finished, monkeypatch):
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 1_000)
+    recipe = finished.replace(**{"evaluate.masks_per_window": 3})
+    with pytest.raises(T5smithError) as caught:
+        evaluate(recipe)
+    assert str(caught.value).startswith("evaluate.batch_size: evaluating ")
+    assert "but 1,000B are " in str(caught.value)

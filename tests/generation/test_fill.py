@@ -14,10 +14,12 @@ import t5smith
 from programs import forward, init
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
-from t5smith.generation.fill import spans_of
+from t5smith.cli.warnings import warn_of_completions
+from t5smith.generation.fill import BATCH_SIZE, Completion, _completion, spans_of
 from t5smith.generation.greedy import greedy
 from t5smith.model.config import ModelConfig
 from t5smith.model.t5 import mask_padded_rows
+from t5smith.parallel import hardware
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 CONFIG = ModelConfig(128, 90, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4)
@@ -77,11 +79,13 @@ def test_empty_lines_give_empty_lines(finished, capsys, monkeypatch):
     assert first.startswith("Alle mennesker")
     assert empty == ["", ""]
     assert last.startswith("Ingen må")
-    assert err == ""
-    assert main([*argv, "--json", *texts]) == 0
+    assert "text 2" not in err
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
+    assert main([*argv, "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)["answers"]
     assert [one["text"] for one in answers] == texts
     assert [one["filled"] for one in answers] == [first, "", "", last]
+    assert [(one["cut"], one["unanswered"]) for one in answers[1:3]] == [(False, [])] * 2
     monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
     assert main(argv) == 2
     assert "no text; expected one text per line" in capsys.readouterr().err
@@ -92,7 +96,73 @@ def test_a_text_without_sentinels_triggers_a_warning(finished, capsys):
     assert main([*argv, "Alle mennesker", "Ingen <extra_id_0>"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == "Alle mennesker"
-    assert err == ("warning: 1 text has no <extra_id_0> to mark missing words: 'Alle mennesker'\n")
+    assert err.splitlines()[0] == (
+        "warning: 1 text has no <extra_id_0> to mark missing words: 'Alle mennesker'"
+    )
+
+
+def test_an_empty_argument_is_named(finished, capsys):
+    argv = ["generate", str(finished.folder)]
+    for texts, where in ((["a <extra_id_0>", " ", "b"], "TEXT 2: it is empty"), ([""], "TEXT: no text")):
+        assert main([*argv, *texts]) == 2
+        assert capsys.readouterr().err.startswith(
+            f"t5smith: error: {where}. Mark missing words by <extra_id_0>"
+        )
+
+
+def test_a_completion_says_whether_it_was_cut_and_what_was_not_answered():
+    vocabulary = Vocabulary.bundled()
+    zero, one, two = (int(i) for i in vocabulary.sentinel_ids[:3])
+    text = vocabulary.encode_with_sentinels("Oslo er <extra_id_0> i <extra_id_1>.")
+    word = vocabulary.encode("stor")
+    done = _completion(vocabulary, text, [zero, *word, one, vocabulary.eos_id])
+    assert (done.filled, done.unanswered, done.cut) == ("Oslo er stor i.", (), False)
+    done = _completion(vocabulary, text, [zero, *word, two, *word])
+    assert (done.filled, done.fills) == ("Oslo er stor i <extra_id_1>.", ("stor", ""))
+    assert (done.unanswered, done.cut) == (("<extra_id_1>",), True)
+
+
+@pytest.mark.parametrize(
+    ("completions", "said"),
+    [
+        ([Completion((5,), "a", ("a",), "a")], []),
+        (
+            [Completion((5,), "a", ("a", ""), "a", ("<extra_id_1>", "<extra_id_2>"), cut=True)],
+            [
+                "the output was cut at 1,024 tokens (--max-new-tokens)",
+                "the model did not fill in <extra_id_1>, <extra_id_2>, left as it is",
+            ],
+        ),
+        (
+            [None, *[Completion((5,), "a", ("a",), "a", ("<extra_id_0>",), cut=True)] * 2],
+            [
+                "2 of 2 outputs were cut at 1,024 tokens (--max-new-tokens), the first of text 2",
+                "the model left sentinels of 2 of 2 texts as they are, the first: <extra_id_0> of text 2",
+            ],
+        ),
+        ([Completion((5,), "a", (), "b a", continued=True)], []),
+    ],
+)
+def test_what_a_model_did_not_do_gives_a_warning(completions, said, capsys):
+    warn_of_completions(["a"] * len(completions), completions, 1024)
+    assert capsys.readouterr().err.splitlines() == [f"warning: {line}" for line in said]
+
+
+def test_cut_output_is_reported_in_json_too(finished, capsys):
+    argv = ["generate", str(finished.folder), "a <extra_id_0> b", "--json", "--max-new-tokens", "1"]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    answer = json.loads(out)["answers"][0]
+    assert (answer["cut"], answer["unanswered"]) == (True, ["<extra_id_0>"])
+    assert answer["filled"] == "a <extra_id_0> b"
+    assert "the output was cut at 1 token (--max-new-tokens)" in err
+    assert "the model did not fill in <extra_id_0>" in err
+    assert json.loads(out)["mode"] == ""
+
+
+def test_many_texts_have_a_bar(finished, capsys):
+    t5smith.generate(finished.folder, ["a <extra_id_0>"] * (BATCH_SIZE + 1), max_new_tokens=4)
+    assert f"generate  {BATCH_SIZE + 1}/{BATCH_SIZE + 1} texts" in capsys.readouterr().err
 
 
 def test_a_run_without_a_model_is_rejected(prepared):
@@ -101,9 +171,22 @@ def test_a_run_without_a_model_is_rejected(prepared):
 
 
 def test_what_cannot_be_completed_is_rejected(finished, tmp_path):
-    with pytest.raises(T5smithError, match="empty"):
-        t5smith.generate(finished.folder, [""])
+    with pytest.raises(T5smithError, match=r"^text 2 is empty \(' '\); expected"):
+        t5smith.generate(finished.folder, ["a", " "])
     with pytest.raises(T5smithError, match="extra_id_100"):
         t5smith.generate(finished.folder, ["a <extra_id_100>"])
     with pytest.raises(T5smithError, match=r"config\.json"):
         t5smith.generate(tmp_path, ["a <extra_id_0>"])
+    with pytest.raises(T5smithError, match=r"none: there is no such folder; expected a run folder or an exp"):
+        t5smith.generate(tmp_path / "none", ["a <extra_id_0>"])
+    with pytest.raises(T5smithError, match=r"--mode \[R\]: the model was trained without mode tokens"):
+        t5smith.generate(finished.folder, ["a <extra_id_0>"], mode="[R]")
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_its_size(finished, monkeypatch):
+    monkeypatch.setattr(hardware, "memory_limit", lambda: 1_000)
+    with pytest.raises(T5smithError) as caught:
+        t5smith.generate(finished.folder, ["Alle mennesker <extra_id_0> født frie"], max_new_tokens=6)
+    message = str(caught.value)
+    assert message.startswith("--max-new-tokens: generating 6 tokens for 1 text of up to 32 takes ")
+    assert "but 1,000B are " in message

@@ -169,6 +169,8 @@ def test_statistics_of_synthetic_windows(elsewhere, capsys):
     found = tree(capsys, "--stats", "--batches", 2, "--recipe", "mixture.toml")
     assert [one["denoiser"] for one in found["denoisers"]][1] == "50% in spans of 4"
     assert found["batches"] == 2
+    printed(capsys, "--stats", "--batches", 1, "--plot", "counts.pdf")
+    assert (elsewhere / "counts.pdf").read_bytes().startswith(b"%PDF-")
     out = printed(capsys, "--stats", "--batches", 1, "--plot", "counts.png", "--html", "counts.html")
     assert "Length of spans" in out
     assert "32 rows of 512 input and 114 target tokens, 32 windows of 568 tokens" in out
@@ -210,6 +212,9 @@ def test_pages_are_well_formed_and_load_nothing(run, elsewhere, capsys):
         (("a dog", "--batches", 3), "--batches: needs --stats"),
         (("a dog", "--rows", 3), "--rows: needs --store"),
         (("a dog", "--plot", "a.png"), "--plot: needs --stats"),
+        (("--stats", "--plot", "a.jpg"), "--plot: a.jpg has an unknown ending; expected .png, .svg or .pdf"),
+        (("--stats", "--plot", "a"), "--plot: a has no ending; expected .png, .svg or .pdf"),
+        (("a dog", "--html", "a.pdf"), "--html: a.pdf has an unknown ending; expected .html or .htm"),
         (("a dog", "--loss"), "--loss: needs --model or --store"),
         (("--stats", "--model", "x"), "--model: needs --store if there is --stats"),
         (("--stats", "--batches", 0), "--batches: 0 is too small; expected 1 or more"),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from t5smith.inspection.batch import training_batch
 from t5smith.inspection.statistics import Statistics, count, synthetic_batches
 from t5smith.inspection.views.json_tree import statistics_json
-from t5smith.inspection.views.plot import binned, png
+from t5smith.inspection.views.plot import binned, picture
 from t5smith.inspection.views.tables import groups, statistics_tables
 from t5smith.objective.batches import TrainingBatches
 from t5smith.objective.objective import Objective
@@ -163,10 +163,13 @@ def test_binning_keeps_the_mean(values: list[float], most: int) -> None:
 
 def test_the_same_counts_draw_the_same_picture() -> None:
     stats = counted(ObjectiveSettings(name="mixture", denoisers=MIXTURE, window_length=40))
-    light = png(stats, scale=0.5)
+    light = picture(stats, scale=0.5)
     assert light.startswith(b"\x89PNG")
-    assert light == png(stats, scale=0.5)
-    assert light != png(stats, scale=0.5, dark=True)
+    assert light == picture(stats, scale=0.5)
+    assert light != picture(stats, scale=0.5, dark=True)
+    for kind, begins in (("svg", b"<?xml"), ("pdf", b"%PDF-")):
+        assert picture(stats, kind).startswith(begins)
+        assert picture(stats, kind) == picture(stats, kind)
 
 
 def test_json_has_counts_and_theory() -> None:

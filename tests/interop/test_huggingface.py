@@ -17,7 +17,7 @@ from programs import forward, init
 from t5smith.base.errors import T5smithError
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_names import from_huggingface, to_huggingface
-from t5smith.interop.huggingface_save import config_json, generation_json, write_model
+from t5smith.interop.huggingface_save import config_json, write_model
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
 from t5smith.recipe.corpus import CorpusSettings
@@ -89,7 +89,10 @@ def test_logits_equal_those_of_transformers(finished, tmp_path, tied, gated):
             input_ids=torch.tensor(inputs), decoder_input_ids=torch.tensor(targets)
         ).logits.numpy()
     logits = forward(p, config, jnp.asarray(inputs), jnp.asarray(targets))
-    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+    # Rows without a piece are masked here, and have the mean of the others there.
+    real = slice(vocabulary.size)
+    np.testing.assert_allclose(logits[..., real], expected[..., real], atol=1e-4, rtol=0)
+    assert expected[..., vocabulary.size :].max() < expected[..., real].max(-1).min()
 
 
 def test_the_trained_model_loads_and_generates_the_same(finished):
@@ -103,18 +106,6 @@ def test_the_trained_model_loads_and_generates_the_same(finished):
     ids = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=8, do_sample=False)[0]
     ours = t5smith.generate(folder, [text], max_new_tokens=8)[0].ids
     assert ids[1:].tolist()[: len(ours)] == list(ours)
-
-
-def test_ids_above_the_real_vocabulary_are_suppressed(finished):
-    from transformers import AutoModelForSeq2SeqLM
-
-    folder = finished.folder / "model"
-    model = load_model(folder)
-    settings = json.loads((folder / "generation_config.json").read_text())
-    assert settings == generation_json(model.config, model.vocabulary)
-    assert settings["suppress_tokens"] == list(range(model.config.real_vocab_size, model.config.vocab_size))
-    transformers = AutoModelForSeq2SeqLM.from_pretrained(folder)
-    assert transformers.generation_config.suppress_tokens == settings["suppress_tokens"]
 
 
 def test_our_own_export_reads_back_exactly(finished, tmp_path):
@@ -146,8 +137,8 @@ def load_vocabulary():
 
 def test_the_model_card_says_what_the_model_is(finished):
     card = (finished.folder / "model" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlanguage: nb\n")
-    assert "unigram baseline" in card
+    assert card.startswith('---\nlanguage: "nb"\n')
+    assert "Unigram baseline" in card
     assert str(finished.folder) not in card
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from t5smith.base.errors import T5smithError
 from t5smith.objective.objective import check_objective
 from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.toml import dump, headline, load_recipe, presets
+from t5smith.recipe.toml import dump, headline, load_recipe, presets, save_run_settings
 
 
 def error(tmp_path: Path, text: str | bytes) -> str:
@@ -74,8 +74,14 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
             "my.toml:4: train.steps: 'a' cannot be used; expected a whole",
         ),
         ("train.steps = 0", "my.toml:1: train.steps: 0 cannot be used; expected 1 or more"),
-        ("[train]\nstps = 5", "my.toml:2: train.stps: unknown key; expected one of steps, "),
-        ("\n[trian]\nsteps = 5", "my.toml:2: trian: unknown key; expected one of name, "),
+        (
+            "[train]\nstps = 5",
+            "my.toml:2: train.stps: unknown key (did you mean 'steps'?); expected one of steps, ",
+        ),
+        (
+            "\n[trian]\nsteps = 5",
+            "my.toml:2: trian: unknown key (did you mean 'train'?); expected one of name, ",
+        ),
         (
             "[train]\n\noptimizer = {name = 'lion'}",
             "my.toml:3: train.optimizer.name: 'lion' cannot be used; expected 'adafactor', 'adamw'",
@@ -111,8 +117,8 @@ def test_a_missing_preset_names_the_others_and_the_nearest():
         load_recipe("norwegian-tinny")
     for part in (
         "norwegian-tinny: unknown recipe",
+        "unknown recipe (did you mean 'norwegian-tiny'?); expected",
         "norwegian-base, norwegian-tiny",
-        "mean 'norwegian-tiny'",
     ):
         assert part in str(caught.value)
 
@@ -122,7 +128,7 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path):
         load_recipe(tmp_path / "none.toml")
     folder = tmp_path / "folder.toml"
     folder.mkdir()
-    with pytest.raises(T5smithError, match="cannot be read"):
+    with pytest.raises(T5smithError, match=r"folder\.toml: there is no recipe\.toml; expected a run folder"):
         load_recipe(folder)
 
 
@@ -170,3 +176,91 @@ def test_a_dump_has_every_setting_that_has_a_value():
     assert "[train.optimizer]" in lines
     assert "steps = 65536" in dump(Recipe())
     assert not any(line.startswith("run_dir") for line in lines)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A folder with texts and a tokenizer, which is the current one, and a run in it."""
+    project = tmp_path / "project [1]"
+    for folder in ("texts", "tok", "runs/mine/store"):
+        (project / folder).mkdir(parents=True)
+    (project / "texts/a.txt").write_text("en tekst")
+    monkeypatch.chdir(project)
+    return project
+
+
+def saved(**changes: object) -> Recipe:
+    """A recipe of the run, written into its folder."""
+    paths = {
+        "corpus.train": ("nb=texts/*.txt", "nn=bundled:norwegian", "en=/abs/a.txt", "sv=hf:a:b"),
+        "corpus.valid": ("s3://bucket/a.txt", "~/a.txt", "texts"),
+        "vocab.tokenizer": "tok",
+    }
+    recipe = Recipe(name="mine", run_dir=Path("runs/mine")).replace(**{**paths, **changes})
+    save_run_settings(recipe)
+    return recipe
+
+
+def test_a_run_folder_is_a_recipe(project):
+    recipe = saved()
+    assert load_recipe("runs/mine") == load_recipe(Path("runs/mine")) == recipe
+    assert load_recipe("runs/mine/").replace(run_dir=Path("runs/mine")) == recipe
+
+
+def test_the_paths_of_a_moved_or_copied_run_are_those_of_the_folder_it_was_made_in(project, monkeypatch):
+    from t5smith.text.corpus import CorpusFiles
+
+    recipe = saved(**{"corpus.train": ("texts/*.txt",), "corpus.valid": ()})
+    before = CorpusFiles.find(recipe.corpus).inputs()
+    (project / "runs/mine").rename(project.parent / "moved")
+    monkeypatch.chdir(project.parent)
+    moved = load_recipe("moved")
+    assert moved.folder == Path("moved")
+    assert moved.vocab.tokenizer == str(project / "tok")
+    assert moved.replace(corpus=recipe.corpus.model_dump(), **{"vocab.tokenizer": "tok"}) == recipe.replace(
+        run_dir=Path("moved")
+    )
+    assert CorpusFiles.find(moved.corpus).inputs() == before
+
+
+def test_only_relative_paths_change(project, monkeypatch):
+    recipe = saved()
+    monkeypatch.chdir(project.parent)
+    escaped = str(project).replace("[", "[[]")
+    moved = load_recipe(project / "runs/mine").corpus
+    assert moved.train == (f"nb={escaped}/texts/*.txt", *recipe.corpus.train[1:])
+    assert moved.valid == (*recipe.corpus.valid[:2], f"{project}/texts")
+
+
+def test_the_paths_of_a_moved_project_are_those_of_where_it_is(project, monkeypatch):
+    recipe = saved()
+    project.rename(project.parent / "elsewhere")
+    monkeypatch.chdir(project.parent / "elsewhere")
+    assert load_recipe("runs/mine") == recipe
+
+
+def test_a_name_on_the_hub_is_no_path(project, monkeypatch):
+    saved(**{"vocab.tokenizer": "google/mt5-small"})
+    monkeypatch.chdir(project.parent)
+    assert load_recipe(project / "runs/mine").vocab.tokenizer == "google/mt5-small"
+
+
+def test_a_folder_without_a_recipe_is_one_clear_error(project):
+    with pytest.raises(T5smithError, match=r"^runs: there is no recipe\.toml; expected a run folder, or a"):
+        load_recipe("runs")
+    saved()
+    with pytest.raises(T5smithError, match=r"^runs/mine/store: .*\. Name the run folder .*/runs/mine$"):
+        load_recipe("runs/mine/store")
+    (project / "norwegian-tiny").mkdir()
+    assert load_recipe("norwegian-tiny").corpus.train
+    with pytest.raises(T5smithError, match=r"no recipe\.toml"):
+        load_recipe("./norwegian-tiny")
+
+
+def test_where_paths_start_from_is_an_absolute_path(tmp_path):
+    for value in ("5", "'texts'"):
+        message = error(tmp_path, f"seed = 1\nrelative_to = {value}")
+        assert (
+            message
+            == f"my.toml:2: relative_to: {value} cannot be used; expected a folder as an absolute path"
+        )

@@ -127,7 +127,7 @@ def test_names_are_shortened_from_the_left() -> None:
 
 def test_pictures_are_the_same_for_the_same_figures(recipe: Recipe) -> None:
     found = compare_vocabularies(recipe, ["bytes", "bytes"])
-    for kind, begins in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+    for kind, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF-")):
         data = picture(found, kind)
         assert data.startswith(begins)
         assert picture(found, kind) == data
@@ -157,8 +157,8 @@ def test_the_command(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--plot", "a.png"], "--plot: needs `--compare`. Add --compare TOKENIZER"),
         (["--max-bytes", "5"], "--max-bytes: needs `--compare`. Add --compare"),
         (
-            ["--compare", "bytes", "--plot", "a.pdf"],
-            "--plot: unknown picture format '.pdf'; expected .png or",
+            ["--compare", "bytes", "--plot", "a.jpeg"],
+            "--plot: a.jpeg has an unknown ending; expected .png, .svg or .pdf",
         ),
         (["--compare", "bytes", "--plot", "/none/a.png"], "/none/a.png: cannot be written (no such file"),
         (["--compare"], "--compare: nothing to compare; expected one or more tokenizers"),

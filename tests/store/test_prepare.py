@@ -14,6 +14,7 @@ from t5smith.base.artifact import read_manifest, seal
 from t5smith.base.errors import T5smithError
 from t5smith.pipeline import prepare as with_page
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import load_recipe
 from t5smith.store import token_store
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore
@@ -135,8 +136,10 @@ def test_a_failed_run_does_not_change_the_existing_store(recipe: MakeRecipe, tmp
     bad.write_bytes(b"dag\n\nbl\xe5")
     with pytest.raises(T5smithError, match=r"bad.txt:3: invalid UTF-8"):
         prepare(settings.replace(**{"corpus.valid": (str(bad),), "corpus.strict": True}))
+    assert load_recipe(settings.folder) == settings
     assert [path.name for path in sorted(settings.folder.iterdir())] == [
         ".lock",
+        "recipe.toml",
         "store",
         "store.notes",
         "store.unfinished",

@@ -10,12 +10,14 @@ import pytest
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
+from t5smith.base.units import count
 from t5smith.objective.batches import TrainingBatches
 from t5smith.parallel import hardware
 from t5smith.training import autotune, settle
 from t5smith.training import compile as start
 from t5smith.training.loop import train
 from t5smith.training.setup import Run
+from t5smith.training.timing.trial import StepTrial
 from tiny import tiny_recipe
 
 
@@ -28,13 +30,11 @@ def shallow(folder, **changes):
 def pretend(monkeypatch, memory_of, limit):
     """A device with this memory and a compiler that says what a batch takes; nothing is compiled."""
 
-    def compiled_step(setup):
+    def compile_step(setup):
         batch_size = setup.recipe.train.rows
-        if memory_of(batch_size) > limit:
-            raise start.too_large(batch_size, memory_of(batch_size), limit)
         return start.CompiledStep(lambda *_: pytest.fail("it runs"), memory_of(batch_size), batch_size)
 
-    monkeypatch.setattr(autotune, "compiled_step", compiled_step)
+    monkeypatch.setattr(autotune, "compile_step", compile_step)
     monkeypatch.setattr(hardware, "memory_limit", lambda: limit)
 
 
@@ -66,7 +66,7 @@ def test_a_length_in_tokens_equals_its_length_in_steps(run_folder):
 
 
 def test_hours_become_steps_once(run_folder, monkeypatch, capfd):
-    monkeypatch.setattr(autotune, "trial_seconds", lambda *_: 9.0)
+    monkeypatch.setattr(autotune, "try_steps", lambda *_: StepTrial(9.0))
     recipe = shallow(run_folder, **{"train.hours": 0.01})
     with pytest.raises(
         T5smithError, match=r"train\.hours: not measured yet: training does so when it starts"
@@ -74,7 +74,7 @@ def test_hours_become_steps_once(run_folder, monkeypatch, capfd):
         _ = Run(recipe).setup
     assert steps_of(train(recipe)) == 4
     assert "4 steps fit into 0.01 hours" in capfd.readouterr().err
-    monkeypatch.setattr(autotune, "trial_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(autotune, "try_steps", lambda *_: StepTrial(1.0))
     assert steps_of(train(recipe)) == 4
     assert Run(recipe).setup.recipe.train.steps == 4
     # Another recipe is another decision.
@@ -85,7 +85,7 @@ def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, 
     recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 
     def needs(rows):
-        return start.compiled_step(Run(recipe).trial_setup(rows)).memory
+        return start.compiled_step(Run(recipe).trial_setup(rows)).most_memory
 
     limit = needs(32)
     monkeypatch.setattr(hardware, "memory_limit", lambda: round(limit / autotune.MEMORY_SHARE))
@@ -125,10 +125,45 @@ def test_the_error_for_full_memory_has_the_batch_the_bytes_and_three_ways_out(ru
         train(tiny_recipe(run_folder))
     message = str(caught.value)
     assert re.search(
-        r"train\.batch_size: a step of 4 examples takes [\d.]+[kM]B, but the device has 100kB", message
+        r"train\.batch_size: a step of 4 examples takes [\d.]+[kM]B, but 100kB are free on this machine",
+        message,
     )
     for way in ("Lower it", "train.gradient_accumulation", "train.remat"):
         assert way in message
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts", "limit", "expected"),
+    [(12, 1, 6_100, 2), (12, 1, 3_100, 4), (12, 1, 1_100, 12), (12, 1, 1_000, None), (64, 2, 9_000, 8)],
+)
+def test_the_error_names_the_smallest_accumulation_that_fits(
+    run_folder, monkeypatch, rows, parts, limit, expected
+):
+    tried = []
+
+    def compile_step(setup):
+        train = setup.recipe.train
+        tried.append(train.gradient_accumulation)
+        return start.CompiledStep(
+            lambda *_: pytest.fail("it runs"),
+            100 + 1_000 * (train.rows // train.gradient_accumulation),
+            train.rows,
+        )
+
+    monkeypatch.setattr(start, "compile_step", compile_step)
+    monkeypatch.setattr(hardware, "memory_limit", lambda: limit)
+    changes = {"train.batch_size": rows, "train.gradient_accumulation": parts}
+    setup = Run(tiny_recipe(run_folder, **changes)).setup
+    with pytest.raises(T5smithError) as caught:
+        start.compiled_step(setup)
+    if expected is None:
+        assert "Set train.gradient_accumulation to" not in str(caught.value)
+    else:
+        takes = count(100 + 1_000 * (rows // expected))
+        assert f"Set train.gradient_accumulation to {expected} (a step then takes {takes}B" in str(
+            caught.value
+        )
+    assert len(tried) <= 5
 
 
 def test_an_error_if_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
@@ -139,7 +174,7 @@ def test_an_error_if_not_even_the_smallest_batch_fits(run_folder, monkeypatch):
 
 def test_the_devices_error_for_full_memory_becomes_one_line(monkeypatch):
     monkeypatch.setattr(hardware, "memory_limit", lambda: 8_000_000_000)
-    expected = "a step of 64 examples takes 9GB, but the device has 8GB"
+    expected = "a step of 64 examples takes 9GB, but 8GB are free"
     with pytest.raises(T5smithError, match=expected), start.out_of_memory(64, 9_000_000_000):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
     with pytest.raises(jax.errors.JaxRuntimeError), start.out_of_memory(64):
@@ -150,10 +185,13 @@ def test_the_estimate_has_parameters_memory_disk_and_time(run_folder, capfd):
     train(tiny_recipe(run_folder, **{"train.steps": 3}))
     output = " ".join(capfd.readouterr().err.split())
     assert re.search(
-        r"29k parameters, 3 steps of 4 examples .* about \d:\d\d on cpu, "
-        r"memory [\d.]+[kM]B of [\d.]+GB, disk [\d.]+kB",
+        r"29k parameters, 3 steps of 4 examples .* about 1 s on cpu, with 2 checkpoints; "
+        r"evaluating it afterwards about \d+ s "
+        r"train memory about [\d.]+[MG]B(?: \(up to [^)]*\))?, [\d.]+[MG]B measured after the timed "
+        r"steps; [\d.]+GB are \w+ \w+ this (machine|container); disk [\d.]+kB",
         output,
     )
+    assert "1 of 8 devices is used (cpu)" in output
 
 
 def test_a_device_without_fast_bfloat16_triggers_a_warning(run_folder, monkeypatch, capfd):

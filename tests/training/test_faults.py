@@ -17,6 +17,7 @@ from t5smith.training.loop import train
 from t5smith.training.metrics import read_rows
 from t5smith.training.setup import Run
 from t5smith.training.state import SkippedBatches
+from t5smith.training.timing.trial import StepTrial
 from tiny import tiny_recipe
 
 
@@ -38,7 +39,7 @@ def plant_bad_batches(monkeypatch, bad):
         return start.CompiledStep(run, step.memory, step.batch_size)
 
     monkeypatch.setattr(loop, "compiled_step", compiled_step)
-    monkeypatch.setattr(loop, "trial_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(loop, "try_steps", lambda *_: StepTrial(0.001))
     return seen
 
 

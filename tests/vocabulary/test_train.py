@@ -23,7 +23,7 @@ from t5smith.text.documents import is_held_out
 from t5smith.vocabulary import unigram
 from t5smith.vocabulary.normalizers import normalizer
 from t5smith.vocabulary.sample import MAX_CHUNK_CHARACTERS, TextSample, chunks
-from t5smith.vocabulary.train import build, vocab
+from t5smith.vocabulary.train import build, vocab, warn_of_rare_pieces
 from t5smith.vocabulary.unigram import canonical, downsample_words, train_pieces, whole_words
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -70,7 +70,13 @@ def test_vocab_writes_a_tokenizer_with_t5s_layout(tmp_path: Path, capfd: pytest.
     assert facts["ids"] == 400
     assert facts["sample_bytes"] == facts["text_bytes"] > 9_000
     assert facts["documents"] == 92
-    assert "warning" not in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert err.count("warning") == 1
+    assert "300 pieces from 10.3kB of text: each occurs 11 times on average" in err
+    corpus = recipe(tmp_path).corpus
+    sample = TextSample(recipe(tmp_path), CorpusFiles.find(corpus), Bar("vocab", None, "", 0))
+    tokens = sum(len(vocabulary.encode(text)) for text in sample.chunks)
+    assert facts["occurrences_per_piece"] == round(tokens / 300, 1)
 
 
 def test_vocab_is_skipped_if_unchanged_and_redone_if_settings_change(
@@ -139,7 +145,52 @@ def test_the_handbook_has_too_little_text_for_32_000_pieces(
         vocab(recipe(tmp_path, 32_000, train=("bundled:norwegian/debian-handbook-nb.train*",))), "vocab"
     ).facts
     assert 10_000 < facts["pieces"] < 20_000
-    assert f"{facts['pieces']:,} pieces (32,000 requested)" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert f"{facts['pieces']:,} pieces (32,000 requested)" in err
+    # A size that suits is one that gives no warning.
+    suits = int(re.findall(r"vocab\.size = (\d+) suits this text", err)[0])
+    assert suits > 1_000
+    facts |= {
+        "pieces": suits,
+        "occurrences_per_piece": facts["occurrences_per_piece"] * facts["pieces"] / suits,
+    }
+    warn_of_rare_pieces(facts)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("pieces", "rate", "said"),
+    [
+        (
+            32_000,
+            17.2,
+            "warning: 32,000 pieces from 2.2MB of text: each occurs 17 times on average, and a model needs "
+            "about 50 or more to learn one; vocab.size = 11000 suits this text\n",
+        ),
+        (
+            2_000,
+            12.0,
+            "warning: 2,000 pieces from 2.2MB of text: each occurs 12 times on average, and a model "
+            "needs about 50 or more to learn one; add text\n",
+        ),
+        (32_000, 50.0, ""),
+    ],
+)
+def test_pieces_that_are_too_rare_to_be_learned_give_a_warning(pieces, rate, said, capfd):
+    warn_of_rare_pieces({"pieces": pieces, "text_bytes": 2_200_000, "occurrences_per_piece": rate})
+    assert capfd.readouterr().err == said
+
+
+def test_the_bar_of_vocab_ends_with_what_is_read_and_training_is_a_phase(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("t5smith.base.progress.NOTICEABLE_SECONDS", 0.0)
+    monkeypatch.setattr("t5smith.base.progress.TICK_SECONDS", 0.001)
+    vocab(recipe(tmp_path))
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("vocab")]
+    bars = [re.match(r"vocab     (\S+)/(\S+) bytes  ", line) for line in lines]
+    done, total = [found for found in bars if found][-1].groups()
+    assert done == total
+    assert "vocab     training 300 pieces  0:00" in lines
+    assert "vocab     300 pieces from 10.3kB of text" in lines
 
 
 @pytest.mark.parametrize("size", [8, 20, 40, 78, 79])

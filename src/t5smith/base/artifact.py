@@ -8,12 +8,10 @@ artifact moves to `previous/` beside it; nothing that a run made is deleted.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from t5smith import __version__
+from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.progress import warn
 
 MANIFEST = "manifest.json"
@@ -89,7 +89,10 @@ def read_manifest(folder: Path, kind: str, *, check_hashes: bool = True) -> Mani
         raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None
     if manifest.kind != kind:
         raise T5smithError(f"this is a {manifest.kind}", where=folder, expected=f"a {kind}")
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with (
+        phase(verb_for(kind), f"checking {folder}", at_once=False),
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
         # Hashing releases the GIL, so the shards of a store are hashed on all cores.
         found = threads.map(
             lambda name: _differs(folder / name, manifest.files[name], check_hashes), manifest.files
@@ -207,10 +210,11 @@ def seal(
 ) -> Manifest:
     """Hash every file without an entry in `known`, flush all files to disk, and write the manifest last."""
     files: dict[str, dict[str, Any]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        files[name] = (known or {}).get(name) or {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-        fsync(path)
+    with phase(verb_for(kind), "writing to disk", at_once=False):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            name = path.relative_to(folder).as_posix()
+            files[name] = (known or {}).get(name) or {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+            fsync(path)
     manifest = Manifest(kind, fingerprint(inputs), dict(inputs), dict(facts), files)
     write_atomically(folder / MANIFEST, json.dumps(vars(manifest), indent=1, ensure_ascii=False) + "\n")
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
@@ -249,51 +253,3 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-_ELSEWHERE = "choose a run_dir that you can write to"
-_MORE_SPACE = "free some space and run the command again; finished stages are kept"
-_DISK_ERRORS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), ("no permission to write", _ELSEWHERE)),
-    errno.EROFS: ("the file system is read-only", _ELSEWHERE),
-    errno.ENOSPC: ("the disk is full", _MORE_SPACE),
-    errno.EDQUOT: ("your disk quota is used up", _MORE_SPACE),
-    errno.EFBIG: (
-        "the file grew past the allowed size",
-        "raise the limit (ulimit -f) and run the command again",
-    ),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), ("a file is where a folder is needed", _ELSEWHERE)),
-}
-
-
-@contextlib.contextmanager
-def disk_errors(place: Path) -> Generator[None]:
-    """Turn errors of the disk into one line that names the place.
-
-    Raises:
-      T5smithError: no permission, read-only file system, full disk, used-up quota, or file too large.
-    """
-    try:
-        yield
-    except Exception as error:
-        code = None if isinstance(error, T5smithError) else _disk_errno(error)
-        if code is None:
-            raise
-        what, fix = _DISK_ERRORS[code]
-        where = error.filename if isinstance(error, OSError) and error.filename else place
-        raise T5smithError(what, where=where, fix=fix) from error
-
-
-def _disk_errno(error: Exception) -> int | None:
-    """The errno behind an exception, if it is one that a user can fix.
-
-    tokenizers, safetensors and tensorstore raise their own exceptions, whose text includes the errno. numpy's
-    text only has the number of items that were written.
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno if error.errno in _DISK_ERRORS else None
-    text = str(error)
-    if re.search(r"\d+ requested and \d+ written|Not enough free space to write", text):
-        return errno.ENOSPC
-    found = re.search(r"os[ _]error(?:[ _]code)?[ =]'?(\d+)", text)
-    return int(found[1]) if found and int(found[1]) in _DISK_ERRORS else None

@@ -13,16 +13,13 @@ from t5smith.base import progress
 from t5smith.base.progress import Live, LiveText, live_now, shown, ticking
 from t5smith.base.units import duration
 
-NOTICEABLE_SECONDS = 2.0
-"""A phase that took less leaves no line on a terminal."""
-
 
 class Phase(Live):
     """What is shown of such a piece of work."""
 
-    def __init__(self, title: str, text: str) -> None:
+    def __init__(self, title: str, text: str, at_once: bool = True) -> None:
         super().__init__(title)
-        self.text = text
+        self.text, self.announced = text, at_once
 
     def line(self) -> str:
         """The state as one plain line."""
@@ -31,7 +28,7 @@ class Phase(Live):
 
 
 @contextlib.contextmanager
-def phase(title: str, text: str) -> Generator[None]:
+def phase(title: str, text: str, at_once: bool = True) -> Generator[None]:
     """Announce a piece of work without a measure, and show that it goes on while the body runs.
 
     A terminal shows the time it takes; a pipe gets a line at the start, and then one every ten seconds.
@@ -40,14 +37,16 @@ def phase(title: str, text: str) -> Generator[None]:
     Args:
       title: name of the stage.
       text: what is done, such as "compiling the step".
+      at_once: announce it in a pipe at the start; else only if it takes two seconds.
     """
     if live_now:
         with live_now[-1].during(text):
             yield
         return
-    live = Phase(title, text)
+    live = Phase(title, text, at_once)
     if not progress.stderr.is_interactive:
-        progress.info(f"{title:<9} {text}")
+        if at_once:
+            progress.info(f"{title:<9} {text}")
         with shown(live), ticking(live.tick):
             yield
         return
@@ -64,6 +63,6 @@ def phase(title: str, text: str) -> Generator[None]:
             yield
         finished = True
     finally:
-        if live.elapsed() >= NOTICEABLE_SECONDS:
+        if live.elapsed() >= progress.NOTICEABLE_SECONDS:
             mark = Text("✓ ", "green") if finished else Text("  ")
             progress.stderr.print(mark + Text(live.line()), soft_wrap=True)

@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 SECONDS_BETWEEN_LINES = 10.0
+NOTICEABLE_SECONDS = 2.0
+"""When a pipe gets the first line; a phase that took less leaves no line on a terminal."""
 TICK_SECONDS = 1.0
 WIDE = 100
 """Terminals with fewer columns get a shorter bar, to have room for the figures."""
@@ -57,7 +59,7 @@ class Live:
 
     def __init__(self, title: str) -> None:
         self.title, self.started_at = title, time.monotonic()
-        self.last_line = self.started_at
+        self.last_line, self.announced = self.started_at, False
         self.doing: tuple[str, float] | None = None
 
     def elapsed(self) -> float:
@@ -84,12 +86,13 @@ class Live:
 
     def print_line(self) -> None:
         """Print the state, in a pipe."""
-        self.last_line = time.monotonic()
+        self.last_line, self.announced = time.monotonic(), True
         info(self.line())
 
     def tick(self) -> None:
-        """Print the state if the last line is old enough."""
-        if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+        """Print the state if the work has become noticeable, and then if the last line is old enough."""
+        wait = SECONDS_BETWEEN_LINES if self.announced else min(NOTICEABLE_SECONDS, SECONDS_BETWEEN_LINES)
+        if time.monotonic() - self.last_line >= wait:
             self.print_line()
 
 
@@ -137,6 +140,7 @@ class Bar(Live):
         self.notes = dict.fromkeys(notes, "")
         self.show: Progress | None = None
         self.task: TaskID | None = None
+        self.ended = False
         self._expected: tuple[float, float] | None = None
 
     def expect(self, seconds: float) -> None:
@@ -165,8 +169,8 @@ class Bar(Live):
         return f"{count(self.done)} {self.unit.removesuffix('s') if self.done == 1 else self.unit}"
 
     def clock(self) -> str:
-        """The time left, or the time so far if that is unknown."""
-        if self.total and self.done < self.total:
+        """The time left; the time so far if that is unknown, or the work has ended."""
+        if self.total and self.done < self.total and not self.ended:
             fresh, expected = self.done - self.start, self._expected
             if expected is not None:
                 return f"{about(expected[0] - (time.monotonic() - expected[1]))} left"
@@ -247,6 +251,7 @@ def progress(
             with shown(bar), ticking(bar.tick):
                 yield bar
         finally:
+            bar.ended = True
             if bar.last_state != bar.state():
                 info(bar.line())
         return
@@ -267,6 +272,7 @@ def progress(
             yield bar
         mark = Text("✓ ", "green")
     finally:
+        bar.ended = True
         # The live line is cut at the width of the terminal; the last state is wrapped.
         lines = bar.lines(stderr.width - 2).replace("\n", "\n  ")
         stderr.print(mark + Text(lines), soft_wrap=True)

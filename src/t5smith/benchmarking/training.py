@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.progress import info
 from t5smith.benchmarking.checks import check_at_least_one, check_one_of
 from t5smith.model.config import ModelConfig
@@ -125,7 +126,7 @@ def bench_train(
     if gradient_accumulation < 1 or batch % gradient_accumulation:
         where, expected = "--gradient-accumulation", f"a divisor of the batch of {batch}"
         raise T5smithError(f"{gradient_accumulation} cannot be used", where=where, expected=expected)
-    with _no_compilation_cache():
+    with _no_compilation_cache(), phase("bench", "compiling the step"):
         trial = Trial(
             *(SIZES[size], batch, precision),
             ids=VOCABULARY,

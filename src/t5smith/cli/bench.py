@@ -8,7 +8,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.cli.flags import command
 from t5smith.cli.help import HELP_FLAGS, parse_or_help
 from t5smith.cli.output import function, numbers, print_columns, print_json
-from t5smith.recipe.base import Folder, Strings
+from t5smith.recipe.base import Folder, Strings, did_you_mean
 
 
 @command
@@ -130,7 +130,9 @@ def bench(args: list[str]) -> None:
         return
     if args[0] not in BENCH_PARTS:
         raise T5smithError(
-            "unknown part", where=f"bench {args[0]}", expected=f"one of {', '.join(BENCH_PARTS)}"
+            f"unknown part{did_you_mean(args[0], BENCH_PARTS)}",
+            where=f"bench {args[0]}",
+            expected=f"one of {', '.join(BENCH_PARTS)}",
         )
     part = BENCH_PARTS[args[0]]
     parsed = parse_or_help(part.command, args[1:], f"bench {args[0]}")

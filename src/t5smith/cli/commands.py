@@ -32,7 +32,7 @@ class VocabCommand(RecipeCommand):
     max_bytes: Positive = MAX_BYTES
     """With --compare: the size of the held-out text, which is cut at the end of a document."""
     plot: Folder | None = None
-    """With --compare: draw the figures into this .png or .svg file."""
+    """With --compare: draw the figures into this .png, .svg or .pdf file."""
 
 
 @command
@@ -55,8 +55,9 @@ class GenerateCommand:
     """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
     max_new_tokens: Positive = 64
     """The largest number of tokens that is generated for a text."""
-    mode: str = ""
-    """Mode token before each text, for models that were trained with mode tokens: [R]."""
+    mode: str | None = None
+    """Mode token before each text, for models that were trained with mode tokens, such as [R]; "" for none.
+    Default: that of the model's first denoiser that masks spans."""
     json: bool = False
     """Print one JSON object as the last line of stdout."""
 
@@ -90,8 +91,8 @@ class InspectCommand:
     model: Folder | None = None
     """The model for --loss: a run folder or an exported model folder. Default: the model of --store."""
     recipe: str | None = None
-    """Use the objective of this recipe, bundled or a .toml file. Default: that of --store or --model, or
-    T5's."""
+    """Use the objective of this recipe: bundled, a .toml file, or a run folder. Default: that of --store or
+    --model, or T5's."""
     objective: Literal["span_corruption", "prefix_lm", "ul2"] | None = None
     """Use this objective instead; the flags below change its settings."""
     noise_density: float | None = None
@@ -111,9 +112,9 @@ class InspectCommand:
     json: bool = False
     """Print one JSON object as the last line of stdout."""
     html: Folder | None = None
-    """Write the same as a page into this file."""
+    """Write the same as a page into this .html file."""
     plot: Folder | None = None
-    """With --stats: draw the counts into this .png file."""
+    """With --stats: draw the counts into this .png, .svg or .pdf file."""
 
 
 @command

@@ -180,14 +180,14 @@ class _Reader:
         if not given:
             expected = accepts.describe(quote=False, limits=True)
             raise T5smithError("missing value", where=name, expected=expected)
-        return value_of(given[0], accepts)
+        return _not_empty(name, given[0], accepts)
 
     def _positional(self, flags: Sequence[Flag]) -> None:
         for flag in flags:
             if flag.accepts.many:
                 self.values[flag.setting], self.loose = tuple(self.loose), []
             elif self.loose:
-                self.values[flag.setting] = value_of(self.loose.pop(0), flag.accepts)
+                self.values[flag.setting] = _not_empty(flag.spellings[0], self.loose.pop(0), flag.accepts)
         if self.loose:
             raise T5smithError(
                 "unexpected argument",
@@ -203,6 +203,17 @@ def read(flags: Sequence[Flag], args: Sequence[str], verb: str) -> dict[str, Any
       T5smithError: an unknown or repeated flag, an unexpected argument, a missing value.
     """
     return _Reader(flags, list(args), verb).read()
+
+
+def _not_empty(name: str, text: str, accepts: Allowed) -> object:
+    """The value of a flag. An empty path, as of a variable that is not set, would be the current folder.
+
+    Raises:
+      T5smithError: an empty path.
+    """
+    if accepts.base is Path and not text.strip():
+        raise T5smithError("it is empty", where=name, expected=accepts.describe(quote=False, limits=True))
+    return value_of(text, accepts)
 
 
 def value_of(text: str, accepts: Allowed) -> object:

@@ -19,8 +19,9 @@ WIDEST = 100
 """Lines are no longer than this even on a wider terminal."""
 HELP_FLAGS = {"-h", "--help", "--help-all"}
 INTRODUCTION = """\
-RECIPE is a bundled recipe (`t5smith recipes` lists them) or a .toml file. Its settings are changed by
-flags such as --train.steps 50. A list is given as values with spaces between them."""
+RECIPE is a bundled recipe (`t5smith recipes` lists them), a .toml file, or a run folder, which keeps the
+recipe that it was made with. Its settings are changed by flags such as --train.steps 50. A list is given as
+values with spaces between them."""
 C = TypeVar("C")
 
 

@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.cli.commands import InspectCommand
 from t5smith.inspection.query import Query
 from t5smith.inspection.results import Inspection, inspected_batches, inspected_rows, inspected_text
+from t5smith.pages.written import PAGES, PICTURES, kind_of, write_file
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.toml import load_recipe
 
@@ -26,15 +28,17 @@ def inspect(command: InspectCommand) -> None:
       T5smithError: flags that contradict each other, or something that cannot be shown.
     """
     _check(command)
-    found = _inspection(command)
+    with phase("inspect", "computing", at_once=False):
+        found = _inspection(command)
     if command.html is not None:
         from t5smith.inspection.views.page import page
 
-        _write(command.html, page(found, full=command.full).encode())
+        write_file(command.html, page(found, full=command.full).encode())
     if command.plot is not None and found.statistics is not None:
-        from t5smith.inspection.views.plot import png
+        from t5smith.inspection.views.plot import picture
 
-        _write(command.plot, png(found.statistics, scale=1.5))
+        kind = kind_of(command.plot, "--plot", PICTURES)
+        write_file(command.plot, picture(found.statistics, kind, scale=1.5))
     if command.json:
         from t5smith.inspection.views.json_tree import inspection_json
 
@@ -104,6 +108,10 @@ def _check(command: InspectCommand) -> None:
     ):
         if is_set and not needed:
             raise T5smithError(f"needs {needs}", where=flag)
+    if command.plot is not None:
+        kind_of(command.plot, "--plot", PICTURES)
+    if command.html is not None:
+        kind_of(command.html, "--html", PAGES)
     for flag, value, least in (
         ("--batch", command.batch, 0),
         ("--rows", command.rows, 1),
@@ -122,11 +130,3 @@ def _read(file: Path) -> str:
         ) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=file) from None
-
-
-def _write(file: Path, data: bytes) -> None:
-    try:
-        file.write_bytes(data)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise T5smithError(f"cannot be written ({reason})", where=file) from None

@@ -38,7 +38,8 @@ a look inside
   recipes    list the bundled recipes
   bench      measure how fast this machine makes batches and trains
 
-RECIPE is a bundled recipe or a .toml file. Start: t5smith run norwegian-tiny
+RECIPE is a bundled recipe, a .toml file or a run folder.
+Start: t5smith run norwegian-tiny
 t5smith COMMAND --help shows a command's flags, t5smith --version the version."""
 
 
@@ -65,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("t5smith: stopped; run the same command to resume", file=sys.stderr)
-        return 130
+        return _exit_code(130)
     except _Terminated:
         print("t5smith: stopped by SIGTERM; run the same command to resume", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        return _exit_code(128 + signal.SIGTERM)
     except BrokenPipeError:
         # The reader closed the pipe. Python flushes stdout again on exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -91,6 +92,17 @@ def _dispatch(args: list[str]) -> None:
         from t5smith.cli.verbs import run_verb
 
         run_verb(args[0], args[1:])
+
+
+def _exit_code(code: int) -> int:
+    """The code itself; if a call into C++ was left behind, end the process here, which would wait for it."""
+    from t5smith.base.signals import work_left_behind
+
+    if work_left_behind():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 class _Terminated(BaseException):

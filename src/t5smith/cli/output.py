@@ -11,7 +11,10 @@ from typing import Any, cast
 
 def function(module: str, name: str) -> Callable[..., Any]:
     """The function of a module that is imported now, when it is needed."""
-    return getattr(importlib.import_module(module), name)
+    from t5smith.base.phase import phase
+
+    with phase(name, "starting", at_once=False):
+        return getattr(importlib.import_module(module), name)
 
 
 def print_json(value: object) -> None:

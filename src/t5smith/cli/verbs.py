@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.cli.bench import bench
@@ -40,10 +40,9 @@ def run_verb(verb: str, args: list[str]) -> None:
     else:
         known = [*RECIPE_VERBS, *OTHER_VERBS]
         raise T5smithError(
-            "unknown command",
+            f"unknown command{did_you_mean(verb, known)}",
             where=verb,
             expected=f"one of {', '.join(known)}",
-            fix=did_you_mean(verb, known),
         )
 
 
@@ -95,43 +94,43 @@ def _generate(args: list[str]) -> None:
     command = parse_or_help(GenerateCommand, args, "generate")
     if command is None:
         return
+    for number, text in enumerate(command.text, 1):
+        if not text.strip():
+            fix = "mark missing words by <extra_id_0>, <extra_id_1>, ..."
+            what = "it is empty" if len(command.text) > 1 else "no text"
+            raise T5smithError(what, where=f"TEXT {number}" if len(command.text) > 1 else "TEXT", fix=fix)
     texts = _check_utf8(command.text or _lines_of_stdin())
     requested = [text for text in texts if text.strip()]
     if not requested:
-        if command.text:
-            raise T5smithError(
-                "no text", where="TEXT", fix="mark missing words by <extra_id_0>, <extra_id_1>, ..."
-            )
         raise T5smithError("no text", where="stdin", expected="one text per line")
     done: list[Completion] = function("t5smith.generation.fill", "generate")(
         command.model, requested, max_new_tokens=command.max_new_tokens, mode=command.mode
     )
-    _warn_unmasked([text for text, completion in zip(requested, done, strict=True) if not completion.fills])
     # A line without text gets an empty result, so that results and lines keep the same numbers.
     left = iter(done)
     completions = [next(left) if text.strip() else None for text in texts]
     if command.json:
-        answers = [
-            {"text": text, "filled": one.filled, "fills": one.fills, "answer": one.text}
-            if one
-            else {"text": text, "filled": "", "fills": [], "answer": ""}
-            for text, one in zip(texts, completions, strict=True)
-        ]
-        print_json({"model": str(command.model), "answers": answers})
+        print_json(
+            {"model": str(command.model), "mode": done[0].mode, "answers": _answers(texts, completions)}
+        )
     else:
         print("\n".join(one.filled if one else "" for one in completions))
+    function("t5smith.cli.warnings", "warn_of_completions")(texts, completions, command.max_new_tokens)
 
 
-def _warn_unmasked(texts: list[str]) -> None:
-    """Warn of texts in which nothing is masked."""
-    from t5smith.base.progress import warn
-    from t5smith.base.wrapping import pluralize
-
-    if texts:
-        have = "has" if len(texts) == 1 else "have"
-        warn(
-            f"{pluralize(len(texts), 'text')} {have} no <extra_id_0> to mark missing words: {texts[0][:60]!r}"
-        )
+def _answers(texts: list[str], completions: list[Completion | None]) -> list[dict[str, Any]]:
+    """What `--json` prints of each text."""
+    return [
+        {
+            "text": text,
+            "filled": one.filled if one else "",
+            "fills": one.fills if one else [],
+            "answer": one.text if one else "",
+            "cut": one is not None and one.cut,
+            "unanswered": one.unanswered if one else [],
+        }
+        for text, one in zip(texts, completions, strict=True)
+    ]
 
 
 def _inspect(args: list[str]) -> None:

@@ -19,7 +19,9 @@ import numpy as np
 
 from t5smith.base.artifact import building, find_up_to_date, fingerprint
 from t5smith.base.lock import in_run_folder
+from t5smith.base.phase import phase
 from t5smith.base.progress import info, progress
+from t5smith.base.signals import interruptible
 from t5smith.base.wrapping import pluralize
 from t5smith.evaluation.examples import fill_examples
 from t5smith.interop.model import Model
@@ -62,7 +64,9 @@ def evaluate(recipe: Recipe | Run) -> Path:
         windows=settings.windows,
     )
     info(f"evaluate  {_chosen(batches, available)}")
-    tally = _score(run.model, batches)
+    with phase("evaluate", "restoring the checkpoint", at_once=False):
+        model = run.model
+    tally = _score(model, batches)
     facts = scores(store, run.vocabulary, tally) | {
         "masks_per_window": settings.masks_per_window,
         "scored_windows": len(batches.windows),
@@ -71,7 +75,8 @@ def evaluate(recipe: Recipe | Run) -> Path:
     }
     if len(objective.denoisers) > 1:
         facts["denoisers"] = scores_by_denoiser(objective, tally)
-    facts["examples"] = fill_examples(run.model, objective, store.valid, settings.examples)
+    with phase("evaluate", "filling in examples", at_once=False):
+        facts["examples"] = fill_examples(model, objective, store.valid, settings.examples)
     with building(folder, "evaluation", inputs, facts) as work:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
         (work / RESULTS).write_text(text, encoding="utf-8")
@@ -127,8 +132,9 @@ def _score(model: Model, batches: EvaluationBatches) -> Tally:
             scored.append(batch)
             yield batch
 
+    sums = scorer(model.parameters, remembered(), checked=True)
     with progress("evaluate", batches.rows, "examples") as bar:
-        for rows in scorer(model.parameters, remembered()):
+        while (rows := interruptible(lambda: next(sums, None))) is not None:
             tally.add(scored.popleft(), rows)
             text = total([tally.sums]).text
             bar.advance(len(rows), **{"NLL of text": f"{text.nll / max(text.tokens, 1):.3f}"})

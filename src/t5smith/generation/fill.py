@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from t5smith.base.errors import T5smithError
-from t5smith.generation.greedy import greedy
+from t5smith.base.phase import phase
+from t5smith.base.progress import progress, warn
+from t5smith.generation.decoding import decode
+from t5smith.generation.modes import Mode, mode_of
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.model import Model
-from t5smith.objective.denoisers import mode_token_ids
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 BATCH_SIZE = 16
@@ -29,21 +32,33 @@ class Completion:
       text: those ids as text, with sentinels.
       fills: for each sentinel of the input, in order, the text decoded after the same sentinel; "" if the
         model did not write that sentinel.
-      filled: the input with the sentinels replaced by their fills.
+      filled: the input with the sentinels replaced by their fills, or continued if the mode continues texts.
+        A sentinel that the model did not write stays.
+      unanswered: the sentinels of the input that the model did not write.
+      cut: whether the output did not end within the largest number of tokens.
+      mode: the mode token before the input, or "".
+      continued: whether the output continues the input (prefix LM).
     """
 
     ids: tuple[int, ...]
     text: str
     fills: tuple[str, ...]
     filled: str
+    unanswered: tuple[str, ...] = ()
+    cut: bool = False
+    mode: str = ""
+    continued: bool = False
 
 
 def model_folder(folder: Path) -> Path:
     """The exported model of a run folder, or the folder itself.
 
     Raises:
-      T5smithError: a run folder without an exported model.
+      T5smithError: there is no such folder, or it is a run folder without an exported model.
     """
+    if not folder.is_dir():
+        what = "this is a file" if folder.exists() else "there is no such folder"
+        raise T5smithError(what, where=folder, expected="a run folder or an exported model folder")
     if (folder / "config.json").is_file():
         return folder
     if (folder / "model").is_dir():
@@ -58,7 +73,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def generate(
-    model: str | Path, texts: Sequence[str], max_new_tokens: int = 64, mode: str = ""
+    model: str | Path, texts: Sequence[str], max_new_tokens: int = 64, mode: str | None = None
 ) -> list[Completion]:
     """Fill in the sentinels of texts such as `The <extra_id_0> ruined my sleep`, greedily.
 
@@ -67,13 +82,39 @@ def generate(
       texts: one or more; each is completed on its own.
       max_new_tokens: most tokens to decode per text.
       mode: mode token put before each text, such as `[R]`, for a model that was trained with mode tokens.
+        "": none. Default: that of its first denoiser that masks spans.
 
     Raises:
-      T5smithError: there is no model, or a text is empty or has a sentinel that does not exist.
+      T5smithError: there is no model, a text is empty or has a sentinel that does not exist, the model was
+        not trained with this mode token, or the work does not fit into memory.
     """
-    loaded = load_model(model_folder(Path(model)))
+    folder = model_folder(Path(model))
+    with phase("generate", "loading the model", at_once=False):
+        loaded = load_model(folder)
+    meant = mode_of(folder, loaded.vocabulary, mode)
     inputs = [loaded.vocabulary.encode_with_sentinels(text) for text in texts]
-    return complete(loaded, inputs, max_new_tokens, mode_token_ids(mode, loaded.vocabulary))
+    for number, (ids, text) in enumerate(zip(inputs, texts, strict=True), 1):
+        if not ids:
+            what = f"text {number} is empty ({text!r})"
+            raise T5smithError(what, expected="text with sentinels to fill in")
+    if meant.continues and any("<extra_id_" in text for text in texts):
+        warn(f"{meant.token or 'this model'} continues texts (prefix LM): sentinels mean nothing to it")
+    if len(texts) > BATCH_SIZE:
+        with progress("generate", len(texts), "texts") as bar:
+            done = complete(loaded, inputs, max_new_tokens, meant.ids, bar.advance)
+    else:
+        with phase("generate", "decoding", at_once=False):
+            done = complete(loaded, inputs, max_new_tokens, meant.ids)
+    return [_in_mode(one, meant) for one in done]
+
+
+def _in_mode(one: Completion, mode: Mode) -> Completion:
+    """A completion as the mode has it."""
+    if mode.continues:
+        filled = one.filled if one.fills else f"{one.filled} {one.text}".strip()
+        return replace(one, mode=mode.token, filled=filled, continued=True)
+    # A model that never learned to end its output has done its work when it has filled in all spans.
+    return replace(one, mode=mode.token, cut=one.cut and (mode.ends or bool(one.unanswered)))
 
 
 def complete(
@@ -81,6 +122,7 @@ def complete(
     inputs: Sequence[Sequence[int]],
     max_new_tokens: int = 64,
     prefix: Sequence[int] = (),
+    on_done: Callable[[int], Any] | None = None,
 ) -> list[Completion]:
     """Complete tokenised inputs (without `</s>`) in batches; the results are in the order of the inputs.
 
@@ -89,14 +131,10 @@ def complete(
       inputs: the ids of each input.
       max_new_tokens: most tokens to decode per input.
       prefix: ids put before each input: a mode token that the model was trained with.
-
-    Raises:
-      T5smithError: an input is empty.
+      on_done: called with the number of inputs that were completed since the last call.
     """
+    assert all(inputs)
     vocabulary = model.vocabulary
-    for number, ids in enumerate(inputs):
-        if not ids:
-            raise T5smithError(f"input {number + 1} is empty", expected="text with sentinels to fill in")
     results: list[Completion] = []
     for begin in range(0, len(inputs), BATCH_SIZE):
         part = inputs[begin : begin + BATCH_SIZE]
@@ -106,11 +144,11 @@ def complete(
         )
         for row, ids in enumerate(part):
             padded[row, : len(prefix) + len(ids) + 1] = [*prefix, *ids, vocabulary.eos_id]
-        decoded = np.asarray(
-            greedy(model.parameters, model.config, padded, length=max_new_tokens, eos_id=vocabulary.eos_id)
-        )
+        decoded = decode(model, padded, max_new_tokens)
         for ids, row in zip(part, decoded, strict=True):
             results.append(_completion(vocabulary, ids, row[row != vocabulary.pad_id].tolist()))
+        if on_done:
+            on_done(len(part))
     return results
 
 
@@ -118,15 +156,24 @@ def _completion(vocabulary: Vocabulary, inputs: Sequence[int], decoded: list[int
     spans = dict(reversed(list(spans_of(vocabulary, decoded))))
     fills: list[str] = []
     filled: list[int] = []
+    unanswered: list[int] = []
     for token in inputs:
         number = vocabulary.sentinel_number(token)
         if number is None:
             filled.append(token)
         else:
-            fill = spans.get(number, [])
-            fills.append(vocabulary.decode(fill))
-            filled += fill
-    return Completion(tuple(decoded), vocabulary.decode(decoded), tuple(fills), vocabulary.decode(filled))
+            if number not in spans:
+                unanswered.append(token)
+            fills.append(vocabulary.decode(spans.get(number, [])))
+            filled += spans.get(number, [token])
+    return Completion(
+        tuple(decoded),
+        vocabulary.decode(decoded),
+        tuple(fills),
+        vocabulary.decode(filled),
+        unanswered=tuple(vocabulary.pieces(unanswered)),
+        cut=vocabulary.eos_id not in decoded,
+    )
 
 
 def spans_of(vocabulary: Vocabulary, targets: Sequence[int]) -> Iterator[tuple[int, list[int]]]:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.toml import load_recipe
+from t5smith.recipe.toml import RUN_SETTINGS, run_recipe
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from t5smith.inspection.token_losses import LossFunction
     from t5smith.interop.model import Model
     from t5smith.training.setup import Setup
-
-SETTINGS = "recipe.toml"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Query:
                 settings = settings.replace(objective=recipe.objective.model_dump())
             if loss and model is None:
                 model = settings.folder
-        elif model is not None and recipe is None and (Path(model) / SETTINGS).is_file():
+        elif model is not None and recipe is None and (Path(model) / RUN_SETTINGS).is_file():
             settings = recipe_of(Path(model))
         opened = load_model(Path(model), recipe) if model is not None else None
         return cls(settings, run is not None, opened, tokenizer)
@@ -142,11 +140,11 @@ def recipe_of(folder: Path, default: Recipe | None = None) -> Recipe:
     run = folder.parent if folder.name == "store" and not (folder / "store").is_dir() else folder
     if not run.is_dir():
         raise T5smithError("there is no such folder", where=run, expected="a run folder")
-    if (run / SETTINGS).is_file():
-        return load_recipe(run / SETTINGS).replace(run_dir=run)
+    if (run / RUN_SETTINGS).is_file():
+        return run_recipe(run)
     if default is None:
         raise T5smithError(
-            f"there is no {SETTINGS}",
+            f"there is no {RUN_SETTINGS}",
             where=run,
             expected="a run folder",
             fix="name the recipe it was made with: --recipe RECIPE",
@@ -175,7 +173,10 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
     for exported in (folder, folder / "model"):
         if (exported / "config.json").is_file():
             return load_exported(exported), str(exported)
-    if not (folder / SETTINGS).is_file() and recipe is None:
+    if not folder.is_dir():
+        expected = "a run folder or an exported model folder"
+        raise T5smithError("there is no such folder", where=folder, expected=expected)
+    if not (folder / RUN_SETTINGS).is_file() and recipe is None:
         raise T5smithError(
             "there is no model here", where=folder, expected="a run folder or an exported model folder"
         )

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save_file
 
 from t5smith.interop.huggingface_names import WEIGHTS, to_huggingface
@@ -21,10 +22,10 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 def write_model(folder: Path, model: Model, *, model_max_length: int) -> None:
     """Write configuration, weights (float32) and tokenizer into a folder."""
-    tensors = to_huggingface(model.parameters, model.config)
+    tensors = with_losing_spare_rows(to_huggingface(model.parameters, model.config), model.config)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / "config.json", config_json(model.config, model.vocabulary))
-    _write_json(folder / "generation_config.json", generation_json(model.config, model.vocabulary))
+    _write_json(folder / "generation_config.json", generation_json(model.vocabulary))
     model.vocabulary.save(folder, model_max_length=model_max_length)
 
 
@@ -56,16 +57,28 @@ def config_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def generation_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The `generation_config.json`; ids above the real vocabulary are suppressed."""
-    settings: dict[str, Any] = {
+def generation_json(vocabulary: Vocabulary) -> dict[str, Any]:
+    """The `generation_config.json`. It suppresses nothing: a user may give a spare row a token."""
+    return {
         "decoder_start_token_id": PAD_ID,
         "eos_token_id": vocabulary.eos_id,
         "pad_token_id": vocabulary.pad_id,
     }
-    if config.vocab_size > config.real_vocab_size:
-        settings["suppress_tokens"] = list(range(config.real_vocab_size, config.vocab_size))
-    return settings
+
+
+def with_losing_spare_rows(tensors: dict[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
+    """The tensors with each spare row of the head set to the mean of the rows of the vocabulary.
+
+    The head has no bias, so the logit of such a row is the mean of the others: never the highest, and by
+    Jensen's inequality no more probable than 1 / `real_vocab_size`. A list of suppressed ids would do that
+    too, but would also suppress a token that a user adds later. As the first value of an added token's row,
+    the mean disturbs the other probabilities least (Hewitt, "Initializing New Word Embeddings for Pretrained
+    Language Models", 2021).
+    """
+    head = "shared.weight" if config.tie_word_embeddings else "lm_head.weight"
+    rows = tensors[head].copy()
+    rows[config.real_vocab_size :] = rows[: config.real_vocab_size].mean(axis=0, dtype=np.float64)
+    return tensors | {head: rows}
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

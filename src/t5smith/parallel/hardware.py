@@ -12,6 +12,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from t5smith.parallel.host_memory import FreeMemory, free_memory, reusable_memory
+
 PEAK_TFLOPS = {
     "NVIDIA A100": 312.0,
     "NVIDIA H100 PCIe": 756.0,
@@ -67,16 +69,35 @@ def measured_tflops(dtype: jnp.dtype, size: int | None = None, repeats: int = 7)
 
 
 def memory_limit() -> int | None:
-    """Bytes available to this process on the device, with those it holds now; None if unknown."""
+    """Bytes that this process can still take on the device; None if unknown."""
+    free = available_memory()
+    return None if free is None else free.bytes
+
+
+def available_memory() -> FreeMemory | None:
+    """What :func:`memory_limit` returns, with what sets this limit."""
     device = jax.devices()[0]
-    if device.platform != "cpu":
-        return (device.memory_stats() or {}).get("bytes_limit")
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
+    if device.platform == "cpu":
+        free = free_memory()
+        return free and free._replace(bytes=free.bytes + reusable_memory())
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
         return None
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
+    return FreeMemory(stats["bytes_limit"] - stats.get("bytes_in_use", 0), f"free on {device.device_kind}")
+
+
+def devices_line() -> str | None:
+    """What to say if there are several devices, of which one is used; None if there is one."""
+    count = jax.device_count()
+    if count == 1:
+        return None
+    return (
+        f"1 of {count} devices is used ({jax.devices()[0].device_kind}); training on several is not supported"
+    )
+
+
+DEVICES_USED = 1
+"""Training runs on the first device; MFU is the share of the peak of the devices used."""
 
 
 def memory_in_use() -> tuple[int, int] | None:

@@ -58,10 +58,10 @@ class Settings(BaseModel):
             raise rejected(cls.model_fields, error, cls.section) from None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """The advice for an unknown name, if it is close to a known one."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name nearest to an unknown one, to be put before the list of all; "" if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else None
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def rejected(fields: Mapping[str, FieldInfo], error: ValidationError, section: str) -> T5smithError:
@@ -74,10 +74,11 @@ def rejected(fields: Mapping[str, FieldInfo], error: ValidationError, section: s
     if first["type"] == "extra_forbidden":
         table = f"in [{section}]" if section else "at the top level"
         expected = f"one of {', '.join(fields)} {table}"
-        return T5smithError("unknown key", where=place, expected=expected, fix=did_you_mean(path[0], fields))
+        what = f"unknown key{did_you_mean(path[0], fields)}"
+        return T5smithError(what, where=place, expected=expected)
     if first["type"] == "missing":
         return T5smithError("missing", where=place, expected="a value")
-    value, expected, fix = first["input"], UNUSUAL.get(first["type"]), None
+    value, expected, near = first["input"], UNUSUAL.get(first["type"]), ""
     if expected is None and setting is not None:
         accepted = allowed(setting)
         accepted.many &= len(path) == 1
@@ -85,9 +86,9 @@ def rejected(fields: Mapping[str, FieldInfo], error: ValidationError, section: s
             expected = accepted.range
         else:
             expected = accepted.describe(quote=True, limits=first["type"] in RANGES)
-        fix = did_you_mean(value, accepted.choices) if isinstance(value, str) else None
+        near = did_you_mean(value, accepted.choices) if isinstance(value, str) else ""
     return T5smithError(
-        f"{spelled(value)} cannot be used", where=place, expected=expected or first["msg"], fix=fix
+        f"{spelled(value)} cannot be used{near}", where=place, expected=expected or first["msg"]
     )
 
 

@@ -214,10 +214,9 @@ class CleaningSettings(Settings):
         for number, step in enumerate(self.steps):
             if step not in known:
                 raise T5smithError(
-                    f"{step!r} cannot be used",
+                    f"{step!r} cannot be used{did_you_mean(step, known)}",
                     where="cleaning.steps",
                     expected=f"some of {', '.join(known)}",
-                    fix=did_you_mean(step, known),
                 )
             if step in self.steps[:number]:
                 raise T5smithError(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import re
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from t5smith.recipe.base import Fraction, Settings, Strings
+
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)")
+_NOT_RELATIVE = re.compile(r"/|~|bundled:|hf:|[a-z][a-z0-9+.-]*://")
 
 
 class CorpusSettings(Settings):
@@ -39,3 +46,18 @@ class CorpusSettings(Settings):
     """Maximum size of a document, in bytes. Larger ones are skipped and counted."""
     strict: bool = False
     """Stop at the first record that cannot be read, instead of skipping and counting it."""
+
+
+def split_name(pattern: str) -> tuple[str, str]:
+    """`nb=texts/nb` in its two parts; the name of a pattern without one is ""."""
+    named = _NAMED.fullmatch(pattern)
+    return (named[1], named[2]) if named else ("", pattern)
+
+
+def starting_from(folder: Path, pattern: str) -> str:
+    """A pattern whose relative path starts from `folder`, as one that means the same everywhere."""
+    name, path = split_name(pattern)
+    if not path or _NOT_RELATIVE.match(path):
+        return pattern
+    start = glob.escape(str(folder)) if glob.has_magic(path) else str(folder)
+    return f"{name}={os.path.join(start, path)}" if name else os.path.join(start, path)

@@ -1,11 +1,11 @@
-"""Recipe files: the bundled ones, reading a file, and writing one.
+"""Recipes: the bundled ones, those of run folders, reading a file, and writing one.
 
 Errors name the file, the line and the setting, and what the setting accepts.
 """
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import json
 import re
 import tomllib
@@ -14,9 +14,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
+from t5smith.recipe.base import did_you_mean
+from t5smith.recipe.corpus import starting_from
 from t5smith.recipe.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "recipes"
+RUN_SETTINGS = "recipe.toml"
+"""The recipe that a run folder was made with."""
+RELATIVE_TO = "relative_to"
+"""A key beside the settings: the folder from which relative paths of text and tokenizer start."""
 
 
 def presets() -> dict[str, Path]:
@@ -31,27 +37,69 @@ def headline(path: Path) -> str:
 
 
 def load_recipe(recipe: str | Path | None) -> Recipe:
-    """Load a bundled recipe by its name, or a file whose name ends in `.toml`; None gives the defaults.
+    """Load a bundled recipe, a file, or the recipe of a run folder; None gives the defaults.
 
-    Without a `name` in the file, the run is named after the file.
+    Without a `name` in a file, the run is named after the file. The name of a bundled recipe goes before a
+    folder of the same name, which is written `./NAME`.
+
+    Args:
+      recipe: the name of a bundled recipe, a file whose name ends in `.toml`, or a run folder. The recipe of
+        a folder has that folder as its `run_dir`, wherever the folder was made.
 
     Raises:
-      T5smithError: an unknown bundled recipe, no such file, invalid TOML, or a setting that cannot be used.
+      T5smithError: no such recipe, file or folder, invalid TOML, or a setting that cannot be used.
     """
     if recipe is None:
         return Recipe()
-    if str(recipe).endswith(".toml"):
-        return _read(Path(recipe))
-    known = presets()
-    if str(recipe) in known:
-        return _read(known[str(recipe)])
-    near = difflib.get_close_matches(str(recipe), known, n=1)
+    name, known = str(recipe), presets()
+    if name in known:
+        return _read(known[name])
+    if name and Path(name).is_dir():
+        return run_recipe(Path(name))
+    if name.endswith(".toml"):
+        return _read(Path(name))
+    if "/" in name:
+        raise T5smithError("there is no such folder", where=name, expected=_EXPECTED)
     raise T5smithError(
-        "unknown recipe",
-        where=recipe,
-        expected=f"one of {', '.join(known)}, or a file whose name ends in .toml",
-        fix=f"did you mean {near[0]!r}?" if near else None,
+        f"unknown recipe{did_you_mean(name, known)}",
+        where=repr(name) if not name.strip() else name,
+        expected=f"{', '.join(known)}, {_EXPECTED}",
     )
+
+
+_EXPECTED = "a run folder, or a file whose name ends in .toml"
+
+
+def run_recipe(folder: Path) -> Recipe:
+    """The recipe of a run folder, with that folder as its `run_dir`.
+
+    Raises:
+      T5smithError: it has none, or one that cannot be used.
+    """
+    if (folder / RUN_SETTINGS).is_file():
+        return _read(folder / RUN_SETTINGS).replace(run_dir=folder)
+    above = folder.resolve().parent
+    raise T5smithError(
+        f"there is no {RUN_SETTINGS}",
+        where=folder,
+        expected=_EXPECTED,
+        fix=f"name the run folder {above}" if (above / RUN_SETTINGS).is_file() else None,
+    )
+
+
+def save_run_settings(recipe: Recipe) -> None:
+    """Write the recipe into its run folder, so that the folder can be named instead of it.
+
+    Raises:
+      T5smithError: the folder cannot be written to.
+    """
+    from t5smith.base.artifact import disk_errors, write_atomically
+
+    file = recipe.folder / RUN_SETTINGS
+    text = f"{RELATIVE_TO} = {_toml(str(Path.cwd()))}\n{dump(recipe)}"
+    with disk_errors(recipe.folder):
+        if not file.is_file() or file.read_bytes() != text.encode():
+            write_atomically(file, text)
 
 
 def dump(recipe: Recipe) -> str:
@@ -98,9 +146,10 @@ def _read(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise _not_toml(path, text, str(error)) from None
     tree.setdefault("name", _name_of(path))
+    start = tree.pop(RELATIVE_TO, None)
     try:
         _reject_dates(tree, ())
-        return Recipe.model_validate(tree)
+        return _starting_from(start, Recipe.model_validate(tree))
     except T5smithError as error:
         place = _line_of(text, error.where or "")
         raise T5smithError(
@@ -109,6 +158,31 @@ def _read(path: Path) -> Recipe:
             expected=error.expected,
             fix=error.fix,
         ) from None
+
+
+def _starting_from(start: object, recipe: Recipe) -> Recipe:
+    """A recipe with its paths of text and tokenizer as they are meant in the folder `start`.
+
+    They stay as they are if that is the current folder, or does not exist, as on another machine.
+    """
+    if start is None:
+        return recipe
+    if not isinstance(start, str) or not Path(start).is_absolute():
+        expected = "a folder as an absolute path"
+        raise T5smithError(f"{start!r} cannot be used", where=RELATIVE_TO, expected=expected)
+    folder = Path(start)
+    if not folder.is_dir() or folder.samefile(Path.cwd()):
+        return recipe
+    changes: dict[str, Any] = {
+        f"corpus.{split}": tuple(starting_from(folder, pattern) for pattern in patterns)
+        for split, patterns in (("train", recipe.corpus.train), ("valid", recipe.corpus.valid))
+    }
+    # A name that is not a path here is one on the Hub.
+    tokenizer = recipe.vocab.tokenizer
+    with contextlib.suppress(OSError):  # such as a name that is too long for a path
+        if tokenizer and (found := folder / tokenizer).exists():
+            changes["vocab.tokenizer"] = str(found)
+    return recipe.replace(**changes)
 
 
 def _name_of(path: Path) -> str:

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from t5smith.base.errors import T5smithError
 from t5smith.base.wrapping import pluralize, unpadded
 from t5smith.pages.facts import percent, size
-from t5smith.pages.plot_style import FONT, LIGHT, dress, new_figure, png, style, svg
+from t5smith.pages.plot_style import FONT, LIGHT, dress, file_of, new_figure, style
+from t5smith.pages.written import PICTURES, kind_of, write_file
 from t5smith.recipe.recipe import Recipe
 from t5smith.vocabulary.compare import Comparison, MeasuredVocabulary, compare_vocabularies
 
@@ -49,22 +49,16 @@ def compare(
       recipe: its held-out text is used.
       tokenizers: the tokenizers to compare.
       max_bytes: the most held-out text to use.
-      plot: a .png or .svg file for the picture.
+      plot: a .png, .svg or .pdf file for the picture.
       as_json: print one JSON object instead of a table.
 
     Raises:
       T5smithError: what :func:`compare_vocabularies` raises, or the picture cannot be written.
     """
-    ending = plot.suffix.lower() if plot else ""
-    if plot and ending not in (".png", ".svg"):
-        raise T5smithError(f"unknown picture format {ending!r}", where="--plot", expected=".png or .svg")
+    kind = kind_of(plot, "--plot", PICTURES) if plot else ""
     found = compare_vocabularies(recipe, tokenizers, max_bytes)
     if plot:
-        try:
-            plot.write_bytes(picture(found, ending[1:]))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise T5smithError(f"cannot be written ({reason})", where=plot) from None
+        write_file(plot, picture(found, kind))
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False))
     else:
@@ -118,7 +112,7 @@ def _sample_line(found: Comparison) -> str:
 
 
 def picture(found: Comparison, kind: str) -> bytes:
-    """The figures as bars, one panel each, as `png` or `svg`. The same figures give the same bytes."""
+    """The figures as bars, one panel each, as `png`, `svg` or `pdf`. The same figures give the same bytes."""
     rows = len(found.vocabularies)
     height = _HEAD + _BAR * rows + _FOOT
     with style():
@@ -134,7 +128,7 @@ def picture(found: Comparison, kind: str) -> bytes:
             _bars(axes, found.vocabularies, field, title, form)
         panels[0].set_yticks(range(rows), names, color=LIGHT.ink, parse_math=False)
         panels[0].invert_yaxis()
-        return png(figure) if kind == "png" else svg(figure)
+        return file_of(figure, kind)
 
 
 def _bars(axes: Any, measured: Sequence[MeasuredVocabulary], field: str, title: str, form: str) -> None:

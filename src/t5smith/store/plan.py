@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from t5smith.recipe.corpus import CorpusSettings
@@ -18,7 +18,7 @@ from t5smith.text.compression import compression_suffix, open_file
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.document import BlockSelection
 from t5smith.text.documents import RANDOM_ACCESS, file_format, is_splittable
-from t5smith.text.fingerprints import file_size
+from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.parquet_arrow import parquet_bytes
 from t5smith.text.locations import is_url, split_row_range
 
@@ -41,6 +41,7 @@ class Unit:
       files: names; a single one if there are several blocks.
       bytes: size of the files on disk.
       blocks: number of blocks; None: not known until the file has been read.
+      read: bytes of the files, as they are stored, that reading them takes.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Unit:
     files: tuple[str, ...]
     bytes: int
     blocks: int | None
+    read: int = field(default=0, compare=False)
 
     def shard(self, block: int) -> str:
         """The name of a block's shard."""
@@ -61,6 +63,11 @@ class Assignment:
 
     unit: Unit
     part: BlockSelection
+
+    @property
+    def read(self) -> int:
+        """The share of `Unit.read` that this part is counted as."""
+        return self.unit.read // (self.unit.blocks or self.part.readers)
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,14 @@ class Plan:
         """
         named = [("train", corpus.train), ("valid", corpus.valid)] if corpus.valid else [("", corpus.train)]
         sizes = [
-            (split, name, str(file), file_size(file))
+            (split, name, str(file), file_size(file), bytes_to_read(file))
             for split, files_of in named
             for name, files in files_of.items()
             for file in files
         ]
         block_bytes = MIN_BLOCK_BYTES
-        while block_bytes < MAX_BLOCK_BYTES and sum(size for *_, size in sizes) > block_bytes * TARGET_BLOCKS:
+        total = sum(size for *_, size, _ in sizes)
+        while block_bytes < MAX_BLOCK_BYTES and total > block_bytes * TARGET_BLOCKS:
             block_bytes *= 2
         return cls(block_bytes, tuple(_units(corpus.settings, sizes, block_bytes)))
 
@@ -129,27 +137,28 @@ class Plan:
 
 
 def _units(
-    corpus: CorpusSettings, sizes: Iterable[tuple[str, str, str, int]], block_bytes: int
+    corpus: CorpusSettings, sizes: Iterable[tuple[str, str, str, int, int]], block_bytes: int
 ) -> Iterator[Unit]:
     small: list[str] = []
-    small_bytes = 0
+    small_bytes = small_read = 0
     group = ("", "")
     number = 0
-    for split, name, file, size in sizes:
+    for split, name, file, size, read in sizes:
         # Ranges of rows are counted from the beginning of a file, so one task reads it.
         large = size > block_bytes and split_row_range(file)[1] is None
         if small and (large or (split, name) != group or small_bytes + size > block_bytes):
-            yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1)
-            number, small, small_bytes = number + 1, [], 0
+            yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1, small_read)
+            number, small, small_bytes, small_read = number + 1, [], 0, 0
         group = (split, name)
         if large:
-            yield Unit(number, name, split, (file,), size, _blocks(corpus, file, size, block_bytes))
+            yield Unit(number, name, split, (file,), size, _blocks(corpus, file, size, block_bytes), read)
             number += 1
         else:
             small.append(file)
             small_bytes += size
+            small_read += read
     if small:
-        yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1)
+        yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1, small_read)
 
 
 def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> int | None:

@@ -17,8 +17,10 @@ from typing import Any
 
 from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
+from t5smith.base.phase import phase
 from t5smith.base.progress import Bar, count, info, progress, warn
 from t5smith.recipe.recipe import Recipe, plain
+from t5smith.recipe.toml import save_run_settings
 from t5smith.store.dedup import remove_duplicates
 from t5smith.store.executors import run_tasks
 from t5smith.store.merge import finish_store, list_shards
@@ -83,19 +85,23 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
+        save_run_settings(recipe)
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
     if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, corpus):
         warn(f"the existing vocabulary was trained with {changed}; `t5smith vocab` trains it again")
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
-        plan = _plan(recipe, files, workspace, key, vocab_folder)
+        with phase("prepare", "planning", at_once=False):
+            plan = _plan(recipe, files, workspace, key, vocab_folder)
         _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
             remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
-        finish_store(recipe, workspace, plan, vocabulary, inputs)
+        with phase("prepare", "merging the shards", at_once=False):
+            finish_store(recipe, workspace, plan, vocabulary, inputs)
         artifact.replace_atomically(workspace.store, folder)
         shutil.rmtree(workspace.notes)
+    save_run_settings(recipe)
     return folder
 
 
@@ -132,7 +138,7 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
         shutil.rmtree(workspace.store, ignore_errors=True)
         shutil.rmtree(workspace.notes, ignore_errors=True)
         draft.make()
-        artifact.write_atomically(workspace.notes / "plan.json", plan.to_json())
+    artifact.write_atomically(workspace.notes / "plan.json", plan.to_json())
     job_fields = {
         "key": key,
         "notes_format": NOTES_FORMAT,
@@ -149,7 +155,7 @@ def _run(recipe: Recipe, workspace: Workspace, plan: Plan) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = sum(unit.bytes for unit in plan.units)
     tasks = settings.tasks or (cores if size >= IN_PROCESS_BYTES or settings.executor != "local" else 1)
-    with progress("prepare", _bytes_to_read(plan, tasks), "bytes") as bar:
+    with progress("prepare", _bytes_to_read(plan, tasks) or None, "bytes") as bar:
         view = _ProgressView(workspace, bar)
         if settings.executor == "local" and (tasks == 1 or size < IN_PROCESS_BYTES):
             for rank in range(tasks):
@@ -160,12 +166,8 @@ def _run(recipe: Recipe, workspace: Workspace, plan: Plan) -> None:
 
 
 def _bytes_to_read(plan: Plan, tasks: int) -> int:
-    """Bytes that all tasks read together; some files are read by several tasks."""
-    return sum(
-        assignment.unit.bytes // (assignment.unit.blocks or 1)
-        for rank in range(tasks)
-        for assignment in plan.assignments(tasks, rank)
-    )
+    """Bytes of the files, as they are stored, that all tasks read together."""
+    return sum(assignment.read for rank in range(tasks) for assignment in plan.assignments(tasks, rank))
 
 
 @dataclass
@@ -192,10 +194,13 @@ class _ProgressView:
     def _show(self) -> None:
         tasks = self.tasks.values()
         seconds = max(time.monotonic() - self.start, 1e-9)
+        text_bytes = sum(task.text_bytes for task in tasks)
+        # The time left is that of what this run reads.
+        self.bar.start = sum(task.found for task in tasks)
         self.bar.advance(
-            # Tasks read a little beyond the ends of their blocks.
-            min(sum(task.read for task in tasks), self.bar.total or 0) - self.bar.done,
+            sum(task.read for task in tasks) - self.bar.done,
+            # The bar counts files as they are stored, which may be compressed.
+            rate=f"{text_bytes / 1e6 / seconds:.1f} MB/s of text" if text_bytes else "",
             documents=count(sum(task.documents for task in tasks)),
             tokens=count(sum(task.tokens for task in tasks)),
-            rate=f"{sum(task.text_bytes for task in tasks) / 1e6 / seconds:.1f} MB/s",
         )

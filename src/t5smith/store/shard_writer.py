@@ -79,8 +79,8 @@ class ShardWriter:
             for split in SPLITS
         }
 
-    def add(self, document: Document, text: str, split: str, fraction: float, ids: bytes) -> None:
-        """Add a document.
+    def add(self, document: Document, text: str, split: str, fraction: float, ids: bytes) -> tuple[int, int]:
+        """Add a document; returns its tokens and the bytes of its text, zeros if it is empty.
 
         Args:
           document: with its raw text, whose hash selects the split if `split` is empty.
@@ -94,7 +94,7 @@ class ShardWriter:
         counts = writer.counts
         if not ids:
             counts["empty"] += 1
-            return
+            return 0, 0
         writer.buffered += (ids, self.separator)
         length = (len(ids) + len(self.separator)) // self.dtype.itemsize
         writer.lengths.append(length)
@@ -107,6 +107,7 @@ class ShardWriter:
         writer.buffered_bytes += len(ids)
         if writer.buffered_bytes >= BUFFER_BYTES:
             writer.flush(self.dtype)
+        return length, size
 
     def close(self, skipped: SkippedRecords, tallies: Iterable[Tally], cut: int) -> dict[str, Any]:
         """Finish the shard; returns its note.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.progress import info
 
 _IDS_AT_ONCE = 1 << 24
@@ -266,13 +267,12 @@ def verify_store(folder: Path) -> None:
     """
     facts = read_manifest(folder, "store").facts
     store = TokenStore.open(folder, check_hashes=False)
-    with _damage_errors(folder):
+    with _damage_errors(folder), phase("verify", "reading all tokens", at_once=False):
         for split in (store.train, store.valid):
             _check_split(folder, split, facts[split.name], facts["vocab_size"])
     splits = (store.train, store.valid)
     shards = sum(len(split.tokens.files) for split in splits if isinstance(split.tokens, Shards))
-    tokens = sum(len(split.tokens) for split in splits)
-    info(f"verify    {shards} shards, {tokens:,} tokens: no error found")
+    info(f"verify    {shards} shards, {sum(len(split.tokens) for split in splits):,} tokens: no error found")
 
 
 def _check_split(folder: Path, split: Split, facts: Mapping[str, Any], vocab_size: int) -> None:

@@ -15,9 +15,10 @@ from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_
 from t5smith.store.plan import Assignment, Plan
 from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
-from t5smith.store.workspace import SPLITS, Workspace, write
+from t5smith.store.workspace import Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import positioned_documents
+from t5smith.text.read_bytes import ReadBytes
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -31,11 +32,13 @@ class Progress:
     """Progress of a task.
 
     Attributes:
-      read: bytes read from files.
-      documents, tokens, text_bytes: of the shards finished in this run, in both splits.
+      read: bytes read from files, as they are stored.
+      found: of these, those that an earlier run has read.
+      documents, tokens, text_bytes: of this run, in both splits.
     """
 
     read: int = 0
+    found: int = 0
     documents: int = 0
     tokens: int = 0
     text_bytes: int = 0
@@ -104,13 +107,16 @@ class Task:
             for note in self.workspace.note("").parent.glob(f"{unit.number:05d}-*.json")
         )
         if self._is_done(assignment, done):
-            self._on_read(unit.bytes // (unit.blocks or 1))
+            self.progress.found += assignment.read
+            self._on_read(assignment.read)
             return
+        # Several tasks may read all of an archive, each for a part of its text.
+        read = ReadBytes(assignment.read, self._on_read, 1 / part.readers)
         blocks = _BlockWriter(self, assignment, done, encoder)
         try:
             for file in unit.files:
                 for place, document in positioned_documents(
-                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, self._on_read
+                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, read.add
                 ):
                     block = part.block_of(place)
                     if block != blocks.current:
@@ -120,8 +126,14 @@ class Task:
                     text = self.cleaner.clean(document, blocks.tallies)
                     if text is not None and blocks.shard is not None:
                         fraction = self.recipe.corpus.held_out_fraction
-                        blocks.shard.add(document, text, unit.split, fraction, encoder.encode(text))
+                        tokens, size = blocks.shard.add(
+                            document, text, unit.split, fraction, encoder.encode(text)
+                        )
+                        self.progress.documents += tokens > 0
+                        self.progress.tokens += tokens
+                        self.progress.text_bytes += size
             blocks.end()
+            read.finish()
         except BaseException:
             blocks.abandon()
             raise
@@ -194,15 +206,10 @@ class _BlockWriter:
     def _close(self) -> None:
         if self.shard is None:
             return
-        note = self.shard.close(self.skipped, self.tallies, self.encoder.cut)
+        self.shard.close(self.skipped, self.tallies, self.encoder.cut)
         self.shard, self.encoder.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
         self.skipped.clear()
-        progress = self.task.progress
-        for split in SPLITS:
-            progress.documents += note[split]["documents"]
-            progress.tokens += note[split]["tokens"]
-            progress.text_bytes += note[split]["text_bytes"]
 
 
 def run_task(notes: Path, tasks: int, rank: int) -> Progress:

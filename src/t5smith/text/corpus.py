@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.corpus import CorpusSettings
+from t5smith.base.phase import phase
+from t5smith.recipe.corpus import CorpusSettings, split_name
 from t5smith.text.files import find_pattern
 from t5smith.text.fingerprints import HashCache, fingerprint_files
 from t5smith.text.locations import Location, RemoteFile, RowRange
@@ -18,8 +18,6 @@ from t5smith.text.locations import Location, RemoteFile, RowRange
 SplitName = Literal["train", "valid"]
 Corpora = Mapping[str, Sequence[Location]]
 """The files of each corpus by its name, in order; a single corpus without a name is named ""."""
-
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)")
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,9 @@ class CorpusFiles:
         Raises:
           T5smithError: a file, or a row of one, is in both splits, or as :func:`find_corpora`.
         """
-        train = find_corpora(settings.train, "corpus.train")
-        valid = find_corpora(settings.valid, "corpus.valid") if settings.valid else {}
+        with phase("text", "looking for files", at_once=False):
+            train = find_corpora(settings.train, "corpus.train")
+            valid = find_corpora(settings.valid, "corpus.valid") if settings.valid else {}
         seen = _Seen()
         for name, files in train.items() if valid else ():
             for file in files:
@@ -104,7 +103,7 @@ def find_corpora(patterns: Sequence[str], field: str) -> dict[str, list[Location
     """
     by_name: dict[str, list[str]] = {}
     for pattern in patterns:
-        name, pattern = _split_name(pattern)
+        name, pattern = split_name(pattern)
         by_name.setdefault(name, []).append(pattern)
     if "" in by_name and len(by_name) > 1:
         raise T5smithError(
@@ -155,7 +154,7 @@ def named_weights(settings: CorpusSettings) -> dict[str, float]:
             raise T5smithError(f"{entry!r} cannot be used", where=where, expected=expected)
         weights[name] = weight
     if weights:
-        names = [name for pattern in settings.train if (name := _split_name(pattern)[0])]
+        names = [name for pattern in settings.train if (name := split_name(pattern)[0])]
         if set(names) != weights.keys():
             corpora = ", ".join(dict.fromkeys(names)) or "unnamed"
             what = f"weights for {', '.join(weights)}, but the corpora are {corpora}"
@@ -163,12 +162,6 @@ def named_weights(settings: CorpusSettings) -> dict[str, float]:
         if settings.temperature != 1:
             raise T5smithError("both weights and a temperature are set", where=where, expected="one of them")
     return weights
-
-
-def _split_name(pattern: str) -> tuple[str, str]:
-    """`nb=texts/nb` in its two parts; the name of a pattern without one is ""."""
-    named = _NAMED.fullmatch(pattern)
-    return (named[1], named[2]) if named else ("", pattern)
 
 
 class _RealPaths:

@@ -15,12 +15,14 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import compression_suffix, open_stream
 from t5smith.text.corpus import CorpusFiles, SplitName
 from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
+from t5smith.text.fingerprints import bytes_to_read
 from t5smith.text.formats.csv import csv_rows
 from t5smith.text.formats.jsonl import json_field, json_lines
 from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
 from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import web_archive
 from t5smith.text.locations import Location, split_row_range
+from t5smith.text.read_bytes import ReadBytes, bytes_read
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 PROGRESS_BYTES = 1 << 16
@@ -71,7 +73,8 @@ def read_documents(
     Args:
       corpus: settings that say what a document is and which field holds its text.
       files: as `find_files` returns them.
-      on_bytes: called with the number of bytes read since the last call, as stored, for progress.
+      on_bytes: called with the number of bytes read since the last call, as stored, for progress; they add
+        up to :func:`t5smith.text.fingerprints.bytes_to_read`.
       skipped: where records that cannot be used are counted.
 
     Raises:
@@ -80,9 +83,12 @@ def read_documents(
     """
     skipped = skipped or SkippedRecords(corpus.strict)
     for file in files:
-        for _, document in positioned_documents(corpus, str(file), WHOLE_FILE, skipped, on_bytes):
+        read = ReadBytes(bytes_to_read(file), on_bytes) if on_bytes else None
+        for _, document in positioned_documents(corpus, str(file), WHOLE_FILE, skipped, read and read.add):
             if document is not None:
                 yield document
+        if read:
+            read.finish()
 
 
 def positioned_documents(
@@ -99,7 +105,7 @@ def positioned_documents(
       name: of a file, or of some of its rows.
       blocks: which blocks are read.
       skipped: where records that cannot be used are counted.
-      on_bytes: as for :func:`read_documents`.
+      on_bytes: called with the number of bytes read since the last call, as stored.
 
     Raises:
       T5smithError: as :func:`read_documents`.
@@ -113,7 +119,8 @@ def positioned_documents(
     # Found before the file is opened: some file systems share one position among all readers of a file.
     field = json_field(name, corpus) if file_format(corpus, name) == "jsonl" else ""
     with open_stream(name, seekable=file_format(corpus, name) in RANDOM_ACCESS) as (raw, stream):
-        read = blocks.start
+        so_far = bytes_read(file_format(corpus, name), raw, stream, blocks, records)
+        read = 0
         for position, document in _format_reader(corpus, field, name, stream, blocks, records):
             # From the second block on, other readers may have read records in between.
             records.from_start = records.from_start and not blocks.block_of(position)
@@ -121,15 +128,15 @@ def positioned_documents(
                 records.skip("too long", _too_long(document, corpus.longest_document))
                 continue
             requested = document is None or records.accept()
-            if on_bytes and raw.tell() - read >= PROGRESS_BYTES:
-                on_bytes(raw.tell() - read)
-                read = raw.tell()
+            if on_bytes and (now := so_far()) - read >= PROGRESS_BYTES:
+                on_bytes(now - read)
+                read = now
             if requested:
                 yield position, document
             if records.finished:
                 break
         if on_bytes:
-            on_bytes(max(raw.tell() - read, 0))
+            on_bytes(max(so_far() - read, 0))
     records.end()
 
 

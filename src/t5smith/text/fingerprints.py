@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from t5smith.base.artifact import file_hash
+from t5smith.base.phase import phase
+from t5smith.base.wrapping import pluralize
 from t5smith.text.compression import open_file
 from t5smith.text.locations import Location, RemoteFile, RowRange
 
@@ -115,8 +117,12 @@ def fingerprint_files(files: Iterable[Location], hashes: HashCache | None = None
       T5smithError: a file is missing or cannot be read.
     """
     hashes = hashes or HashCache()
+    files = list(files)
     # hashlib releases the interpreter lock.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with (
+        phase("text", f"checking {pluralize(len(files), 'file')}", at_once=False),
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
         prints = list(threads.map(lambda location: _fingerprint(location, hashes), files))
     hashes.save()
     return prints
@@ -135,6 +141,18 @@ def _fingerprint(location: Location, hashes: HashCache) -> dict[str, Any]:
         if status.st_size <= MAX_HASHED_BYTES:
             return facts | {"sha256": hashes.sha256(location)}
         return facts | {"changed_ns": status.st_mtime_ns}
+
+
+def bytes_to_read(location: Location) -> int:
+    """The bytes of a file, as it is stored, that reading it takes: it ends after the last requested row.
+
+    Raises:
+      T5smithError: it is missing or cannot be read.
+    """
+    size = file_size(location)
+    if isinstance(location, RowRange) and location.of:
+        return -(-size * location.stop // location.of)
+    return size
 
 
 def file_size(location: Location) -> int:

@@ -189,6 +189,6 @@ def _row_ranges(
     for file, rows in zip(files, counts, strict=False):
         first, end = max(start - before, 0), min(stop - before, rows)
         if first < end:
-            found.append(file if (first, end) == (0, rows) else RowRange(file, first, end))
+            found.append(file if (first, end) == (0, rows) else RowRange(file, first, end, rows))
         before += rows
     return found

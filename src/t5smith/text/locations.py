@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RowRange:
-    """Some rows of a file, from `start` up to `stop`; the first is 0."""
+    """Some rows of a file, from `start` up to `stop`; the first is 0. The file has `of` rows; 0: unknown."""
 
     file: Path | RemoteFile
     start: int
     stop: int
+    of: int = field(default=0, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.file}#rows={self.start}-{self.stop}"

@@ -128,6 +128,7 @@ class FileRecords:
       whole: whether all of it is read here.
       rows: first row requested, and the row at which reading ends; None: the whole file.
       row: number of rows so far.
+      of: number of rows of the file, if it says so.
       usable: whether any record, requested or not, was usable: the file has the format it seems to have.
       unusable: number of requested records that were not.
       first_error: the error of the first of them.
@@ -138,6 +139,7 @@ class FileRecords:
     whole: bool = True
     rows: tuple[int, int] | None = None
     row: int = 0
+    of: int = 0
     usable: bool = False
     unusable: int = 0
     first_error: T5smithError | None = None

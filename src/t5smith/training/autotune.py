@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.progress import info
 from t5smith.parallel import hardware
-from t5smith.training.compile import compiled_step, too_large, trial_seconds
+from t5smith.training.compile import compile_step, compiled_step, too_large
 from t5smith.training.settle import read_measured, save_measured, unresolved_settings
 from t5smith.training.setup import Run, Setup
+from t5smith.training.timing.trial import try_steps
 
 MEMORY_SHARE = 0.92
 """The share of the device's memory that the largest batch may take; the rest is for temporary needs."""
@@ -29,12 +31,13 @@ def autotune(run: Run) -> None:
     measured: dict[str, int] = {}
     batch_size = train.batch_size
     if batch_size == "auto":
-        batch_size = largest_batch(run.trial_setup, train.gradient_accumulation)
+        with phase("train", "looking for the largest batch that fits into memory"):
+            batch_size = largest_batch(run.trial_setup, train.gradient_accumulation)
         measured["batch_size"] = batch_size
         info(f"train     batch size {batch_size:,} fits into memory")
     if train.hours is not None:
         setup = run.trial_setup(batch_size)
-        seconds = trial_seconds(setup, compiled_step(setup))
+        seconds = try_steps(setup, compiled_step(setup)).seconds
         measured["steps"] = max(1, round(train.hours * 3600 / seconds))
         info(f"train     {measured['steps']:,} steps fit into {train.hours:g} hours")
     save_measured(run.recipe, measured)
@@ -63,7 +66,8 @@ def largest_batch(setup_for: Callable[[int], Setup], accumulation: int) -> int:
 
     def memory_of(batch_size: int) -> int:
         try:
-            return compiled_step(setup_for(batch_size)).memory
+            with phase("train", f"compiling a step of {batch_size:,} examples"):
+                return compile_step(setup_for(batch_size)).most_memory
         except T5smithError as error:
             if error.where != "train.batch_size":
                 raise

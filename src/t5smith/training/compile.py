@@ -1,18 +1,18 @@
-"""Before the first step: compile it, check that it fits into memory, time it, print what to expect."""
+"""Compile a step and check that it fits into memory; if it does not, find what would fit."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.progress import count, duration, info, warn
-from t5smith.model.params import parameter_count
+from t5smith.base.phase import phase
+from t5smith.base.signals import interruptible
+from t5smith.base.units import count
 from t5smith.objective.objective import Batch
 from t5smith.parallel import hardware
 from t5smith.training.setup import Setup
@@ -28,83 +28,148 @@ class CompiledStep:
       run: the step itself.
       memory: bytes it takes on a device by the compiler's count, state and batch included.
       batch_size: examples per batch.
+      temporaries: bytes of these that it takes and frees in every step.
+      runtime: bytes that the process held before it, on CPU.
     """
 
     run: Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
     memory: int
     batch_size: int
+    temporaries: int = 0
+    runtime: int = 0
+
+    @property
+    def most_memory(self) -> int:
+        """Bytes it may take: on CPU the heap may grow by the temporaries if a freed block is too small."""
+        return self.memory + (self.temporaries if jax.default_backend() == "cpu" else 0)
 
 
 def compiled_step(setup: Setup) -> CompiledStep:
     """Compile the step of a run.
 
     Raises:
-      T5smithError: it does not fit into the device's memory.
+      T5smithError: it does not fit into the device's memory; the message names what does.
     """
+    with phase("train", "compiling the step"):
+        step = compile_step(setup)
+    limit = hardware.memory_limit()
+    if limit is not None and step.memory > limit:
+        raise too_large(step.batch_size, step.memory, limit, smallest_accumulation(setup, limit))
+    return step
+
+
+def compile_step(setup: Setup) -> CompiledStep:
+    """Compile the step of a run, whether it fits or not."""
     batch_size = setup.recipe.train.rows
     step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     with out_of_memory(batch_size):
-        program = step.lower(setup.abstract_state(), setup.batches()[0]).compile()
-    memory = program_memory(program)
-    limit = hardware.memory_limit()
-    if limit is not None and memory > limit:
-        raise too_large(batch_size, memory, limit)
-    return CompiledStep(program, memory, batch_size)
+        program = interruptible(
+            lambda: step.lower(setup.abstract_state(), setup.batches()[0]).compile(),
+        )
+    found = program.memory_analysis()
+    temporaries = found.temp_size_in_bytes if found else 0
+    runtime = hardware.memory_in_use()
+    return CompiledStep(
+        program, program_memory(program), batch_size, temporaries, runtime[0] if runtime else 0
+    )
 
 
-def trial_seconds(setup: Setup, step: CompiledStep) -> float:
-    """Seconds per step: of the second of two steps, on a state and batches that are thrown away."""
-    batches = setup.batches()
-    with out_of_memory(step.batch_size, step.memory):
-        state = setup.fresh_state()
-        seconds = 0.0
-        for b in range(2):
-            batch = batches[b]
-            begun = time.perf_counter()
-            state, _ = step.run(state, batch)
-            jax.block_until_ready(state)
-            seconds = time.perf_counter() - begun
-    return seconds
+def smallest_accumulation(setup: Setup, limit: int) -> tuple[int, int] | None:
+    """The smallest `train.gradient_accumulation` whose step takes at most `limit` bytes, and what it takes.
 
-
-def print_summary(setup: Setup, step: CompiledStep, seconds: float, done: int) -> None:
-    """Print what is trained and the time, memory and disk it takes; warn of slow bfloat16.
-
-    Args:
-      setup: the run.
-      step: its compiled step.
-      seconds: per step.
-      done: steps that need not be trained again.
+    None if the examples do not even fit one by one. More parts never take more memory, so each program
+    rules out half of the divisors of the batch size.
     """
     train = setup.recipe.train
-    device = jax.devices()[0]
-    state = setup.abstract_state()
-    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    kept = train.keep_checkpoints + train.keep_best
-    kept += train.steps // train.keep_every if train.keep_every else 0
-    limit = hardware.memory_limit()
-    of_limit = f" of {count(limit)}B" if limit else ""
-    parameters = count(parameter_count(state.parameters))
-    left = duration(seconds * (train.steps - done))
-    info(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} examples")
-    info(f"train     {setup.objective.describe_shape()}")
-    info(
-        f"train     about {left} on {device.device_kind}, memory {count(step.memory)}B{of_limit}, "
-        f"disk {count(kept * state_bytes)}B"
-    )
-    if train.precision == "bfloat16" and not hardware.has_fast_bfloat16():
-        warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be faster")
+    parts = range(train.gradient_accumulation + 1, train.rows + 1)
+    candidates = [n for n in parts if train.rows % n == 0]
+    fits: tuple[int, int] | None = None
+    with phase("train", "this step does not fit into memory; looking for a train.gradient_accumulation"):
+        while candidates:
+            # The most parts first: if even they do not fit, there is no more to compile.
+            at = len(candidates) // 2 if fits else len(candidates) - 1
+            recipe = setup.recipe.replace(**{"train.gradient_accumulation": candidates[at]})
+            memory = compile_step(dataclasses.replace(setup, recipe=recipe)).memory
+            if memory <= limit:
+                fits = candidates[at], memory
+                candidates = candidates[:at]
+            elif fits is None:
+                return None
+            else:
+                candidates = candidates[at + 1 :]
+    return fits
 
 
-def too_large(batch_size: int, needed: int | None, limit: int | None) -> T5smithError:
-    """The error for a step that does not fit into memory: the batch, the bytes, three ways out."""
+def too_large(
+    batch_size: int, needed: int | None, limit: int | None, fits: tuple[int, int] | None = None
+) -> T5smithError:
+    """The error for a step that does not fit into memory: the batch, the bytes, the ways out.
+
+    Args:
+      batch_size: examples per batch.
+      needed: bytes it takes, if known.
+      limit: bytes there are, if known.
+      fits: the smallest `gradient_accumulation` that fits, and the bytes it takes.
+    """
     takes = f"takes {count(needed)}B" if needed else "takes more memory"
-    has = f", but the device has {count(limit)}B" if limit else " than the device has"
+    has = f", but {count(limit)}B {_limited_by()}" if limit is not None else " than the device has"
+    lower = "lower it, or split the batch with train.gradient_accumulation, or set train.remat to full"
+    if fits:
+        lower = (
+            f"set train.gradient_accumulation to {fits[0]} (a step then takes {count(fits[1])}B, and the "
+            f"update is the same), or lower train.batch_size, or set train.remat to full"
+        )
     return T5smithError(
-        f"a step of {batch_size:,} examples {takes}{has}",
-        where="train.batch_size",
-        fix="lower it, or split the batch with train.gradient_accumulation, or set train.remat to full",
+        f"a step of {batch_size:,} examples {takes}{has}", where="train.batch_size", fix=lower
     )
+
+
+def fitting_program(
+    function: Any, *args: Any, what: str, where: str, fix: str, **static: Any
+) -> Callable[..., Any]:
+    """A jitted function compiled for arguments of these shapes, if it fits; compiled once for equal ones.
+
+    Args:
+      function: what `jax.jit` returned.
+      args: its array arguments, which are in memory already.
+      what: the work, such as "evaluating 32 examples at a time".
+      where: the setting to blame.
+      fix: the way out.
+      static: its static arguments.
+
+    Returns:
+      The program, to be called with `args`.
+
+    Raises:
+      T5smithError: it does not fit into memory.
+    """
+    leaves, tree = jax.tree.flatten(args)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    key = function, tree, shapes, tuple(static.items())
+    program = _programs.get(key)
+    if program is None:
+        program = interruptible(lambda: function.lower(*args, **static).compile())
+        while len(_programs) >= PROGRAMS_KEPT:
+            del _programs[next(iter(_programs))]
+        _programs[key] = program
+    limit, found = hardware.memory_limit(), program.memory_analysis()
+    needed = found.output_size_in_bytes + found.temp_size_in_bytes if found else 0
+    if limit is not None and needed > limit:
+        raise T5smithError(
+            f"{what} takes {count(needed)}B of memory, but {count(limit)}B {_limited_by()}",
+            where=where,
+            fix=fix,
+        )
+    return program
+
+
+PROGRAMS_KEPT = 8
+_programs: dict[Any, Any] = {}
+
+
+def _limited_by() -> str:
+    free = hardware.available_memory()
+    return f"are {free.limit}" if free else "are free"
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from t5smith.model.loss import target_losses
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID
 from t5smith.objective.batches import Batch
+from t5smith.training.compile import fitting_program
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 TEXT, SENTINEL, EOS = 0, 1, 2
@@ -83,11 +84,14 @@ RowSums = Float[np.ndarray, "rows 3 3"]
 
 def create_scorer(
     config: ModelConfig, classes: Int[np.ndarray, " ids"], dtype: jnp.dtype
-) -> Callable[[Parameters, Iterable[Batch]], Iterator[RowSums]]:
+) -> Callable[..., Iterator[RowSums]]:
     """A function that scores parameters on batches, and gives the sums of each batch's rows in turn.
 
     While the device works on a batch, the next one is made; no more than these two are in memory. A batch
     smaller than those before it is filled up, since each shape would be compiled anew.
+
+    With `checked`, it raises T5smithError if that does not fit into memory. While training it is not checked:
+    the step took more.
     """
     padded = np.pad(classes, (0, config.vocab_size - len(classes)))
 
@@ -101,14 +105,29 @@ def create_scorer(
         stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])
         return jnp.einsum("mbt,btk->bkm", stacked, in_class)
 
-    def score(parameters: Parameters, batches: Iterable[Batch]) -> Iterator[RowSums]:
+    def checked_sums(parameters: Parameters, *ids: np.ndarray) -> Array:
+        """The same, if it fits into memory."""
+        program = fitting_program(
+            sums,
+            parameters,
+            *ids,
+            what=f"evaluating {len(ids[0]):,} examples at a time",
+            where="evaluate.batch_size",
+            fix="lower it",
+        )
+        return program(parameters, *ids)
+
+    def score(
+        parameters: Parameters, batches: Iterable[Batch], *, checked: bool = False
+    ) -> Iterator[RowSums]:
+        sums_of = checked_sums if checked else sums
         size, queued = 0, list[tuple[Array, int]]()
         for batch in batches:
             rows = len(batch["targets"])
             size = max(size, rows)
             fill = ((0, size - rows), (0, 0))
             inputs, targets = (np.pad(batch[name], fill, "edge") for name in ("input_ids", "targets"))
-            queued.append((sums(parameters, inputs, targets), rows))
+            queued.append((sums_of(parameters, inputs, targets), rows))
             if len(queued) > 1:
                 yield _fetched(*queued.pop(0))
         for one in queued:

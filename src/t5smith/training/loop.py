@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,31 @@ import jax
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
+from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
+from t5smith.base.signals import Stopped, deferred_signals, interruptible
 from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import prefetched
-from t5smith.parallel.hardware import peak_tflops
+from t5smith.parallel.hardware import DEVICES_USED, peak_tflops
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import save_run_settings
 from t5smith.training import checkpoints
 from t5smith.training.autotune import autotune
-from t5smith.training.compile import CompiledStep, compiled_step, out_of_memory, print_summary, trial_seconds
+from t5smith.training.compile import CompiledStep, compiled_step, out_of_memory
 from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
 from t5smith.training.curves.held_out import HeldOut
 from t5smith.training.fingerprint import archive_if_incompatible
 from t5smith.training.metrics import TrainingLog
 from t5smith.training.setup import Run, Setup
-from t5smith.training.signals import Stopped, deferred_signals
 from t5smith.training.state import SkippedBatches, TrainState
 from t5smith.training.step import StepMetrics
+from t5smith.training.timing.forecast import Forecast
+from t5smith.training.timing.summary import first_forecast, print_summary
+from t5smith.training.timing.trial import try_steps
 
+SLOW_STEP_SECONDS = 1.0
+"""The wait for a faster step need not be interruptible."""
 MAX_ROLLBACKS = 3
 """Training gives up after this many rollbacks to the same checkpoint."""
 
@@ -53,11 +60,14 @@ def train(recipe: Recipe | Run) -> Path:
     """
     run = Run.of(recipe)
     autotune(run)
-    run.verify_store()
+    with phase("train", "checking the store", at_once=False):
+        run.verify_store()
     setup = run.setup
     steps = setup.recipe.train.steps
     archive_if_incompatible(setup.folder, setup.inputs, steps)
-    found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
+    save_run_settings(run.recipe)
+    with phase("train", "looking for checkpoints", at_once=False):
+        found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
     if found and found[1].facts["step"] == steps:
         info(f"train     already done: {found[0]}")
         run.trained = found
@@ -66,15 +76,19 @@ def train(recipe: Recipe | Run) -> Path:
     if folder:
         info(f"train     resuming from step {facts['step']:,}")
     step = compiled_step(setup)
-    print_summary(setup, step, trial_seconds(setup, step), facts["step"])
-    return _Loop(setup, step, facts).run(_initial_state(setup, folder))
+    trial = try_steps(setup, step)
+    forecast = first_forecast(setup, trial.seconds)
+    print_summary(setup, step, trial, forecast, facts["step"])
+    return _Loop(setup, step, facts, forecast).run(_initial_state(setup, folder))
 
 
 def _initial_state(setup: Setup, folder: Path | None) -> TrainState:
     """The state of a checkpoint, or without one the state before the first step."""
     if folder is None:
-        return setup.fresh_state()
-    return checkpoints.restore(folder, setup.abstract_state())
+        with phase("train", "initialising the parameters"):
+            return interruptible(lambda: jax.block_until_ready(setup.fresh_state()))
+    with phase("train", f"restoring {folder.name}"):
+        return checkpoints.restore(folder, setup.abstract_state())
 
 
 class _Loop:
@@ -86,9 +100,9 @@ class _Loop:
         while the device works on the next step.
     """
 
-    def __init__(self, setup: Setup, step: CompiledStep, facts: dict[str, Any]) -> None:
+    def __init__(self, setup: Setup, step: CompiledStep, facts: dict[str, Any], forecast: Forecast) -> None:
         """Open the log; `facts` are those of the checkpoint to resume from."""
-        self.setup, self.settings, self.step = setup, setup.recipe.train, step
+        self.setup, self.settings, self.step, self.forecast = setup, setup.recipe.train, step, forecast
         self._resume_from(facts)
         self.saved, self.rollback_step, self.rollbacks = self.done, -1, 0
         self.log = TrainingLog(setup.recipe, setup.folder, self.done, self.batch)
@@ -96,7 +110,7 @@ class _Loop:
         self.saver = checkpoints.AsyncSaver(setup.checkpoints, setup.inputs, retention)
         lengths = setup.objective.input_length, setup.objective.target_length
         flops = step_flops(setup.config, self.settings.rows, *lengths)
-        self.seconds_at_peak = flops / (peak_tflops(setup.dtype) * 1e12 * jax.device_count())
+        self.seconds_at_peak = flops / (peak_tflops(setup.dtype) * 1e12 * DEVICES_USED)
         self.held_out = HeldOut(setup, self.log.curve.windows)
 
     def _resume_from(self, facts: dict[str, Any]) -> None:
@@ -110,13 +124,15 @@ class _Loop:
         print_outlook(self.setup, self.held_out.plan)
         self.clock = time.monotonic()
         with self.log, closing(self.saver), deferred_signals() as signals:
+            self.log.bar.expect(self.forecast.left(self.done))
             while self.done < self.settings.steps:
                 try:
                     state = self._train_until_rollback(state, signals)
                 except _Diverged:
                     del state
                     state = self.roll_back()
-            saved = self.saver.finish()
+            with phase("train", "writing the last checkpoint"):
+                saved = self.saver.finish()
         if self.saver.failed:
             warn(f"checkpoints that could not be written: {self.saver.failed}")
         print_verdict(verdict(self.log.curve.points), keep_best=self.settings.keep_best)
@@ -170,7 +186,10 @@ class _Loop:
         Raises:
           _Diverged: neither this update nor those before it were made.
         """
-        figures = jax.device_get({field.name: getattr(metrics, field.name) for field in fields(metrics)})
+        read = {field.name: getattr(metrics, field.name) for field in fields(metrics)}
+        # A second signal ends the wait for a slow step at once.
+        slow = self.forecast.step > SLOW_STEP_SECONDS
+        figures = interruptible(jax.device_get, read) if slow else jax.device_get(read)
         figures = {name: float(value) for name, value in figures.items()}
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
@@ -180,6 +199,8 @@ class _Loop:
             return False
         self.skipped_in_a_row = 0
         self.done += 1
+        self.forecast.stepped(seconds)
+        self.log.bar.expect(self.forecast.left(self.done))
         self.log.updated(self.done, figures, seconds, self.seconds_at_peak / seconds)
         return True
 
@@ -217,16 +238,25 @@ class _Loop:
 
     def evaluate(self, state: TrainState) -> None:
         """Log the held-out loss, with one fixed mask per window."""
-        score = self.held_out.score(state.eval_params)
-        self.log.evaluated(self.done, score, self.held_out.windows, self.held_out.unigram_nll)
-        self.clock = time.monotonic()
+        with phase("train", "evaluating"), self._timed(self.forecast.evaluated):
+            score = self.held_out.score(state.eval_params)
+            self.log.evaluated(self.done, score, self.held_out.windows, self.held_out.unigram_nll)
 
     def save(self, state: TrainState) -> None:
         """Start to write a checkpoint."""
-        self.log.steps.flush()
-        self.saver.save(state, self.facts(state), self.best())
+        with phase("train", "saving a checkpoint"), self._timed(self.forecast.saved):
+            self.log.steps.flush()
+            self.saver.save(state, self.facts(state), self.best())
         self.saved = self.done
+
+    @contextmanager
+    def _timed(self, report: Callable[[float], None]) -> Generator[None]:
+        """Report the seconds of the body, which are not those of a step."""
+        begun = time.monotonic()
+        yield
         self.clock = time.monotonic()
+        report(self.clock - begun)
+        self.log.bar.expect(self.forecast.left(self.done))
 
     def stop(self, state: TrainState, number: int) -> None:
         """Save the state unless it is saved or has no update, and leave.

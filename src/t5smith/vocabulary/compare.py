@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.progress import Bar, count, progress
+from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
 from t5smith.text.corpus import find_corpora
 from t5smith.text.documents import is_held_out, read_documents
@@ -88,7 +90,8 @@ def compare_vocabularies(
     """
     if max_bytes < 1:
         raise T5smithError(f"{max_bytes} cannot be used", where="--max-bytes", expected="1 or more")
-    imported = [import_tokenizer(name, where="--compare") for name in tokenizers]
+    with phase("compare", "reading the tokenizers", at_once=False):
+        imported = [import_tokenizer(name, where="--compare") for name in tokenizers]
     with progress("compare", None, "bytes") as bar:
         texts, whole = _held_out(recipe, max_bytes, bar)
     size = sum(len(text.encode()) for text in texts)
@@ -99,14 +102,15 @@ def compare_vocabularies(
             where="corpus.valid" if recipe.corpus.valid else "corpus.held_out_fraction",
             fix="raise corpus.held_out_fraction, or name files with text in corpus.valid",
         )
-    measured = tuple(
-        MeasuredVocabulary(
-            name=tokenizer.name,
-            read_from=tokenizer.file,
-            **_measure(tokenizer.vocabulary, texts, size, words),
+    with phase("compare", f"encoding with {pluralize(len(imported), 'tokenizer')}", at_once=False):
+        measured = tuple(
+            MeasuredVocabulary(
+                name=tokenizer.name,
+                read_from=tokenizer.file,
+                **_measure(tokenizer.vocabulary, texts, size, words),
+            )
+            for tokenizer in imported
         )
-        for tokenizer in imported
-    )
     return Comparison(len(texts), size, words, whole, measured)
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BYTE_BY_BYTE
@@ -106,7 +108,8 @@ def import_vocabulary(recipe: Recipe) -> Path:
     """
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
-    tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
+    with phase("vocab", f"reading the tokenizer {settings.tokenizer}", at_once=False):
+        tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
     symbols = list(dict.fromkeys(settings.control_symbols))
     inputs = {"import": METHOD, "tokenizer": tokenizer.sha256, "control_symbols": symbols}
     if settings.tokenizer == BYTES:
@@ -114,6 +117,7 @@ def import_vocabulary(recipe: Recipe) -> Path:
     if unused := _unused_settings(settings):
         warn(f"{FIELD} imports a tokenizer, so these settings have no effect: {', '.join(unused)}")
     if existing := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
+        save_run_settings(recipe)
         info(f"vocab     unchanged: {existing.facts['pieces']:,} pieces in {folder}")
         return folder
     facts = {
@@ -126,6 +130,7 @@ def import_vocabulary(recipe: Recipe) -> Path:
         facts["appended"] = appended
     with artifact.building(folder, "vocab", inputs, facts) as work:
         tokenizer.vocabulary.save(work)
+    save_run_settings(recipe)
     source = tokenizer.name if tokenizer.file == tokenizer.name else f"{tokenizer.name} ({tokenizer.file})"
     info(f"vocab     {facts['pieces']:,} pieces and {facts['sentinels']} sentinels: {source}")
     if appended:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import info, progress, warn
+from t5smith.base.phase import phase
+from t5smith.base.progress import count, info, progress, warn
 from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles
-from t5smith.text.fingerprints import file_size
+from t5smith.text.fingerprints import bytes_to_read
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.import_tokenizer import import_vocabulary
 from t5smith.vocabulary.normalizers import SPACE, normalizer, pre_tokenizer
@@ -24,6 +27,12 @@ from t5smith.vocabulary.tokenizer_json import CONTROL, SENTINEL_NAMES, UNK
 from t5smith.vocabulary.unigram import ScoredPiece, reserved_pieces, train_pieces
 from t5smith.vocabulary.vocabulary import Vocabulary
 
+MEASURED_BYTES = 2_000_000
+"""About the size of the part of the sample that is encoded to know how often pieces occur."""
+ENOUGH_OCCURRENCES = 50
+"""A vocabulary whose pieces occur less often in the training text, on average, gives a warning."""
+SMALLEST = 1_000
+"""A smaller vocabulary is not recommended."""
 METHOD = 4
 """Increase when the same text and settings give another vocabulary than before."""
 
@@ -56,24 +65,52 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
+        save_run_settings(recipe)
         info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
     with artifact.building(folder, "vocab", inputs, facts) as work:
-        size = sum(map(file_size, files.files("train")))
-        with progress("vocab", size, "bytes", notes=("pieces", "stage")) as bar:
+        size = sum(map(bytes_to_read, files.files("train")))
+        with progress("vocab", size or None, "bytes") as bar:
             sample = TextSample(recipe, files, bar)
-            pieces = train_pieces(sample.chunks, recipe.vocab, bar)
-            vocabulary = Vocabulary(build(pieces, recipe.vocab.control_symbols, recipe.vocab).to_str())
-            facts |= vocabulary.size_facts(len(recipe.vocab.control_symbols))
-            bar.advance(0, stage="", pieces=f"{facts['pieces']:,}")
+        pieces = train_pieces(sample.chunks, recipe.vocab)
+        vocabulary = Vocabulary(build(pieces, recipe.vocab.control_symbols, recipe.vocab).to_str())
+        facts |= vocabulary.size_facts(len(recipe.vocab.control_symbols))
         vocabulary.save(work)
         facts |= sample.facts()
+        with phase("vocab", "measuring", at_once=False):
+            facts["occurrences_per_piece"] = round(occurrences(vocabulary, sample) / facts["pieces"], 1)
         sample.skipped.report()
+        info(f"vocab     {facts['pieces']:,} pieces from {count(facts['text_bytes'])}B of text")
+        warn_of_rare_pieces(facts)
         if facts["pieces"] < recipe.vocab.size:
             facts["why_smaller"] = why_smaller(facts, sample.chunks)
             warn(f"{facts['pieces']:,} pieces ({recipe.vocab.size:,} requested): {facts['why_smaller']}")
+    save_run_settings(recipe)
     return folder
+
+
+def occurrences(vocabulary: Vocabulary, sample: TextSample) -> float:
+    """The number of tokens of all training text, by what a part of the sample has per byte."""
+    encoder = vocabulary.bulk_encoder(np.dtype(np.uint32))
+    part = sample.chunks[:: -(-sample.bytes // MEASURED_BYTES)]
+    tokens = sum(len(encoder.encode(chunk)) for chunk in part) / np.dtype(np.uint32).itemsize
+    return tokens / sum(len(chunk.encode()) for chunk in part) * sample.text_bytes
+
+
+def warn_of_rare_pieces(facts: Mapping[str, Any]) -> None:
+    """Warn if the text is too short for its vocabulary, and name a size that suits it."""
+    rate = facts["occurrences_per_piece"]
+    if rate >= ENOUGH_OCCURRENCES:
+        return
+    # Fewer pieces are shorter, so they occur a little more often than this.
+    suits = facts["pieces"] * rate / ENOUGH_OCCURRENCES
+    digits = 2 - len(f"{suits:.0f}")
+    advice = f"vocab.size = {round(suits, digits):.0f} suits this text" if suits >= SMALLEST else "add text"
+    warn(
+        f"{facts['pieces']:,} pieces from {count(facts['text_bytes'])}B of text: each occurs {rate:.0f} "
+        f"times on average, and a model needs about {ENOUGH_OCCURRENCES} or more to learn one; {advice}"
+    )
 
 
 def build(

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from t5smith.base.progress import Bar
+from t5smith.base.phase import phase
 from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary.normalizers import (
@@ -42,13 +42,15 @@ ScoredPiece = tuple[str, float]
 """A piece and its log probability."""
 
 
-def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None = None) -> list[ScoredPiece]:
+def train_pieces(text: Iterable[str], settings: VocabSettings) -> list[ScoredPiece]:
     """Train pieces, best first, without control pieces, sentinels and :func:`reserved_pieces`.
 
     Raises:
       T5smithError: the text has more different characters than `vocab.size` has room for.
     """
-    text = downsample_words(drop_rare_characters(list(text), settings), settings)
+    with phase("vocab", "counting words", at_once=False):
+        text = downsample_words(drop_rare_characters(list(text), settings), settings)
+        extra = whole_words(text, settings)
     tokenizer = Tokenizer(models.Unigram())
     # The trainer has a piece of this name with a score of NaN, and panics if the text contains it.
     break_unk = normalizers.Replace("<UNK>", "<UNK >")
@@ -68,7 +70,9 @@ def train_pieces(text: Iterable[str], settings: VocabSettings, bar: Bar | None =
         shrinking_factor=0.65,
         show_progress=False,
     )
-    _train(tokenizer, text + whole_words(text, settings), trainer, settings, bar)
+    # The library does not say how far it is.
+    with phase("vocab", f"training {settings.size:,} pieces", at_once=False):
+        _train(tokenizer, text + extra, trainer, settings)
     pieces: list[ScoredPiece] = json.loads(tokenizer.to_str())["model"]["vocab"][len(CONTROL) :]
     if len(pieces) + len(CONTROL) > size:
         # If there is room for single characters only, the library returns more pieces than requested.
@@ -161,9 +165,8 @@ def _train(
     text: list[str],
     trainer: trainers.UnigramTrainer,
     settings: VocabSettings,
-    bar: Bar | None,
 ) -> None:
-    """Train in another thread, so that Ctrl-C works and the display shows the time."""
+    """Train in another thread, so that Ctrl-C works."""
     failure: list[BaseException] = []
 
     def work() -> None:
@@ -176,8 +179,6 @@ def _train(
     thread.start()
     while thread.is_alive():
         thread.join(0.5)
-        if bar:
-            bar.advance(0, stage="training")
     if failure and "not large enough" in str(failure[0]):
         raise size_error(text, settings) from None
     if failure:

@@ -225,6 +225,8 @@ class Vocabulary:
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": model_max_length,
+            # transformers 4 adds token_type_ids by default, which T5's `generate` rejects.
+            "model_input_names": ["input_ids", "attention_mask"],
             "pad_token": PAD,
             "eos_token": EOS,
             "unk_token": self._pieces[self.unk_id],

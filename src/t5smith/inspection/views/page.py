@@ -179,10 +179,11 @@ def _table(table: Table) -> Html:
 
 def _picture(statistics: Statistics) -> Html:
     """The plot for light and for dark pages; the browser shows the one it needs."""
-    from t5smith.inspection.views.plot import png
+    from t5smith.inspection.views.plot import picture
 
     light, dark = (
-        "data:image/png;base64," + b64encode(png(statistics, dark=is_dark, scale=1.5, titled=False)).decode()
+        "data:image/png;base64,"
+        + b64encode(picture(statistics, dark=is_dark, scale=1.5, titled=False)).decode()
         for is_dark in (False, True)
     )
     words = (

@@ -23,11 +23,19 @@ _RARE = 0.001
 """Lengths beyond which fewer than this share lie are not drawn."""
 
 
-def png(statistics: Statistics, *, dark: bool = False, scale: float = 1.0, titled: bool = True) -> bytes:
-    """The picture as a PNG: a row of three plots for each denoiser.
+def picture(
+    statistics: Statistics,
+    kind: str = "png",
+    *,
+    dark: bool = False,
+    scale: float = 1.0,
+    titled: bool = True,
+) -> bytes:
+    """The picture as a file: a row of three plots for each denoiser.
 
     Args:
       statistics: what is drawn.
+      kind: `png`, `svg` or `pdf`.
       dark: light on dark.
       scale: 1 is 120 dots per inch, 9 inches wide.
       titled: write above it what was counted.
@@ -56,7 +64,7 @@ def png(statistics: Statistics, *, dark: bool = False, scale: float = 1.0, title
         key: Any = {"transform": grid[0][2].transAxes, "ha": "right", "va": "bottom", "fontsize": FONT}
         grid[0][2].text(0.72, 1.06, "■ counted", color=palette.series[0], **key)
         grid[0][2].text(1.0, 1.06, "— theory", color=palette.series[1], **key)
-        return plot_style.png(figure)
+        return plot_style.file_of(figure, kind)
 
 
 def _draw_denoiser(row: Any, counts: DenoiserCounts, palette: Palette) -> None:

@@ -25,6 +25,7 @@ def parquet_rows(
     with _arrow_errors(name):
         file = parquet.ParquetFile(stream)
         schema, metadata = file.schema_arrow, file.metadata
+    records.of = metadata.num_rows
     with _arrow_errors(name):
         column = _text_column(schema, corpus, name)
     position, row = 0, 1
@@ -176,9 +177,10 @@ class _arrow_errors:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         import pyarrow as pa
 
-        # The names of columns may be damaged too.
-        damage = isinstance(error, pa.ArrowException | UnicodeDecodeError)
+        # The names of columns may be damaged too, or a length, for which there is not enough memory.
+        damage = isinstance(error, pa.ArrowException | UnicodeDecodeError | MemoryError)
         if damage or (isinstance(error, OSError) and error.errno is None):
+            why = str(error) or "it asks for more memory than there is"
             raise T5smithError(
-                f"damaged, or not what its name says ({error})", where=self.name, fix="fetch the file again"
+                f"damaged, or not what its name says ({why})", where=self.name, fix="fetch the file again"
             ) from None

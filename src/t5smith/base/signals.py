@@ -1,11 +1,13 @@
-"""Signals that stop training: it first finishes the step and saves the state."""
+"""Signals that stop work: training finishes the step and saves; a long call into C++ is left at once."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, TypeVar
 
 from t5smith.base.progress import info
 
@@ -44,3 +46,47 @@ def deferred_signals() -> Generator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+Result = TypeVar("Result")
+
+_left: list[threading.Thread] = []
+"""Threads whose work nobody waits for any more."""
+
+
+def interruptible(function: Callable[..., Result], *args: Any) -> Result:
+    """Call a function; a signal whose handler raises ends the wait for it at once.
+
+    Python handles signals between two of its own instructions, and compiling is one long call into C++. So
+    the call is made in a thread, and the main thread only waits.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args)
+    returned: list[Result] = []
+    raised: list[BaseException] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            returned.append(function(*args))
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=work, name="interruptible", daemon=True)
+    try:
+        thread.start()
+        ended.wait()
+    except BaseException:
+        _left.append(thread)
+        raise
+    thread.join()
+    if raised:
+        raise raised.pop()
+    return returned.pop()
+
+
+def work_left_behind() -> bool:
+    """Whether a call that nobody waits for is still running: the interpreter would wait for it, or crash."""
+    return any(thread.is_alive() for thread in _left)

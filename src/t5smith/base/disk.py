@@ -1,0 +1,58 @@
+"""Errors of the disk that a user can fix, as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Generator
+from pathlib import Path
+
+from t5smith.base.errors import T5smithError
+
+_ELSEWHERE = "choose a run_dir that you can write to"
+_MORE_SPACE = "free some space and run the command again; finished stages are kept"
+_DISK_ERRORS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), ("no permission to write", _ELSEWHERE)),
+    errno.EROFS: ("the file system is read-only", _ELSEWHERE),
+    errno.ENOSPC: ("the disk is full", _MORE_SPACE),
+    errno.EDQUOT: ("your disk quota is used up", _MORE_SPACE),
+    errno.EFBIG: (
+        "the file grew past the allowed size",
+        "raise the limit (ulimit -f) and run the command again",
+    ),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), ("a file is where a folder is needed", _ELSEWHERE)),
+}
+
+
+@contextlib.contextmanager
+def disk_errors(place: Path) -> Generator[None]:
+    """Turn errors of the disk into one line that names the place.
+
+    Raises:
+      T5smithError: no permission, read-only file system, full disk, used-up quota, or file too large.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = None if isinstance(error, T5smithError) else _disk_errno(error)
+        if code is None:
+            raise
+        what, fix = _DISK_ERRORS[code]
+        where = error.filename if isinstance(error, OSError) and error.filename else place
+        raise T5smithError(what, where=where, fix=fix) from error
+
+
+def _disk_errno(error: Exception) -> int | None:
+    """The errno behind an exception, if it is one that a user can fix.
+
+    tokenizers, safetensors and tensorstore raise their own exceptions, whose text includes the errno. numpy's
+    text only has the number of items that were written.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in _DISK_ERRORS else None
+    text = str(error)
+    if re.search(r"\d+ requested and \d+ written|Not enough free space to write", text):
+        return errno.ENOSPC
+    found = re.search(r"os[ _]error(?:[ _]code)?[ =]'?(\d+)", text)
+    return int(found[1]) if found and int(found[1]) in _DISK_ERRORS else None

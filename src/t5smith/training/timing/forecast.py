@@ -1,0 +1,91 @@
+"""The time that training still takes: steps, evaluations and checkpoints, by what they took so far."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from t5smith.recipe.train import TrainSettings
+
+RECENT_SECONDS = 60.0
+"""The pace of training is that of the steps of so many last seconds: the machine may become busy or calm."""
+ENOUGH_SECONDS = 2.0
+"""Before training has run for so long, the trial tells more than its own steps."""
+CHECKPOINT_SECONDS, BYTES_PER_SECOND = 0.3, 300e6
+"""A first guess of what a checkpoint takes: a constant, and hashing and writing it."""
+
+
+class Forecast:
+    """The time left, corrected with each step, evaluation and checkpoint."""
+
+    def __init__(
+        self,
+        train: TrainSettings,
+        step: float,
+        *,
+        evaluate_every: int = 0,
+        evaluation: float = 0.0,
+        state_bytes: int = 0,
+    ) -> None:
+        """Start with guesses.
+
+        Args:
+          train: the settings, with the number of steps.
+          step: seconds of a step in the trial.
+          evaluate_every: steps between two evaluations; 0: none while training.
+          evaluation: seconds that an evaluation probably takes.
+          state_bytes: size of a checkpoint.
+        """
+        self.steps, self.evaluate_every, self.checkpoint_every = (
+            train.steps,
+            evaluate_every,
+            train.checkpoint_every,
+        )
+        self._trial, self._recent, self._sum = step, deque[float](), 0.0
+        self.evaluation, self._evaluations = evaluation, 0
+        self.checkpoint = CHECKPOINT_SECONDS + state_bytes / BYTES_PER_SECOND
+
+    @property
+    def step(self) -> float:
+        """Seconds per step."""
+        if self._sum < ENOUGH_SECONDS and len(self._recent) < 2:
+            return self._trial
+        return self._sum / len(self._recent)
+
+    def stepped(self, seconds: float) -> None:
+        """Take a step into account that took so many seconds."""
+        self._recent.append(seconds)
+        self._sum += seconds
+        while self._sum - self._recent[0] > RECENT_SECONDS:
+            self._sum -= self._recent.popleft()
+
+    def evaluated(self, seconds: float) -> None:
+        """Take an evaluation into account; the first one also compiles."""
+        self._evaluations += 1
+        self.evaluation = min(self.evaluation, seconds) if self._evaluations == 1 else seconds
+
+    def saved(self, seconds: float) -> None:
+        """Take into account how long training waited for a checkpoint."""
+        self.checkpoint = seconds
+
+    def left(self, done: int) -> float:
+        """Seconds until the last step and its checkpoint, after so many steps."""
+        return (
+            (self.steps - done) * self.step
+            + self.evaluations_left(done) * self.evaluation
+            + self.checkpoints_left(done) * self.checkpoint
+        )
+
+    def evaluations_left(self, done: int) -> int:
+        """Number of evaluations while training, after so many steps."""
+        return _multiples(self.evaluate_every, done, self.steps) if self.evaluate_every else 0
+
+    def checkpoints_left(self, done: int) -> int:
+        """Number of checkpoints, after so many steps."""
+        return _multiples(self.checkpoint_every, done, self.steps)
+
+
+def _multiples(every: int, done: int, last: int) -> int:
+    """How many steps after `done` are multiples of `every` or the last one."""
+    if done >= last:
+        return 0
+    return last // every - done // every + (last % every > 0)

@@ -1,0 +1,137 @@
+"""What is printed before the first step: what is trained, the time, memory and disk it takes."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import numpy as np
+
+from t5smith.base.progress import info, warn
+from t5smith.base.units import about, count
+from t5smith.base.wrapping import pluralize
+from t5smith.model.flops import forward_flops, step_flops
+from t5smith.model.params import parameter_count
+from t5smith.parallel import hardware
+from t5smith.training.compile import CompiledStep
+from t5smith.training.curves.held_out import EvaluationPlan
+from t5smith.training.setup import Setup
+from t5smith.training.timing.forecast import Forecast
+from t5smith.training.timing.trial import StepTrial
+
+
+def print_summary(setup: Setup, step: CompiledStep, trial: StepTrial, forecast: Forecast, done: int) -> None:
+    """Print what is trained and what it takes; warn of slow bfloat16 and of devices that stay unused.
+
+    Args:
+      setup: the run.
+      step: its compiled step.
+      trial: what the timed steps took.
+      forecast: of the time.
+      done: steps that need not be trained again.
+    """
+    train, device = setup.recipe.train, jax.devices()[0]
+    parameters = count(parameter_count(setup.abstract_state().parameters))
+    info(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} examples")
+    info(f"train     {setup.objective.describe_shape()}")
+    info(f"train     {_time(forecast, done, device.device_kind)}; {_evaluation(setup, forecast)}")
+    info(f"train     {_memory(setup, step, trial)}; disk {count(_checkpoint_bytes(setup))}B")
+    if (line := hardware.devices_line()) is not None:
+        info(f"train     {line}")
+    if train.precision == "bfloat16" and not hardware.has_fast_bfloat16():
+        warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be faster")
+
+
+def first_forecast(setup: Setup, step: float) -> Forecast:
+    """The forecast before the first step, from the seconds of a step in the trial."""
+    train = setup.recipe.train
+    plan = EvaluationPlan.of(setup)
+    windows = min(plan.windows or math.inf, _available(setup)) if plan.every else 0
+    return Forecast(
+        train,
+        step,
+        evaluate_every=plan.every,
+        evaluation=evaluation_seconds(setup, int(windows), step),
+        state_bytes=state_bytes(setup),
+    )
+
+
+def _available(setup: Setup) -> int:
+    """Number of held-out windows."""
+    return setup.store.valid.window_count(setup.objective.window)
+
+
+def _held_out_windows(setup: Setup) -> int:
+    available = _available(setup)
+    return min(setup.recipe.evaluate.windows or available, available)
+
+
+def state_bytes(setup: Setup) -> int:
+    """Bytes of parameters and optimizer."""
+    leaves = jax.tree.leaves(setup.abstract_state())
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def evaluation_seconds(setup: Setup, windows: int, step: float) -> float:
+    """Seconds that scoring so many windows probably takes, by the operations of a step and its seconds."""
+    if not windows:
+        return 0.0
+    objective, rows = setup.objective, setup.recipe.train.rows
+    training = step_flops(setup.config, rows, objective.input_length, objective.target_length)
+    inputs, targets = zip(*(spec.max_lengths for spec in objective.denoisers), strict=True)
+    return step * forward_flops(setup.config, windows, max(inputs), max(targets)) / training
+
+
+def _time(forecast: Forecast, done: int, device: str) -> str:
+    parts = [
+        pluralize(number, what)
+        for number, what in (
+            (forecast.evaluations_left(done), "evaluation"),
+            (forecast.checkpoints_left(done), "checkpoint"),
+        )
+        if number
+    ]
+    return f"about {about(forecast.left(done))} on {device}, with {' and '.join(parts)}"
+
+
+def _evaluation(setup: Setup, forecast: Forecast) -> str:
+    """The time of `t5smith evaluate`, which works in float32."""
+    rows = _held_out_windows(setup) * setup.recipe.evaluate.masks_per_window
+    faster = setup.recipe.train.precision == "bfloat16" and hardware.has_fast_bfloat16()
+    seconds = evaluation_seconds(setup, rows, forecast.step) * (2 if faster else 1)
+    return f"evaluating it afterwards about {about(seconds)}"
+
+
+def _memory(setup: Setup, step: CompiledStep, trial: StepTrial) -> str:
+    """What the process will take, beside what it took in the trial and what there is."""
+    takes = max(expected_memory(setup, step), trial.memory or 0)
+    text = f"memory about {count(takes)}B"
+    if jax.default_backend() == "cpu" and step.temporaries > takes // 10:
+        # The heap may grow by a block of temporaries because a freed one is a little too small.
+        text += f" (up to {count(takes + step.temporaries)}B as the heap grows)"
+    if trial.memory is not None:
+        text += f", {count(trial.memory)}B measured after the timed steps"
+    free = hardware.available_memory()
+    return text + (f"; {count(free.bytes)}B are {free.limit}" if free else "")
+
+
+def expected_memory(setup: Setup, step: CompiledStep) -> int:
+    """Bytes that the process will take on the device; on CPU all of its memory.
+
+    That is, on CPU, the runtime, the state, a step's temporaries, the batches made ahead, and the copy of the
+    state that is being written to a checkpoint.
+    """
+    if jax.default_backend() != "cpu":
+        return step.memory
+    train, objective = setup.recipe.train, setup.objective
+    tokens = train.rows * (objective.input_length + objective.target_length)
+    batches = (train.prefetch_batches + 1) * tokens * np.dtype(np.int32).itemsize
+    return step.runtime + step.memory + math.ceil(batches) + state_bytes(setup)
+
+
+def _checkpoint_bytes(setup: Setup) -> int:
+    """Bytes of the checkpoints that are kept."""
+    train = setup.recipe.train
+    kept = train.keep_checkpoints + train.keep_best
+    kept += train.steps // train.keep_every if train.keep_every else 0
+    return kept * state_bytes(setup)
