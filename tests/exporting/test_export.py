@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
 
 from t5smith.base.errors import T5smithError
 from t5smith.exporting.export import export
-from t5smith.exporting.model_card import model_card
-from t5smith.training.setup import Run
 
 
 @pytest.fixture
@@ -24,7 +21,7 @@ def test_the_card_has_numbers_where_the_recipe_has_none(copy):
     shutil.rmtree(copy.folder / "model")
     folder = export(copy.replace(**{"train.tokens": 6 * 4 * (32 + 8)}))
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "| Training | 6 steps of 4 examples, " in card
+    assert "| Length | 6 steps of 4 examples, " in card
 
 
 def test_an_exported_model_is_not_written_twice(copy):
@@ -48,18 +45,26 @@ def test_a_model_without_scores_is_rejected(copy):
         export(copy)
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({}, "applies NFKC and turns all white space into single spaces; case is kept."),
-        ({"vocab.normalization": "nfc", "vocab.lowercase": True}, "applies NFC and"),
-        ({"vocab.lowercase": True}, "text is lowercased."),
-        ({"vocab.normalization": "none"}, "applies no Unicode normalization"),
-        ({"vocab.tokenizer": "bytes"}, "The tokenizer was imported."),
-    ],
-)
-def test_the_card_describes_the_tokenizer(finished, changes, sentence):
-    trained = {"parameters": 1, "tokens": 1}
-    evaluation = json.loads((finished.folder / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
-    card = model_card(finished.replace(**changes), Run(finished).setup.config, trained, evaluation)
-    assert sentence in " ".join(card.split())
+def test_a_missing_licence_is_asked_for_and_the_run_folder_is_not_published(copy, capsys):
+    shutil.rmtree(copy.folder / "model")
+    folder = export(copy)
+    assert "the model card states no licence" in capsys.readouterr().err
+    settings = (folder / "t5smith.json").read_text(encoding="utf-8")
+    assert str(copy.folder) not in settings
+    export(copy.replace(license="mit"))
+    assert "no licence" not in capsys.readouterr().err
+    assert "Licence: mit." in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_says_what_was_done_not_what_the_recipe_says_now(copy):
+    """Settings of finished stages that were changed afterwards."""
+    changes = {
+        "vocab.normalization": "nfc",
+        "vocab.lowercase": True,
+        "cleaning.steps": ("exact_duplicates",),
+        "corpus.held_out_fraction": 0.5,
+    }
+    before = (copy.folder / "model" / "README.md").read_text(encoding="utf-8")
+    shutil.rmtree(copy.folder / "model")
+    folder = export(copy.replace(**changes))
+    assert (folder / "README.md").read_text(encoding="utf-8") == before

@@ -137,8 +137,8 @@ def load_vocabulary():
 
 def test_the_model_card_says_what_the_model_is(finished):
     card = (finished.folder / "model" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlanguage: nb\n")
-    assert "unigram baseline" in card
+    assert card.startswith('---\nlanguage: "nb"\n')
+    assert "Unigram baseline" in card
     assert str(finished.folder) not in card
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from t5smith.base.artifact import building, find_up_to_date, fingerprint, read_manifest
+from t5smith.base.artifact import Manifest, building, find_up_to_date, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
-from t5smith.base.progress import info
-from t5smith.exporting.model_card import model_card
+from t5smith.base.progress import info, warn
+from t5smith.exporting.model_card import Made, model_card
 from t5smith.interop.huggingface_save import write_model
 from t5smith.model.params import parameter_count
+from t5smith.objective.batches import corpus_weights
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training.setup import Run
 
@@ -56,12 +57,35 @@ def export(recipe: Recipe | Run) -> Path:
         "step": trained["step"],
         "dtype": "float32",
     }
+    if not recipe.license:
+        warn("the model card states no licence: set `license`, such as apache-2.0, and export again")
+    made = _made(run, evaluation)
     with building(folder, "model", inputs, facts) as work:
-        longest_input = max(spec.max_lengths[0] for spec in run.setup.objective.denoisers)
-        write_model(work, model, model_max_length=longest_input)
-        card_text = model_card(run.setup.recipe, model.config, trained, evaluation.facts)
-        (work / "README.md").write_text(card_text, encoding="utf-8")
-        settings = json.dumps(plain(recipe), indent=1, ensure_ascii=False) + "\n"
+        write_model(work, model, model_max_length=made.longest_input)
+        (work / "README.md").write_text(model_card(made), encoding="utf-8")
+        # The run folder says nothing about the model.
+        settings = json.dumps(plain(recipe.replace(run_dir=None)), indent=1, ensure_ascii=False) + "\n"
         (work / "t5smith.json").write_text(settings, encoding="utf-8")
     info(f"export    {folder}")
     return folder
+
+
+def _made(run: Run, evaluation: Manifest) -> Made:
+    """What the model card is written from."""
+    setup, folder = run.setup, run.folder
+    plan, train = setup.objective.plan, setup.recipe.train
+    windows = train.steps * train.rows * plan.windows / len(plan.rows)
+    names = [corpus.name for corpus in setup.store.train.corpora]
+    weights = corpus_weights(setup.recipe.corpus, setup.store.train)
+    shares = [weight / sum(weights) for weight in weights]
+    return Made(
+        recipe=setup.recipe,
+        config=setup.config,
+        vocab=read_manifest(folder / "vocab", "vocab"),
+        store=read_manifest(folder / "store", "store", check_hashes=False),
+        checkpoint=run.trained[1],
+        evaluation=evaluation,
+        longest_input=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
+        epochs=windows / setup.store.train.window_count(setup.objective.window),
+        shares=dict(zip(names, shares, strict=True)) if len(names) > 1 else {},
+    )
