@@ -3,7 +3,6 @@ import threading
 import pytest
 from test_progress import terminal
 
-from t5smith.base import phase as module
 from t5smith.base import progress as live
 from t5smith.base.phase import Phase, phase
 from t5smith.base.progress import progress, ticking
@@ -41,7 +40,7 @@ def test_short_work_that_is_not_announced_leaves_no_line_in_a_pipe(capsys, clock
         live.live_now[-1].tick()
     shown = Phase("vocab", "counting words", at_once=False)
     for _ in range(4):
-        clock[0] += module.NOTICEABLE_SECONDS
+        clock[0] += live.NOTICEABLE_SECONDS
         shown.tick()
     clock[0] += 5
     shown.tick()
@@ -49,6 +48,14 @@ def test_short_work_that_is_not_announced_leaves_no_line_in_a_pipe(capsys, clock
         "vocab     counting words  0:02",
         "vocab     counting words  0:13",
     ]
+
+
+def test_a_pipe_gets_the_first_line_of_a_bar_when_it_is_noticeable_and_then_few(capsys, clock):
+    with progress("prepare", 100, "bytes") as bar:
+        for _ in range(15):
+            clock[0] += 1
+            bar.advance(1)
+        assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["2/100", "12/100"]
 
 
 def test_time_is_shown_while_the_work_waits(monkeypatch):
@@ -68,7 +75,7 @@ def test_a_terminal_keeps_a_line_of_a_noticeable_phase(monkeypatch, clock, secon
 
 
 def fail(clock: list[float]) -> None:
-    clock[0] += module.NOTICEABLE_SECONDS
+    clock[0] += live.NOTICEABLE_SECONDS
     raise ZeroDivisionError
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5smith.base.artifact import read_manifest
+from t5smith.base.progress import Bar, progress
 from t5smith.recipe.recipe import Recipe
 from t5smith.store import dedup as duplicates
 from t5smith.store import dedup_records as records
@@ -280,3 +282,40 @@ def test_signatures_of_long_documents_are_computed_in_parts(words: int, at_once:
         assert (hasher.signature(text) == whole).all()
     assert whole.shape == (14, 2)
     assert whole.any() == (words >= 5)
+
+
+def test_the_bar_counts_hashes_and_ids_and_ends_with_its_total(
+    make: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "SORTED_AT_ONCE", 7)
+    recipe = make([*(story(i) for i in range(40)), story(1)], "exact_duplicates", "near_duplicates")
+    bars: list[Bar] = []
+
+    @contextlib.contextmanager
+    def noted(title: str, total: int, unit: str) -> Generator[Bar]:
+        with progress(title, total, unit) as bar:
+            bars.append(bar)
+            yield bar
+
+    monkeypatch.setattr(duplicates, "progress", noted)
+    rewrite = duplicates._rewrite_shard
+    calls: list[int] = []
+
+    def fail_later(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        rewrite(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(duplicates, "_rewrite_shard", fail_later)
+        with pytest.raises(ZeroDivisionError):
+            prepare(recipe)
+    prepare(recipe)
+    stopped, resumed = bars
+    hashes = 41 * 16 * (1 + recipe.cleaning.near_duplicates.num_buckets)
+    assert stopped.total is not None
+    assert resumed.total is not None
+    assert hashes < stopped.done < stopped.total
+    assert hashes < resumed.total == resumed.done
+    assert resumed.total - hashes == stopped.total - stopped.done

@@ -13,9 +13,6 @@ from t5smith.base import progress
 from t5smith.base.progress import Live, LiveText, live_now, shown, ticking
 from t5smith.base.units import duration
 
-NOTICEABLE_SECONDS = 2.0
-"""A phase that took less leaves no line on a terminal."""
-
 
 class Phase(Live):
     """What is shown of such a piece of work."""
@@ -29,14 +26,6 @@ class Phase(Live):
         now = self.now()
         return f"{self.title:<9} {self.text}  {duration(self.elapsed())}" + (f"  {now}" if now else "")
 
-    def tick(self) -> None:
-        """Print the state if it is noticeable and not announced yet, or if the last line is old enough."""
-        if self.announced:
-            super().tick()
-        elif self.elapsed() >= NOTICEABLE_SECONDS:
-            self.announced = True
-            self.print_line()
-
 
 @contextlib.contextmanager
 def phase(title: str, text: str, at_once: bool = True) -> Generator[None]:
@@ -48,7 +37,7 @@ def phase(title: str, text: str, at_once: bool = True) -> Generator[None]:
     Args:
       title: name of the stage.
       text: what is done, such as "compiling the step".
-      at_once: announce it in a pipe at the start; else only if it takes `NOTICEABLE_SECONDS`.
+      at_once: announce it in a pipe at the start; else only if it takes two seconds.
     """
     if live_now:
         with live_now[-1].during(text):
@@ -74,6 +63,6 @@ def phase(title: str, text: str, at_once: bool = True) -> Generator[None]:
             yield
         finished = True
     finally:
-        if live.elapsed() >= NOTICEABLE_SECONDS:
+        if live.elapsed() >= progress.NOTICEABLE_SECONDS:
             mark = Text("✓ ", "green") if finished else Text("  ")
             progress.stderr.print(mark + Text(live.line()), soft_wrap=True)

@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 SECONDS_BETWEEN_LINES = 10.0
+NOTICEABLE_SECONDS = 2.0
+"""When a pipe gets the first line; a phase that took less leaves no line on a terminal."""
 TICK_SECONDS = 1.0
 WIDE = 100
 """Terminals with fewer columns get a shorter bar, to have room for the figures."""
@@ -57,7 +59,7 @@ class Live:
 
     def __init__(self, title: str) -> None:
         self.title, self.started_at = title, time.monotonic()
-        self.last_line = self.started_at
+        self.last_line, self.announced = self.started_at, False
         self.doing: tuple[str, float] | None = None
 
     def elapsed(self) -> float:
@@ -84,12 +86,13 @@ class Live:
 
     def print_line(self) -> None:
         """Print the state, in a pipe."""
-        self.last_line = time.monotonic()
+        self.last_line, self.announced = time.monotonic(), True
         info(self.line())
 
     def tick(self) -> None:
-        """Print the state if the last line is old enough."""
-        if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+        """Print the state if the work has become noticeable, and then if the last line is old enough."""
+        wait = SECONDS_BETWEEN_LINES if self.announced else min(NOTICEABLE_SECONDS, SECONDS_BETWEEN_LINES)
+        if time.monotonic() - self.last_line >= wait:
             self.print_line()
 
 

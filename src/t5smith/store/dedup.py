@@ -24,10 +24,13 @@ from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import EXAMPLES, Tally
 from t5smith.text.document import Document
 from t5smith.text.locations import split_row_range
+from t5smith.text.read_bytes import ReadBytes
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 SORTED_AT_ONCE = 1 << 22
 """About the number of documents whose hashes are sorted at once."""
+KEY_BYTES = 16
+"""Bytes of a hash, of which each document has one for its whole text and one for each bucket."""
 SHOWN_TOKENS = 80
 """Number of tokens that are shown of a dropped document."""
 REASONS = {"exact_duplicates": "a duplicate", "near_duplicates": "nearly a duplicate"}
@@ -63,6 +66,11 @@ class DraftShards:
         """The records of a shard."""
         return np.fromfile(self.workspace.records(self.shards[number][1]), RECORD)
 
+    def bytes_of_ids(self, name: str) -> int:
+        """The bytes of the ids of a shard, in both splits."""
+        files = (self.workspace.ids(split, name) for split in SPLITS)
+        return sum(file.stat().st_size for file in files if file.is_file())
+
     def keys(self, bucket: int | None) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
         """Yield for each shard: hashes (documents, 2), and ranks (documents,), of which the lowest is kept.
 
@@ -97,9 +105,11 @@ def _equal_pairs(draft: DraftShards, bucket: int | None, bar: Bar) -> Pairs:
     """Documents with equal hashes, each paired with the first of them."""
     parts = -(-max(int(draft.starts[-1]), 1) // SORTED_AT_ONCE)
     pairs = [np.zeros((0, 2), np.int64)]
+    read = ReadBytes(int(draft.starts[-1]) * KEY_BYTES, bar.advance, 1 / parts)
     for part in range(parts):
         all_keys, all_ranks = [np.zeros((0, 2), np.uint64)], [np.zeros(0, np.int64)]
         for keys, ranks in draft.keys(bucket):
+            read.add(len(keys) * KEY_BYTES)
             selected = keys.any(axis=1) & (keys[:, 1] % np.uint64(parts) == part)
             all_keys.append(keys[selected])
             all_ranks.append(ranks[selected])
@@ -110,7 +120,7 @@ def _equal_pairs(draft: DraftShards, bucket: int | None, bar: Bar) -> Pairs:
         repeated[1:] = (keys[1:] == keys[:-1]).all(axis=1)
         first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(keys))))
         pairs.append(np.stack((ranks[first[repeated]], ranks[repeated]), axis=1))
-    bar.advance()
+    read.finish()
     return np.concatenate(pairs)
 
 
@@ -141,19 +151,20 @@ def rewrite_shards(
       found: pairs of each step, see :func:`find_duplicates`.
       workspace: where the shards are written.
       vocabulary: of the ids.
-      bar: advances with each shard.
+      bar: advances by the bytes of ids of each shard.
     """
     by_document = {step: pairs[np.argsort(pairs[:, 1])] for step, pairs in found.items()}
     for number, (unit, name) in enumerate(draft.shards):
-        bar.advance()
         if workspace.note(name).is_file():
             continue
+        size = draft.bytes_of_ids(name)
         start, stop = draft.starts[number : number + 2]
         dropped: dict[str, NDArray[np.int64]] = {}
         for step, pairs in by_document.items():
             begin, end = np.searchsorted(pairs[:, 1], (start, stop))
             dropped[step] = pairs[begin:end, 1] - start
         _rewrite_shard(draft, workspace, unit, name, draft.records(number), dropped, vocabulary)
+        bar.advance(size)
 
 
 def _rewrite_shard(
@@ -248,6 +259,8 @@ def remove_duplicates(
     draft = DraftShards.create(Workspace(workspace.store, workspace.notes, draft=True), shards, buckets)
     steps = recipe.cleaning.duplicate_steps
     rounds = int("exact_duplicates" in steps) + (buckets if "near_duplicates" in steps else 0)
-    with progress("duplicates", rounds + len(shards), "parts") as bar:
+    left = sum(draft.bytes_of_ids(name) for _, name in shards if not workspace.note(name).is_file())
+    total = rounds * int(draft.starts[-1]) * KEY_BYTES + left
+    with progress("prepare", total, "bytes compared") as bar:
         found = find_duplicates(draft, recipe, bar)
         rewrite_shards(draft, found, workspace, vocabulary, bar)
