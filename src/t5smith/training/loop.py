@@ -76,7 +76,8 @@ def train(recipe: Recipe | Run) -> Path:
         info(f"train     resuming from step {facts['step']:,}")
     step = compiled_step(setup)
     trial = try_steps(setup, step)
-    forecast = first_forecast(setup, trial.seconds)
+    held_out = setup.recipe.evaluate.windows
+    forecast = first_forecast(setup, trial.seconds, setup.recipe.train.evaluate_every, held_out)
     print_summary(setup, step, trial, forecast, facts["step"])
     return _Loop(setup, step, facts, forecast).run(_initial_state(setup, folder))
 
