@@ -65,7 +65,7 @@ def parsed() -> argparse.Namespace:
 def compared(arguments: argparse.Namespace, precision: str) -> dict[str, object]:
     """Figures of all contenders at one precision, taking turns."""
     settings = {
-        "shape": SIZES[arguments.size].model_dump(),
+        "shape": SIZES[arguments.size].shape(),
         "batch": arguments.batch,
         "precision": precision,
         "remat": arguments.remat,

@@ -19,6 +19,8 @@ DEPENDS = {
     "objective.noise_density": 0.3,
     "model.d_ff": 40,
     "model.num_layers": 3,
+    "model.feed_forward": "relu",
+    "model.tie_word_embeddings": True,
     "train.batch_size": 8,
     "train.precision": "bfloat16",
     "train.z_loss": 0.1,

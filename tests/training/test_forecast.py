@@ -98,7 +98,7 @@ def test_the_pace_is_that_of_all_steps_not_of_the_usual_one():
 def test_the_first_forecast_is_of_the_recipe(run_folder):
     recipe = tiny_recipe(run_folder, **{"train.steps": 100, "train.evaluate_every": 25})
     setup = Run(recipe).setup
-    forecast = first_forecast(setup, 0.5)
+    forecast = first_forecast(setup, 0.5, 25, 0)
     assert forecast.evaluations_left(0) == 4
     windows = setup.store.valid.window_count(setup.objective.window)
     # A third of the operations of a step with as many examples.

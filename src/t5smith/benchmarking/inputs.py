@@ -21,7 +21,7 @@ from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.store.token_store import Corpus, Split, TokenStore
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-BASE = ModelSettings(d_model=768, d_ff=2048, num_layers=12, num_decoder_layers=12, num_heads=12)
+BASE = ModelSettings(size="t5-v1.1-base")
 """T5-v1.1-base."""
 TOKENS = 50_000_000
 DOCUMENT = 800

@@ -42,6 +42,7 @@ class ModelConfig:
     @classmethod
     def create(cls, settings: ModelSettings, real_vocab_size: int) -> ModelConfig:
         """The sizes of a recipe, for a vocabulary of `real_vocab_size` ids."""
-        fields = settings.model_dump(exclude={"vocab_multiple"})
+        fields = settings.model_dump(exclude={"vocab_multiple", "size", "feed_forward"})
         rows = -(-real_vocab_size // settings.vocab_multiple) * settings.vocab_multiple
-        return cls(vocab_size=rows, real_vocab_size=real_vocab_size, **fields)
+        gated = settings.feed_forward == "gated-gelu"
+        return cls(vocab_size=rows, real_vocab_size=real_vocab_size, gated=gated, **fields)

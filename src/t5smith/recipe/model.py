@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.base import Positive, Settings
+from t5smith.recipe.base import OrNone, Positive, Settings
+from t5smith.recipe.sizes import SIZES, SizeName
 
 
 class ModelSettings(Settings):
-    """The sizes of a T5 1.1 encoder-decoder; the defaults are T5-v1.1-small's."""
+    """The sizes of a T5 encoder-decoder; the defaults are T5-v1.1-small's."""
 
     section: ClassVar[str] = "model"
 
+    size: Annotated[SizeName | None, OrNone] = None
+    """A published size: widths, numbers of layers and heads, feed-forward and head of that model. Each of
+    these that is set as well overrides it."""
     d_model: Positive = 512
     """Width of the embeddings and of the hidden states between layers."""
     d_kv: Positive = 64
     """Width of an attention head."""
     d_ff: Positive = 1024
-    """Hidden width of the gated feed-forward layers."""
+    """Hidden width of the feed-forward layers."""
+    feed_forward: Literal["gated-gelu", "relu"] = "gated-gelu"
+    """gated-gelu: as T5 1.1, mT5 and ByT5. relu: as T5 1.0, with two matrices instead of three."""
     num_layers: Positive = 8
     """Number of encoder layers."""
     num_decoder_layers: Positive = 8
@@ -36,6 +43,24 @@ class ModelSettings(Settings):
     """Use the embedding as the output head too, as T5 1.0 did; its logits are scaled by d_model^-0.5."""
     vocab_multiple: Positive = 128
     """Round the number of embedding rows up to a multiple of this. The added rows are never predicted."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_size(cls, data: Any) -> Any:
+        """What `size` stands for, where it is not set."""
+        if not isinstance(data, Mapping):
+            return data
+        values = cast("Mapping[str, Any]", data)
+        size = values.get("size")
+        return {**SIZES.get(size, {}), **values} if isinstance(size, str) else values
+
+    def shape(self) -> dict[str, Any]:
+        """All that the parameters depend on, for fingerprints: what a size stands for, not its name.
+
+        The feed-forward is left out where it is T5 1.1's, as in fingerprints from before it was a setting.
+        """
+        without = {"size"} | ({"feed_forward"} if self.feed_forward == "gated-gelu" else set[str]())
+        return self.model_dump(mode="json", exclude=without)
 
     @model_validator(mode="after")
     def _far_is_beyond_near(self) -> Self:

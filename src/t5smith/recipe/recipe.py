@@ -20,6 +20,7 @@ from t5smith.recipe.evaluate import EvaluateSettings
 from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.prepare import PrepareSettings
+from t5smith.recipe.sizes import SIZES
 from t5smith.recipe.train import TrainSettings
 from t5smith.recipe.vocab import VocabSettings
 
@@ -54,6 +55,9 @@ class Recipe(Settings):
     def replace(self, **changes: Any) -> Recipe:
         """A copy with dotted settings changed: ``recipe.replace(**{"train.steps": 50})``. It is validated."""
         tree = self.model_dump()
+        if "model.size" in changes:
+            # A new size replaces the numbers of the old one; those among the changes override it.
+            tree["model"] |= SIZES.get(changes["model.size"], {})
         for dotted, value in changes.items():
             *parents, leaf = dotted.split(".")
             table = tree

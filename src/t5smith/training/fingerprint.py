@@ -49,7 +49,7 @@ def training_fingerprint(recipe: Recipe) -> dict[str, Any]:
     return {
         "seed": recipe.seed,
         "objective": plain(recipe.objective),
-        "model": plain(recipe.model),
+        "model": recipe.model.shape(),
         "train": train,
     }
 

@@ -26,7 +26,7 @@ from t5smith.training import checkpoints
 from t5smith.training.autotune import autotune
 from t5smith.training.compile import CompiledStep, compiled_step, out_of_memory
 from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
-from t5smith.training.curves.held_out import HeldOut
+from t5smith.training.curves.held_out import EvaluationPlan, HeldOut
 from t5smith.training.fingerprint import archive_if_incompatible
 from t5smith.training.metrics import TrainingLog
 from t5smith.training.setup import Run, Setup
@@ -77,7 +77,8 @@ def train(recipe: Recipe | Run) -> Path:
         info(f"train     resuming from step {facts['step']:,}")
     step = compiled_step(setup)
     trial = try_steps(setup, step)
-    forecast = first_forecast(setup, trial.seconds)
+    plan = EvaluationPlan.of(setup)
+    forecast = first_forecast(setup, trial.seconds, plan.every, plan.windows)
     print_summary(setup, step, trial, forecast, facts["step"])
     return _Loop(setup, step, facts, forecast).run(_initial_state(setup, folder))
 

@@ -102,5 +102,5 @@ def _replaced(recipe: Recipe, values: dict[str, int]) -> Recipe:
 def _measured_for(recipe: Recipe) -> str:
     """Fingerprint of what a measurement depends on, besides the machine."""
     return fingerprint(
-        {"model": plain(recipe.model), "objective": plain(recipe.objective), "train": plain(recipe.train)}
+        {"model": recipe.model.shape(), "objective": plain(recipe.objective), "train": plain(recipe.train)}
     )

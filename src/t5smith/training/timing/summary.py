@@ -14,7 +14,6 @@ from t5smith.model.flops import forward_flops, step_flops
 from t5smith.model.params import parameter_count
 from t5smith.parallel import hardware
 from t5smith.training.compile import CompiledStep
-from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.setup import Setup
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.trial import StepTrial
@@ -42,28 +41,28 @@ def print_summary(setup: Setup, step: CompiledStep, trial: StepTrial, forecast: 
         warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be faster")
 
 
-def first_forecast(setup: Setup, step: float) -> Forecast:
-    """The forecast before the first step, from the seconds of a step in the trial."""
-    train = setup.recipe.train
-    plan = EvaluationPlan.of(setup)
-    windows = min(plan.windows or math.inf, _available(setup)) if plan.every else 0
+def first_forecast(setup: Setup, step: float, evaluate_every: int, windows: int) -> Forecast:
+    """The forecast before the first step.
+
+    Args:
+      setup: the run.
+      step: seconds of a step in the trial.
+      evaluate_every: steps between two evaluations; 0: none while training.
+      windows: held-out windows of each; 0: all.
+    """
+    rows = _held_out_windows(setup, windows) if evaluate_every else 0
     return Forecast(
-        train,
+        setup.recipe.train,
         step,
-        evaluate_every=plan.every,
-        evaluation=evaluation_seconds(setup, int(windows), step),
+        evaluate_every=evaluate_every,
+        evaluation=evaluation_seconds(setup, rows, step),
         state_bytes=state_bytes(setup),
     )
 
 
-def _available(setup: Setup) -> int:
-    """Number of held-out windows."""
-    return setup.store.valid.window_count(setup.objective.window)
-
-
-def _held_out_windows(setup: Setup) -> int:
-    available = _available(setup)
-    return min(setup.recipe.evaluate.windows or available, available)
+def _held_out_windows(setup: Setup, windows: int) -> int:
+    available = setup.store.valid.window_count(setup.objective.window)
+    return min(windows or available, available)
 
 
 def state_bytes(setup: Setup) -> int:
@@ -96,7 +95,7 @@ def _time(forecast: Forecast, done: int, device: str) -> str:
 
 def _evaluation(setup: Setup, forecast: Forecast) -> str:
     """The time of `t5smith evaluate`, which works in float32."""
-    rows = _held_out_windows(setup) * setup.recipe.evaluate.masks_per_window
+    rows = _held_out_windows(setup, setup.recipe.evaluate.windows) * setup.recipe.evaluate.masks_per_window
     faster = setup.recipe.train.precision == "bfloat16" and hardware.has_fast_bfloat16()
     seconds = evaluation_seconds(setup, rows, forecast.step) * (2 if faster else 1)
     return f"evaluating it afterwards about {about(seconds)}"
