@@ -20,7 +20,7 @@ import stopped
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
 from t5smith.pipeline import run
-from t5smith.recipe.toml import dump
+from t5smith.recipe.toml import dump, load_recipe
 from t5smith.reports.terminal import show
 from t5smith.store.statistics import read_figures
 from tiny import tiny_recipe
@@ -48,7 +48,8 @@ def test_the_summary_has_what_the_person_asked_for(done):
     assert summary["evaluation"]["unigram_nll"] > 0
     assert len(summary["evaluation"]["examples"]) == recipe.evaluate.examples
     assert (recipe.folder / "report.html").is_file()
-    assert (recipe.folder / "recipe.toml").read_text(encoding="utf-8") == dump(recipe)
+    assert (recipe.folder / "recipe.toml").read_text(encoding="utf-8").endswith(f"\n{dump(recipe)}")
+    assert load_recipe(recipe.folder) == recipe
 
 
 @pytest.mark.parametrize("width", [80, 140])
