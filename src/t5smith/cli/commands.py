@@ -174,7 +174,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
                 "vocab.size",
                 "objective.name",
                 "objective.input_length",
-                "model.d_model",
+                "model.size",
                 "train.steps",
                 "train.batch_size",
             ),
@@ -228,7 +228,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             common=(
                 "run_dir",
                 "objective.name",
-                "model.d_model",
+                "model.size",
                 "train.steps",
                 "train.batch_size",
                 "train.precision",
