@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from t5smith.base.artifact import read_manifest
+from t5smith.base.run_folder import saved_steps
 from t5smith.recipe.toml import load_recipe
-from t5smith.training.checkpoints import checkpoint_folder, saved_steps
+from t5smith.training.resume.checkpoints import checkpoint_folder
 from t5smith.training.setup import Run
 
 RECIPE = "norwegian-tiny"

@@ -9,7 +9,7 @@ import pytest
 from t5smith.evaluation.scores import evaluate
 from t5smith.exporting.export import export
 from t5smith.store.prepare import prepare
-from t5smith.training.loop import train
+from t5smith.training.train import train
 from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
 

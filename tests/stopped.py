@@ -16,7 +16,7 @@ import traceback
 # What the stages import; the devices of JAX are not touched before the fork.
 import t5smith.evaluation.scores
 import t5smith.exporting.export
-import t5smith.training.loop
+import t5smith.training.train
 import t5smith.vocabulary.train  # noqa: F401
 from t5smith.base import artifact
 from t5smith.cli.main import main

@@ -260,7 +260,7 @@ def test_the_architecture_lists_the_public_names():
         ("`--train.batch-size 8 --train.batchsize 8`", ["setting --train.batchsize"]),
         ("`t5smith inspect a.txt --los --seed 1`, `t5smith run a.toml --json`", ["flag --los"]),
         ("`train.steps`, `train.step`, `t5smith.run`", ["name train.step"]),
-        ("`training.loop.train`, `training.loop.trian`", ["name training.loop.trian"]),
+        ("`training.train.train`, `training.train.trian`", ["name training.train.trian"]),
         ("`t5smith.corpus.store`", ["name t5smith.corpus.store"]),
         ("`model.safetensors.index.json`, `store/figures.json`", []),
         ("`src/t5smith/base/`, `src/t5smith/corpus/`, `tests/base`", ["folder src/t5smith/corpus/"]),

@@ -199,7 +199,7 @@ def deterministic(results: Results, scale: Scale) -> None:
 
 def resume(results: Results, folder: Path) -> None:
     """Ten steps at once, and the same interrupted by a checkpoint after five: bit for bit."""
-    from t5smith.training import checkpoints
+    from t5smith.training.resume import checkpoints
 
     with results.attempt(what="resume", model="tiny") as row:
         step, state = training("tiny", "bfloat16")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from t5smith.pipeline import prepare, run
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
-    from t5smith.training.loop import train
+    from t5smith.training.train import train
     from t5smith.vocabulary.compare import compare_vocabularies
     from t5smith.vocabulary.train import vocab
 
@@ -82,7 +82,7 @@ _HOMES = {
     "load_recipe": "recipe.toml",
     "prepare": "pipeline",
     "run": "pipeline",
-    "train": "training.loop",
+    "train": "training.train",
     "vocab": "vocabulary.train",
 }
 """The module of each public name; `tests/test_public_api.py` compares it with the imports above."""

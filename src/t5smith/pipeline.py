@@ -6,12 +6,16 @@ Each stage is imported when it starts, so that preparing text does not need JAX.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t5smith.base.artifact import disk_errors, read_manifest, write_atomically
+from t5smith.base.artifact import MANIFEST, read_manifest
+from t5smith.base.disk import disk_errors, write_atomically
+from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info
+from t5smith.base.run_folder import TRAIN, archives, differences, trained_steps
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 
@@ -24,28 +28,43 @@ REPORT = "report.html"
 
 
 @in_run_folder
-def run(recipe: Recipe) -> dict[str, Any]:
+def run(
+    recipe: Recipe, *, restart: bool = False, extend: bool = False, resume_from: Path | None = None
+) -> dict[str, Any]:
     """Do every stage that is not finished or whose inputs have changed, and write `report.html`.
+
+    Nothing on the disk changes before the checks of all stages have passed.
+
+    Args:
+      recipe: all settings.
+      restart: archive the trained steps, and train again.
+      extend: let training continue on another schedule; see :func:`t5smith.train`.
+      resume_from: an archived training that first comes back into place.
 
     Returns:
       What :func:`summary` returns, and `seconds`, the time of this start alone.
 
     Raises:
+      TrainingAtStake: steps are trained with other settings.
       T5smithError: what any stage raises.
       Stopped: a signal arrived while training; the same command resumes.
     """
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
-    from t5smith.training.loop import train
+    from t5smith.training.resume.archives import restore_training
     from t5smith.training.setup import Run
+    from t5smith.training.train import train
     from t5smith.vocabulary.train import vocab
 
     begun = time.monotonic()
-    files = check(recipe)
-    vocab(recipe, files=files)
-    prepare(recipe, files=files)
-    opened = Run(recipe, store_verified=True)
-    train(opened)
+    if resume_from is not None:
+        restore_training(recipe, resume_from)
+    files = check(recipe, restart=restart, extend=extend)
+    save_run_settings(recipe)
+    vocab(recipe, files=files, restart=restart)
+    prepare(recipe, files=files, restart=restart)
+    opened = Run(recipe, store_verified=True, restart=restart)
+    train(opened, restart=restart, extend=extend)
     evaluate(opened)
     export(opened)
     facts = summary(opened) | {"seconds": round(time.monotonic() - begun, 1)}
@@ -53,27 +72,91 @@ def run(recipe: Recipe) -> dict[str, Any]:
     return facts
 
 
-def check(recipe: Recipe) -> CorpusFiles:
-    """Find errors of later stages before the first one starts, and write `recipe.toml`.
+def check(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> CorpusFiles:
+    """Find the errors of all stages before the first one starts. Nothing on the disk is changed.
+
+    Args:
+      recipe: all settings.
+      restart: trained steps may be archived.
+      extend: training may continue on another schedule.
 
     Returns:
       The files that the recipe names.
 
     Raises:
-      T5smithError: no text is given, a file is missing, more spans than sentinels, or the folder is not
-        writable.
+      TrainingAtStake: the run folder has trained steps with other settings.
+      T5smithError: settings do not fit each other, a package is missing, no text is named, a file cannot be
+        opened or its first records cannot be used.
     """
     from t5smith.objective.objective import check_objective
     from t5smith.text.corpus import CorpusFiles, named_weights
+    from t5smith.text.documents import check_first_documents
+    from t5smith.training.loggers import check_loggers
+    from t5smith.training.schedule import create_schedule
 
     check_objective(recipe.objective)
     named_weights(recipe.corpus)
+    if recipe.train.in_steps:
+        create_schedule(recipe.train.schedule, 1.0, recipe.train.steps)
+    check_loggers(recipe.train)
     files = CorpusFiles.find(recipe.corpus)
-    save_run_settings(recipe)
+    check_first_documents(files)
+    if not restart:
+        _check_trained(recipe, files, extend)
     return files
 
 
-def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None) -> Path:
+def _check_trained(recipe: Recipe, files: CorpusFiles, extend: bool) -> None:
+    """Raise TrainingAtStake if a stage would replace trained steps or what they need."""
+    from t5smith.training.resume.archives import matching_archive, training_changes
+    from t5smith.training.resume.history import find_start
+    from t5smith.training.setup import Run
+
+    folder = recipe.folder
+    if not trained_steps(folder):
+        return
+    if changed := _changed_artifacts(recipe, files):
+        changed += training_changes(recipe, folder / TRAIN)
+        raise TrainingAtStake(
+            folder, trained_steps(folder), dict.fromkeys(changed), more=matching_archive(recipe, files)
+        )
+    if all((folder / kind / MANIFEST).is_file() for kind in ("vocab", "store")):
+        run = Run(recipe)
+        find_start(
+            run.history,
+            run.setup.inputs,
+            run.setup.recipe.train.steps,
+            extend=extend,
+            hint=partial(matching_archive, recipe, files),
+        )
+
+
+def _changed_artifacts(recipe: Recipe, files: CorpusFiles) -> list[str]:
+    """The settings by which the vocabulary and the store in a run folder differ from a recipe's."""
+    from t5smith.store.prepare import store_inputs
+    from t5smith.vocabulary.import_tokenizer import import_inputs, import_tokenizer
+    from t5smith.vocabulary.train import vocab_inputs
+
+    changed: list[str] = []
+    try:
+        vocab = read_manifest(recipe.folder / "vocab", "vocab", check_hashes=False)
+        if recipe.vocab.tokenizer:
+            tokenizer = import_tokenizer(recipe.vocab.tokenizer, recipe.vocab.control_symbols)
+            changed += differences(vocab.inputs, import_inputs(tokenizer, recipe.vocab))
+        else:
+            changed += differences(vocab.inputs, vocab_inputs(recipe, files))
+        store = read_manifest(recipe.folder / "store", "store", check_hashes=False)
+        changed += differences(store.inputs, store_inputs(recipe, files, vocab))
+    except T5smithError as error:
+        # One that is missing or damaged is made again from the same inputs, or training notices.
+        if error.where is None or not error.where.startswith(str(recipe.folder)):
+            raise
+    return changed
+
+
+def prepare(
+    recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None, restart: bool = False
+) -> Path:
     """Tokenise a recipe's text and write `corpus.html` beside the store.
 
     A finished store whose inputs have not changed is left as it is.
@@ -82,26 +165,30 @@ def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None =
       recipe: names the text and the run folder, which must contain a vocabulary.
       verify: only read the whole existing store and check it.
       files: the recipe's files, if they have been found before.
+      restart: archive trained steps if they need another store than the recipe's.
 
     Returns:
       The folder of the store.
 
     Raises:
+      TrainingAtStake: steps are trained on a store of other settings or other text.
       T5smithError: no vocabulary yet, text that cannot be read, a split without text, a full disk; with
         `verify`: no store, or a damaged one.
     """
     from t5smith.store.prepare import prepare as make_store
 
-    return make_store(recipe, verify=True) if verify else _prepare_with_page(recipe, files)
+    if verify:
+        return make_store(recipe, verify=True)
+    return _prepare_with_page(recipe, files, restart)
 
 
 @in_run_folder
-def _prepare_with_page(recipe: Recipe, files: CorpusFiles | None) -> Path:
+def _prepare_with_page(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
     from t5smith.reports.corpus_page import corpus_page
     from t5smith.store.prepare import prepare as make_store
     from t5smith.store.statistics import read_figures
 
-    folder = make_store(recipe, files=files)
+    folder = make_store(recipe, files=files, restart=restart)
     facts = read_manifest(folder, "store", check_hashes=False).facts
     page = corpus_page(recipe.name, facts, read_figures(folder))
     file = recipe.folder / CORPUS_PAGE
@@ -126,7 +213,8 @@ def summary(run: Run) -> dict[str, Any]:
     """The results of a finished run, read from its manifests.
 
     Returns:
-      The facts of each stage under `vocab`, `store`, `train`, `evaluation` and `export`, and the folders.
+      The facts of each stage under `vocab`, `store`, `train`, `evaluation` and `export`, the folders, and
+      under `archives` what is kept in `previous/`.
     """
     folder = run.folder
     checkpoint, manifest = run.trained
@@ -142,4 +230,8 @@ def summary(run: Run) -> dict[str, Any]:
             stage: read_manifest(folder / kind, kind, check_hashes=False).facts
             for stage, kind in stages.items()
         },
+        "archives": [
+            {"folder": str(found.folder), "bytes": found.size, "steps": found.steps}
+            for found in archives(folder)
+        ],
     }

@@ -15,16 +15,8 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
 from t5smith.base import artifact
-from t5smith.base.artifact import (
-    MANIFEST,
-    building,
-    disk_errors,
-    find_up_to_date,
-    fingerprint,
-    read_manifest,
-    set_aside,
-    write_atomically,
-)
+from t5smith.base.artifact import MANIFEST, building, find_up_to_date, fingerprint, read_manifest, set_aside
+from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
 
 OLD, NEW = {"text": "old"}, {"text": "new"}
@@ -175,7 +167,8 @@ def alter(file: Path) -> None:
 def test_damage_is_found_and_reported(folder, damage, message, capsys):
     damage(folder / "deep" / "file.txt")
     with pytest.raises(
-        T5smithError, match=rf"deep/file\.txt: {message}.*\. Delete .*vocab and run the command again"
+        T5smithError,
+        match=rf"deep/file\.txt: {message}.*\. Make it again with `t5smith vocab RECIPE`",
     ):
         read_manifest(folder, "vocab")
     assert find_up_to_date(folder, "vocab", fingerprint(OLD)) is None

@@ -160,8 +160,9 @@ def test_packages_are_complete():
 import importlib, sys, json
 sys.path[:0] = sys.argv[1:]
 before = set(sys.modules)
-for name in ("benchmarking.training", "benchmarking.inputs", "objective.batches", "training.checkpoints",
-             "training.step", "model.loss", "parallel.hardware", "vocabulary.vocabulary"):
+for name in ("benchmarking.training", "benchmarking.inputs", "objective.batches",
+             "training.resume.checkpoints", "training.step", "model.loss",
+             "parallel.hardware", "vocabulary.vocabulary"):
     importlib.import_module("t5smith." + name)
 for name in ("correct", "peer", "profile", "train", "inputs", "attention", "facts"):
     importlib.import_module("gpu_parts." + name)

@@ -15,10 +15,10 @@ from t5smith.base.errors import T5smithError
 from t5smith.evaluation.scores import Tally, evaluate, scores
 from t5smith.objective.batches import evaluation_batches
 from t5smith.parallel import hardware
-from t5smith.training import checkpoints as checkpoint
 from t5smith.training.eval_step import create_scorer, token_classes, total, unigram_nll
-from t5smith.training.loop import train
+from t5smith.training.resume import checkpoints as checkpoint
 from t5smith.training.setup import DTYPES, Run
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 

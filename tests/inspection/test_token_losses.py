@@ -142,7 +142,9 @@ def test_a_run_without_an_export_is_loaded_from_its_newest_checkpoint(run, expor
     for ours, theirs in zip(
         jax.tree.leaves(model.parameters), jax.tree.leaves(exported[0].parameters), strict=True
     ):
-        np.testing.assert_array_equal(ours, theirs)
+        # An export gives the spare columns of the head a value of their own.
+        ids = model.config.real_vocab_size if ours.shape[-1] == model.config.vocab_size else None
+        np.testing.assert_array_equal(ours[..., :ids], theirs[..., :ids])
     shutil.rmtree(folder / "train")
     with pytest.raises(T5smithError, match="no checkpoint of this recipe"):
         load_model(folder)

@@ -8,7 +8,7 @@ import pytest
 
 from t5smith.base.artifact import read_manifest
 from t5smith.pipeline import run
-from t5smith.training.loop import train
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 

@@ -12,7 +12,7 @@ from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.sizes import SIZES
 from t5smith.recipe.toml import dump, load_recipe
-from t5smith.training.fingerprint import training_fingerprint
+from t5smith.training.resume.fingerprint import training_fingerprint
 from t5smith.training.settle import _measured_for
 
 PUBLISHED = {

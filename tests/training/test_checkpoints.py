@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from t5smith.training import checkpoints as checkpoint
-from t5smith.training.checkpoints import AsyncSaver
+from t5smith.training.resume import checkpoints as checkpoint
+from t5smith.training.resume.checkpoints import AsyncSaver
 from t5smith.training.state import TrainState
 
 

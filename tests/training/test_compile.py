@@ -9,15 +9,15 @@ import jax
 import pytest
 
 from t5smith.base.artifact import read_manifest
-from t5smith.base.errors import T5smithError
+from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.units import count
 from t5smith.objective.batches import TrainingBatches
 from t5smith.parallel import hardware
 from t5smith.training import autotune, settle
 from t5smith.training import compile as start
-from t5smith.training.loop import train
 from t5smith.training.setup import Run
 from t5smith.training.timing.trial import StepTrial
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 
@@ -77,8 +77,13 @@ def test_hours_become_steps_once(run_folder, monkeypatch, capfd):
     monkeypatch.setattr(autotune, "try_steps", lambda *_: StepTrial(1.0))
     assert steps_of(train(recipe)) == 4
     assert Run(recipe).setup.recipe.train.steps == 4
-    # Another recipe is another decision.
-    assert steps_of(train(recipe.replace(**{"train.z_loss": 0.1}))) == 36
+    # What has no effect on the time of a step is no reason to measure again, nor is anything once steps are
+    # trained. Another training is another decision.
+    assert steps_of(train(recipe.replace(**{"train.log_every": 3}))) == 4
+    other = recipe.replace(**{"model.d_ff": 40})
+    with pytest.raises(TrainingAtStake, match=r"model\.d_ff 32 → 40"):
+        train(other)
+    assert steps_of(train(other, restart=True)) == 36
 
 
 def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, capfd):

@@ -12,12 +12,12 @@ import pytest
 from t5smith.base.artifact import read_manifest
 from t5smith.model.flops import forward_flops, step_flops
 from t5smith.store.token_store import Split
-from t5smith.training import checkpoints
 from t5smith.training.curves.advice import Point, epochs, print_outlook, verdict
 from t5smith.training.curves.held_out import EvaluationPlan, HeldOut, sampled_counts
-from t5smith.training.loop import train
 from t5smith.training.metrics import TrainingLog, read_rows
+from t5smith.training.resume import checkpoints
 from t5smith.training.setup import Run
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 

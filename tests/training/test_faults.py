@@ -10,20 +10,20 @@ import pytest
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.training import checkpoints as checkpoint
 from t5smith.training import compile as start
-from t5smith.training import loop
-from t5smith.training.loop import train
+from t5smith.training import train as stage
 from t5smith.training.metrics import read_rows
+from t5smith.training.resume import checkpoints as checkpoint
 from t5smith.training.setup import Run
 from t5smith.training.state import SkippedBatches
 from t5smith.training.timing.trial import StepTrial
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 
 def plant_bad_batches(monkeypatch, bad):
     """Make the gradients of these batches NaN; the list of batches trained on."""
-    compiled = loop.compiled_step
+    compiled = stage.compiled_step
     seen = []
 
     def compiled_step(setup):
@@ -38,8 +38,8 @@ def plant_bad_batches(monkeypatch, bad):
 
         return start.CompiledStep(run, step.memory, step.batch_size)
 
-    monkeypatch.setattr(loop, "compiled_step", compiled_step)
-    monkeypatch.setattr(loop, "try_steps", lambda *_: StepTrial(0.001))
+    monkeypatch.setattr(stage, "compiled_step", compiled_step)
+    monkeypatch.setattr(stage, "try_steps", lambda *_: StepTrial(0.001))
     return seen
 
 

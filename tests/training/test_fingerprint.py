@@ -6,7 +6,7 @@ import pytest
 
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.train import LENGTHS, OptimizerSettings, ScheduleSettings, TrainSettings
-from t5smith.training.fingerprint import NOT_IN_FINGERPRINT, training_fingerprint
+from t5smith.training.resume.fingerprint import NOT_IN_FINGERPRINT, training_fingerprint
 from tiny import tiny_recipe
 
 BY_THE_STORE = {"corpus", "cleaning", "vocab", "prepare"}

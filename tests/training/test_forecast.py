@@ -9,12 +9,12 @@ import pytest
 from t5smith.base.progress import Bar
 from t5smith.recipe.train import TrainSettings
 from t5smith.training.compile import compiled_step
-from t5smith.training.loop import train
 from t5smith.training.setup import Run
 from t5smith.training.timing import forecast as module
 from t5smith.training.timing import trial
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.summary import evaluation_seconds, expected_memory, first_forecast, state_bytes
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 

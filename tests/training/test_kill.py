@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from t5smith.recipe.toml import dump
-from t5smith.training import checkpoints as checkpoint
-from t5smith.training.loop import train
 from t5smith.training.metrics import read_rows
+from t5smith.training.resume import checkpoints as checkpoint
 from t5smith.training.setup import Run
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 KILLS = 50

@@ -10,9 +10,9 @@ import pytest
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import evaluation_batches
 from t5smith.training import loggers
-from t5smith.training.loop import train
 from t5smith.training.metrics import read_rows
 from t5smith.training.setup import Run
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 # protobuf's own modules warn on import.
@@ -54,7 +54,7 @@ def test_a_resumed_run_replaces_the_steps_it_repeats(run_folder, monkeypatch):
     from t5smith.training import loop
 
     taken = []
-    monkeypatch.setattr(loop._Loop, "save", lambda self, state: taken.append(self.done))
+    monkeypatch.setattr(loop.Loop, "save", lambda self, state: taken.append(self.done))
     train(tiny_recipe(run_folder, **{"train.steps": 5}))
     monkeypatch.undo()
     train(tiny_recipe(run_folder, **{"train.steps": 3}))

@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 
 from t5smith.base.artifact import read_manifest
-from t5smith.base.errors import T5smithError
+from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.cli.main import main
 from t5smith.recipe.toml import dump
-from t5smith.training import checkpoints as checkpoint
 from t5smith.training import loop
-from t5smith.training.loop import train
 from t5smith.training.metrics import MetricsFile, read_rows, up_to
+from t5smith.training.resume import checkpoints as checkpoint
 from t5smith.training.setup import Run
+from t5smith.training.train import train
 from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
 
@@ -99,11 +99,15 @@ def test_settings_without_effect_on_the_parameters_do_not_restart_it(run_folder,
     assert not (run_folder / "previous").exists()
 
 
-def test_settings_with_effect_restart_it_and_the_old_run_is_kept(run_folder, uninterrupted, capfd):
+def test_settings_with_effect_are_an_error_and_restart_archives_the_steps(run_folder, uninterrupted, capfd):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     recipe = tiny_recipe(run_folder, **{"train.optimizer.name": "adamw"})
+    with pytest.raises(TrainingAtStake, match=r'train\.optimizer\.name "muon_adafactor" → "adamw"'):
+        train(recipe)
+    assert not (run_folder / "previous").exists()
+    train(recipe, restart=True)
     assert not same(final(recipe)[1:5], uninterrupted[1][1:5])
-    assert "train.optimizer.name" in capfd.readouterr().err
+    assert "6 trained steps are archived in" in capfd.readouterr().err
     kept = run_folder / "previous" / "train-1" / "checkpoints" / "step-00000006"
     assert read_manifest(kept, "checkpoint").facts["step"] == 6
 
@@ -156,7 +160,7 @@ def test_the_best_from_before_a_restart_is_kept(run_folder, monkeypatch):
         text = {"nll": next(nll)}
         self.log.held_out.write({"step": self.done, "text": text, "all": text})
 
-    monkeypatch.setattr(loop._Loop, "evaluate", evaluate)
+    monkeypatch.setattr(loop.Loop, "evaluate", evaluate)
     saved = []
     for steps in (3, 5, 6):
         train(tiny_recipe(run_folder, **changes, **{"train.steps": steps}))
@@ -219,14 +223,14 @@ SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 128 + s
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code, monkeypatch, capfd):
     (tmp_path / "recipe.toml").write_text(dump(tiny_recipe(run_folder, **{"train.checkpoint_every": 3})))
-    record, before = loop._Loop.record, [signal.getsignal(one) for one, _ in SIGNALS]
+    record, before = loop.Loop.record, [signal.getsignal(one) for one, _ in SIGNALS]
 
     def signalled(self, metrics):
         if self.done == 3:
             os.kill(os.getpid(), number)
         return record(self, metrics)
 
-    monkeypatch.setattr(loop._Loop, "record", signalled)
+    monkeypatch.setattr(loop.Loop, "record", signalled)
     assert main(["train", str(tmp_path / "recipe.toml")]) == code
     err = capfd.readouterr().err
     assert "its checkpoint is saved" in err
@@ -252,11 +256,12 @@ def test_a_signal_from_outside_saves_the_state_first(run_folder, tmp_path):
     assert checkpoint.saved_steps(run_folder / "train" / "checkpoints")[-1] == last
 
 
-def test_fewer_steps_restart_it_and_the_longer_run_is_kept(run_folder, uninterrupted, capfd):
+def test_fewer_steps_are_an_error_and_restart_archives_the_longer_run(run_folder, uninterrupted):
     shutil.copytree(uninterrupted[0].folder / "train", run_folder / "train")
     recipe = tiny_recipe(run_folder, **{"train.steps": 3})
-    assert checkpoint.saved_steps(train(recipe).parent) == [2, 3]
-    assert "the longer run is kept" in capfd.readouterr().err
+    with pytest.raises(T5smithError, match=r"6 steps are trained, more than the recipe's 3.*step-00000004"):
+        train(recipe)
+    assert checkpoint.saved_steps(train(recipe, restart=True).parent) == [2, 3]
     assert checkpoint.saved_steps(run_folder / "previous" / "train-1" / "checkpoints") == [4, 6]
     assert [row["step"] for row in rows(recipe)] == [1, 2, 3]
 
@@ -297,7 +302,7 @@ def full_disk():
 def on_a_full_disk(recipe, settings, room_again_at, monkeypatch):
     """The exit code of training on a disk that is full up to a step."""
     settings.write_text(dump(recipe))
-    record, room = loop._Loop.record, contextlib.ExitStack()
+    record, room = loop.Loop.record, contextlib.ExitStack()
 
     def with_room_again(self, metrics):
         if self.done + 1 == room_again_at:
@@ -306,7 +311,7 @@ def on_a_full_disk(recipe, settings, room_again_at, monkeypatch):
         return record(self, metrics)
 
     with monkeypatch.context() as patched, room:
-        patched.setattr(loop._Loop, "record", with_room_again)
+        patched.setattr(loop.Loop, "record", with_room_again)
         room.enter_context(full_disk())
         return main(["train", str(settings)])
 

@@ -16,9 +16,9 @@ from t5smith.base.errors import T5smithError
 from t5smith.model.flops import step_flops
 from t5smith.training import loop
 from t5smith.training.curves.summaries import StepTotals
-from t5smith.training.loop import train
 from t5smith.training.metrics import MetricsFile, TrainingLog, read_columns, read_rows, up_to
 from t5smith.training.setup import Run
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 

@@ -10,9 +10,9 @@ from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
 from t5smith.evaluation.scores import evaluate
 from t5smith.exporting.export import export
-from t5smith.training import checkpoints
-from t5smith.training.loop import train
+from t5smith.training.resume import checkpoints
 from t5smith.training.setup import Run, TokenStore, Vocabulary
+from t5smith.training.train import train
 
 
 @pytest.fixture

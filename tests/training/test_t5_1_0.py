@@ -11,7 +11,7 @@ import pytest
 from programs import batch_loss
 from t5smith.evaluation.scores import evaluate
 from t5smith.exporting.export import export
-from t5smith.training.loop import train
+from t5smith.training.train import train
 from tiny import tiny_recipe
 
 

@@ -13,20 +13,21 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from t5smith import __version__
-from t5smith.base.disk import disk_errors
+from t5smith.base.disk import UNFINISHED, disk_errors, fsync, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import warn
 
 MANIFEST = "manifest.json"
-UNFINISHED = ".unfinished"
+PREVIOUS = "previous"
+"""The folder beside an artifact that replaced ones move to."""
 FACTS_0_1 = {
     "asked": "requested",
     "left_out": "skipped_records",
@@ -74,7 +75,7 @@ def read_manifest(folder: Path, kind: str, *, check_hashes: bool = True) -> Mani
     Raises:
       T5smithError: no manifest, another kind of artifact, or a file that is missing or was changed.
     """
-    path, again = folder / MANIFEST, f"delete {folder} and run the command again"
+    path, again = folder / MANIFEST, _way_out(folder, kind)
     try:
         manifest = _parse_manifest(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -102,6 +103,13 @@ def read_manifest(folder: Path, kind: str, *, check_hashes: bool = True) -> Mani
                 threads.shutdown(cancel_futures=True)
                 raise T5smithError(what, where=folder / name, fix=again)
     return manifest
+
+
+def _way_out(folder: Path, kind: str) -> str:
+    """What helps against a damaged artifact."""
+    if kind == "checkpoint":
+        return "restore it from a copy; without it, training continues from the checkpoint before"
+    return f"make it again with `t5smith {verb_for(kind)} RECIPE`, which moves {folder.name} to {PREVIOUS}/"
 
 
 def _parse_manifest(text: str) -> Manifest:
@@ -226,30 +234,7 @@ def set_aside(folder: Path) -> Path | None:
     """Move `folder`, if it exists, to `previous/NAME-N` beside it; returns the new path or None."""
     if not folder.exists():
         return None
-    shelf = folder.parent / "previous"
+    shelf = folder.parent / PREVIOUS
     shelf.mkdir(exist_ok=True)
     names = (shelf / f"{folder.name}-{number}" for number in itertools.count(1))
     return folder.rename(next(name for name in names if not name.exists()))
-
-
-def write_atomically(path: Path, text: str | Iterable[str]) -> None:
-    """Write a file, from its text or from parts of it, so that readers see the old or the new content."""
-    temporary = path.with_name(path.name + UNFINISHED)
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def fsync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,14 +1,42 @@
-"""Errors of the disk that a user can fix, as one line."""
+"""Writing to disk: whole files or none, flushed, and errors of the disk as one line that names the place."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from t5smith.base.errors import T5smithError
+
+UNFINISHED = ".unfinished"
+"""Suffix of files and folders that are being written."""
+
+
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    """Write a file, from its text or from parts of it, so that readers see the old or the new content."""
+    temporary = path.with_name(path.name + UNFINISHED)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def fsync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
 
 _ELSEWHERE = "choose a run_dir that you can write to"
 _MORE_SPACE = "free some space and run the command again; finished stages are kept"
@@ -22,6 +50,8 @@ _DISK_ERRORS = {
         "raise the limit (ulimit -f) and run the command again",
     ),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), ("a file is where a folder is needed", _ELSEWHERE)),
+    errno.ENAMETOOLONG: ("the name is too long", _ELSEWHERE),
+    errno.ELOOP: ("links that lead back to themselves", _ELSEWHERE),
 }
 
 

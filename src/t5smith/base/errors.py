@@ -4,6 +4,10 @@ A :class:`T5smithError` ends a command with exit code 2 and without a traceback.
 bugs and keep their traceback.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class T5smithError(Exception):
     """An error that the user can fix.
@@ -32,3 +36,35 @@ class T5smithError(Exception):
         if self.fix:
             line += f". {self.fix[0].upper()}{self.fix[1:]}"
         return " ".join(line.split())
+
+
+class TrainingAtStake(T5smithError):  # noqa: N818 - it names what is at stake
+    """A recipe would set trained steps aside, which only `restart` may do. Nothing has been changed.
+
+    Attributes:
+      steps: number of trained steps.
+    """
+
+    def __init__(
+        self, folder: object, steps: int, changes: Iterable[str], *, more: str | None = None
+    ) -> None:
+        """Describe what is at stake.
+
+        Args:
+          folder: the run folder.
+          steps: number of trained steps.
+          changes: the settings that differ, as `name old → new`.
+          more: another way to continue.
+        """
+        self.steps = steps
+        ways = [
+            "undo that to continue",
+            *([more] if more else []),
+            "use --run-dir for a second run",
+            "or --restart to move this one to previous/",
+        ]
+        super().__init__(
+            f"{steps:,} steps are trained with other settings: {'; '.join(changes)}; nothing was changed",
+            where=folder,
+            fix=", ".join(ways),
+        )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from t5smith.base.artifact import disk_errors
+from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
 
 LOCK = ".lock"
@@ -54,7 +54,13 @@ def locked(folder: Path) -> Generator[None]:
     A process that already holds it can enter again.
     """
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, ValueError) as error:
+            # /proc takes no folders; a name with a NUL byte is a ValueError.
+            raise T5smithError(
+                "this folder cannot be made", where=ascii(str(folder)), fix="choose another --run-dir"
+            ) from error
         place = folder.resolve()
         held = place in _held
         descriptor = -1 if held else os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)

@@ -23,7 +23,28 @@ class RecipeCommand:
 
 
 @command
-class VocabCommand(RecipeCommand):
+class ArtifactCommand(RecipeCommand):
+    """The flags of every verb that makes what trained steps need."""
+
+    restart: bool = False
+    """Move the trained steps of the run folder to previous/ if they have other settings than the recipe."""
+
+
+@command
+class TrainCommand(RecipeCommand):
+    """The flags of `train` and `run`."""
+
+    restart: bool = False
+    """Move the trained steps of the run folder to previous/, and train from the first step."""
+    extend: bool = False
+    """Continue from the newest checkpoint on another schedule, although the steps so far had the learning
+    rates of the earlier one."""
+    resume_from: Folder | None = None
+    """Continue this archived training, such as previous/train-1; the one in place moves to previous/."""
+
+
+@command
+class VocabCommand(ArtifactCommand):
     """The flags of `vocab`."""
 
     compare: Strings = ()
@@ -36,7 +57,7 @@ class VocabCommand(RecipeCommand):
 
 
 @command
-class PrepareCommand(RecipeCommand):
+class PrepareCommand(ArtifactCommand):
     """The flags of `prepare`."""
 
     strict: bool = False
@@ -180,6 +201,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             ),
             shown=(),
             named=("", "corpus", *_CLEANING, "vocab", "prepare", "objective", "model", *_TRAIN, "evaluate"),
+            command=TrainCommand,
         ),
         "vocab": RecipeVerb(
             "Train a tokenizer on the recipe's text, import one, or compare several.",
@@ -223,7 +245,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
         ),
         "train": RecipeVerb(
             "Train the model on the token store.",
-            "t5smith.training.loop",
+            "t5smith.training.train",
             "checkpoint",
             common=(
                 "run_dir",
@@ -239,6 +261,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             ),
             shown=_TRAIN,
             named=("", "corpus", "objective", "model", "evaluate"),
+            command=TrainCommand,
         ),
         "evaluate": RecipeVerb(
             "Score the trained model on held-out text.",

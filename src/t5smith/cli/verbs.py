@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from t5smith.base.errors import T5smithError
+from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.cli.bench import bench
 from t5smith.cli.commands import (
     MAX_BYTES,
@@ -14,6 +14,7 @@ from t5smith.cli.commands import (
     GenerateCommand,
     InspectCommand,
     PrepareCommand,
+    RecipeCommand,
     RecipesCommand,
     VocabCommand,
 )
@@ -59,7 +60,7 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         spec.command, {flag.setting: values.pop(flag.setting) for flag in own if flag.setting in values}
     )
     recipe = recipe.replace(**values)
-    options: dict[str, bool] = {}
+    options = _run_folder_options(command)
     if isinstance(command, VocabCommand) and _compares(command, "--compare" in args):
         function("t5smith.reports.vocab_comparison", "compare")(
             recipe, command.compare, command.max_bytes, plot=command.plot, as_json=command.json
@@ -67,14 +68,46 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         return
     if isinstance(command, PrepareCommand):
         recipe = recipe.replace(**{"corpus.strict": True}) if command.strict else recipe
-        options = {"verify": True} if command.verify else {}
-    result = function(spec.module, verb)(recipe, **options)
+        options |= {"verify": True} if command.verify else {}
+    stage = function(spec.module, verb)
+    try:
+        result = stage(recipe, **options)
+    except TrainingAtStake as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        _confirm_restart(error)
+        result = stage(recipe, **options, restart=True)
     if spec.kind is not None:
         print_folder(result, spec.kind, command.json)
     elif command.json:
         print_json(result)
     else:
         function("t5smith.reports.terminal", "show")(result)
+
+
+def _run_folder_options(command: RecipeCommand) -> dict[str, Any]:
+    """What happens to trained steps, by the flags."""
+    names = ("restart", "extend", "resume_from")
+    options = {name: value for name in names if (value := getattr(command, name, None))}
+    if len(options) > 1:
+        flags = [f"--{name.replace('_', '-')}" for name in options]
+        raise T5smithError("cannot be used together", where=" and ".join(flags), fix="choose one")
+    return options
+
+
+def _confirm_restart(error: TrainingAtStake) -> None:
+    """Ask on a terminal whether trained steps may be archived.
+
+    Raises:
+      T5smithError: they may not.
+    """
+    from t5smith.base.progress import info
+
+    info(f"t5smith: {error}")
+    prompt = f"Move the {error.steps:,} trained steps to previous/ and train from the first step? [y/N] "
+    print(prompt, end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise T5smithError("nothing was changed", where=error.where)
 
 
 def _compares(command: VocabCommand, requested: bool) -> bool:

@@ -167,7 +167,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
     """
     from t5smith.interop.huggingface_load import load_model as load_exported
     from t5smith.interop.model import Model
-    from t5smith.training import checkpoints
+    from t5smith.training.resume import checkpoints
     from t5smith.training.setup import Run
 
     for exported in (folder, folder / "model"):

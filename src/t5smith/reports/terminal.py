@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -89,6 +90,11 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
         ("model", summary["model"]),
         ("report", summary["report"]),
     ]
+    if kept := summary.get("archives"):
+        size = count(sum(one["bytes"] for one in kept))
+        place = Path(kept[0]["folder"]).parent
+        folders = pluralize(len(kept), "folder")
+        rows.append(("archived", f"{folders} in {place}, {size}B; delete what you do not need"))
     return rows
 
 

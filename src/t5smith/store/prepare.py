@@ -19,6 +19,7 @@ from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import Bar, count, info, progress, warn
+from t5smith.base.run_folder import up_to_date
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.toml import save_run_settings
 from t5smith.store.dedup import remove_duplicates
@@ -41,46 +42,43 @@ IN_PROCESS_BYTES = 4 << 20
 """A corpus of fewer bytes is read in this process: starting others would take longer."""
 
 
-def prepare(recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None) -> Path:
+def prepare(
+    recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None, restart: bool = False
+) -> Path:
     """Encode a recipe's text as a token store. Nothing is done if it exists and its inputs are unchanged.
 
     Args:
       recipe: names the text and the run folder, which must have a vocabulary.
       verify: only read the whole existing store and check it.
       files: the recipe's files. Default: they are found now.
+      restart: archive trained steps if they need another store than the recipe's.
 
     Returns:
       The store's folder.
 
     Raises:
+      TrainingAtStake: steps are trained on a store of other settings or other text.
       T5smithError: no vocabulary, unreadable text, a split without text, a full disk; with `verify`: no
         store, or a damaged one.
     """
     if not verify:
-        return _prepare(recipe, files)
+        return _prepare(recipe, files, restart)
     folder = recipe.folder / "store"
     verify_store(folder)
     return folder
 
 
 @in_run_folder
-def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
+def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
     folder = recipe.folder / "store"
     workspace = Workspace.beside(folder)
     vocab_folder = recipe.folder / "vocab"
     vocab_manifest = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
     files = files or CorpusFiles.find(recipe.corpus)
-    corpus = files.inputs()
-    inputs = {
-        "format": FORMAT,
-        "vocab": vocab_manifest.files["tokenizer.json"]["sha256"],
-        "corpus": corpus,
-        "prepare": {"document_separator": recipe.prepare.document_separator},
-        **cleaning_inputs(recipe),
-    }
+    inputs = store_inputs(recipe, files, vocab_manifest)
     key = artifact.fingerprint(inputs)
-    if found := artifact.find_up_to_date(folder, "store", key):
+    if found := up_to_date(folder, "store", inputs, restart=restart):
         shutil.rmtree(workspace.notes, ignore_errors=True)
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
@@ -88,7 +86,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
         save_run_settings(recipe)
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
-    if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, corpus):
+    if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, inputs["corpus"]):
         warn(f"the existing vocabulary was trained with {changed}; `t5smith vocab` trains it again")
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
@@ -103,6 +101,17 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None) -> Path:
         shutil.rmtree(workspace.notes)
     save_run_settings(recipe)
     return folder
+
+
+def store_inputs(recipe: Recipe, files: CorpusFiles, vocab: artifact.Manifest) -> dict[str, Any]:
+    """All that a store depends on, with the vocabulary of this manifest."""
+    return {
+        "format": FORMAT,
+        "vocab": vocab.files["tokenizer.json"]["sha256"],
+        "corpus": files.inputs(),
+        "prepare": {"document_separator": recipe.prepare.document_separator},
+        **cleaning_inputs(recipe),
+    }
 
 
 def _vocabulary_changes(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:

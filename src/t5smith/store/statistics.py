@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t5smith.base.artifact import write_atomically
+from t5smith.base.disk import write_atomically
 from t5smith.store.plan import Plan
 from t5smith.store.shard_writer import PIECES
 from t5smith.store.token_store import Split, id_dtype, open_split

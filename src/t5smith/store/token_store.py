@@ -21,7 +21,7 @@ from t5smith.base.phase import phase
 from t5smith.base.progress import info
 
 _IDS_AT_ONCE = 1 << 24
-_PREPARE_AGAIN = "delete it and make it again with `t5smith prepare`"
+_PREPARE_AGAIN = "make it again with `t5smith prepare`"
 
 
 def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from t5smith.base.artifact import disk_errors
+from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher

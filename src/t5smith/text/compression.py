@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 
 import zstandard
 
-from t5smith.base.artifact import disk_errors
+from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
 from t5smith.text.locations import is_url
 

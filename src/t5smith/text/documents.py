@@ -7,6 +7,7 @@ gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and l
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
@@ -202,3 +203,16 @@ def split_documents(
     for document in read_documents(settings, corpus.files("train"), on_bytes, skipped):
         if is_held_out(document.text, settings.held_out_fraction) == (split == "valid"):
             yield document
+
+
+def check_first_documents(corpus: CorpusFiles) -> None:
+    """Read the first document of each corpus, and of each ending of its files.
+
+    Raises:
+      T5smithError: as :func:`read_documents`.
+    """
+    for corpora in (corpus.train, corpus.valid):
+        for files in corpora.values():
+            first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
+            for file in first.values():
+                next(iter(read_documents(corpus.settings, [file])), None)

@@ -26,7 +26,7 @@ def autotune(run: Run) -> None:
       T5smithError: not even the smallest batch fits, or an artifact is missing or damaged.
     """
     train = run.recipe.train
-    if not unresolved_settings(train) or read_measured(run.recipe) is not None:
+    if not unresolved_settings(train) or read_measured(run.recipe, run.history.inputs) is not None:
         return
     measured: dict[str, int] = {}
     batch_size = train.batch_size

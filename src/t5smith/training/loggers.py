@@ -7,6 +7,7 @@ them back to its checkpoint, while a service shows both the old and the new figu
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.recipe.recipe import Recipe, plain
+from t5smith.recipe.train import TrainSettings
 
 PROJECT = "t5smith"
 
@@ -65,14 +67,7 @@ class Service:
     """Weights & Biases or trackio, whose functions have the same names."""
 
     def __init__(self, name: str, recipe: Recipe, folder: Path, resume_at: int) -> None:
-        try:
-            self._library: Any = importlib.import_module(name)
-        except ImportError:
-            raise T5smithError(
-                f"{name} is not installed",
-                where="train.loggers",
-                fix=f"install it with `pip install {name}`, or remove it from the list",
-            ) from None
+        self._library: Any = importlib.import_module(name)
         options: dict[str, Any] = {"project": PROJECT, "name": recipe.name, "config": plain(recipe)}
         if name == "wandb":
             options |= {"dir": str(folder), "resume": "allow", "id": _run_id(folder, new=not resume_at)}
@@ -89,6 +84,21 @@ class Service:
         self._library.finish()
 
 
+def check_loggers(settings: TrainSettings) -> None:
+    """Check that every logger of a recipe can be opened.
+
+    Raises:
+      T5smithError: one is not installed.
+    """
+    for name in settings.loggers:
+        if importlib.util.find_spec(name) is None:
+            raise T5smithError(
+                f"{name} is not installed",
+                where="train.loggers",
+                fix=f"install it with `pip install {name}`, or remove it from the list",
+            )
+
+
 class Loggers:
     """The loggers of a recipe. One that fails is reported and dropped; training does not depend on it."""
 
@@ -99,9 +109,6 @@ class Loggers:
           recipe: names the loggers; services store it as the run's configuration.
           folder: `train` in the run folder.
           resume_at: the step that training resumes from; 0 at the start.
-
-        Raises:
-          T5smithError: one is not installed.
         """
         self._open: dict[str, TensorBoard | Service] = {}
         for name in recipe.train.loggers:

@@ -12,29 +12,22 @@ from typing import Any
 import jax
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
-from t5smith.base.progress import info, warn
+from t5smith.base.progress import warn
 from t5smith.base.signals import Stopped, deferred_signals, interruptible
 from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import prefetched
 from t5smith.parallel.hardware import DEVICES_USED, peak_tflops
-from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.toml import save_run_settings
-from t5smith.training import checkpoints
-from t5smith.training.autotune import autotune
-from t5smith.training.compile import CompiledStep, compiled_step, out_of_memory
+from t5smith.training.compile import CompiledStep, out_of_memory
 from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
-from t5smith.training.curves.held_out import EvaluationPlan, HeldOut
-from t5smith.training.fingerprint import archive_if_incompatible
+from t5smith.training.curves.held_out import HeldOut
 from t5smith.training.metrics import TrainingLog
-from t5smith.training.setup import Run, Setup
+from t5smith.training.resume import checkpoints
+from t5smith.training.setup import Setup
 from t5smith.training.state import SkippedBatches, TrainState
 from t5smith.training.step import StepMetrics
 from t5smith.training.timing.forecast import Forecast
-from t5smith.training.timing.summary import first_forecast, print_summary
-from t5smith.training.timing.trial import try_steps
 
 SLOW_STEP_SECONDS = 1.0
 """The wait for a faster step need not be interruptible."""
@@ -46,44 +39,7 @@ class _Diverged(Exception):  # noqa: N818 - caught by the loop itself
     """`train.rollback_after` updates in a row were skipped."""
 
 
-@in_run_folder
-def train(recipe: Recipe | Run) -> Path:
-    """Train to the recipe's last step, from the newest checkpoint or from the start.
-
-    Returns:
-      The folder of the last checkpoint.
-
-    Raises:
-      T5smithError: the vocabulary or store is missing, settings do not fit each other, the step does not fit
-        into memory, the last checkpoint does not fit on the disk, or gradients stay unusable.
-      Stopped: a SIGINT, SIGTERM or SIGUSR1 arrived; the state was saved.
-    """
-    run = Run.of(recipe)
-    autotune(run)
-    with phase("train", "checking the store", at_once=False):
-        run.verify_store()
-    setup = run.setup
-    steps = setup.recipe.train.steps
-    archive_if_incompatible(setup.folder, setup.inputs, steps)
-    save_run_settings(run.recipe)
-    with phase("train", "looking for checkpoints", at_once=False):
-        found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
-    if found and found[1].facts["step"] == steps:
-        info(f"train     already done: {found[0]}")
-        run.trained = found
-        return found[0]
-    folder, facts = (found[0], found[1].facts) if found else (None, {"step": 0})
-    if folder:
-        info(f"train     resuming from step {facts['step']:,}")
-    step = compiled_step(setup)
-    trial = try_steps(setup, step)
-    plan = EvaluationPlan.of(setup)
-    forecast = first_forecast(setup, trial.seconds, plan.every, plan.windows)
-    print_summary(setup, step, trial, forecast, facts["step"])
-    return _Loop(setup, step, facts, forecast).run(_initial_state(setup, folder))
-
-
-def _initial_state(setup: Setup, folder: Path | None) -> TrainState:
+def initial_state(setup: Setup, folder: Path | None) -> TrainState:
     """The state of a checkpoint, or without one the state before the first step."""
     if folder is None:
         with phase("train", "initialising the parameters"):
@@ -92,8 +48,8 @@ def _initial_state(setup: Setup, folder: Path | None) -> TrainState:
         return checkpoints.restore(folder, setup.abstract_state())
 
 
-class _Loop:
-    """One call of :func:`train`.
+class Loop:
+    """One call of :func:`t5smith.training.train.train`.
 
     Attributes:
       done: number of updates.
@@ -107,7 +63,9 @@ class _Loop:
         self._resume_from(facts)
         self.saved, self.rollback_step, self.rollbacks = self.done, -1, 0
         self.log = TrainingLog(setup.recipe, setup.folder, self.done, self.batch)
-        retention = checkpoints.Retention(self.settings.keep_checkpoints, self.settings.keep_every)
+        retention = checkpoints.Retention(
+            self.settings.keep_checkpoints, self.settings.keep_every, setup.branch_step
+        )
         self.saver = checkpoints.AsyncSaver(setup.checkpoints, setup.inputs, retention)
         lengths = setup.objective.input_length, setup.objective.target_length
         flops = step_flops(setup.config, self.settings.rows, *lengths)
@@ -115,13 +73,13 @@ class _Loop:
         self.held_out = HeldOut(setup, self.log.curve.windows)
 
     def _resume_from(self, facts: dict[str, Any]) -> None:
-        self.done = int(facts["step"])
+        self.done = int(facts.get("step", 0))
         self.skipped = SkippedBatches(facts.get("skipped_batches", ()))
         self.skipped_in_a_row = int(facts.get("skipped_in_a_row", 0))
         self.batch = self.done + len(self.skipped)
 
     def run(self, state: TrainState) -> Path:
-        """Train to the last step; see :func:`train`."""
+        """Train to the last step; see :func:`t5smith.training.train.train`."""
         print_outlook(self.setup, self.held_out.plan)
         self.clock = time.monotonic()
         with self.log, closing(self.saver), deferred_signals() as signals:
@@ -172,7 +130,8 @@ class _Loop:
     def _due(self, step: int) -> tuple[bool, bool]:
         """Whether to evaluate, and whether to save, after a step."""
         last = step == self.settings.steps
-        return self.held_out.due(step), last or step % self.settings.checkpoint_every == 0
+        saving = last or step == self.setup.branch_step or step % self.settings.checkpoint_every == 0
+        return self.held_out.due(step), saving
 
     def best(self) -> int | None:
         """The step with the lowest held-out NLL so far, if its checkpoint is to be kept."""
@@ -235,7 +194,7 @@ class _Loop:
         self.log.rolled_back(self.done, self.batch, last)
         self.skipped.add(self.batch, last)
         self.batch, self.skipped_in_a_row = last + 1, 0
-        return _initial_state(self.setup, folder)
+        return initial_state(self.setup, folder)
 
     def evaluate(self, state: TrainState) -> None:
         """Log the held-out loss, with one fixed mask per window."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from t5smith.base.artifact import disk_errors, write_atomically
+from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import count, progress, warn
 from t5smith.parallel.hardware import memory_in_use

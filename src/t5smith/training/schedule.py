@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,22 @@ def warmup_steps(settings: ScheduleSettings, steps: int) -> int:
     if settings.warmup_steps is not None:
         return settings.warmup_steps
     return 0 if settings.name == "inverse_sqrt" else min(2_000, steps // 20)
+
+
+def decay_start(schedule: Mapping[str, Any], steps: int) -> int:
+    """Number of steps at the start whose learning rates do not depend on the number of all steps.
+
+    For wsd the step at which the decay begins; for linear and cosine the end of the warm-up; for others all.
+
+    Args:
+      schedule: the table `train.schedule` as in a training's inputs, with its warm-up.
+      steps: the number of all steps.
+    """
+    if schedule["name"] not in FALLING:
+        return steps
+    warmup = schedule["warmup_steps"]
+    stable = 1 - schedule["decay_fraction"] if schedule["name"] == "wsd" else 0
+    return warmup + math.floor(stable * (steps - warmup))
 
 
 def _after_warmup(settings: ScheduleSettings, steps: int) -> Callable[[Array], Array]:

@@ -9,15 +9,30 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from t5smith.base.artifact import disk_errors, fingerprint, write_atomically
+import jax
+
+from t5smith.base.artifact import fingerprint
+from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.objective.batches import TrainingBatches
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.train import LENGTHS, TrainSettings
 
 DECIDED = "decided.json"
+MEASURED_WITH = {
+    "batch_size",
+    "hours",
+    "gradient_accumulation",
+    "remat",
+    "precision",
+    "label_smoothing",
+    "dropout_rate",
+    "average_decay",
+}
+"""Settings of [train] that a measurement depends on."""
 SAMPLE_BATCHES = 8
 """Number of batches whose tokens are counted to estimate the tokens per batch."""
 
@@ -28,8 +43,12 @@ def unresolved_settings(train: TrainSettings) -> list[str]:
     return [name for name, unresolved in names.items() if unresolved]
 
 
-def with_measured_settings(recipe: Recipe) -> Recipe:
+def with_measured_settings(recipe: Recipe, trained: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe with the numbers that were measured for it.
+
+    Args:
+      recipe: its batch size or length may be left to the machine.
+      trained: inputs of the steps that are trained; None or empty without any.
 
     Raises:
       T5smithError: they have not been measured yet.
@@ -37,7 +56,7 @@ def with_measured_settings(recipe: Recipe) -> Recipe:
     names = unresolved_settings(recipe.train)
     if not names:
         return recipe
-    measured = read_measured(recipe)
+    measured = read_measured(recipe, trained)
     if measured is None:
         raise T5smithError(
             "not measured yet: training does so when it starts",
@@ -54,15 +73,25 @@ def save_measured(recipe: Recipe, values: dict[str, int]) -> None:
         write_atomically(recipe.folder / DECIDED, json.dumps(tree, indent=1) + "\n")
 
 
-def read_measured(recipe: Recipe) -> dict[str, int] | None:
-    """What was measured for exactly this model, objective and training; None without."""
+def read_measured(recipe: Recipe, trained: Mapping[str, Any] | None = None) -> dict[str, int] | None:
+    """What was measured for this model, objective and training; None without.
+
+    Once there are trained steps, what they were trained with is never measured again.
+
+    Args: see :func:`with_measured_settings`.
+    """
+    names = {"steps" if name == "hours" else name for name in unresolved_settings(recipe.train)}
+    values: dict[str, int] = {}
     try:
         tree = json.loads((recipe.folder / DECIDED).read_text(encoding="utf-8"))
-        if tree.pop("for") == _measured_for(recipe):
-            return {name: int(value) for name, value in tree.items()}
+        if trained or tree["for"] == _measured_for(recipe):
+            values = {name: int(tree[name]) for name in names & tree.keys()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return None
+    if trained:
+        train = trained["train"]
+        values |= {name: train[name] for name in names - values.keys() if name in train}
+    return values if names <= values.keys() else None
 
 
 def with_steps(recipe: Recipe, batches: TrainingBatches) -> Recipe:
@@ -100,7 +129,15 @@ def _replaced(recipe: Recipe, values: dict[str, int]) -> Recipe:
 
 
 def _measured_for(recipe: Recipe) -> str:
-    """Fingerprint of what a measurement depends on, besides the machine."""
+    """Fingerprint of what a measurement depends on: all that decides the time and memory of a step."""
+    train = recipe.train
     return fingerprint(
-        {"model": recipe.model.shape(), "objective": plain(recipe.objective), "train": plain(recipe.train)}
+        {
+            "device": jax.devices()[0].device_kind,
+            "vocab": [recipe.vocab.size, recipe.vocab.tokenizer],
+            "model": recipe.model.shape(),
+            "objective": plain(recipe.objective),
+            "train": train.model_dump(mode="json", include=MEASURED_WITH),
+            "optimizer": train.optimizer.name,
+        }
     )

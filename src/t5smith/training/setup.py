@@ -14,15 +14,17 @@ import optax
 
 from t5smith.base.artifact import Manifest, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
+from t5smith.base.run_folder import CHECKPOINTS, TRAIN
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.token_store import TokenStore
-from t5smith.training import checkpoints
-from t5smith.training.fingerprint import data_order_fingerprint, training_fingerprint
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
-from t5smith.training.schedule import Schedule, create_schedule
+from t5smith.training.resume import checkpoints
+from t5smith.training.resume.fingerprint import data_order_fingerprint, training_fingerprint
+from t5smith.training.resume.history import History
+from t5smith.training.schedule import Schedule, create_schedule, decay_start
 from t5smith.training.settle import trial_recipe, with_measured_settings, with_steps
 from t5smith.training.state import TrainState, fresh_state
 from t5smith.training.step import StepSettings
@@ -54,7 +56,15 @@ class Setup:
     @property
     def checkpoints(self) -> Path:
         """The folder of this run's checkpoints."""
-        return self.folder / checkpoints.FOLDER
+        return self.folder / CHECKPOINTS
+
+    @property
+    def branch_step(self) -> int | None:
+        """The step at which the decay of wsd begins: its checkpoint is kept, for a longer training."""
+        train = self.recipe.train
+        schedule = self.inputs["train"]["schedule"]
+        step = decay_start(schedule, train.steps)
+        return step if train.schedule.name == "wsd" and 0 < step < train.steps else None
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -102,24 +112,30 @@ class Run:
     own. Every property raises T5smithError if its artifact is missing, unfinished or damaged.
     """
 
-    def __init__(self, recipe: Recipe, *, store_verified: bool = False) -> None:
+    def __init__(self, recipe: Recipe, *, store_verified: bool = False, restart: bool = False) -> None:
         """Open nothing yet.
 
         Args:
           recipe: the run.
           store_verified: the files of the store were compared with their hashes a moment ago.
+          restart: the trained steps are about to be archived, so the settings do not depend on them.
         """
-        self.recipe, self._store_verified = recipe, store_verified
+        self.recipe, self.restart, self._store_verified = recipe, restart, store_verified
 
     @classmethod
-    def of(cls, recipe: Recipe | Run) -> Run:
+    def of(cls, recipe: Recipe | Run, *, restart: bool = False) -> Run:
         """The run itself, or the run of a recipe."""
-        return recipe if isinstance(recipe, Run) else cls(recipe)
+        return recipe if isinstance(recipe, Run) else cls(recipe, restart=restart)
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return self.recipe.folder
+
+    @cached_property
+    def history(self) -> History:
+        """What was trained here before, unless that is about to be archived."""
+        return History(self.folder) if self.restart else History.read(self.folder)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -156,7 +172,7 @@ class Run:
         Raises:
           T5smithError: the settings do not fit the text or each other, or one has not been measured yet.
         """
-        return self._setup(with_measured_settings(self.recipe))
+        return self._setup(with_measured_settings(self.recipe, self.history.inputs))
 
     def trial_setup(self, batch_size: int) -> Setup:
         """A setup with this batch size, to try a step."""
@@ -169,11 +185,12 @@ class Run:
         store.valid.window_count(objective.window)
         if not recipe.train.in_steps:
             recipe = with_steps(recipe, _batches(recipe, store, objective))
+        recipe = self.history.with_trained_warmup(recipe)
         train = recipe.train
         schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
         return Setup(
             recipe=recipe,
-            folder=self.folder / "train",
+            folder=self.folder / TRAIN,
             store=store,
             vocabulary=vocabulary,
             objective=objective,
@@ -184,6 +201,7 @@ class Run:
                 "store": self._store_manifest.key,
                 **training_fingerprint(recipe),
                 **data_order_fingerprint(recipe, store.train, objective),
+                **({"extended": self.history.extensions} if self.history.extensions else {}),
             },
         )
 

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
+from t5smith.base.run_folder import up_to_date
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
@@ -100,30 +102,32 @@ def _readable(file: Path) -> str:
     return f"{file.name} at {file.parent.name}" if file.parent.parent.name == "snapshots" else file.name
 
 
-def import_vocabulary(recipe: Recipe) -> Path:
+def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
     """Make the vocabulary folder of a recipe with `vocab.tokenizer`.
 
+    Args:
+      recipe: names the tokenizer.
+      restart: archive trained steps if they need another vocabulary.
+
     Raises:
+      TrainingAtStake: steps are trained with another vocabulary.
       T5smithError: see :func:`import_tokenizer`.
     """
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
     with phase("vocab", f"reading the tokenizer {settings.tokenizer}", at_once=False):
         tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
-    symbols = list(dict.fromkeys(settings.control_symbols))
-    inputs = {"import": METHOD, "tokenizer": tokenizer.sha256, "control_symbols": symbols}
-    if settings.tokenizer == BYTES:
-        inputs["tokenizer"] = BYTES
+    inputs = import_inputs(tokenizer, settings)
     if unused := _unused_settings(settings):
         warn(f"{FIELD} imports a tokenizer, so these settings have no effect: {', '.join(unused)}")
-    if existing := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
+    if existing := up_to_date(folder, "vocab", inputs, restart=restart):
         save_run_settings(recipe)
         info(f"vocab     unchanged: {existing.facts['pieces']:,} pieces in {folder}")
         return folder
     facts = {
         "tokenizer": tokenizer.name,
         "read_from": tokenizer.file,
-        **tokenizer.vocabulary.size_facts(len(symbols)),
+        **tokenizer.vocabulary.size_facts(len(inputs["control_symbols"])),
     }
     appended = _list_control_pieces(tokenizer.appended)
     if appended:
@@ -136,6 +140,15 @@ def import_vocabulary(recipe: Recipe) -> Path:
     if appended:
         info(f"vocab     appended: {appended}")
     return folder
+
+
+def import_inputs(tokenizer: ImportedTokenizer, settings: VocabSettings) -> dict[str, Any]:
+    """All that an imported vocabulary depends on."""
+    return {
+        "import": METHOD,
+        "tokenizer": BYTES if settings.tokenizer == BYTES else tokenizer.sha256,
+        "control_symbols": list(dict.fromkeys(settings.control_symbols)),
+    }
 
 
 def _list_control_pieces(names: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import count, info, progress, warn
+from t5smith.base.run_folder import up_to_date
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
@@ -38,7 +39,7 @@ METHOD = 4
 
 
 @in_run_folder
-def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
+def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = False) -> Path:
     """Train the vocabulary of a recipe on its training documents, or import `vocab.tokenizer`.
 
     Nothing is done if the vocabulary exists and its inputs are unchanged.
@@ -46,22 +47,21 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
     Args:
       recipe: names the text and the run folder.
       files: the recipe's files, if they have been found before.
+      restart: archive trained steps if they need another vocabulary than the recipe's.
 
     Returns:
       The vocabulary's folder.
 
     Raises:
+      TrainingAtStake: steps are trained with a vocabulary of other settings or other text.
       T5smithError: no text, more different characters than pieces, or an unusable `vocab.tokenizer`.
     """
     if recipe.vocab.tokenizer:
-        return import_vocabulary(recipe)
+        return import_vocabulary(recipe, restart=restart)
     folder = recipe.folder / "vocab"
     files = files or CorpusFiles.find(recipe.corpus)
-    corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
-    settings = recipe.vocab.model_dump(exclude={"tokenizer"})
-    inputs = {"method": METHOD, "vocab": settings, "corpus": corpus}
-    inputs |= cleaning_inputs(recipe, duplicates=False)
-    if found := artifact.find_up_to_date(folder, "vocab", artifact.fingerprint(inputs)):
+    inputs = vocab_inputs(recipe, files)
+    if found := up_to_date(folder, "vocab", inputs, restart=restart):
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
@@ -88,6 +88,18 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None) -> Path:
             warn(f"{facts['pieces']:,} pieces ({recipe.vocab.size:,} requested): {facts['why_smaller']}")
     save_run_settings(recipe)
     return folder
+
+
+def vocab_inputs(recipe: Recipe, files: CorpusFiles) -> dict[str, Any]:
+    """All that a trained vocabulary depends on."""
+    corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
+    settings = recipe.vocab.model_dump(exclude={"tokenizer"})
+    return {
+        "method": METHOD,
+        "vocab": settings,
+        "corpus": corpus,
+        **cleaning_inputs(recipe, duplicates=False),
+    }
 
 
 def occurrences(vocabulary: Vocabulary, sample: TextSample) -> float:

@@ -131,6 +131,6 @@ def expected_memory(setup: Setup, step: CompiledStep) -> int:
 def _checkpoint_bytes(setup: Setup) -> int:
     """Bytes of the checkpoints that are kept."""
     train = setup.recipe.train
-    kept = train.keep_checkpoints + train.keep_best
+    kept = train.keep_checkpoints + train.keep_best + (setup.branch_step is not None)
     kept += train.steps // train.keep_every if train.keep_every else 0
     return kept * state_bytes(setup)

@@ -21,13 +21,13 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from t5smith.base.artifact import Manifest, building, fingerprint, read_manifest
+from t5smith.base.artifact import Manifest, building, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
+from t5smith.base.run_folder import PREFIX, saved_steps
+from t5smith.training.resume.fingerprint import continues
 from t5smith.training.state import TrainState
 
-FOLDER = "checkpoints"
-PREFIX = "step-"
 ARRAYS = "state"
 NAMES_ON_DISK = {"ema_params": "average", "grad_norm_ema": "usual_norm"}
 """Parts of the state that have another name in the files, the one of t5smith 0.1."""
@@ -38,24 +38,25 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / f"{PREFIX}{step:08d}"
 
 
-def saved_steps(folder: Path) -> list[int]:
-    """Steps of the finished checkpoints in a folder, oldest first."""
-    names = (path.name for path in folder.glob(f"{PREFIX}*") if path.is_dir())
-    return sorted(int(name[len(PREFIX) :]) for name in names if name[len(PREFIX) :].isdecimal())
-
-
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints are kept: the `newest` ones, those at multiples of `every` steps, and the best."""
+    """Which checkpoints are kept.
+
+    Attributes:
+      newest: number of the newest ones.
+      every: those at multiples of N steps; 0: none.
+      pinned: the one at this step; None: none.
+    """
 
     newest: int
     every: int = 0
+    pinned: int | None = None
 
     def to_delete(self, saved: Sequence[int], step: int, best: int | None = None) -> list[int]:
         """The saved steps that may be deleted once the checkpoint of `step` is written."""
         # A higher step is damaged, otherwise training would have resumed from it: it is not newer.
         older = sorted(number for number in saved if number <= step)
-        kept = {*older[-self.newest :], best}
+        kept = {*older[-self.newest :], best, self.pinned}
         return [
             number for number in older if number not in kept and not (self.every and number % self.every == 0)
         ]
@@ -121,8 +122,10 @@ def restore(folder: Path, like: TrainState) -> TrainState:
 def latest(
     folder: Path, inputs: Mapping[str, Any], *, up_to: int | None = None
 ) -> tuple[Path, Manifest] | None:
-    """The newest undamaged checkpoint of exactly these settings, at most at step `up_to`; None without."""
-    key = fingerprint(inputs)
+    """The newest undamaged checkpoint that a training with these inputs has, at most at step `up_to`.
+
+    See :func:`continues`. None without one.
+    """
     for step in reversed(saved_steps(folder)):
         if up_to is not None and step > up_to:
             continue
@@ -132,7 +135,7 @@ def latest(
         except T5smithError as error:
             warn(f"checkpoint {candidate.name} is skipped: {error}")
             continue
-        if manifest.key == key:
+        if continues(manifest.inputs, inputs, step):
             return candidate, manifest
     return None
 

@@ -1,0 +1,1 @@
+"""Resuming: what the parameters depend on, checkpoints, earlier training and archived training."""

@@ -1,0 +1,157 @@
+"""Archived trainings: which of them a recipe would continue, and how one comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t5smith.base.artifact import PREVIOUS, Manifest, read_manifest, set_aside
+from t5smith.base.disk import disk_errors
+from t5smith.base.errors import T5smithError
+from t5smith.base.progress import info
+from t5smith.base.run_folder import CHECKPOINTS, TRAIN, archive_training, differences, saved_steps
+from t5smith.store.prepare import store_inputs
+from t5smith.text.corpus import CorpusFiles
+from t5smith.training.resume.fingerprint import changes, training_fingerprint
+from t5smith.training.resume.history import History, recorded_inputs
+from t5smith.training.settle import with_measured_settings
+from t5smith.vocabulary.train import vocab_inputs
+
+if TYPE_CHECKING:
+    from t5smith.recipe.recipe import Recipe
+
+
+def restore_training(recipe: Recipe, archive: Path) -> None:
+    """Exchange the training of a run folder for an archived one, with the vocabulary and store it needs.
+
+    Nothing is deleted: what is in place moves to `previous/`.
+
+    Args:
+      recipe: names the run folder.
+      archive: a folder `previous/train-N`, from the run folder or from the working folder.
+
+    Raises:
+      T5smithError: it is no archived training, its settings are not the recipe's, or what it needs is gone.
+    """
+    folder = recipe.folder
+    place = archive if archive.is_dir() else folder / archive
+    if not saved_steps(place / CHECKPOINTS):
+        known = ", ".join(f"{PREVIOUS}/{path.name}" for path, _ in _archived(folder))
+        raise T5smithError(
+            "no archived training",
+            where=archive,
+            expected=f"one of {known}" if known else f"a folder in {folder / PREVIOUS}, which has none",
+        )
+    inputs = recorded_inputs(place)
+    if changed := training_changes(recipe, place):
+        raise T5smithError(
+            f"this training has other settings: {'; '.join(changed)}",
+            where=place,
+            fix="set the recipe to what it was trained with",
+        )
+    artifacts = _needed(folder, inputs.get("store"), place)
+    with disk_errors(folder):
+        archive_training(folder)
+        for source in artifacts:
+            kind = "store" if "store" in source.name else "vocab"
+            if source != folder / kind:
+                set_aside(folder / kind)
+                source.rename(folder / kind)
+        place.rename(folder / TRAIN)
+    info(f"train     {max(saved_steps(folder / TRAIN / CHECKPOINTS)):,} steps restored from {archive}")
+
+
+def _needed(folder: Path, store_key: str | None, archive: Path) -> list[Path]:
+    """The vocabulary and the store that a training was made with, in place or archived."""
+    stores = [place for place, found in _artifacts(folder, "store") if found.key == store_key]
+    if not stores:
+        raise T5smithError(
+            "the store of this training is gone",
+            where=archive,
+            fix="use the settings it was trained with, and run `t5smith prepare`",
+        )
+    made_with = read_manifest(stores[0], "store", check_hashes=False).inputs["vocab"]
+    vocabularies = [
+        place
+        for place, found in _artifacts(folder, "vocab")
+        if found.files["tokenizer.json"]["sha256"] == made_with
+    ]
+    if not vocabularies:
+        raise T5smithError(
+            "the vocabulary of this training is gone",
+            where=archive,
+            fix="use the settings it was trained with, and run `t5smith vocab`",
+        )
+    return [vocabularies[0], stores[0]]
+
+
+def matching_archive(recipe: Recipe, files: CorpusFiles | None = None) -> str | None:
+    """How to continue the archived training with the most steps that has a recipe's settings.
+
+    Args:
+      recipe: the recipe.
+      files: its text, to compare vocabulary and store as well. Default: only the training is compared.
+
+    Returns:
+      A sentence, or None without such a training.
+    """
+    found = [
+        (steps, place)
+        for place, steps in _archived(recipe.folder)
+        if not training_changes(recipe, place) and _has_artifacts(recipe, place, files)
+    ]
+    if not found:
+        return None
+    steps, place = max(found)
+    name = f"{PREVIOUS}/{place.name}"
+    return f"use --resume-from {name} to continue the {steps:,} steps that were trained with these settings"
+
+
+def _archived(folder: Path) -> Iterator[tuple[Path, int]]:
+    """The archived trainings of a run folder, each with its number of steps."""
+    for place in sorted((folder / PREVIOUS).glob(f"{TRAIN}-*")):
+        if saved := saved_steps(place / CHECKPOINTS):
+            yield place, saved[-1]
+
+
+def _artifacts(folder: Path, kind: str) -> Iterator[tuple[Path, Manifest]]:
+    """The finished artifacts of a kind, in place or archived."""
+    for place in [folder / kind, *sorted((folder / PREVIOUS).glob(f"{kind}-*"))]:
+        try:
+            yield place, read_manifest(place, kind, check_hashes=False)
+        except T5smithError:
+            continue
+
+
+def training_changes(recipe: Recipe, archive: Path) -> list[str]:
+    """The settings of training that differ between a recipe and a training in a folder, archived or not."""
+    try:
+        inputs = recorded_inputs(archive)
+        history = History(recipe.folder, saved_steps(archive / CHECKPOINTS)[-1], inputs)
+        settled = history.with_trained_warmup(with_measured_settings(recipe, inputs))
+    except T5smithError as error:
+        return [str(error)]
+    now = {
+        **{name: inputs[name] for name in ("store", "corpora", "rows", "extended") if name in inputs},
+        **training_fingerprint(settled),
+    }
+    if not settled.train.in_steps and "steps" in inputs["train"]:
+        # How many steps its tokens or epochs amount to follows from the store.
+        now["train"]["steps"] = inputs["train"]["steps"]
+    return changes(inputs, now)
+
+
+def _has_artifacts(recipe: Recipe, archive: Path, files: CorpusFiles | None) -> bool:
+    """Whether the vocabulary and the store of an archived training are there and are a recipe's."""
+    try:
+        vocab, store = _needed(recipe.folder, recorded_inputs(archive).get("store"), archive)
+        if files is None:
+            return True
+        made = read_manifest(vocab, "vocab", check_hashes=False)
+        if not recipe.vocab.tokenizer and differences(made.inputs, vocab_inputs(recipe, files)):
+            return False
+        found = read_manifest(store, "store", check_hashes=False)
+        return not differences(found.inputs, store_inputs(recipe, files, made))
+    except T5smithError:
+        return False

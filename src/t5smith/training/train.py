@@ -1,0 +1,79 @@
+"""The training stage: check everything, find where training starts, compile, time, and train."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from t5smith.base.lock import in_run_folder
+from t5smith.base.phase import phase
+from t5smith.base.progress import info
+from t5smith.base.run_folder import archive_training
+from t5smith.recipe.recipe import Recipe
+from t5smith.recipe.toml import save_run_settings
+from t5smith.training.autotune import autotune
+from t5smith.training.compile import compiled_step
+from t5smith.training.curves.held_out import EvaluationPlan
+from t5smith.training.loggers import check_loggers
+from t5smith.training.loop import Loop, initial_state
+from t5smith.training.resume.announce import print_start
+from t5smith.training.resume.archives import matching_archive, restore_training
+from t5smith.training.resume.history import find_start, open_training
+from t5smith.training.setup import Run
+from t5smith.training.timing.summary import first_forecast, print_summary
+from t5smith.training.timing.trial import try_steps
+
+
+@in_run_folder
+def train(
+    recipe: Recipe | Run, *, restart: bool = False, extend: bool = False, resume_from: Path | None = None
+) -> Path:
+    """Train to the recipe's last step, from the newest checkpoint or from the start.
+
+    Nothing on the disk changes before all checks have passed.
+
+    Args:
+      recipe: the recipe, or its opened run.
+      restart: archive the trained steps and begin again.
+      extend: continue on another schedule from the newest checkpoint; see :func:`find_start`.
+      resume_from: an archived training that first comes back into place.
+
+    Returns:
+      The folder of the last checkpoint.
+
+    Raises:
+      TrainingAtStake: steps are trained with other settings.
+      T5smithError: the vocabulary or store is missing, settings do not fit each other, the step does not fit
+        into memory, the last checkpoint does not fit on the disk, or gradients stay unusable.
+      Stopped: a SIGINT, SIGTERM or SIGUSR1 arrived; the state was saved.
+    """
+    run = Run.of(recipe, restart=restart)
+    if resume_from is not None:
+        restore_training(run.recipe, resume_from)
+    check_loggers(run.recipe.train)
+    autotune(run)
+    with phase("train", "checking the store", at_once=False):
+        run.verify_store()
+    steps = run.setup.recipe.train.steps
+    hint = partial(matching_archive, run.recipe)
+    with phase("train", "looking for checkpoints", at_once=False):
+        start = find_start(run.history, run.setup.inputs, steps, extend=extend, hint=hint)
+    setup = run.setup = replace(run.setup, inputs=start.inputs)
+    if start.checkpoint and start.step == steps:
+        info(f"train     already done: {start.checkpoint[0]}")
+        run.trained = start.checkpoint
+        save_run_settings(run.recipe)
+        return start.checkpoint[0]
+    step = compiled_step(setup)
+    if restart:
+        archive_training(run.folder)
+    open_training(run.folder, start)
+    save_run_settings(run.recipe)
+    print_start(run.recipe, setup, start, run.history, None if restart else hint())
+    folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
+    trial = try_steps(setup, step)
+    plan = EvaluationPlan.of(setup)
+    forecast = first_forecast(setup, trial.seconds, plan.every, plan.windows)
+    print_summary(setup, step, trial, forecast, start.step)
+    return Loop(setup, step, facts, forecast).run(initial_state(setup, folder))
