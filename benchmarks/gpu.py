@@ -118,7 +118,8 @@ def main() -> int:
         if arguments.parts and part not in arguments.parts:
             continue
         left = ends - time.monotonic()
-        limit = min(60 * (REHEARSAL_MINUTES if arguments.rehearse else minutes), left)
+        minutes = arguments.patience * (REHEARSAL_MINUTES if arguments.rehearse else minutes)
+        limit = min(60 * minutes, left)
         if limit <= 0:
             print(f"== {part}: no time left", flush=True)
             code = 1
@@ -141,6 +142,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30.0, help="for all parts together")
     parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes, on CPU")
+    parser.add_argument(
+        "--patience", type=float, default=1.0, help="multiplies the limits, on a busy machine"
+    )
     parser.add_argument("--requirements", action="store_true", help="list the missing packages")
     for name in ("--cpu-reference", "--inside"):
         parser.add_argument(name, help=argparse.SUPPRESS)

@@ -227,7 +227,7 @@ def test_a_part_that_is_killed_has_left_what_it_measured(part, tmp_path):
 @pytest.mark.slow
 def test_the_whole_rehearsal(tmp_path):
     begun = time.monotonic()
-    command = [sys.executable, str(HERE / "gpu.py"), "--rehearse", "--out", str(tmp_path)]
+    command = [sys.executable, str(HERE / "gpu.py"), "--rehearse", "--patience", "5", "--out", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     print(f"{time.monotonic() - begun:.0f} s", done.stdout[-2000:], done.stderr[-2000:])

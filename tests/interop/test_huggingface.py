@@ -192,7 +192,7 @@ def test_the_model_card_rejects_figures_of_another_model(finished, tmp_path):
     recipe = finished.replace(
         run_dir=shutil.copytree(finished.folder, tmp_path / "run"), **{"train.batch_size": 5}
     )
-    t5smith.train(recipe)
+    t5smith.train(recipe, restart=True)
     with pytest.raises(T5smithError, match="scores are of another model"):
         t5smith.export(recipe)
     t5smith.evaluate(recipe)

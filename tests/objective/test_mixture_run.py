@@ -7,6 +7,7 @@ import json
 import pytest
 
 from t5smith.base.artifact import read_manifest
+from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.pipeline import run
 from t5smith.training.train import train
 from tiny import tiny_recipe
@@ -45,6 +46,17 @@ def test_a_run_of_a_mixture_goes_all_the_way_and_resumes(mixture, capsys):
     assert "resuming from step 4" in capsys.readouterr().err
 
 
-def test_other_weights_start_training_anew(mixture, capsys):
-    train(mixture.replace(**{"corpus.temperature": 1.0, "corpus.weights": ["nob=1", "nno=3"]}))
-    assert "corpora.nno, corpora.nob" in capsys.readouterr().err
+def test_other_weights_are_another_training(mixture):
+    with pytest.raises(TrainingAtStake, match=r"corpus\.weights or corpus\.temperature"):
+        train(mixture.replace(**{"corpus.temperature": 1.0, "corpus.weights": ["nob=1", "nno=3"]}))
+
+
+def test_a_store_of_other_corpora_than_the_recipe_names_is_one_line(mixture):
+    renamed = [pattern.replace("nno=", "nynorsk=") for pattern in mixture.corpus.train]
+    other = mixture.replace(
+        **{"corpus.train": renamed, "corpus.temperature": 1.0, "corpus.weights": ["nob=1", "nynorsk=3"]}
+    )
+    with pytest.raises(
+        T5smithError, match=r"store: it has the corpora nob, nno.*nob, nynorsk.*t5smith prepare"
+    ):
+        train(other)

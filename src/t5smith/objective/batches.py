@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Int
 
+from t5smith.base.errors import T5smithError
 from t5smith.objective.objective import Batch, Objective
 from t5smith.objective.order import WindowOrder, temperature_weights
 from t5smith.objective.rng import CHOICE, EVALUATION, TRAINING, uniforms
@@ -104,6 +105,14 @@ def corpus_weights(settings: CorpusSettings, split: Split) -> list[float]:
       T5smithError: the weights do not match the named corpora.
     """
     weights = named_weights(settings)
+    names = [corpus.name for corpus in split.corpora]
+    if weights and weights.keys() != set(names):
+        raise T5smithError(
+            f"it has the corpora {', '.join(names)}",
+            where="store",
+            expected=f"those that corpus.weights names: {', '.join(weights)}",
+            fix="run `t5smith prepare`",
+        )
     if weights:
         return [weights[corpus.name] for corpus in split.corpora]
     return temperature_weights([corpus.tokens for corpus in split.corpora], settings.temperature)

@@ -124,6 +124,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             derived |= {f"{dotted}.{name}" for name in {*missing, "learning_rate", "warmup_steps"}}
             derived |= {"train.steps"} if dotted == "train.schedule" else set()
     found = [text for text in differences(old, new) if text.split(" ")[0] not in derived]
+    if weights := [text for text in found if text.startswith("corpora.")]:
+        found = [text for text in found if text not in weights] + ["corpus.weights or corpus.temperature"]
     if not found and old.get("store") != new.get("store"):
         return ["another store"]
     if not found and old.get("rows") != new.get("rows"):
