@@ -143,7 +143,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes, on CPU")
     parser.add_argument(
-        "--patience", type=float, default=1.0, help="multiplies the limits, on a busy machine"
+        "--patience", type=float, default=1.0, help="factor of all limits, for a busy machine"
     )
     parser.add_argument("--requirements", action="store_true", help="list the missing packages")
     for name in ("--cpu-reference", "--inside"):

@@ -56,7 +56,5 @@ def test_a_store_of_other_corpora_than_the_recipe_names_is_one_line(mixture):
     other = mixture.replace(
         **{"corpus.train": renamed, "corpus.temperature": 1.0, "corpus.weights": ["nob=1", "nynorsk=3"]}
     )
-    with pytest.raises(
-        T5smithError, match=r"store: it has the corpora nob, nno.*nob, nynorsk.*t5smith prepare"
-    ):
+    with pytest.raises(T5smithError, match=r"has the corpora nob, nno.*nob, nynorsk.*t5smith prepare"):
         train(other)
