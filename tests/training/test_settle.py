@@ -14,12 +14,13 @@ from t5smith.training.settle import (
 from tiny import tiny_recipe
 
 MEASURED = {"batch_size": 24, "steps": 70}
+RECORD = {"hours": 1.0, "points": [[0, 0.0, 70]], "training": "", "finished": False}
 
 
 @pytest.fixture
 def recipe(tmp_path):
     recipe = tiny_recipe(tmp_path, **{"train.batch_size": "auto", "train.hours": 1.0})
-    save_measured(recipe, MEASURED)
+    save_measured(recipe, {**MEASURED, "clock": RECORD})
     return recipe
 
 

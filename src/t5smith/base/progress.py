@@ -147,6 +147,12 @@ class Bar(Live):
         """Set the time left, for work whose parts do not take equally long."""
         self._expected = seconds, time.monotonic()
 
+    def resize(self, total: int) -> None:
+        """Set another total."""
+        self.total = total
+        if self.show is not None and self.task is not None:
+            self.show.update(self.task, total=total)
+
     def advance(self, amount: int = 1, **notes: str) -> None:
         """Add `amount` to what is done, and show notes such as loss="6.91" beside it; "" hides a note."""
         self.done += amount

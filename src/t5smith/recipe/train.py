@@ -70,8 +70,8 @@ class TrainSettings(Settings):
     epochs: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
     """Train for N passes over all windows instead of `steps`."""
     hours: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
-    """Train for N hours instead of `steps`. The number of steps is computed once, from a few timed steps
-    before the first."""
+    """Train for N hours by the clock instead of `steps`: compiling, evaluations, checkpoints and earlier
+    starts count. The last step is corrected while training runs, and the learning rate with it."""
     batch_size: Positive | Literal["auto"] = 128
     """Examples per step, over all devices; auto: as many as fit into the device's memory. An example is one
     window, or several that are packed together."""

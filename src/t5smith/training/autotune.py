@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import info
 from t5smith.parallel import hardware
-from t5smith.training.compile import compile_step, compiled_step, too_large
+from t5smith.training.compile import CompiledStep, compile_step, compiled_step, too_large
 from t5smith.training.settle import read_measured, save_measured, unresolved_settings
 from t5smith.training.setup import Run, Setup
-from t5smith.training.timing.trial import try_steps
+from t5smith.training.timing import clock
+from t5smith.training.timing.record import CLOCK, Record
+from t5smith.training.timing.trial import StepTrial, try_steps
 
 MEMORY_SHARE = 0.92
 """The share of the device's memory that the largest batch may take; the rest is for temporary needs."""
@@ -19,16 +22,24 @@ MAX_BATCH_SIZE = 2_048
 """Larger batches are not tried: they would leave too few steps."""
 
 
-def autotune(run: Run) -> None:
+def autotune(run: Run, begun: float) -> tuple[CompiledStep, StepTrial] | None:
     """Measure what the recipe leaves to the machine, unless that was done before, and keep it.
+
+    Args:
+      run: the run.
+      begun: the moment at which training began, by the clock of `train.hours`.
+
+    Returns:
+      The step and its trial, if hours were measured: the same program trains.
 
     Raises:
       T5smithError: not even the smallest batch fits, or an artifact is missing or damaged.
     """
     train = run.recipe.train
     if not unresolved_settings(train) or read_measured(run.recipe, run.history.inputs) is not None:
-        return
-    measured: dict[str, int] = {}
+        return None
+    measured: dict[str, Any] = {}
+    tried = None
     batch_size = train.batch_size
     if batch_size == "auto":
         with phase("train", "looking for the largest batch that fits into memory"):
@@ -37,10 +48,14 @@ def autotune(run: Run) -> None:
         info(f"train     batch size {batch_size:,} fits into memory")
     if train.hours is not None:
         setup = run.trial_setup(batch_size)
-        seconds = try_steps(setup, compiled_step(setup)).seconds
-        measured["steps"] = max(1, round(train.hours * 3600 / seconds))
-        info(f"train     {measured['steps']:,} steps fit into {train.hours:g} hours")
+        step = compiled_step(setup)
+        tried = step, try_steps(setup, step)
+        left = train.hours * 3600 - (clock.now() - begun)
+        steps = max(1, round(left / tried[1].seconds))
+        measured |= {"steps": steps, CLOCK: Record(train.hours, ((0, 0.0, steps),)).to_json()}
+        info(f"train     about {steps:,} steps fit into {train.hours:g} hours; the clock corrects that")
     save_measured(run.recipe, measured)
+    return tried
 
 
 def largest_batch(setup_for: Callable[[int], Setup], accumulation: int) -> int:

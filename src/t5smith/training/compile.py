@@ -8,16 +8,16 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
+import numpy as np
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.signals import interruptible
 from t5smith.base.units import count
-from t5smith.objective.objective import Batch
 from t5smith.parallel import hardware
 from t5smith.training.setup import Setup
 from t5smith.training.state import TrainState
-from t5smith.training.step import StepMetrics, create_step
+from t5smith.training.step import StepMetrics, create_step, create_timed_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +25,14 @@ class CompiledStep:
     """A step compiled for the shapes of a run.
 
     Attributes:
-      run: the step itself.
+      run: the step itself; with `train.hours` its third argument is that of the schedule.
       memory: bytes it takes on a device by the compiler's count, state and batch included.
       batch_size: examples per batch.
       temporaries: bytes of these that it takes and frees in every step.
       runtime: bytes that the process held before it, on CPU.
     """
 
-    run: Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+    run: Callable[..., tuple[TrainState, StepMetrics]]
     memory: int
     batch_size: int
     temporaries: int = 0
@@ -61,10 +61,15 @@ def compiled_step(setup: Setup) -> CompiledStep:
 def compile_step(setup: Setup) -> CompiledStep:
     """Compile the step of a run, whether it fits or not."""
     batch_size = setup.recipe.train.rows
-    step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
+    arguments: tuple[Any, ...] = ()
+    if setup.hours is None:
+        step: Any = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
+    else:
+        step = create_timed_step(setup.config, setup.optimizer_at, setup.step_settings)
+        arguments = (jax.ShapeDtypeStruct((7,), np.float32),)
     with out_of_memory(batch_size):
         program = interruptible(
-            lambda: step.lower(setup.abstract_state(), setup.batches()[0]).compile(),
+            lambda: step.lower(setup.abstract_state(), setup.batches()[0], *arguments).compile(),
         )
     found = program.memory_analysis()
     temporaries = found.temp_size_in_bytes if found else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
@@ -27,10 +26,15 @@ from t5smith.training.resume import checkpoints
 from t5smith.training.setup import Setup
 from t5smith.training.state import SkippedBatches, TrainState
 from t5smith.training.step import StepMetrics
+from t5smith.training.timing import clock
+from t5smith.training.timing.clock import Clock
 from t5smith.training.timing.forecast import Forecast
+from t5smith.training.timing.record import CLOCK
 
 SLOW_STEP_SECONDS = 1.0
 """The wait for a faster step need not be interruptible."""
+LAST_BATCH = 1_000_000_000
+"""More batches than any training takes."""
 MAX_ROLLBACKS = 3
 """Training gives up after this many rollbacks to the same checkpoint."""
 
@@ -57,8 +61,16 @@ class Loop:
         while the device works on the next step.
     """
 
-    def __init__(self, setup: Setup, step: CompiledStep, facts: dict[str, Any], forecast: Forecast) -> None:
-        """Open the log; `facts` are those of the checkpoint to resume from."""
+    def __init__(
+        self,
+        setup: Setup,
+        step: CompiledStep,
+        facts: dict[str, Any],
+        forecast: Forecast,
+        timer: Clock | None = None,
+    ) -> None:
+        """Open the log; `facts` are those of the checkpoint to resume from; `timer` corrects the end."""
+        self.timer = timer
         self.setup, self.settings, self.step, self.forecast = setup, setup.recipe.train, step, forecast
         self._resume_from(facts)
         self.saved, self.rollback_step, self.rollbacks = self.done, -1, 0
@@ -78,13 +90,18 @@ class Loop:
         self.skipped_in_a_row = int(facts.get("skipped_in_a_row", 0))
         self.batch = self.done + len(self.skipped)
 
+    @property
+    def end(self) -> int:
+        """Number of steps, as far as it is known."""
+        return self.timer.end if self.timer else self.settings.steps
+
     def run(self, state: TrainState) -> Path:
         """Train to the last step; see :func:`t5smith.training.train.train`."""
         print_outlook(self.setup, self.held_out.plan)
-        self.clock = time.monotonic()
+        self.clock = clock.now()
         with self.log, closing(self.saver), deferred_signals() as signals:
             self.log.bar.expect(self.forecast.left(self.done))
-            while self.done < self.settings.steps:
+            while self.done < self.end:
                 try:
                     state = self._train_until_rollback(state, signals)
                 except _Diverged:
@@ -102,14 +119,16 @@ class Loop:
         upcoming = prefetched(
             self.setup.batches(),
             self.batch,
-            self.batch + self.settings.steps - self.done,
+            # The clock may add steps; those it takes away are not asked for.
+            self.batch + (LAST_BATCH if self.timer else self.end - self.done),
             ahead=self.settings.prefetch_batches,
             workers=self.settings.prefetch_workers,
         )
         unread: StepMetrics | None = None
         for batch in upcoming:
             with out_of_memory(self.step.batch_size, self.step.memory):
-                state, metrics = self.step.run(state, batch)
+                points = (self.timer.points(self.done),) if self.timer else ()
+                state, metrics = self.step.run(state, batch, *points)
                 # The device has its next step before the host waits for the figures of the previous one.
                 if unread is not None:
                     self.record(unread)
@@ -123,15 +142,17 @@ class Loop:
                     self.save(state)
                 if signals:
                     self.stop(state, signals[0])
+            if self.done + (unread is not None) >= self.end:
+                break
         if unread is not None:
             self.record(unread)
         return state
 
     def _due(self, step: int) -> tuple[bool, bool]:
         """Whether to evaluate, and whether to save, after a step."""
-        last = step == self.settings.steps
+        last = step == self.end
         saving = last or step == self.setup.branch_step or step % self.settings.checkpoint_every == 0
-        return self.held_out.due(step), saving
+        return self.held_out.due(step, self.end), saving
 
     def best(self) -> int | None:
         """The step with the lowest held-out NLL so far, if its checkpoint is to be kept."""
@@ -151,7 +172,7 @@ class Loop:
         slow = self.forecast.step > SLOW_STEP_SECONDS
         figures = interruptible(jax.device_get, read) if slow else jax.device_get(read)
         figures = {name: float(value) for name, value in figures.items()}
-        now = time.monotonic()
+        now = clock.now()
         seconds, self.clock = now - self.clock, now
         batch, self.batch = self.batch, self.batch + 1
         if not figures.pop("applied"):
@@ -160,9 +181,18 @@ class Loop:
         self.skipped_in_a_row = 0
         self.done += 1
         self.forecast.stepped(seconds)
+        if self.timer:
+            self._keep_time(self.timer)
         self.log.bar.expect(self.forecast.left(self.done))
         self.log.updated(self.done, figures, seconds, self.seconds_at_peak / seconds)
         return True
+
+    def _keep_time(self, timer: Clock) -> None:
+        """Correct the last step if it is time."""
+        if self.done == timer.end:
+            timer.finish()
+        elif timer.updated(self.done):
+            self.log.bar.resize(timer.end)
 
     def skip_update(self, batch: int, figures: dict[str, float]) -> None:
         """Log a batch whose update was not made."""
@@ -212,9 +242,9 @@ class Loop:
     @contextmanager
     def _timed(self, report: Callable[[float], None]) -> Generator[None]:
         """Report the seconds of the body, which are not those of a step."""
-        begun = time.monotonic()
+        begun = clock.now()
         yield
-        self.clock = time.monotonic()
+        self.clock = clock.now()
         report(self.clock - begun)
         self.log.bar.expect(self.forecast.left(self.done))
 
@@ -239,5 +269,6 @@ class Loop:
             **self.log.facts(),
             "skipped_batches": self.skipped.to_json(),
             "skipped_in_a_row": self.skipped_in_a_row,
+            **({CLOCK: self.timer.facts()} if self.timer else {}),
             "device": jax.devices()[0].device_kind,
         }

@@ -55,6 +55,28 @@ def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Sche
     return schedule
 
 
+def create_timed_schedule(
+    settings: ScheduleSettings, peak: float
+) -> Callable[[Int[Array, ""], Float[Array, " 7"]], Float[Array, ""]]:
+    """As :func:`create_schedule`, for a training whose last step is corrected while it runs.
+
+    The second argument of the result is that of :func:`t5smith.training.timing.clock.points_after`: the
+    warm-up, and two points (step, progress, last step), of which the second holds from its step on.
+    """
+    after = _after_warmup(settings, 1)
+
+    def schedule(step: Int[Array, ""], points: Float[Array, " 7"]) -> Float[Array, ""]:
+        done, warmup = jnp.asarray(step, jnp.float32), points[0]
+        begun, progress, end = jnp.where(done >= points[4], points[4:], points[1:4])
+        start = jnp.maximum(begun, warmup)
+        share = jnp.clip((done - start) / jnp.maximum(end - start, 1.0), 0.0, 1.0)
+        rise = jnp.minimum(1.0, (done + 1.0) / jnp.maximum(warmup, 1.0))
+        falls = settings.name in FALLING
+        return peak * rise * after(progress + (1 - progress) * share if falls else done)
+
+    return schedule
+
+
 def warmup_steps(settings: ScheduleSettings, steps: int) -> int:
     """`warmup_steps` if set; else 0 for inverse_sqrt, and a twentieth of the steps up to 2,000 for others."""
     if settings.warmup_steps is not None:

@@ -1,8 +1,9 @@
 """Batch size and number of steps as numbers, where a recipe leaves them to the machine or to the text.
 
 What follows from the text (`train.tokens`, `train.epochs`) is computed at every start. What is measured on
-the machine (`train.hours`, a batch size of "auto") is kept in `decided.json` in the run folder, so that a
-resumed run uses the same numbers on any machine.
+the machine (a batch size of "auto", the steps of `train.hours`) is kept in `decided.json` in the run folder,
+so that a resumed run uses the same numbers on any machine. The steps of `train.hours` are an estimate, which
+the clock corrects: see :mod:`t5smith.training.timing.clock`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import jax
 
 from t5smith.base.artifact import fingerprint
 from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
+from t5smith.base.run_folder import TRAIN
 from t5smith.objective.batches import TrainingBatches
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.train import LENGTHS, TrainSettings
+from t5smith.training.schedule import warmup_steps
+from t5smith.training.timing.record import CLOCK, DECIDED, Record, Spent, read_record
 
-DECIDED = "decided.json"
 MEASURED_WITH = {
     "batch_size",
     "hours",
@@ -43,12 +47,43 @@ def unresolved_settings(train: TrainSettings) -> list[str]:
     return [name for name, unresolved in names.items() if unresolved]
 
 
-def with_measured_settings(recipe: Recipe, trained: Mapping[str, Any] | None = None) -> Recipe:
+def clock_of(
+    recipe: Recipe, trained: Mapping[str, Any] | None = None, train: Path | None = None
+) -> Spent | None:
+    """What the clock decided so far in a recipe's training; None without, or if its steps are fixed.
+
+    They are in a training of an earlier version, which converted hours to steps once.
+
+    Args:
+      recipe: its length may be in hours.
+      trained: inputs of the steps that are trained; None or empty without any.
+      train: their folder `train`, if it is archived.
+    """
+    if recipe.train.hours is None or (trained and "steps" in trained["train"]):
+        return None
+    found = read_record(recipe.folder, (train or recipe.folder / TRAIN) if trained else None)
+    if found and not trained and _saved(recipe).get("for") != _measured_for(recipe):
+        return None
+    return found
+
+
+def expected_steps(recipe: Recipe, found: Spent) -> int:
+    """Number of steps of a training by the clock; by its pace so far if its hours were changed."""
+    hours = recipe.train.hours
+    if hours is None or hours == found.record.hours or not found.seconds:
+        return found.record.end
+    return max(1, round(found.step * hours * 3600 / found.seconds))
+
+
+def with_measured_settings(
+    recipe: Recipe, trained: Mapping[str, Any] | None = None, train: Path | None = None
+) -> Recipe:
     """The recipe with the numbers that were measured for it.
 
     Args:
       recipe: its batch size or length may be left to the machine.
       trained: inputs of the steps that are trained; None or empty without any.
+      train: their folder `train`, if it is archived.
 
     Raises:
       T5smithError: they have not been measured yet.
@@ -56,24 +91,46 @@ def with_measured_settings(recipe: Recipe, trained: Mapping[str, Any] | None = N
     names = unresolved_settings(recipe.train)
     if not names:
         return recipe
-    measured = read_measured(recipe, trained)
+    measured = read_measured(recipe, trained, train)
     if measured is None:
         raise T5smithError(
             "not measured yet: training does so when it starts",
             where=" and ".join(f"train.{name}" for name in names),
             fix="run `t5smith train` first, or set a number",
         )
+    if found := clock_of(recipe, trained, train):
+        # The warm-up is that of the first estimate, whatever the clock made of it.
+        warmup = warmup_steps(recipe.train.schedule, found.record.points[0][2])
+        return _replaced(recipe, measured, warmup if warmup < measured["steps"] else None)
     return _replaced(recipe, measured)
 
 
-def save_measured(recipe: Recipe, values: dict[str, int]) -> None:
-    """Keep what was measured for a recipe: `batch_size`, `steps` or both."""
-    tree = {"for": _measured_for(recipe), **values}
+def save_measured(recipe: Recipe, values: Mapping[str, Any]) -> None:
+    """Keep what was measured for a recipe: `batch_size`, and for hours `steps` and the clock's record."""
+    _write(recipe, {"for": _measured_for(recipe), **values})
+
+
+def save_record(recipe: Recipe, record: Record) -> None:
+    """Keep what the clock decided, beside what was measured."""
+    _write(recipe, {**_saved(recipe), CLOCK: record.to_json()})
+
+
+def _write(recipe: Recipe, tree: dict[str, Any]) -> None:
     with disk_errors(recipe.folder):
         write_atomically(recipe.folder / DECIDED, json.dumps(tree, indent=1) + "\n")
 
 
-def read_measured(recipe: Recipe, trained: Mapping[str, Any] | None = None) -> dict[str, int] | None:
+def _saved(recipe: Recipe) -> dict[str, Any]:
+    try:
+        tree = json.loads((recipe.folder / DECIDED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", tree) if isinstance(tree, dict) else {}
+
+
+def read_measured(
+    recipe: Recipe, trained: Mapping[str, Any] | None = None, train: Path | None = None
+) -> dict[str, int] | None:
     """What was measured for this model, objective and training; None without.
 
     Once there are trained steps, what they were trained with is never measured again.
@@ -83,14 +140,18 @@ def read_measured(recipe: Recipe, trained: Mapping[str, Any] | None = None) -> d
     names = {"steps" if name == "hours" else name for name in unresolved_settings(recipe.train)}
     values: dict[str, int] = {}
     try:
-        tree = json.loads((recipe.folder / DECIDED).read_text(encoding="utf-8"))
-        if trained or tree["for"] == _measured_for(recipe):
+        tree = _saved(recipe)
+        if trained or tree.get("for") == _measured_for(recipe):
             values = {name: int(tree[name]) for name in names & tree.keys()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, TypeError):
         pass
     if trained:
-        train = trained["train"]
-        values |= {name: train[name] for name in names - values.keys() if name in train}
+        settings = trained["train"]
+        values |= {name: settings[name] for name in names - values.keys() if name in settings}
+    if found := clock_of(recipe, trained, train):
+        values["steps"] = expected_steps(recipe, found)
+    elif recipe.train.hours is not None and not trained:
+        return None
     return values if names <= values.keys() else None
 
 
@@ -121,10 +182,12 @@ def trial_recipe(recipe: Recipe, batch_size: int) -> Recipe:
     return _replaced(recipe, {"batch_size": batch_size, "steps": steps})
 
 
-def _replaced(recipe: Recipe, values: dict[str, int]) -> Recipe:
+def _replaced(recipe: Recipe, values: dict[str, int], warmup: int | None = None) -> Recipe:
     changes: dict[str, Any] = {f"train.{name}": value for name, value in values.items()}
     if "steps" in values:
         changes |= {f"train.{name}": None for name in LENGTHS}
+    if warmup is not None:
+        changes["train.schedule.warmup_steps"] = warmup
     return recipe.replace(**changes)
 
 

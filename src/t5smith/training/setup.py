@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, Int
 
 from t5smith.base.artifact import Manifest, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
@@ -24,10 +25,11 @@ from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import data_order_fingerprint, training_fingerprint
 from t5smith.training.resume.history import History
-from t5smith.training.schedule import Schedule, create_schedule, decay_start
-from t5smith.training.settle import trial_recipe, with_measured_settings, with_steps
+from t5smith.training.schedule import Schedule, create_schedule, create_timed_schedule, decay_start
+from t5smith.training.settle import clock_of, trial_recipe, with_measured_settings, with_steps
 from t5smith.training.state import TrainState, fresh_state
 from t5smith.training.step import StepSettings
+from t5smith.training.timing.record import Spent
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
@@ -41,6 +43,8 @@ class Setup:
       recipe: with numbers for batch size and steps.
       folder: `train` in the run folder.
       inputs: all that the parameters depend on, and nothing else.
+      hours: how long training lasts by the clock, which corrects the recipe's number of steps; None: it does
+        not.
     """
 
     recipe: Recipe
@@ -52,6 +56,17 @@ class Setup:
     schedule: Schedule
     optimizer: optax.GradientTransformation
     inputs: dict[str, Any]
+    hours: float | None = None
+
+    def optimizer_at(self, points: Array) -> tuple[optax.GradientTransformation, Schedule]:
+        """Optimizer and schedule with the clock's corrections, see :func:`create_timed_schedule`."""
+        train = self.recipe.train
+        rate = create_timed_schedule(train.schedule, peak_learning_rate(train.optimizer))
+
+        def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
+            return rate(step, points)
+
+        return create_optimizer(train.optimizer, schedule), schedule
 
     @property
     def checkpoints(self) -> Path:
@@ -60,7 +75,12 @@ class Setup:
 
     @property
     def branch_step(self) -> int | None:
-        """The step at which the decay of wsd begins: its checkpoint is kept, for a longer training."""
+        """The step at which the decay of wsd begins: its checkpoint is kept, for a longer training.
+
+        None if the clock decides where that is.
+        """
+        if self.hours is not None:
+            return None
         train = self.recipe.train
         schedule = self.inputs["train"]["schedule"]
         step = decay_start(schedule, train.steps)
@@ -172,13 +192,19 @@ class Run:
         Raises:
           T5smithError: the settings do not fit the text or each other, or one has not been measured yet.
         """
-        return self._setup(with_measured_settings(self.recipe, self.history.inputs))
+        hours = self.recipe.train.hours if self.clock else None
+        return self._setup(with_measured_settings(self.recipe, self.history.inputs), hours)
+
+    @property
+    def clock(self) -> Spent | None:
+        """What the clock decided so far; None if the number of steps is fixed."""
+        return clock_of(self.recipe, self.history.inputs)
 
     def trial_setup(self, batch_size: int) -> Setup:
         """A setup with this batch size, to try a step."""
-        return self._setup(trial_recipe(self.recipe, batch_size))
+        return self._setup(trial_recipe(self.recipe, batch_size), self.recipe.train.hours)
 
-    def _setup(self, recipe: Recipe) -> Setup:
+    def _setup(self, recipe: Recipe, hours: float | None) -> Setup:
         store, vocabulary = self.store, self.vocabulary
         objective = Objective.create(recipe.objective, vocabulary)
         # Raises if the held-out text is too short, which would otherwise be found after training.
@@ -197,9 +223,10 @@ class Run:
             config=ModelConfig.create(recipe.model, vocabulary.size),
             schedule=schedule,
             optimizer=create_optimizer(train.optimizer, schedule),
+            hours=hours,
             inputs={
                 "store": self._store_manifest.key,
-                **training_fingerprint(recipe),
+                **training_fingerprint(recipe, hours),
                 **data_order_fingerprint(recipe, store.train, objective),
                 **({"extended": self.history.extensions} if self.history.extensions else {}),
             },

@@ -5,7 +5,7 @@ Shapes: B batch, S input and T target positions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -108,6 +108,37 @@ def create_step(
     schedule: Schedule,
     settings: StepSettings,
 ) -> Step:
+    """The compiled step; see :func:`_step`."""
+    return jax.jit(_step(config, optimizer, schedule, settings), donate_argnums=0)
+
+
+def create_timed_step(
+    config: ModelConfig,
+    optimizer_at: Callable[[Array], tuple[optax.GradientTransformation, Schedule]],
+    settings: StepSettings,
+) -> Any:
+    """The step whose third argument corrects the schedule while training runs.
+
+    Args:
+      config: the model.
+      optimizer_at: optimizer and schedule with that argument; the state has one structure for all.
+      settings: those that are compiled in.
+    """
+
+    def step(
+        state: TrainState, batch: Mapping[str, Int[Array, "_ _"]], points: Float[Array, " 7"]
+    ) -> tuple[TrainState, StepMetrics]:
+        return _step(config, *optimizer_at(points), settings)(state, batch)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def _step(
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    schedule: Schedule,
+    settings: StepSettings,
+) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepMetrics]]:
     """The step for batches `input_ids` (B, S) and `targets` (B, T), and their segments if rows are packed.
 
     The gradient is that of the loss summed over all target tokens of the batch, divided by their number; the
@@ -149,7 +180,7 @@ def create_step(
         )
         return jax.tree.map(lambda after, before: jnp.where(applied, after, before), new, state), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return step
 
 
 def _accumulate_gradient(

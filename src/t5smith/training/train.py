@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from t5smith.base.artifact import fingerprint
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info
@@ -19,8 +22,14 @@ from t5smith.training.loggers import check_loggers
 from t5smith.training.loop import Loop, initial_state
 from t5smith.training.resume.announce import print_start
 from t5smith.training.resume.archives import matching_archive, restore_training
-from t5smith.training.resume.history import find_start, open_training
+from t5smith.training.resume.history import Start, find_start, open_training
+from t5smith.training.schedule import warmup_steps
+from t5smith.training.settle import save_record
 from t5smith.training.setup import Run
+from t5smith.training.timing import clock
+from t5smith.training.timing.clock import Clock
+from t5smith.training.timing.forecast import Forecast
+from t5smith.training.timing.record import CLOCK, Record, continued
 from t5smith.training.timing.summary import first_forecast, print_summary
 from t5smith.training.timing.trial import try_steps
 
@@ -51,8 +60,9 @@ def train(
     run = Run.of(recipe, restart=restart)
     if resume_from is not None:
         restore_training(run.recipe, resume_from)
+    begun = clock.now()
     check_loggers(run.recipe.train)
-    autotune(run)
+    tried = autotune(run, begun)
     with phase("train", "checking the store", at_once=False):
         run.verify_store()
     steps = run.setup.recipe.train.steps
@@ -60,20 +70,47 @@ def train(
     with phase("train", "looking for checkpoints", at_once=False):
         start = find_start(run.history, run.setup.inputs, steps, extend=extend, hint=hint)
     setup = run.setup = replace(run.setup, inputs=start.inputs)
+    record = _record(run, start)
+    if record and record.end != steps:
+        steps = record.end
+        setup = run.setup = replace(setup, recipe=setup.recipe.replace(**{"train.steps": steps}))
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
         save_run_settings(run.recipe)
         return start.checkpoint[0]
-    step = compiled_step(setup)
+    step = tried[0] if tried else compiled_step(setup)
     if restart:
         archive_training(run.folder)
     open_training(run.folder, start)
     save_run_settings(run.recipe)
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
-    trial = try_steps(setup, step)
+    trial = tried[1] if tried else try_steps(setup, step)
     plan = EvaluationPlan.of(setup)
     forecast = first_forecast(setup, trial.seconds, plan.every, plan.windows)
     print_summary(setup, step, trial, forecast, start.step)
-    return Loop(setup, step, facts, forecast).run(initial_state(setup, folder))
+    timer = _clock(run, record, forecast, facts, begun) if record else None
+    saved = Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
+    if timer:
+        run.setup = replace(setup, recipe=setup.recipe.replace(**{"train.steps": timer.end}))
+    return saved
+
+
+def _record(run: Run, start: Start) -> Record | None:
+    """What the clock decided for this training so far; None if its number of steps is fixed."""
+    setup, found = run.setup, run.clock
+    if setup.hours is None or found is None:
+        return None
+    key = fingerprint(setup.inputs)
+    return continued(found, setup.hours, start.step, setup.recipe.train.steps, key)
+
+
+def _clock(run: Run, record: Record, forecast: Forecast, facts: Mapping[str, Any], begun: float) -> Clock:
+    """The clock of a start, from the facts of its checkpoint; its record is kept."""
+    train = run.setup.recipe.train
+    save_record(run.recipe, record)
+    warmup = warmup_steps(train.schedule, train.steps)
+    spent = float(facts[CLOCK]["seconds"]) if CLOCK in facts else 0.0
+    save = partial(save_record, run.recipe)
+    return Clock(record, forecast, warmup, spent=spent, begun=begun, save=save)

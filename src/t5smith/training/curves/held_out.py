@@ -90,9 +90,9 @@ class HeldOut:
         )
         self.windows = len(self._batches.windows) if self.plan.every else 0
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, last: int) -> bool:
         """Whether to evaluate after a step: at multiples of the plan's, and at the last."""
-        return bool(self.windows) and (step % self.plan.every == 0 or step == self.setup.recipe.train.steps)
+        return bool(self.windows) and (step % self.plan.every == 0 or step == last)
 
     def score(self, parameters: Parameters) -> HeldOutScore:
         """The score of parameters, with one fixed mask per window."""

@@ -35,6 +35,9 @@ def print_start(recipe: Recipe, setup: Setup, start: Start, history: History, hi
             f"for {steps:,} steps is {default:,}"
         )
     if len(start.inputs.get("extended", ())) > len(history.extensions):
+        if setup.hours is not None or "hours" in history.inputs["train"]:
+            info(f"train     extended to about {steps:,} steps, on the schedule of that length")
+            return
         now = float(setup.schedule(jnp.int32(start.step)))
         info(
             f"train     extended to {steps:,} steps: the learning rate was {_last_rate(history):.2g} and "

@@ -15,7 +15,7 @@ from t5smith.store.prepare import store_inputs
 from t5smith.text.corpus import CorpusFiles
 from t5smith.training.resume.fingerprint import changes, training_fingerprint
 from t5smith.training.resume.history import History, recorded_inputs
-from t5smith.training.settle import with_measured_settings
+from t5smith.training.settle import clock_of, with_measured_settings
 from t5smith.vocabulary.train import vocab_inputs
 
 if TYPE_CHECKING:
@@ -129,12 +129,13 @@ def training_changes(recipe: Recipe, archive: Path) -> list[str]:
     try:
         inputs = recorded_inputs(archive)
         history = History(recipe.folder, saved_steps(archive / CHECKPOINTS)[-1], inputs)
-        settled = history.with_trained_warmup(with_measured_settings(recipe, inputs))
+        clock = clock_of(recipe, inputs, archive)
+        settled = history.with_trained_warmup(with_measured_settings(recipe, inputs, archive))
     except T5smithError as error:
         return [str(error)]
     now = {
         **{name: inputs[name] for name in ("store", "corpora", "rows", "extended") if name in inputs},
-        **training_fingerprint(settled),
+        **training_fingerprint(settled, recipe.train.hours if clock else None),
     }
     if not settled.train.in_steps and "steps" in inputs["train"]:
         # How many steps its tokens or epochs amount to follows from the store.

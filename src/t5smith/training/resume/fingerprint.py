@@ -47,17 +47,21 @@ ONLY_FOR = {
 """Settings that have an effect under some names of their table only."""
 
 
-def training_fingerprint(recipe: Recipe) -> dict[str, Any]:
+def training_fingerprint(recipe: Recipe, hours: float | None = None) -> dict[str, Any]:
     """The settings that the parameters depend on.
 
     The number of steps is one only if the learning rate falls towards the last step: otherwise a longer run
-    continues from the checkpoint of a shorter one.
+    continues from the checkpoint of a shorter one. With `train.hours` it is the hours.
+
+    Args:
+      recipe: with a number of steps.
+      hours: how long training lasts by the clock; None: as many steps as the recipe says.
     """
     train = recipe.train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | {"steps", *LENGTHS})
     train["optimizer"]["learning_rate"] = peak_learning_rate(recipe.train.optimizer)
     train["schedule"]["warmup_steps"] = warmup_steps(recipe.train.schedule, recipe.train.steps)
     if recipe.train.schedule.name in FALLING:
-        train["steps"] = recipe.train.steps
+        train |= {"steps": recipe.train.steps} if hours is None else {"hours": hours}
     return {
         "seed": recipe.seed,
         "objective": plain(recipe.objective),
@@ -122,7 +126,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if before_table.get("name") != now_table.get("name"):
             missing = only_for.keys() - (before_table.keys() & now_table.keys())
             derived |= {f"{dotted}.{name}" for name in {*missing, "learning_rate", "warmup_steps"}}
-            derived |= {"train.steps"} if dotted == "train.schedule" else set()
+            derived |= {"train.steps", "train.hours"} if dotted == "train.schedule" else set()
     found = [text for text in differences(old, new) if text.split(" ")[0] not in derived]
     if weights := [text for text in found if text.startswith("corpora.")]:
         found = [text for text in found if text not in weights] + ["corpus.weights or corpus.temperature"]
@@ -160,10 +164,13 @@ def _rates(inputs: dict[str, Any]) -> tuple[tuple[Any, ...], float]:
 
     The schedule is removed from the inputs, so that the rest can be compared.
     """
-    steps = inputs["train"].pop("steps", None)
+    hours, steps = inputs["train"].pop("hours", None), inputs["train"].pop("steps", None)
     inputs.pop("extended", None)
     schedule = inputs["train"].pop("schedule")
     shape = ("flat", schedule["warmup_steps"])
     if schedule["name"] == "inverse_sqrt":
         shape = ("inverse_sqrt", schedule["warmup_steps"], schedule["plateau_steps"])
+    if hours is not None:
+        # The clock may have corrected any step after the warm-up.
+        return shape, schedule["warmup_steps"] if schedule["name"] in FALLING else math.inf
     return shape, math.inf if steps is None else decay_start(schedule, steps)

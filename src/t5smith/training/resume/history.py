@@ -25,6 +25,7 @@ from t5smith.training.schedule import decay_start
 SETTINGS = "settings.json"
 LENGTH = {
     "train.steps",
+    "train.hours",
     *(f"train.schedule.{name}" for name in ("name", "plateau_steps", "decay_fraction", "final_fraction")),
 }
 """Settings of how long training lasts and how the learning rate falls: `extend` may change them."""
@@ -160,7 +161,12 @@ def find_start(
     if extend:
         return _extended(history, inputs, folder)
     before = history.inputs["train"]
-    if found and step == decay_start(before["schedule"], before.get("steps", steps)) and steps > step:
+    if (
+        found
+        and "hours" not in {*before, *inputs["train"]}
+        and step == decay_start(before["schedule"], before.get("steps", steps))
+        and steps > step
+    ):
         return Start(dict(inputs), found, branch=True)
     raise TrainingAtStake(
         history.folder,
@@ -175,7 +181,7 @@ def _fewer(history: History, steps: int, hint: str | None) -> T5smithError:
     nearest = min(saved, key=lambda step: abs(step - steps))
     place = checkpoints.checkpoint_folder(Path(TRAIN) / CHECKPOINTS, nearest)
     ways = [
-        f"set train.steps to {history.steps} or more",
+        f"set train.steps to {history.steps} or more, or train.hours accordingly",
         *([hint] if hint else []),
         f"use the nearest checkpoint, {place}",
         "use --run-dir for a second run",

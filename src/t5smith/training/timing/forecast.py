@@ -42,7 +42,7 @@ class Forecast:
         )
         self._trial, self._recent, self._sum = step, deque[float](), 0.0
         self.evaluation, self._evaluations = evaluation, 0
-        self.checkpoint = CHECKPOINT_SECONDS + state_bytes / BYTES_PER_SECOND
+        self.last_checkpoint = self.checkpoint = CHECKPOINT_SECONDS + state_bytes / BYTES_PER_SECOND
 
     @property
     def step(self) -> float:
@@ -69,10 +69,24 @@ class Forecast:
 
     def left(self, done: int) -> float:
         """Seconds until the last step and its checkpoint, after so many steps."""
+        return self._until(self.steps, done)
+
+    def last_step(self, done: int, seconds: float) -> int:
+        """The most steps that end, with evaluations and checkpoints, so many seconds after `done` steps."""
+        low, high = done, done + max(0, int(seconds / max(self.step, 1e-9)))
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._until(middle, done) <= seconds:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _until(self, last: int, done: int) -> float:
         return (
-            (self.steps - done) * self.step
-            + self.evaluations_left(done) * self.evaluation
-            + self.checkpoints_left(done) * self.checkpoint
+            (last - done) * self.step
+            + (_multiples(self.evaluate_every, done, last) if self.evaluate_every else 0) * self.evaluation
+            + _multiples(self.checkpoint_every, done, last) * self.checkpoint
         )
 
     def evaluations_left(self, done: int) -> int:

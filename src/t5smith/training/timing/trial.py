@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from t5smith.base.phase import phase
 from t5smith.base.signals import interruptible
@@ -20,6 +21,8 @@ from t5smith.training.setup import Setup
 SECONDS = 2.0
 """How long steps are timed, after one that warms up."""
 FEWEST_STEPS = 3
+TRIAL_POINTS = np.array([0, 0, 0, 1_000_000, 0, 0, 1_000_000], np.float32)
+"""A schedule that does not end; see :func:`t5smith.training.timing.clock.points_after`."""
 MOST_SECONDS = 10.0
 """Once this much is spent, one timed step is enough."""
 
@@ -45,10 +48,11 @@ def _try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
     ahead = setup.recipe.train.prefetch_batches
     state = setup.fresh_state()
     jax.block_until_ready(state)
+    points = () if setup.hours is None else (TRIAL_POINTS,)
     begun = time.perf_counter()
     ends: list[float] = []
     for batch in prefetched(setup.batches(), 0, 1_000_000, ahead=ahead, workers=0):
-        state, _ = step.run(state, batch)
+        state, _ = step.run(state, batch, *points)
         jax.block_until_ready(state)
         ends.append(time.perf_counter())
         if is_enough(begun, ends):
