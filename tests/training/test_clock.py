@@ -231,6 +231,7 @@ def test_a_killed_training_ends_in_time_and_its_record_gives_the_same_parameters
     assert all((one == other).all() for one, other in pairs)
 
 
+@pytest.mark.slow
 def test_a_lost_record_is_that_of_the_checkpoint_and_another_training_makes_its_own(
     prepared, tmp_path, monkeypatch
 ):
@@ -263,6 +264,7 @@ def test_more_hours_continue_or_say_how(prepared, tmp_path, monkeypatch):
         train(recipe)
 
 
+@pytest.mark.slow
 def test_constant_rates_continue_with_more_hours(prepared, tmp_path, monkeypatch):
     changes = {"train.schedule.name": "constant", "train.evaluate_every": 0}
     recipe = hours_recipe(shutil.copytree(prepared, tmp_path / "run"), **changes)
