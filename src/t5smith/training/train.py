@@ -74,6 +74,8 @@ def train(
     if record and record.end != steps:
         steps = record.end
         setup = run.setup = replace(setup, recipe=setup.recipe.replace(**{"train.steps": steps}))
+    if extend and start.inputs.get("extended", []) == run.history.extensions:
+        info("train     --extend has no effect: the trained steps continue without it")
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
