@@ -8,7 +8,7 @@ from pathlib import Path
 
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
-from t5smith.base.progress import info
+from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import archive_training
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
@@ -18,7 +18,7 @@ from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.loggers import check_loggers
 from t5smith.training.loop import Loop, initial_state
 from t5smith.training.resume.announce import print_start
-from t5smith.training.resume.archives import matching_archive, restore_training
+from t5smith.training.resume.archives import matching_archive, restore_training, saved_changes
 from t5smith.training.resume.history import find_start, open_training
 from t5smith.training.setup import Run
 from t5smith.training.timing.summary import first_forecast, print_summary
@@ -49,9 +49,11 @@ def train(
       Stopped: a SIGINT, SIGTERM or SIGUSR1 arrived; the state was saved.
     """
     run = Run.of(recipe, restart=restart)
+    check_loggers(run.recipe.train)
     if resume_from is not None:
         restore_training(run.recipe, resume_from)
-    check_loggers(run.recipe.train)
+    if unused := saved_changes(run.recipe):
+        warn(f"no effect on the vocabulary and store in place: {'; '.join(unused)}")
     autotune(run)
     with phase("train", "checking the store", at_once=False):
         run.verify_store()
@@ -63,13 +65,13 @@ def train(
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
-        save_run_settings(run.recipe)
+        save_run_settings(run.recipe, "train")
         return start.checkpoint[0]
     step = compiled_step(setup)
     if restart:
         archive_training(run.folder)
     open_training(run.folder, start)
-    save_run_settings(run.recipe)
+    save_run_settings(run.recipe, "train")
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
     trial = try_steps(setup, step)
