@@ -87,13 +87,14 @@ def check(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> Cor
     Raises:
       TrainingAtStake: the run folder has trained steps with other settings.
       T5smithError: settings do not fit each other, a package is missing, no text is named, a file cannot be
-        opened or its first records cannot be used.
+        opened or its first records cannot be used, training does not fit into memory or onto the disk.
     """
     from t5smith.objective.objective import check_objective
     from t5smith.text.corpus import CorpusFiles, named_weights
     from t5smith.text.documents import check_first_documents
     from t5smith.training.loggers import check_loggers
     from t5smith.training.schedule import create_schedule
+    from t5smith.training.timing.preflight import check_machine
 
     check_objective(recipe.objective)
     named_weights(recipe.corpus)
@@ -104,6 +105,9 @@ def check(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> Cor
     check_first_documents(files)
     if not restart:
         _check_trained(recipe, files, extend)
+    if not (recipe.folder / "store" / MANIFEST).is_file():
+        # Otherwise training soon makes the same checks.
+        check_machine(recipe)
     return files
 
 

@@ -19,6 +19,7 @@ from t5smith.text import fingerprints
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.fingerprints import HashCache, fingerprint_files
 from t5smith.vocabulary.train import vocab
+from tiny import tiny_recipe
 
 DAY = 86_400
 
@@ -187,12 +188,14 @@ def test_a_run_finds_and_hashes_its_text_once(
 ) -> None:
     """The stages that read text get the files that were found at the start."""
     text = write(tmp_path / "a.txt", "\n\n".join(f"det er dag {i}" for i in range(40)))
-    recipe = Recipe.model_validate(
-        {
-            "run_dir": tmp_path / "run",
-            "corpus": {"train": (str(text),), "held_out_fraction": 0.3},
-            "vocab": {"size": 40, "temperature": 2.0},
-        }
+    recipe = tiny_recipe(
+        tmp_path / "run",
+        **{
+            "corpus.train": (str(text),),
+            "corpus.document": "block",
+            "vocab.size": 40,
+            "vocab.temperature": 2.0,
+        },
     )
     calls: list[object] = []
     find = CorpusFiles.find.__func__  # type: ignore[attr-defined]

@@ -50,6 +50,8 @@ def deferred_signals() -> Generator[list[int]]:
 
 Result = TypeVar("Result")
 
+WAKE_SECONDS = 0.1
+"""The main thread looks for signals this often while it waits."""
 _left: list[threading.Thread] = []
 """Threads whose work nobody waits for any more."""
 
@@ -77,7 +79,9 @@ def interruptible(function: Callable[..., Result], *args: Any) -> Result:
     thread = threading.Thread(target=work, name="interruptible", daemon=True)
     try:
         thread.start()
-        ended.wait()
+        # The system may deliver a signal to another thread, which does not wake this one.
+        while not ended.wait(WAKE_SECONDS):
+            pass
     except BaseException:
         _left.append(thread)
         raise

@@ -209,10 +209,13 @@ def check_first_documents(corpus: CorpusFiles) -> None:
     """Read the first document of each corpus, and of each ending of its files.
 
     Raises:
-      T5smithError: as :func:`read_documents`.
+      T5smithError: a corpus has no document, or as :func:`read_documents`.
     """
-    for corpora in (corpus.train, corpus.valid):
-        for files in corpora.values():
+    for split, corpora in (("train", corpus.train), ("valid", corpus.valid)):
+        for name, files in corpora.items():
+            if next(iter(read_documents(corpus.settings, files)), None) is None:
+                what = f"the corpus {name} has no text" if name else "the text is empty"
+                raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
             for file in first.values():
                 next(iter(read_documents(corpus.settings, [file])), None)

@@ -15,7 +15,7 @@ from t5smith.base.signals import interruptible
 from t5smith.base.units import count
 from t5smith.objective.objective import Batch
 from t5smith.parallel import hardware
-from t5smith.training.setup import Setup
+from t5smith.training.setup import StepSetup
 from t5smith.training.state import TrainState
 from t5smith.training.step import StepMetrics, create_step
 
@@ -44,7 +44,7 @@ class CompiledStep:
         return self.memory + (self.temporaries if jax.default_backend() == "cpu" else 0)
 
 
-def compiled_step(setup: Setup) -> CompiledStep:
+def compiled_step(setup: StepSetup) -> CompiledStep:
     """Compile the step of a run.
 
     Raises:
@@ -58,13 +58,13 @@ def compiled_step(setup: Setup) -> CompiledStep:
     return step
 
 
-def compile_step(setup: Setup) -> CompiledStep:
+def compile_step(setup: StepSetup) -> CompiledStep:
     """Compile the step of a run, whether it fits or not."""
     batch_size = setup.recipe.train.rows
     step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     with out_of_memory(batch_size):
         program = interruptible(
-            lambda: step.lower(setup.abstract_state(), setup.batches()[0]).compile(),
+            lambda: step.lower(setup.abstract_state(), setup.abstract_batch()).compile(),
         )
     found = program.memory_analysis()
     temporaries = found.temp_size_in_bytes if found else 0
@@ -74,7 +74,7 @@ def compile_step(setup: Setup) -> CompiledStep:
     )
 
 
-def smallest_accumulation(setup: Setup, limit: int) -> tuple[int, int] | None:
+def smallest_accumulation(setup: StepSetup, limit: int) -> tuple[int, int] | None:
     """The smallest `train.gradient_accumulation` whose step takes at most `limit` bytes, and what it takes.
 
     None if the examples do not even fit one by one. More parts never take more memory, so each program

@@ -34,37 +34,31 @@ DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)
 
 
 @dataclass(frozen=True)
-class Setup:
-    """All that the training loop needs.
+class StepSetup:
+    """All that a training step is compiled from.
 
     Attributes:
       recipe: with numbers for batch size and steps.
-      folder: `train` in the run folder.
-      inputs: all that the parameters depend on, and nothing else.
     """
 
     recipe: Recipe
-    folder: Path
-    store: TokenStore
-    vocabulary: Vocabulary
     objective: Objective
     config: ModelConfig
     schedule: Schedule
     optimizer: optax.GradientTransformation
-    inputs: dict[str, Any]
 
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of this run's checkpoints."""
-        return self.folder / CHECKPOINTS
-
-    @property
-    def branch_step(self) -> int | None:
-        """The step at which the decay of wsd begins: its checkpoint is kept, for a longer training."""
-        train = self.recipe.train
-        schedule = self.inputs["train"]["schedule"]
-        step = decay_start(schedule, train.steps)
-        return step if train.schedule.name == "wsd" and 0 < step < train.steps else None
+    @classmethod
+    def create(cls, recipe: Recipe, vocabulary: Vocabulary) -> StepSetup:
+        """The step of a recipe with numbers for batch size and steps."""
+        train = recipe.train
+        schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
+        return StepSetup(
+            recipe,
+            Objective.create(recipe.objective, vocabulary),
+            ModelConfig.create(recipe.model, vocabulary.size),
+            schedule,
+            create_optimizer(train.optimizer, schedule),
+        )
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -87,10 +81,6 @@ class Setup:
             average_decay=train.average_decay,
         )
 
-    def batches(self) -> TrainingBatches:
-        """The training batches, by number."""
-        return _batches(self.recipe, self.store, self.objective)
-
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
         averaged = self.recipe.train.average_decay is not None
@@ -99,6 +89,47 @@ class Setup:
     def abstract_state(self) -> TrainState:
         """Shapes and dtypes of the state."""
         return jax.eval_shape(self.fresh_state)
+
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of a batch."""
+        sides = {"input": self.objective.input_length, "target": self.objective.target_length}
+        names = {"input_ids": "input", "targets": "target"}
+        if self.objective.plan.packed:
+            names |= {f"{side}_segments": side for side in sides}
+        shape = {name: (self.recipe.train.rows, sides[side]) for name, side in names.items()}
+        return {name: jax.ShapeDtypeStruct(size, jnp.int32) for name, size in shape.items()}
+
+
+@dataclass(frozen=True)
+class Setup(StepSetup):
+    """All that the training loop needs.
+
+    Attributes:
+      folder: `train` in the run folder.
+      inputs: all that the parameters depend on, and nothing else.
+    """
+
+    folder: Path
+    store: TokenStore
+    vocabulary: Vocabulary
+    inputs: dict[str, Any]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of this run's checkpoints."""
+        return self.folder / CHECKPOINTS
+
+    @property
+    def branch_step(self) -> int | None:
+        """The step at which the decay of wsd begins: its checkpoint is kept, for a longer training."""
+        train = self.recipe.train
+        schedule = self.inputs["train"]["schedule"]
+        step = decay_start(schedule, train.steps)
+        return step if train.schedule.name == "wsd" and 0 < step < train.steps else None
+
+    def batches(self) -> TrainingBatches:
+        """The training batches, by number."""
+        return _batches(self.recipe, self.store, self.objective)
 
     def uniform_loss(self) -> float:
         """Ln V over the ids in use: the loss, in nats per token, of a model that predicts all ids equally."""
@@ -186,17 +217,12 @@ class Run:
         if not recipe.train.in_steps:
             recipe = with_steps(recipe, _batches(recipe, store, objective))
         recipe = self.history.with_trained_warmup(recipe)
-        train = recipe.train
-        schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
+        step = StepSetup.create(recipe, vocabulary)
         return Setup(
-            recipe=recipe,
+            **vars(step),
             folder=self.folder / TRAIN,
             store=store,
             vocabulary=vocabulary,
-            objective=objective,
-            config=ModelConfig.create(recipe.model, vocabulary.size),
-            schedule=schedule,
-            optimizer=create_optimizer(train.optimizer, schedule),
             inputs={
                 "store": self._store_manifest.key,
                 **training_fingerprint(recipe),

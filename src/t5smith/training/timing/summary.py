@@ -14,7 +14,7 @@ from t5smith.model.flops import forward_flops, step_flops
 from t5smith.model.params import parameter_count
 from t5smith.parallel import hardware
 from t5smith.training.compile import CompiledStep
-from t5smith.training.setup import Setup
+from t5smith.training.setup import Setup, StepSetup
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.trial import StepTrial
 
@@ -65,7 +65,7 @@ def _held_out_windows(setup: Setup, windows: int) -> int:
     return min(windows or available, available)
 
 
-def state_bytes(setup: Setup) -> int:
+def state_bytes(setup: StepSetup) -> int:
     """Bytes of parameters and optimizer."""
     leaves = jax.tree.leaves(setup.abstract_state())
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
