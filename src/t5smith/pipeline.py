@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t5smith.base.artifact import read_manifest
+from t5smith.base.artifact import MANIFEST, read_manifest
 from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.lock import in_run_folder

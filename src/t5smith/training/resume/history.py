@@ -158,10 +158,8 @@ def _fewer(history: History, steps: int, hint: str | None) -> T5smithError:
     place = checkpoints.checkpoint_folder(Path(TRAIN) / CHECKPOINTS, nearest)
     ways = [
         f"set train.steps to {history.steps} or more",
-        *([hint] if hint else []),
-        f"use the nearest checkpoint, {place}",
-        "use --run-dir for a second run",
-        f"or --restart to move this one to {PREVIOUS}/",
+        hint or f"use the nearest checkpoint, {place}",
+        f"use --run-dir for a second run, or --restart to move this one to {PREVIOUS}/",
     ]
     return T5smithError(
         f"{history.steps:,} steps are trained, more than the recipe's {steps:,}; nothing was trained",
