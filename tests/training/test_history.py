@@ -213,7 +213,8 @@ def test_a_falling_schedule_is_extended_only_if_that_is_requested(run_folder, ca
     assert "the learning rate was" in capfd.readouterr().err
     assert steps_in(run_folder)[-1] == 12
     # From now on it is a run of twelve steps.
-    assert train(longer).name == "step-00000012"
+    assert train(longer, extend=True).name == "step-00000012"
+    assert "--extend has no effect" in capfd.readouterr().err
     train(longer.replace(**{"train.steps": 15}), extend=True)
     assert recorded_inputs(run_folder / "train")["extended"][1][0] == 12
     with pytest.raises(T5smithError, match="15 steps are trained, more than the recipe's 12"):

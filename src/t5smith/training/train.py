@@ -62,6 +62,8 @@ def train(
     with phase("train", "looking for checkpoints", at_once=False):
         start = find_start(run.history, run.setup.inputs, steps, extend=extend, hint=hint)
     setup = run.setup = replace(run.setup, inputs=start.inputs)
+    if extend and start.inputs.get("extended", []) == run.history.extensions:
+        info("train     --extend has no effect: the trained steps continue without it")
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
