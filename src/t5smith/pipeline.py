@@ -15,7 +15,7 @@ from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.lock import in_run_folder
 from t5smith.base.progress import info
-from t5smith.base.run_folder import TRAIN, archives, differences, trained_steps
+from t5smith.base.run_folder import TRAIN, archives, is_needed, trained_steps
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 
@@ -57,9 +57,10 @@ def run(
     from t5smith.vocabulary.train import vocab
 
     begun = time.monotonic()
+    files = check(recipe, restart=restart or resume_from is not None, extend=extend)
     if resume_from is not None:
-        restore_training(recipe, resume_from)
-    files = check(recipe, restart=restart, extend=extend)
+        restore_training(recipe, resume_from, files)
+        _check_trained(recipe, files, extend)
     save_run_settings(recipe)
     vocab(recipe, files=files, restart=restart)
     prepare(recipe, files=files, restart=restart)
@@ -112,50 +113,34 @@ def check(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> Cor
 
 def _check_trained(recipe: Recipe, files: CorpusFiles, extend: bool) -> None:
     """Raise TrainingAtStake if a stage would replace trained steps or what they need."""
-    from t5smith.training.resume.archives import matching_archive, training_changes
+    from t5smith.training.resume.archives import artifact_changes, matching_archive, training_changes
     from t5smith.training.resume.history import find_start
     from t5smith.training.setup import Run
 
     folder = recipe.folder
     if not trained_steps(folder):
         return
-    if changed := _changed_artifacts(recipe, files):
+    if changed := artifact_changes(recipe, files):
         changed += training_changes(recipe, folder / TRAIN)
         raise TrainingAtStake(
             folder, trained_steps(folder), dict.fromkeys(changed), more=matching_archive(recipe, files)
         )
-    if all((folder / kind / MANIFEST).is_file() for kind in ("vocab", "store")):
-        run = Run(recipe)
-        find_start(
-            run.history,
-            run.setup.inputs,
-            run.setup.recipe.train.steps,
-            extend=extend,
-            hint=partial(matching_archive, recipe, files),
-        )
-
-
-def _changed_artifacts(recipe: Recipe, files: CorpusFiles) -> list[str]:
-    """The settings by which the vocabulary and the store in a run folder differ from a recipe's."""
-    from t5smith.store.prepare import store_inputs
-    from t5smith.vocabulary.import_tokenizer import import_inputs, import_tokenizer
-    from t5smith.vocabulary.train import vocab_inputs
-
-    changed: list[str] = []
+    run = Run(recipe)
     try:
-        vocab = read_manifest(recipe.folder / "vocab", "vocab", check_hashes=False)
-        if recipe.vocab.tokenizer:
-            tokenizer = import_tokenizer(recipe.vocab.tokenizer, recipe.vocab.control_symbols)
-            changed += differences(vocab.inputs, import_inputs(tokenizer, recipe.vocab))
-        else:
-            changed += differences(vocab.inputs, vocab_inputs(recipe, files))
-        store = read_manifest(recipe.folder / "store", "store", check_hashes=False)
-        changed += differences(store.inputs, store_inputs(recipe, files, vocab))
-    except T5smithError as error:
-        # One that is missing or damaged is made again from the same inputs, or training notices.
-        if error.where is None or not error.where.startswith(str(recipe.folder)):
-            raise
-    return changed
+        # The store is large; its files are compared with their hashes when it is used.
+        in_place = [read_manifest(folder / "vocab", "vocab")]
+        in_place.append(read_manifest(folder / "store", "store", check_hashes=False))
+    except T5smithError:
+        return  # it is made again from the same inputs
+    if not all(is_needed(folder, found) for found in in_place):
+        return
+    find_start(
+        run.history,
+        run.setup.inputs,
+        run.setup.recipe.train.steps,
+        extend=extend,
+        hint=partial(matching_archive, recipe, files),
+    )
 
 
 def prepare(

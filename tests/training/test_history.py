@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -15,16 +16,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t5smith import pipeline
 from t5smith.base.artifact import MANIFEST, read_manifest
 from t5smith.base.errors import T5smithError, TrainingAtStake
-from t5smith.base.run_folder import archives, differences, saved_steps, trained_steps
+from t5smith.base.run_folder import (
+    SETTINGS,
+    archives,
+    differences,
+    recorded_inputs,
+    saved_steps,
+    trained_steps,
+)
+from t5smith.recipe.toml import save_run_settings, saved_recipe
 from t5smith.recipe.train import ScheduleSettings
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import changes, continues, training_fingerprint
-from t5smith.training.resume.history import SETTINGS, History, recorded_inputs
+from t5smith.training.resume.history import History
 from t5smith.training.schedule import create_schedule
 from t5smith.training.setup import Run
 from t5smith.training.train import train
+from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
 
 WSD = {"train.schedule.name": "wsd", "train.schedule.decay_fraction": 0.5, "train.checkpoint_every": 100}
@@ -253,9 +264,63 @@ def test_an_archived_training_is_found_and_restored(six, capfd):
     with pytest.raises(T5smithError, match=r"no archived training; expected one of previous/train-1"):
         train(six, resume_from=six.folder / "previous" / "train-7")
     train(six, resume_from=Path("previous/train-1"))
-    assert everything_in(six.folder / "train") == before
+    assert everything_in(six.folder / "train") == {**before, "restored_from": b"train-1\n"}
+    train(six, resume_from=Path("previous/train-1"))
+    assert "previous/train-1 is in place already" in capfd.readouterr().err
     assert [one.steps for one in archives(six.folder)] == [6]
     assert recorded_inputs(archives(six.folder)[0].folder)["train"]["batch_size"] == 5
+
+
+def test_nothing_is_restored_before_the_checks(six, monkeypatch):
+    train(six.replace(**{"train.batch_size": 5}), restart=True)
+    before = everything_in(six.folder / "train")
+    archive = Path("previous/train-1")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(T5smithError, match="wandb is not installed"):
+        train(six.replace(**{"train.loggers": ("wandb",)}), resume_from=archive)
+    with pytest.raises(T5smithError, match=r"vocab\.size 300 → 280; nothing was changed"):
+        pipeline.run(six.replace(**{"vocab.size": 280}), resume_from=archive)
+    assert everything_in(six.folder / "train") == before
+    assert (six.folder / archive).is_dir()
+
+
+def test_what_was_made_in_the_place_of_a_lost_artifact_is_no_obstacle(six):
+    before = everything_in(six.folder / "vocab")
+    shutil.rmtree(six.folder / "vocab")
+    vocab(six.replace(**{"vocab.size": 280}))
+    pipeline.check(six)
+    vocab(six)
+    assert everything_in(six.folder / "vocab")["tokenizer.json"] == before["tokenizer.json"]
+    (six.folder / "store" / MANIFEST).unlink()
+    pipeline.prepare(six.replace(**{"corpus.held_out_fraction": 0.2}))
+    pipeline.check(six)
+    pipeline.prepare(six)
+    assert train(six).name == "step-00000006"
+
+
+def test_a_damaged_vocabulary_does_not_stop_the_run(six):
+    file = six.folder / "vocab" / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    pipeline.check(six)
+    vocab(six)
+    assert train(six).name == "step-00000006"
+
+
+def test_the_recipe_of_lost_artifacts_is_that_of_the_run_folder(six):
+    save_run_settings(six)
+    shutil.rmtree(six.folder / "vocab")
+    shutil.rmtree(six.folder / "store")
+    with pytest.raises(TrainingAtStake, match=r"vocab\.size 300 → 280"):
+        pipeline.check(six.replace(**{"vocab.size": 280}))
+    pipeline.check(six)
+
+
+def test_a_single_stage_leaves_the_settings_of_the_others_in_the_run_folder(six, capfd):
+    save_run_settings(six)
+    train(six.replace(**{"vocab.size": 280, "train.steps": 7}))
+    assert "no effect on the vocabulary and store in place: vocab.size 300 → 280" in capfd.readouterr().err
+    pipeline.prepare(six.replace(seed=5, **{"train.steps": 7}))
+    assert saved_recipe(six.folder) == six.replace(**{"train.steps": 7})
 
 
 def test_a_new_start_says_that_an_archive_has_its_settings(six, capfd):

@@ -92,6 +92,15 @@ def test_totals_are_restored_from_the_file_and_cut_back_with_it(tmp_path):
     assert again.facts() == first.facts()
 
 
+def test_the_finished_line_has_the_speed_of_the_median_step(tmp_path, capfd):
+    figures = {"tokens": 100.0, "nll": 4.0, "learning_rate": 0.01}
+    with TrainingLog(tiny_recipe(tmp_path, **{"train.loggers": ()}), tmp_path, step=0, batch=0) as log:
+        for step, seconds in enumerate((5.0, 0.1, 0.1, 0.1, 0.1, 0.001), 1):
+            log.updated(step, figures, seconds, 0.5)
+    assert "6/6 steps" in (line := capfd.readouterr().err.splitlines()[-1])
+    assert "1k tokens/s" in line or "1,000 tokens/s" in line
+
+
 def test_no_row_stays_in_memory(tmp_path):
     totals = StepTotals()
     file = MetricsFile(tmp_path / "metrics.jsonl", up_to(0), totals)

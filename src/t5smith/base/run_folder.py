@@ -28,6 +28,7 @@ from t5smith.base.progress import info, warn
 
 TRAIN = "train"
 CHECKPOINTS = "checkpoints"
+SETTINGS = "settings.json"
 PREFIX = "step-"
 VERSIONS = {"method", "import", "format"}
 """Inputs that count how t5smith works, at the top level. They are nothing that a user has changed."""
@@ -44,6 +45,46 @@ def saved_steps(folder: Path) -> list[int]:
 def trained_steps(folder: Path) -> int:
     """The step of the newest checkpoint in a run folder; 0 without one."""
     return max(saved_steps(folder / TRAIN / CHECKPOINTS), default=0)
+
+
+def recorded_inputs(folder: Path) -> dict[str, Any]:
+    """The inputs of the training in a folder `train`, from its settings file or its newest checkpoint.
+
+    Raises:
+      T5smithError: neither can be read.
+    """
+    try:
+        found = cast("object", json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        if isinstance(found, dict) and isinstance(found.get("train"), dict):
+            return cast("dict[str, Any]", found)
+    except (OSError, ValueError):
+        pass
+    for step in reversed(saved_steps(folder / CHECKPOINTS)):
+        try:
+            place = folder / CHECKPOINTS / f"{PREFIX}{step:08d}"
+            return read_manifest(place, "checkpoint", check_hashes=False).inputs
+        except T5smithError:
+            continue
+    raise T5smithError(
+        "missing or damaged, and so is every checkpoint",
+        where=folder / SETTINGS,
+        fix="restore the folder from a copy, or use --restart to begin again",
+    )
+
+
+def is_needed(folder: Path, found: Manifest) -> bool:
+    """Whether the trained steps of a run folder were made with this vocabulary or store, or may have been.
+
+    One that was made in the place of a lost one is not needed.
+    """
+    try:
+        store = recorded_inputs(folder / TRAIN).get("store")
+        if found.kind == "store":
+            return store in (None, found.key)
+        made = read_manifest(folder / "store", "store", check_hashes=False)
+    except T5smithError:
+        return True
+    return made.key != store or made.inputs["vocab"] == found.files["tokenizer.json"]["sha256"]
 
 
 def archive_training(folder: Path) -> Path | None:
@@ -79,6 +120,8 @@ def up_to_date(
         found = read_manifest(folder, kind)
     except T5smithError:
         # It is damaged, and is made again from the same inputs. If they differ, training will notice.
+        return None
+    if not is_needed(folder.parent, found):
         return None
     changes = differences(found.inputs, inputs)
     if not changes:

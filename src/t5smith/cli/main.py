@@ -65,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         info(f"t5smith: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("t5smith: stopped; run the same command to resume", file=sys.stderr)
+        print(f"t5smith: stopped; run the same command to resume{_without(args)}", file=sys.stderr)
         return _exit_code(130)
     except _Terminated:
-        print("t5smith: stopped by SIGTERM; run the same command to resume", file=sys.stderr)
+        print(f"t5smith: stopped by SIGTERM; run the same command to resume{_without(args)}", file=sys.stderr)
         return _exit_code(128 + signal.SIGTERM)
     except BrokenPipeError:
         # The reader closed the pipe. Python flushes stdout again on exit, which must not fail.
@@ -79,8 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = getattr(error, "exit_code", None)
         if not isinstance(code, int):
             raise
-        print(f"t5smith: {error}", file=sys.stderr)
+        print(f"t5smith: {error}{_without(args)}", file=sys.stderr)
         return code
+
+
+def _without(args: list[str]) -> str:
+    """A flag that must not be repeated to resume: it would archive the steps trained since."""
+    return " without --restart" if "--restart" in args else ""
 
 
 def _dispatch(args: list[str]) -> None:

@@ -87,15 +87,36 @@ def run_recipe(folder: Path) -> Recipe:
     )
 
 
-def save_run_settings(recipe: Recipe) -> None:
+def saved_recipe(folder: Path) -> Recipe | None:
+    """The recipe of a run folder; None without one that can be used."""
+    try:
+        return run_recipe(folder)
+    except T5smithError:
+        return None
+
+
+def save_run_settings(recipe: Recipe, stage: str | None = None) -> None:
     """Write the recipe into its run folder, so that the folder can be named instead of it.
+
+    Args:
+      recipe: what to write.
+      stage: the stage that was called alone. Settings of other stages stay as they were, so that the folder
+        still describes what is in it. Default: all stages were checked.
 
     Raises:
       T5smithError: the folder cannot be written to.
     """
     from t5smith.base.artifact import disk_errors, write_atomically
+    from t5smith.base.run_folder import trained_steps
 
     file = recipe.folder / RUN_SETTINGS
+    if stage is not None and (before := saved_recipe(recipe.folder)):
+        if stage == "train":
+            mixing = {name: getattr(recipe.corpus, name) for name in ("weights", "temperature")}
+            made = {name: getattr(before, name) for name in ("vocab", "cleaning", "prepare")}
+            recipe = recipe.model_copy(update=made | {"corpus": before.corpus.model_copy(update=mixing)})
+        elif trained_steps(recipe.folder):
+            return
     text = f"{RELATIVE_TO} = {_toml(str(Path.cwd()))}\n{dump(recipe)}"
     with disk_errors(recipe.folder):
         if not file.is_file() or file.read_bytes() != text.encode():

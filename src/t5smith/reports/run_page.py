@@ -170,7 +170,8 @@ def _loss_note(train: Facts) -> str:
         )
     return first_loss + (
         "Both curves are of all target tokens, also the easily predicted sentinels. Held-out points are "
-        "always of the same windows and masks."
+        "always of the same windows and masks, one per window; the figures above are of all evaluated "
+        "windows and masks, so they differ a little."
     )
 
 

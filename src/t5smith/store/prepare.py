@@ -83,7 +83,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
-        save_run_settings(recipe)
+        save_run_settings(recipe, "prepare")
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
     if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, inputs["corpus"]):
@@ -99,7 +99,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
             finish_store(recipe, workspace, plan, vocabulary, inputs)
         artifact.replace_atomically(workspace.store, folder)
         shutil.rmtree(workspace.notes)
-    save_run_settings(recipe)
+    save_run_settings(recipe, "prepare")
     return folder
 
 

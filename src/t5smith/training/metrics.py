@@ -202,6 +202,9 @@ class TrainingLog:
             row |= {"memory_bytes": memory[0], "peak_memory_bytes": memory[1]}
         self.steps.write(row)
         notes = {"loss": f"{figures['nll']:.3f}", "lr": f"{figures['learning_rate']:.2g}"}
+        if step == self.recipe.train.steps:
+            # The finished line stays on the screen, above the summary with the same speed.
+            rate = self.totals.facts()["tokens_per_second"]
         self.bar.advance(1, rate=f"{count(rate)} tokens/s", **notes)
         if step % self.recipe.train.log_every == 0:
             self.steps.flush()

@@ -11,7 +11,7 @@ from typing import Any
 from t5smith.base.artifact import fingerprint
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
-from t5smith.base.progress import info
+from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import archive_training
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
@@ -21,7 +21,7 @@ from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.loggers import check_loggers
 from t5smith.training.loop import Loop, initial_state
 from t5smith.training.resume.announce import print_start
-from t5smith.training.resume.archives import matching_archive, restore_training
+from t5smith.training.resume.archives import matching_archive, restore_training, saved_changes
 from t5smith.training.resume.history import Start, find_start, open_training
 from t5smith.training.schedule import warmup_steps
 from t5smith.training.settle import save_record
@@ -57,11 +57,13 @@ def train(
         into memory, the last checkpoint does not fit on the disk, or gradients stay unusable.
       Stopped: a SIGINT, SIGTERM or SIGUSR1 arrived; the state was saved.
     """
+    begun = clock.now()
     run = Run.of(recipe, restart=restart)
+    check_loggers(run.recipe.train)
     if resume_from is not None:
         restore_training(run.recipe, resume_from)
-    begun = clock.now()
-    check_loggers(run.recipe.train)
+    if unused := saved_changes(run.recipe):
+        warn(f"no effect on the vocabulary and store in place: {'; '.join(unused)}")
     tried = autotune(run, begun)
     with phase("train", "checking the store", at_once=False):
         run.verify_store()
@@ -69,23 +71,21 @@ def train(
     hint = partial(matching_archive, run.recipe)
     with phase("train", "looking for checkpoints", at_once=False):
         start = find_start(run.history, run.setup.inputs, steps, extend=extend, hint=hint)
-    setup = run.setup = replace(run.setup, inputs=start.inputs)
+    run.setup = replace(run.setup, inputs=start.inputs)
     record = _record(run, start)
-    if record and record.end != steps:
-        steps = record.end
-        setup = run.setup = replace(setup, recipe=setup.recipe.replace(**{"train.steps": steps}))
+    setup, steps = run.setup, run.setup.recipe.train.steps
     if extend and start.inputs.get("extended", []) == run.history.extensions:
         info("train     --extend has no effect: the trained steps continue without it")
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
-        save_run_settings(run.recipe)
+        save_run_settings(run.recipe, "train")
         return start.checkpoint[0]
     step = tried[0] if tried else compiled_step(setup)
     if restart:
         archive_training(run.folder)
     open_training(run.folder, start)
-    save_run_settings(run.recipe)
+    save_run_settings(run.recipe, "train")
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
     trial = tried[1] if tried else try_steps(setup, step)
@@ -95,17 +95,24 @@ def train(
     timer = _clock(run, record, forecast, facts, begun) if record else None
     saved = Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
     if timer:
-        run.setup = replace(setup, recipe=setup.recipe.replace(**{"train.steps": timer.end}))
+        _set_steps(run, timer.end)
     return saved
 
 
 def _record(run: Run, start: Start) -> Record | None:
-    """What the clock decided for this training so far; None if its number of steps is fixed."""
+    """What the clock decided for this training, which the run then follows; None if its steps are fixed."""
     setup, found = run.setup, run.clock
     if setup.hours is None or found is None:
         return None
     key = fingerprint(setup.inputs)
-    return continued(found, setup.hours, start.step, setup.recipe.train.steps, key)
+    record = continued(found, setup.hours, start.step, setup.recipe.train.steps, key)
+    _set_steps(run, record.end)
+    return record
+
+
+def _set_steps(run: Run, steps: int) -> None:
+    """Set the number of steps that the clock decided."""
+    run.setup = replace(run.setup, recipe=run.setup.recipe.replace(**{"train.steps": steps}))
 
 
 def _clock(run: Run, record: Record, forecast: Forecast, facts: Mapping[str, Any], begun: float) -> Clock:

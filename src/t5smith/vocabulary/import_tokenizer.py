@@ -121,7 +121,7 @@ def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
     if unused := _unused_settings(settings):
         warn(f"{FIELD} imports a tokenizer, so these settings have no effect: {', '.join(unused)}")
     if existing := up_to_date(folder, "vocab", inputs, restart=restart):
-        save_run_settings(recipe)
+        save_run_settings(recipe, "vocab")
         info(f"vocab     unchanged: {existing.facts['pieces']:,} pieces in {folder}")
         return folder
     facts = {
@@ -134,7 +134,7 @@ def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
         facts["appended"] = appended
     with artifact.building(folder, "vocab", inputs, facts) as work:
         tokenizer.vocabulary.save(work)
-    save_run_settings(recipe)
+    save_run_settings(recipe, "vocab")
     source = tokenizer.name if tokenizer.file == tokenizer.name else f"{tokenizer.name} ({tokenizer.file})"
     info(f"vocab     {facts['pieces']:,} pieces and {facts['sentinels']} sentinels: {source}")
     if appended:

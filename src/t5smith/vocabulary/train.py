@@ -65,7 +65,7 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
-        save_run_settings(recipe)
+        save_run_settings(recipe, "vocab")
         info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
@@ -86,7 +86,7 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
         if facts["pieces"] < recipe.vocab.size:
             facts["why_smaller"] = why_smaller(facts, sample.chunks)
             warn(f"{facts['pieces']:,} pieces ({recipe.vocab.size:,} requested): {facts['why_smaller']}")
-    save_run_settings(recipe)
+    save_run_settings(recipe, "vocab")
     return folder
 
 

@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t5smith.base.artifact import PREVIOUS, Manifest, read_manifest, set_aside
-from t5smith.base.disk import disk_errors
+from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info
-from t5smith.base.run_folder import CHECKPOINTS, TRAIN, archive_training, differences, saved_steps
+from t5smith.base.run_folder import (
+    CHECKPOINTS,
+    TRAIN,
+    archive_training,
+    differences,
+    is_needed,
+    recorded_inputs,
+    saved_steps,
+)
+from t5smith.recipe.recipe import plain
+from t5smith.recipe.toml import saved_recipe
 from t5smith.store.prepare import store_inputs
 from t5smith.text.corpus import CorpusFiles
 from t5smith.training.resume.fingerprint import changes, training_fingerprint
-from t5smith.training.resume.history import History, recorded_inputs
+from t5smith.training.resume.history import History
 from t5smith.training.settle import clock_of, with_measured_settings
+from t5smith.vocabulary.import_tokenizer import import_inputs, import_tokenizer
 from t5smith.vocabulary.train import vocab_inputs
 
 if TYPE_CHECKING:
     from t5smith.recipe.recipe import Recipe
 
+RESTORED = "restored_from"
+"""A file in `train` with the name that it had in `previous/`."""
 
-def restore_training(recipe: Recipe, archive: Path) -> None:
+
+def restore_training(recipe: Recipe, archive: Path, files: CorpusFiles | None = None) -> None:
     """Exchange the training of a run folder for an archived one, with the vocabulary and store it needs.
 
     Nothing is deleted: what is in place moves to `previous/`.
 
     Args:
       recipe: names the run folder.
-      archive: a folder `previous/train-N`, from the run folder or from the working folder.
+      archive: a folder `previous/train-N`, from the run folder or from the working folder. If it is back in
+        place already, nothing is done.
+      files: its text, to compare vocabulary and store as well. Default: only the training is compared.
 
     Raises:
       T5smithError: it is no archived training, its settings are not the recipe's, or what it needs is gone.
     """
     folder = recipe.folder
     place = archive if archive.is_dir() else folder / archive
+    if not place.exists() and _restored_from(folder) == place.name:
+        info(f"train     {archive} is in place already")
+        return
     if not saved_steps(place / CHECKPOINTS):
         known = ", ".join(f"{PREVIOUS}/{path.name}" for path, _ in _archived(folder))
         raise T5smithError(
@@ -45,12 +64,10 @@ def restore_training(recipe: Recipe, archive: Path) -> None:
         )
     inputs = recorded_inputs(place)
     if changed := training_changes(recipe, place):
-        raise T5smithError(
-            f"this training has other settings: {'; '.join(changed)}",
-            where=place,
-            fix="set the recipe to what it was trained with",
-        )
+        raise _other_settings(place, changed)
     artifacts = _needed(folder, inputs.get("store"), place)
+    if files and (changed := artifact_changes(recipe, files, *artifacts)):
+        raise _other_settings(place, changed)
     with disk_errors(folder):
         archive_training(folder)
         for source in artifacts:
@@ -58,8 +75,80 @@ def restore_training(recipe: Recipe, archive: Path) -> None:
             if source != folder / kind:
                 set_aside(folder / kind)
                 source.rename(folder / kind)
+        write_atomically(place / RESTORED, place.name + "\n")
         place.rename(folder / TRAIN)
     info(f"train     {max(saved_steps(folder / TRAIN / CHECKPOINTS)):,} steps restored from {archive}")
+
+
+def _other_settings(place: Path, changed: Sequence[str]) -> T5smithError:
+    return T5smithError(
+        f"this training has other settings: {'; '.join(changed)}; nothing was changed",
+        where=place,
+        fix="set the recipe to what it was trained with",
+    )
+
+
+def _restored_from(folder: Path) -> str | None:
+    """The name in `previous/` that the training in place had before it was restored."""
+    try:
+        return (folder / TRAIN / RESTORED).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def artifact_changes(
+    recipe: Recipe, files: CorpusFiles, vocab: Path | None = None, store: Path | None = None
+) -> list[str]:
+    """The settings by which the vocabulary and store of trained steps differ from a recipe's.
+
+    Of one that is gone, the recipe in the run folder tells the settings.
+
+    Args:
+      recipe: the recipe.
+      files: its text.
+      vocab: the folder of the vocabulary, archived or not. Default: the one in place.
+      store: that of the store.
+    """
+    folder = recipe.folder
+    made = _manifest(vocab or folder / "vocab", "vocab")
+    if made is None:
+        return saved_changes(recipe)
+    if not (vocab or is_needed(folder, made)):
+        return []
+    if recipe.vocab.tokenizer:
+        tokenizer = import_tokenizer(recipe.vocab.tokenizer, recipe.vocab.control_symbols)
+        changed = differences(made.inputs, import_inputs(tokenizer, recipe.vocab))
+    else:
+        changed = differences(made.inputs, vocab_inputs(recipe, files))
+    found = _manifest(store or folder / "store", "store")
+    if found is None:
+        return changed or saved_changes(recipe)
+    if not (store or is_needed(folder, found)):
+        return changed
+    return changed + differences(found.inputs, store_inputs(recipe, files, made))
+
+
+def saved_changes(recipe: Recipe) -> list[str]:
+    """The settings of the text and vocabulary that differ from those of the recipe in the run folder."""
+    before = saved_recipe(recipe.folder)
+    return differences(_made_with(before), _made_with(recipe)) if before else []
+
+
+def _made_with(recipe: Recipe) -> dict[str, Any]:
+    corpus = plain(recipe.corpus)
+    return {
+        "vocab": plain(recipe.vocab),
+        "cleaning": plain(recipe.cleaning),
+        "corpus": {name: corpus[name] for name in ("held_out_fraction", "document", "text_field")},
+        "prepare": {"document_separator": recipe.prepare.document_separator},
+    }
+
+
+def _manifest(folder: Path, kind: str) -> Manifest | None:
+    try:
+        return read_manifest(folder, kind, check_hashes=False)
+    except T5smithError:
+        return None
 
 
 def _needed(folder: Path, store_key: str | None, archive: Path) -> list[Path]:
@@ -149,10 +238,6 @@ def _has_artifacts(recipe: Recipe, archive: Path, files: CorpusFiles | None) -> 
         vocab, store = _needed(recipe.folder, recorded_inputs(archive).get("store"), archive)
         if files is None:
             return True
-        made = read_manifest(vocab, "vocab", check_hashes=False)
-        if not recipe.vocab.tokenizer and differences(made.inputs, vocab_inputs(recipe, files)):
-            return False
-        found = read_manifest(store, "store", check_hashes=False)
-        return not differences(found.inputs, store_inputs(recipe, files, made))
+        return not artifact_changes(recipe, files, vocab, store)
     except T5smithError:
         return False

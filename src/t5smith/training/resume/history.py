@@ -10,19 +10,26 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from t5smith.base.artifact import PREVIOUS, Manifest, read_manifest
+from t5smith.base.artifact import PREVIOUS, Manifest
 from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.progress import info
-from t5smith.base.run_folder import CHECKPOINTS, PREFIX, TRAIN, saved_steps, trained_steps
+from t5smith.base.run_folder import (
+    CHECKPOINTS,
+    PREFIX,
+    SETTINGS,
+    TRAIN,
+    recorded_inputs,
+    saved_steps,
+    trained_steps,
+)
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import changes
 from t5smith.training.schedule import decay_start
 
-SETTINGS = "settings.json"
 LENGTH = {
     "train.steps",
     "train.hours",
@@ -69,31 +76,6 @@ class History:
         if schedule["warmup_steps"] >= recipe.train.steps:
             return recipe  # fewer steps than are trained, which find_start reports
         return recipe.replace(**{"train.schedule.warmup_steps": schedule["warmup_steps"]})
-
-
-def recorded_inputs(folder: Path) -> dict[str, Any]:
-    """The inputs of the training in a folder `train`, from its settings file or its newest checkpoint.
-
-    Raises:
-      T5smithError: neither can be read.
-    """
-    try:
-        found = cast("object", json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
-        if isinstance(found, dict) and isinstance(found.get("train"), dict):
-            return cast("dict[str, Any]", found)
-    except (OSError, ValueError):
-        pass
-    for step in reversed(saved_steps(folder / CHECKPOINTS)):
-        try:
-            place = checkpoints.checkpoint_folder(folder / CHECKPOINTS, step)
-            return read_manifest(place, "checkpoint", check_hashes=False).inputs
-        except T5smithError:
-            continue
-    raise T5smithError(
-        "missing or damaged, and so is every checkpoint",
-        where=folder / SETTINGS,
-        fix="restore the folder from a copy, or use --restart to begin again",
-    )
 
 
 @dataclass(frozen=True)
@@ -182,10 +164,8 @@ def _fewer(history: History, steps: int, hint: str | None) -> T5smithError:
     place = checkpoints.checkpoint_folder(Path(TRAIN) / CHECKPOINTS, nearest)
     ways = [
         f"set train.steps to {history.steps} or more, or train.hours accordingly",
-        *([hint] if hint else []),
-        f"use the nearest checkpoint, {place}",
-        "use --run-dir for a second run",
-        f"or --restart to move this one to {PREVIOUS}/",
+        hint or f"use the nearest checkpoint, {place}",
+        f"use --run-dir for a second run, or --restart to move this one to {PREVIOUS}/",
     ]
     return T5smithError(
         f"{history.steps:,} steps are trained, more than the recipe's {steps:,}; nothing was trained",
@@ -214,7 +194,10 @@ def open_training(folder: Path, start: Start) -> None:
 
 
 def _archive_end(train: Path, step: int) -> None:
-    """Move the checkpoints after a step to `previous/`, with the settings and figures of their training."""
+    """Move the checkpoints after a step to `previous/`, with the settings and figures of their training.
+
+    The step's own checkpoint is linked there too: the archived training may be branched again.
+    """
     later = [number for number in saved_steps(train / CHECKPOINTS) if number > step]
     shelf = train.parent / PREVIOUS
     # It gets its name when it is complete.
@@ -222,7 +205,7 @@ def _archive_end(train: Path, step: int) -> None:
     shutil.rmtree(work.parent, ignore_errors=True)
     shutil.copytree(train, work, ignore=lambda place, names: [CHECKPOINTS] if place == str(train) else [])
     (work / CHECKPOINTS).mkdir()
-    for number in later:
+    for number in [step, *later]:
         name = f"{PREFIX}{number:08d}"
         shutil.copytree(train / CHECKPOINTS / name, work / CHECKPOINTS / name, copy_function=_link)
     names = (shelf / f"{train.name}-{number}" for number in range(1, 1_000_000))
