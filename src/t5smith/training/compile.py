@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from t5smith.base.phase import phase
 from t5smith.base.signals import interruptible
 from t5smith.base.units import count
 from t5smith.parallel import hardware
+from t5smith.training.optimizer import optimizer_at
 from t5smith.training.setup import StepSetup
 from t5smith.training.state import TrainState
 from t5smith.training.step import StepMetrics, create_step, create_timed_step
@@ -65,7 +67,7 @@ def compile_step(setup: StepSetup) -> CompiledStep:
     if setup.hours is None:
         step: Any = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     else:
-        step = create_timed_step(setup.config, setup.optimizer_at, setup.step_settings)
+        step = create_timed_step(setup.config, partial(optimizer_at, setup.recipe.train), setup.step_settings)
         arguments = (jax.ShapeDtypeStruct((7,), np.float32),)
     with out_of_memory(batch_size):
         program = interruptible(

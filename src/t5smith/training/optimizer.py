@@ -12,12 +12,12 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from optax import contrib
 
 from t5smith.model.params import Parameters, is_stacked
-from t5smith.recipe.train import OptimizerSettings
-from t5smith.training.schedule import Schedule
+from t5smith.recipe.train import OptimizerSettings, TrainSettings
+from t5smith.training.schedule import Schedule, create_timed_schedule
 
 DEFAULT_LEARNING_RATE = {
     "adafactor": 0.01,
@@ -53,6 +53,16 @@ def create_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.G
         parts.append(optax.add_decayed_weights(settings.weight_decay, mask=is_decayed))
     parts.append(optax.scale_by_learning_rate(cast(Any, schedule)))
     return optax.chain(*parts)
+
+
+def optimizer_at(train: TrainSettings, points: Array) -> tuple[optax.GradientTransformation, Schedule]:
+    """Optimizer and schedule with the clock's corrections; see :func:`create_timed_schedule`."""
+    rate = create_timed_schedule(train.schedule, peak_learning_rate(train.optimizer))
+
+    def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
+        return rate(step, points)
+
+    return create_optimizer(train.optimizer, schedule), schedule
 
 
 def directions(

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
 
 from t5smith.base.artifact import Manifest, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
@@ -25,7 +24,7 @@ from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import data_order_fingerprint, training_fingerprint
 from t5smith.training.resume.history import History
-from t5smith.training.schedule import Schedule, create_schedule, create_timed_schedule, decay_start
+from t5smith.training.schedule import Schedule, create_schedule, decay_start
 from t5smith.training.settle import clock_of, trial_recipe, with_measured_settings, with_steps
 from t5smith.training.state import TrainState, fresh_state
 from t5smith.training.step import StepSettings
@@ -41,8 +40,7 @@ class StepSetup:
 
     Attributes:
       recipe: with numbers for batch size and steps.
-      hours: how long training lasts by the clock, which corrects the recipe's number of steps; None: it does
-        not.
+      hours: how long training lasts by the clock, which corrects the recipe's steps; None: it does not.
     """
 
     recipe: Recipe
@@ -65,16 +63,6 @@ class StepSetup:
             create_optimizer(train.optimizer, schedule),
             hours=hours,
         )
-
-    def optimizer_at(self, points: Array) -> tuple[optax.GradientTransformation, Schedule]:
-        """Optimizer and schedule with the clock's corrections, see :func:`create_timed_schedule`."""
-        train = self.recipe.train
-        rate = create_timed_schedule(train.schedule, peak_learning_rate(train.optimizer))
-
-        def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
-            return rate(step, points)
-
-        return create_optimizer(train.optimizer, schedule), schedule
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -93,10 +93,7 @@ def train(
     forecast = first_forecast(setup, trial.seconds, plan.every, plan.windows)
     print_summary(setup, step, trial, forecast, start.step)
     timer = _clock(run, record, forecast, facts, begun) if record else None
-    saved = Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
-    if timer:
-        _set_steps(run, timer.end)
-    return saved
+    return Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
 
 
 def _record(run: Run, start: Start) -> Record | None:
@@ -121,5 +118,10 @@ def _clock(run: Run, record: Record, forecast: Forecast, facts: Mapping[str, Any
     save_record(run.recipe, record)
     warmup = warmup_steps(train.schedule, train.steps)
     spent = float(facts[CLOCK]["seconds"]) if CLOCK in facts else 0.0
-    save = partial(save_record, run.recipe)
+
+    def save(record: Record) -> None:
+        save_record(run.recipe, record)
+        if record.finished:
+            _set_steps(run, record.end)
+
     return Clock(record, forecast, warmup, spent=spent, begun=begun, save=save)
