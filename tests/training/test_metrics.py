@@ -6,7 +6,6 @@ import gc
 import json
 import sys
 from itertools import count
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -18,6 +17,7 @@ from t5smith.training import loop
 from t5smith.training.curves.summaries import StepTotals
 from t5smith.training.metrics import MetricsFile, TrainingLog, read_columns, read_rows, up_to
 from t5smith.training.setup import Run
+from t5smith.training.timing import clock
 from t5smith.training.train import train
 from tiny import tiny_recipe
 
@@ -41,8 +41,7 @@ def test_mfu_is_the_share_of_the_peak_of_the_device_used(run_folder, monkeypatch
 
 def test_the_time_of_an_evaluation_is_not_the_next_steps(run_folder, monkeypatch):
     ticks, evaluating = count(0.0), [0]
-    clock = SimpleNamespace(monotonic=lambda: next(ticks) + evaluating[0])
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(clock, "now", lambda: next(ticks) + evaluating[0])
 
     def evaluated(self, *score):
         evaluating[0] += 1_000
