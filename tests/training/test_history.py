@@ -191,7 +191,8 @@ def test_wsd_branches_where_its_decay_begins(run_folder, tmp_path, capfd):
     rows = (run_folder / "train" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(1, 13))
     (kept,) = archives(run_folder)
-    assert kept.steps == 6
+    # With the checkpoint at which its decay begins, so that it can branch again.
+    assert saved_steps(kept.folder / "checkpoints") == [4, 6]
     assert len((kept.folder / "metrics.jsonl").read_text().splitlines()) == 6
     # The shorter run is named, and one command brings it back.
     with pytest.raises(T5smithError, match="--resume-from previous/train-1"):

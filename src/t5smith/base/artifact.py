@@ -236,5 +236,10 @@ def set_aside(folder: Path) -> Path | None:
         return None
     shelf = folder.parent / PREVIOUS
     shelf.mkdir(exist_ok=True)
-    names = (shelf / f"{folder.name}-{number}" for number in itertools.count(1))
-    return folder.rename(next(name for name in names if not name.exists()))
+    return folder.rename(free_place(folder))
+
+
+def free_place(folder: Path) -> Path:
+    """The first of `previous/NAME-1`, `NAME-2`, ... beside a folder that does not exist yet."""
+    names = (folder.parent / PREVIOUS / f"{folder.name}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not name.exists())

@@ -42,6 +42,11 @@ def saved_steps(folder: Path) -> list[int]:
     return sorted(int(name[len(PREFIX) :]) for name in names if name[len(PREFIX) :].isdecimal())
 
 
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """The folder of the checkpoint after `step` steps, in a folder of checkpoints."""
+    return folder / f"{PREFIX}{step:08d}"
+
+
 def trained_steps(folder: Path) -> int:
     """The step of the newest checkpoint in a run folder; 0 without one."""
     return max(saved_steps(folder / TRAIN / CHECKPOINTS), default=0)
@@ -61,7 +66,7 @@ def recorded_inputs(folder: Path) -> dict[str, Any]:
         pass
     for step in reversed(saved_steps(folder / CHECKPOINTS)):
         try:
-            place = folder / CHECKPOINTS / f"{PREFIX}{step:08d}"
+            place = checkpoint_folder(folder / CHECKPOINTS, step)
             return read_manifest(place, "checkpoint", check_hashes=False).inputs
         except T5smithError:
             continue

@@ -24,18 +24,13 @@ import orbax.checkpoint as ocp
 from t5smith.base.artifact import Manifest, building, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
-from t5smith.base.run_folder import PREFIX, saved_steps
+from t5smith.base.run_folder import checkpoint_folder, saved_steps
 from t5smith.training.resume.fingerprint import continues
 from t5smith.training.state import TrainState
 
 ARRAYS = "state"
 NAMES_ON_DISK = {"ema_params": "average", "grad_norm_ema": "usual_norm"}
 """Parts of the state that have another name in the files, the one of t5smith 0.1."""
-
-
-def checkpoint_folder(folder: Path, step: int) -> Path:
-    """The folder of the checkpoint after `step` steps."""
-    return folder / f"{PREFIX}{step:08d}"
 
 
 @dataclass(frozen=True)

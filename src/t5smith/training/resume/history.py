@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from t5smith.base.artifact import PREVIOUS, Manifest
-from t5smith.base.disk import disk_errors, write_atomically
+from t5smith.base.artifact import PREVIOUS, Manifest, free_place
+from t5smith.base.disk import UNFINISHED, disk_errors, write_atomically
 from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.progress import info
 from t5smith.base.run_folder import (
     CHECKPOINTS,
-    PREFIX,
     SETTINGS,
     TRAIN,
+    checkpoint_folder,
     recorded_inputs,
     saved_steps,
     trained_steps,
@@ -161,7 +161,7 @@ def find_start(
 def _fewer(history: History, steps: int, hint: str | None) -> T5smithError:
     saved = saved_steps(history.folder / TRAIN / CHECKPOINTS)
     nearest = min(saved, key=lambda step: abs(step - steps))
-    place = checkpoints.checkpoint_folder(Path(TRAIN) / CHECKPOINTS, nearest)
+    place = checkpoint_folder(Path(TRAIN) / CHECKPOINTS, nearest)
     ways = [
         f"set train.steps to {history.steps} or more, or train.hours accordingly",
         hint or f"use the nearest checkpoint, {place}",
@@ -199,21 +199,18 @@ def _archive_end(train: Path, step: int) -> None:
     The step's own checkpoint is linked there too: the archived training may be branched again.
     """
     later = [number for number in saved_steps(train / CHECKPOINTS) if number > step]
-    shelf = train.parent / PREVIOUS
     # It gets its name when it is complete.
-    work = shelf / f"{train.name}.unfinished" / train.name
+    work = train.parent / PREVIOUS / f"{train.name}{UNFINISHED}" / train.name
     shutil.rmtree(work.parent, ignore_errors=True)
     shutil.copytree(train, work, ignore=lambda place, names: [CHECKPOINTS] if place == str(train) else [])
     (work / CHECKPOINTS).mkdir()
     for number in [step, *later]:
-        name = f"{PREFIX}{number:08d}"
-        shutil.copytree(train / CHECKPOINTS / name, work / CHECKPOINTS / name, copy_function=_link)
-    names = (shelf / f"{train.name}-{number}" for number in range(1, 1_000_000))
-    place = next(name for name in names if not name.exists())
-    work.rename(place)
+        source, target = (checkpoint_folder(place / CHECKPOINTS, number) for place in (train, work))
+        shutil.copytree(source, target, copy_function=_link)
+    place = work.rename(free_place(train))
     shutil.rmtree(work.parent)
     for number in reversed(later):
-        shutil.rmtree(checkpoints.checkpoint_folder(train / CHECKPOINTS, number))
+        shutil.rmtree(checkpoint_folder(train / CHECKPOINTS, number))
     info(
         f"train     branching from step {step:,}, where the decay begins; later checkpoints are archived in "
         f"{place}"

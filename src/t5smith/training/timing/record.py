@@ -14,7 +14,7 @@ from typing import Any
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.base.run_folder import CHECKPOINTS, PREFIX, saved_steps
+from t5smith.base.run_folder import CHECKPOINTS, checkpoint_folder, saved_steps
 
 DECIDED = "decided.json"
 CLOCK = "clock"
@@ -108,7 +108,7 @@ def read_record(folder: Path, train: Path | None) -> Spent | None:
         return Spent(decided) if decided else None
     for step in reversed(saved_steps(train / CHECKPOINTS)):
         try:
-            place = train / CHECKPOINTS / f"{PREFIX}{step:08d}"
+            place = checkpoint_folder(train / CHECKPOINTS, step)
             facts = read_manifest(place, "checkpoint", check_hashes=False).facts[CLOCK]
             found = Record.from_json(facts)
             newest = decided if decided and decided.continues(found) else found
