@@ -25,7 +25,7 @@ from tiny import tiny_recipe
 
 HALF, WHOLE = 4, 6
 TRIPLES = 40
-QUICK = 10
+QUICK = 4
 """Triples that are not slow tests."""
 KILLS = 30
 COSTLY = {"prepare.executor", "prepare.tasks", "train.prefetch_workers", "vocab.tokenizer"}

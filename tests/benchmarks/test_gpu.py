@@ -42,7 +42,7 @@ def rows_on_disk(results):
     return json.loads(results.file.read_text())["rows"]
 
 
-@pytest.mark.parametrize("part", ["facts", "attention", "profile"])
+@pytest.mark.parametrize("part", ["facts", "attention", pytest.param("profile", marks=pytest.mark.slow)])
 def test_a_part_runs_on_a_tiny_shape(part, results):
     module = importlib.import_module(f"gpu_parts.{gpu.MODULES.get(part, part)}")
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
@@ -65,6 +65,7 @@ def test_the_train_part_runs_on_a_tiny_shape(results):
     assert "no such model" in second["error"]
 
 
+@pytest.mark.slow
 def test_gradients_resume_and_repeats_agree_with_themselves(results, monkeypatch, tmp_path):
     monkeypatch.setattr(correct, "REPEATS", 2)
     monkeypatch.setattr(correct, "PRECISIONS", {"float32": models.PRECISIONS["float32"]})

@@ -201,7 +201,7 @@ def test_wsd_branches_where_its_decay_begins(run_folder, tmp_path, capfd):
     assert trained_steps(archives(run_folder)[0].folder.parents[1]) == 6
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear"])
+@pytest.mark.parametrize("name", ["cosine", pytest.param("linear", marks=pytest.mark.slow)])
 def test_a_falling_schedule_is_extended_only_if_that_is_requested(run_folder, capfd, name):
     recipe = tiny_recipe(run_folder, **{"train.schedule.name": name})
     train(recipe)
