@@ -121,6 +121,7 @@ def test_settings_redo_exactly_the_stages_they_touch(done, tmp_path):
             with pytest.raises(TrainingAtStake, match=re.escape(next(iter(change)))):
                 run(recipe)
             assert made(recipe.folder) == before
+            assert load_recipe(recipe.folder) != recipe
         run(recipe, restart=number >= len(changes) - 3)
         after = made(recipe.folder)
         assert {name for name in after if after[name] != before[name]} == touched, change
@@ -203,3 +204,16 @@ def test_a_run_folder_that_cannot_be_is_refused(tmp_path):
         run(tiny_recipe(tmp_path / "taken"))
     with pytest.raises(T5smithError, match="a file is where a folder is needed"):
         run(tiny_recipe(tmp_path / "taken" / "below"))
+    for impossible in ("/proc/nowhere", tmp_path / "a\0b"):
+        with pytest.raises(T5smithError, match=r"this folder cannot be made.*another --run-dir"):
+            run(tiny_recipe(impossible))
+    with pytest.raises(T5smithError, match="the name is too long"):
+        run(tiny_recipe(tmp_path / ("a" * 300)))
+
+
+def test_the_summary_lists_what_is_archived(done, capsys):
+    kept = [{"folder": "runs/x/previous/train-1", "bytes": 2_500_000, "steps": 6}]
+    show(done[1])
+    assert "archived" not in capsys.readouterr().out
+    show(done[1] | {"archives": kept})
+    assert "1 folder in runs/x/previous, 2.5MB; delete what you do not need" in capsys.readouterr().out

@@ -156,6 +156,14 @@ def alter(file: Path) -> None:
     file.write_bytes(data)
 
 
+def test_a_damaged_checkpoint_is_not_to_be_made_again(folder):
+    sealed = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(sealed | {"kind": "checkpoint"}))
+    alter(folder / "deep" / "file.txt")
+    with pytest.raises(T5smithError, match=r"Restore it from a copy; without it, training continues from"):
+        read_manifest(folder, "checkpoint")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -200,6 +200,9 @@ def test_a_killed_training_ends_in_time_and_its_record_gives_the_same_parameters
     with pytest.raises(KeyboardInterrupt):
         train(recipe)
     assert machine.compiled == 1, "the trial's program trains"
+    saved = checkpoints.latest(Run(recipe).setup.checkpoints, Run(recipe).setup.inputs)
+    lost = machine.time.seconds - saved[1].facts["clock"]["seconds"]
+    assert lost > 5
     before = decided(recipe)
     assert before["points"][1:], "corrections are kept before the steps that use them"
     machine.dies_at = None
@@ -207,6 +210,8 @@ def test_a_killed_training_ends_in_time_and_its_record_gives_the_same_parameters
     facts = read_manifest(folder, "checkpoint").facts
     assert facts["clock"]["seconds"] == pytest.approx(40, rel=0.05)
     assert facts["step"] < 40
+    # Over both starts; the time since the last checkpoint is lost.
+    assert machine.time.seconds - lost == pytest.approx(40, rel=0.05)
     after = decided(recipe)
     assert after["points"][: len(before["points"])] == before["points"]
     assert after["finished"]
@@ -229,6 +234,14 @@ def test_a_killed_training_ends_in_time_and_its_record_gives_the_same_parameters
     assert rates[0] == rates[1]
     pairs = zip(state_of(recipe, folder), state_of(again, repeated), strict=True)
     assert all((one == other).all() for one, other in pairs)
+
+
+def test_a_record_continues_another_if_it_has_its_points_and_its_training():
+    short = Record(1.0, ((0, 0.0, 50), (5, 0.1, 40)), "a")
+    assert Record(1.0, (*short.points, (9, 0.2, 30)), "a").continues(short)
+    assert not Record(1.0, (*short.points, (9, 0.2, 30)), "b").continues(short)
+    assert not Record(1.0, ((0, 0.0, 50), (6, 0.1, 40), (9, 0.2, 30)), "a").continues(short)
+    assert not Record(1.0, short.points[:1], "a").continues(short)
 
 
 @pytest.mark.slow

@@ -324,6 +324,23 @@ def test_a_single_stage_leaves_the_settings_of_the_others_in_the_run_folder(six,
     assert saved_recipe(six.folder) == six.replace(**{"train.steps": 7})
 
 
+@pytest.mark.parametrize(
+    ("stage", "change", "named"),
+    [
+        (vocab, {"vocab.size": 280}, r"vocab\.size 300 → 280"),
+        (pipeline.prepare, {"prepare.document_separator": "none"}, "prepare.document_separator"),
+    ],
+)
+def test_a_single_stage_replaces_nothing_that_trained_steps_need(six, stage, change, named):
+    other, before = six.replace(**change), everything_in(six.folder)
+    with pytest.raises(TrainingAtStake, match=named):
+        stage(other)
+    assert everything_in(six.folder) == before
+    stage(other, restart=True)
+    assert trained_steps(six.folder) == 0
+    assert [one.steps for one in archives(six.folder) if one.steps] == [6]
+
+
 def test_a_new_start_says_that_an_archive_has_its_settings(six, capfd):
     (six.folder / "previous").mkdir()
     (six.folder / "train").rename(six.folder / "previous" / "train-1")
