@@ -170,8 +170,13 @@ print(module.main(sys.argv[1:]), "is never printed: the process ends before what
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_process_while_it_compiles(number, code):
     """What cannot be interrupted, such as XLA's compiler, is not waited for."""
+    # Without the timeout a failure would never end.
     done = subprocess.run(
-        [sys.executable, "-c", COMPILES, str(int(number))], capture_output=True, text=True, check=False
+        [sys.executable, "-c", COMPILES, str(int(number))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == code
     assert done.stderr.startswith("t5smith: stopped")

@@ -57,6 +57,15 @@ def test_a_damaged_file_is_measured_again(recipe, damage):
     assert read_measured(recipe) is None
 
 
+def test_trained_steps_keep_their_numbers_whatever_is_measured_now(recipe):
+    trained = {"train": {"batch_size": 16}}
+    other = recipe.replace(**{"model.d_ff": 40})
+    found = read_measured(other, trained)
+    assert found is not None
+    assert found["batch_size"] == 16
+    assert found["steps"] == MEASURED["steps"]
+
+
 def test_a_trial_has_steps_beyond_its_warm_up(tmp_path):
     recipe = tiny_recipe(tmp_path, **{"train.hours": 1.0, "train.schedule.warmup_steps": 5_000_000})
     train = trial_recipe(recipe, 16).train

@@ -147,7 +147,7 @@ def read_measured(
         pass
     if trained:
         settings = trained["train"]
-        values |= {name: settings[name] for name in names - values.keys() if name in settings}
+        values |= {name: settings[name] for name in names & settings.keys()}
     if found := clock_of(recipe, trained, train):
         values["steps"] = expected_steps(recipe, found)
     elif recipe.train.hours is not None and not trained:
