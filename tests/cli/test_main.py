@@ -133,18 +133,14 @@ class Stdin:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [
-        (signal.SIGINT, 130, "t5smith: stopped; run the same command to resume\n"),
-        (signal.SIGTERM, 143, "t5smith: stopped by SIGTERM; run the same command to resume\n"),
-    ],
+    ("number", "by"), [(signal.SIGINT, ""), (signal.SIGTERM, " by SIGTERM"), (signal.SIGUSR1, " by SIGUSR1")]
 )
-def test_signals_end_a_command_with_one_line(number, code, said, monkeypatch, capsys):
-    before = signal.getsignal(signal.SIGTERM)
+def test_signals_end_a_command_with_one_line(number, by, monkeypatch, capsys):
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)]
     monkeypatch.setattr(sys, "stdin", Stdin(number))
-    assert main(["generate", "model"]) == code
-    assert capsys.readouterr() == ("", said)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert main(["generate", "model"]) == 128 + number
+    assert capsys.readouterr() == ("", f"t5smith: stopped{by}; run the same command to resume\n")
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)] == before
 
 
 COMPILES = """

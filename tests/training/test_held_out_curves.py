@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 
 from t5smith.base.artifact import read_manifest
+from t5smith.base.signals import Stopped
 from t5smith.model.flops import forward_flops, step_flops
 from t5smith.store.token_store import Split
 from t5smith.training.curves.advice import Point, epochs, print_outlook, verdict
@@ -96,6 +100,31 @@ def test_a_resumed_run_shows_the_last_held_out_loss_with_its_step(run_folder, tm
         assert log.bar.notes["held-out"] == "4.250 @ 3"
         log.rolled_back(2, 2, 4)
         assert log.bar.notes["held-out"] == ""
+
+
+def test_a_signal_ends_an_evaluation_which_is_made_after_the_restart(run_folder, tmp_path, monkeypatch):
+    recipe = tiny_recipe(run_folder, **{"train.evaluate_every": 3})
+    other = recipe.replace(run_dir=shutil.copytree(run_folder, tmp_path / "other"))
+    train(other)
+    score, asked = HeldOut.score, []
+
+    def signalled(self, parameters, stopped):
+        asked.append(len(asked))
+        os.kill(os.getpid(), signal.SIGTERM)
+        found = score(self, parameters, stopped)
+        assert found is None
+        return found
+
+    monkeypatch.setattr(HeldOut, "score", signalled)
+    with pytest.raises(Stopped, match="after step 3; its checkpoint is saved"):
+        train(recipe)
+    monkeypatch.setattr(HeldOut, "score", score)
+    assert asked == [0]
+    assert read_rows(run_folder / "train" / "heldout.jsonl") == []
+    train(recipe)
+    rows, expected = (read_rows(one.folder / "train" / "heldout.jsonl") for one in (recipe, other))
+    assert rows == expected
+    assert [row["step"] for row in rows] == [3, 6]
 
 
 def points(held_out, training):

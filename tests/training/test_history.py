@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -270,6 +271,40 @@ def test_an_archived_training_is_found_and_restored(six, capfd):
     assert "previous/train-1 is in place already" in capfd.readouterr().err
     assert [one.steps for one in archives(six.folder)] == [6]
     assert recorded_inputs(archives(six.folder)[0].folder)["train"]["batch_size"] == 5
+
+
+def test_a_restore_that_is_killed_at_any_rename_is_finished_by_the_next_command(six, monkeypatch, tmp_path):
+    other = six.replace(**{"vocab.size": 280, "train.steps": 3})
+    pipeline.run(other, restart=True)
+    kept = {path.name for path in (six.folder / "previous").iterdir()}
+    assert {"train-1", "vocab-1", "store-1"} <= kept
+    rename, renames = Path.rename, []
+    for number in range(1, 20):
+        folder = tmp_path / f"killed-{number}"
+        shutil.copytree(six.folder, folder)
+        recipe = six.replace(run_dir=folder)
+
+        def killed(source, target, number=number):
+            renames.append(target)
+            if len(renames) == number:
+                raise Killed
+            return rename(source, target)
+
+        renames.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", killed)
+            with contextlib.suppress(Killed):
+                train(recipe, resume_from=Path("previous/train-1"))
+                break
+        assert train(recipe).name == "step-00000006"
+        assert (folder / "train" / "restored_from").read_text() == "train-1\n"
+        assert [one.steps for one in archives(folder) if one.steps] == [3]
+        assert not (folder / "moves.json").exists()
+    assert number == 7  # six renames
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it."""
 
 
 def test_nothing_is_restored_before_the_checks(six, monkeypatch):

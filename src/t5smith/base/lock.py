@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
+from t5smith.base.moves import finish_moves
 
 LOCK = ".lock"
 
@@ -51,7 +52,7 @@ def in_run_folder(stage: Callable[Concatenate[R, P], T]) -> Callable[Concatenate
 def locked(folder: Path) -> Generator[None]:
     """Hold the lock of a folder. The system releases it however the process ends.
 
-    A process that already holds it can enter again.
+    A process that already holds it can enter again. Moves that a killed process left are finished first.
     """
     with disk_errors(folder):
         try:
@@ -78,6 +79,8 @@ def locked(folder: Path) -> Generator[None]:
             ) from None
         _held.add(place)
         try:
+            with disk_errors(folder):
+                finish_moves(folder)
             yield
         finally:
             _held.discard(place)

@@ -46,7 +46,7 @@ t5smith COMMAND --help shows a command's flags, t5smith --version the version.""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The code is 0 when done, 2 for an error of the user, 130 or 143 if a signal stopped it.
+    The code is 0 when done, 2 for an error of the user, 128 + N if signal N stopped it.
     """
     if argv is None:
         from t5smith.cli.environment import restart_with_huge_pages, set_compilation_cache
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         restart_with_huge_pages(sys.argv[1:])
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _sigterm_unwinds():
+        with _signals_unwind():
             _dispatch(args)
             sys.stdout.flush()
             return 0
@@ -67,9 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"t5smith: stopped; run the same command to resume{_without(args)}", file=sys.stderr)
         return _exit_code(130)
-    except _Terminated:
-        print(f"t5smith: stopped by SIGTERM; run the same command to resume{_without(args)}", file=sys.stderr)
-        return _exit_code(128 + signal.SIGTERM)
+    except _Terminated as stop:
+        name = signal.Signals(stop.number).name
+        print(f"t5smith: stopped by {name}; run the same command to resume{_without(args)}", file=sys.stderr)
+        return _exit_code(128 + stop.number)
     except BrokenPipeError:
         # The reader closed the pipe. Python flushes stdout again on exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -111,25 +112,32 @@ def _exit_code(code: int) -> int:
 
 
 class _Terminated(BaseException):
-    """The process received SIGTERM."""
+    """The process received SIGTERM or SIGUSR1."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextlib.contextmanager
-def _sigterm_unwinds() -> Generator[None]:
-    """Make SIGTERM end the body as Ctrl-C does: unfinished folders are removed, the terminal is restored."""
+def _signals_unwind() -> Generator[None]:
+    """Make SIGTERM and SIGUSR1 end the body as Ctrl-C does: unfinished folders are removed, the terminal is
+    restored. Schedulers send both; while training runs, it handles them itself.
+    """
 
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise _Terminated
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated(number)
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
     except ValueError:  # only the main thread may handle signals
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from t5smith.base.artifact import Manifest, building, find_up_to_date, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
+from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.interop.huggingface_save import write_model
@@ -51,7 +52,8 @@ def export(recipe: Recipe | Run) -> Path:
         info(f"export    already done: {folder}")
         return folder
 
-    trained, model = run.trained[1].facts, run.model
+    with phase("export", "restoring the checkpoint", at_once=False):
+        trained, model = run.trained[1].facts, run.model
     facts = {
         "parameters": parameter_count(model.parameters),
         "step": trained["step"],
@@ -60,7 +62,8 @@ def export(recipe: Recipe | Run) -> Path:
     if not recipe.license:
         warn("the model card states no licence: set `license`, such as apache-2.0, and export again")
     made = _made(run, evaluation)
-    with building(folder, "model", inputs, facts) as work:
+    writing = phase("export", "writing the model", at_once=False)
+    with writing, building(folder, "model", inputs, facts) as work:
         write_model(work, model, model_max_length=made.longest_input)
         (work / "README.md").write_text(model_card(made), encoding="utf-8")
         # The run folder says nothing about the model.

@@ -103,6 +103,8 @@ def _pace(train: Facts) -> str:
 
 
 def _time(seconds: float) -> str:
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
     return f"{duration(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
 
 

@@ -101,6 +101,9 @@ class Loop:
         self.clock = clock.now()
         with self.log, closing(self.saver), deferred_signals() as signals:
             self.log.bar.expect(self.forecast.left(self.done))
+            if self.held_out.due(self.done, self.end) and self.log.curve.last_step < self.done:
+                # A signal ended the evaluation of this step, and its state was saved.
+                self.evaluate(state, signals)
             while self.done < self.end:
                 try:
                     state = self._train_until_rollback(state, signals)
@@ -137,7 +140,7 @@ class Loop:
             if evaluating or saving or signals:
                 updated, unread = self.record(metrics), None
                 if updated and evaluating:
-                    self.evaluate(state)
+                    self.evaluate(state, signals)
                 if updated and (saving or self.best() == self.done):
                     self.save(state)
                 if signals:
@@ -226,11 +229,12 @@ class Loop:
         self.batch, self.skipped_in_a_row = last + 1, 0
         return initial_state(self.setup, folder)
 
-    def evaluate(self, state: TrainState) -> None:
-        """Log the held-out loss, with one fixed mask per window."""
+    def evaluate(self, state: TrainState, signals: Sequence[int]) -> None:
+        """Log the held-out loss, with one fixed mask per window; a signal ends it without."""
         with phase("train", "evaluating"), self._timed(self.forecast.evaluated):
-            score = self.held_out.score(state.eval_params)
-            self.log.evaluated(self.done, score, self.held_out.windows, self.held_out.unigram_nll)
+            score = self.held_out.score(state.eval_params, signals)
+            if score is not None:
+                self.log.evaluated(self.done, score, self.held_out.windows, self.held_out.unigram_nll)
 
     def save(self, state: TrainState) -> None:
         """Start to write a checkpoint."""

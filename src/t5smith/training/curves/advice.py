@@ -103,9 +103,11 @@ def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
     by_corpus = epochs(setup)
     named = len(by_corpus) > 1
     parts = [f"{value:.3g} epochs{f' of {name}' if named else ''}" for name, value in by_corpus.items()]
-    plan_words = (
-        f"evaluated every {pluralize(plan.every, 'step')}" if plan.every else "evaluated only after training"
-    )
+    plan_words = "evaluated only after training"
+    if plan.every:
+        plan_words = "evaluated at the last step"
+        if plan.every < steps:
+            plan_words = f"evaluated every {pluralize(plan.every, 'step')}"
     info(f"train     {', '.join(parts)}; {plan_words}")
     most = max(by_corpus, key=lambda name: by_corpus[name])
     if by_corpus[most] > MANY_EPOCHS:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 import numpy as np
 
@@ -94,9 +96,11 @@ class HeldOut:
         """Whether to evaluate after a step: at multiples of the plan's, and at the last."""
         return bool(self.windows) and (step % self.plan.every == 0 or step == last)
 
-    def score(self, parameters: Parameters) -> HeldOutScore:
-        """The score of parameters, with one fixed mask per window."""
-        return total(self._scorer(parameters, self._batches))
+    def score(self, parameters: Parameters, stopped: Sequence[int] = ()) -> HeldOutScore | None:
+        """The score of parameters, with one fixed mask per window; None once a signal is in `stopped`."""
+        sums = self._scorer(parameters, self._batches)
+        score = total(takewhile(lambda _: not stopped, sums))
+        return None if stopped else score
 
     @cached_property
     def unigram_nll(self) -> float | None:

@@ -60,8 +60,11 @@ class HeldOutCurve:
 
     Attributes:
       points: in the order of their steps.
-      windows: the number of windows of the last evaluation; None if there was none, or it was not recorded.
+      last_step: the step of the last evaluation; 0 if there was none.
+      windows: its number of windows; None if there was none, or it was not recorded.
     """
+
+    windows: int | None
 
     def __init__(self) -> None:
         self.clear()
@@ -69,10 +72,10 @@ class HeldOutCurve:
     def clear(self) -> None:
         """Forget all evaluations."""
         self.points: list[Point] = []
-        self.windows: int | None = None
+        self.last_step, self.windows = 0, None
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a row of heldout.jsonl."""
         if (point := Point.of(row)) is not None:
             self.points.append(point)
-        self.windows = row.get("windows")
+        self.last_step, self.windows = row["step"], row.get("windows")

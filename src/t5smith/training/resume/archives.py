@@ -6,18 +6,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t5smith.base.artifact import PREVIOUS, Manifest, read_manifest, set_aside
+from t5smith.base.artifact import PREVIOUS, Manifest, free_place, read_manifest
 from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
+from t5smith.base.moves import move_all
 from t5smith.base.progress import info
 from t5smith.base.run_folder import (
     CHECKPOINTS,
     TRAIN,
-    archive_training,
     differences,
     is_needed,
     recorded_inputs,
     saved_steps,
+    trained_steps,
 )
 from t5smith.recipe.recipe import plain
 from t5smith.recipe.toml import saved_recipe
@@ -68,15 +69,19 @@ def restore_training(recipe: Recipe, archive: Path, files: CorpusFiles | None = 
     artifacts = _needed(folder, inputs.get("store"), place)
     if files and (changed := artifact_changes(recipe, files, *artifacts)):
         raise _other_settings(place, changed)
+    exchanged = {TRAIN: place, "vocab": artifacts[0], "store": artifacts[1]}
+    moves = list[tuple[Path, Path]]()
+    for name, source in exchanged.items():
+        if source != folder / name:
+            if (folder / name).exists():
+                moves.append((folder / name, free_place(folder / name)))
+            moves.append((source, folder / name))
+    replaced = trained_steps(folder)
     with disk_errors(folder):
-        archive_training(folder)
-        for source in artifacts:
-            kind = "store" if "store" in source.name else "vocab"
-            if source != folder / kind:
-                set_aside(folder / kind)
-                source.rename(folder / kind)
         write_atomically(place / RESTORED, place.name + "\n")
-        place.rename(folder / TRAIN)
+        move_all(folder, moves)
+    if replaced:
+        info(f"train     {replaced:,} trained steps are archived in {moves[0][1]}")
     info(f"train     {max(saved_steps(folder / TRAIN / CHECKPOINTS)):,} steps restored from {archive}")
 
 

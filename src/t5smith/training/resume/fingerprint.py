@@ -131,7 +131,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if weights := [text for text in found if text.startswith("corpora.")]:
         found = [text for text in found if text not in weights] + ["corpus.weights or corpus.temperature"]
     if not found and old.get("store") != new.get("store"):
-        return ["another store"]
+        return ["another store, made of other text or settings"]
     if not found and old.get("rows") != new.get("rows"):
         return ["another packing of the examples"]
     return found

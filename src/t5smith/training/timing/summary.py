@@ -108,7 +108,7 @@ def _memory(setup: Setup, step: CompiledStep, trial: StepTrial) -> str:
     if jax.default_backend() == "cpu" and step.temporaries > takes // 10:
         # The heap may grow by a block of temporaries because a freed one is a little too small.
         text += f" (up to {count(takes + step.temporaries)}B as the heap grows)"
-    if trial.memory is not None:
+    if trial.memory is not None and trial.memory < 0.9 * takes:
         text += f", {count(trial.memory)}B measured after the timed steps"
     free = hardware.available_memory()
     return text + (f"; {count(free.bytes)}B are {free.limit}" if free else "")

@@ -1,0 +1,38 @@
+"""Several renames in a run folder that are all made, also if the process is killed between two of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from t5smith.base.disk import write_atomically
+
+JOURNAL = "moves.json"
+"""A file in the run folder, while its moves are not finished."""
+
+
+def move_all(folder: Path, moves: Sequence[tuple[Path, Path]]) -> None:
+    """Rename folders within a run folder. What a kill interrupts, :func:`finish_moves` completes.
+
+    Args:
+      folder: the run folder.
+      moves: each folder and its new place, in their order. A place may be one that an earlier move frees.
+    """
+    names = [[os.path.relpath(path.resolve(), folder.resolve()) for path in move] for move in moves]
+    write_atomically(folder / JOURNAL, json.dumps(names) + "\n")
+    finish_moves(folder)
+
+
+def finish_moves(folder: Path) -> None:
+    """Make the moves that are left of an interrupted :func:`move_all`, if there was one."""
+    try:
+        moves = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    for source, target in moves:
+        # A place that is taken was taken by this move: its source may be a new folder by now.
+        if not (folder / target).exists():
+            (folder / source).rename(folder / target)
+    (folder / JOURNAL).unlink()
