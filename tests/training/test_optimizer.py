@@ -15,6 +15,7 @@ from t5smith.model.config import ModelConfig
 from t5smith.model.params import is_stacked
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import (
+    DEFAULT_LEARNING_RATE,
     apply_gradient,
     create_optimizer,
     directions,
@@ -93,6 +94,9 @@ REFERENCE = {
 }
 
 
+TRUE = np.True_
+
+
 @cache
 def parameters_and_gradients():
     before = uneven(init(CONFIG, jax.random.key(0)))
@@ -108,7 +112,7 @@ def five_steps(name, **settings):
     after, state = before, jax.jit(partial(init_optimizer, optimizer))(before)
     apply = jax.jit(partial(apply_gradient, optimizer))
     for gradient in gradients:
-        after, state, _ = apply(gradient, state, after)
+        after, state, _ = apply(gradient, state, after, TRUE)
     return before, gradients, after
 
 
@@ -128,6 +132,23 @@ def test_five_steps_equal_optax_on_layers_one_by_one(name):
             theirs, state = update(gradient, state, theirs)
     for a, b in zip(jax.tree.leaves(apart(after)), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULT_LEARNING_RATE))
+def test_an_update_that_is_not_made_changes_nothing(name):
+    settings = OptimizerSettings(name=name, weight_decay=0.1)
+    optimizer = create_optimizer(settings, create_schedule(ScheduleSettings(name="constant"), 0.1, 10))
+    parameters, gradients = parameters_and_gradients()
+    apply = jax.jit(partial(apply_gradient, optimizer))
+    state = jax.jit(partial(init_optimizer, optimizer))(parameters)
+    parameters, state, _ = apply(gradients[0], state, parameters, TRUE)
+    unusable = jax.tree.map(lambda leaf: leaf * jnp.nan, gradients[1])
+    for kept, before in zip(
+        jax.tree.leaves(apply(unusable, state, parameters, np.False_)[:2]),
+        jax.tree.leaves((parameters, state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(kept, before)
 
 
 def test_five_steps_of_adamwscale_equal_a_computation_in_float64():
@@ -161,8 +182,8 @@ def test_treating_the_stack_as_one_array_would_be_wrong():
     stack = p.encoder.layers.feed_forward.wi_0
     gradient = uneven(p, seed=1).encoder.layers.feed_forward.wi_0
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        whole, _ = rule.update(gradient, rule.init(stack), stack)
-        layer, _ = rule.update(gradient[0], rule.init(stack[0]), stack[0])
+        whole, _ = rule.update(gradient, rule.init(stack), stack, applied=jnp.asarray(TRUE))
+        layer, _ = rule.update(gradient[0], rule.init(stack[0]), stack[0], applied=jnp.asarray(TRUE))
     assert float(jnp.abs(whole[0] / layer).max()) > 5
 
 
@@ -172,7 +193,9 @@ def test_gradients_are_clipped_over_the_whole_tree():
     schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)
     settings = OptimizerSettings(name="adamw", learning_rate=1.0, clip_norm=1.0, epsilon=1e3)
     optimizer = create_optimizer(settings, schedule)
-    new, _, _ = jax.jit(lambda p: apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p))(p)
+    new, _, _ = jax.jit(
+        lambda p: apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p, jnp.asarray(TRUE))
+    )(p)
     # With an epsilon this large the step is the clipped gradient over it.
     moved = sum(
         float(((a - b) ** 2).sum()) for a, b in zip(jax.tree.leaves(p), jax.tree.leaves(new), strict=True)

@@ -23,7 +23,7 @@ from t5smith.model.t5 import Remat
 from t5smith.parallel.hardware import measured_tflops, memory_in_use, peak_tflops
 from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
-from t5smith.training.compile import program_memory
+from t5smith.training.compile import compiled, program_memory
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
 from t5smith.training.state import TrainState, fresh_state
@@ -70,7 +70,7 @@ class Trial:
             "targets": rng.integers(3, ids, (batch, target_length), np.int32),
         }
         begun = time.perf_counter()
-        self.step = step.lower(jax.eval_shape(fresh), self.batch).compile()
+        self.step = compiled(step.lower(jax.eval_shape(fresh), self.batch))
         self.program_bytes = program_memory(self.step)
         self.compile_seconds = time.perf_counter() - begun
         self.state = jax.jit(fresh)()

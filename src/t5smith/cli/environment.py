@@ -15,9 +15,10 @@ TUNABLES = "GLIBC_TUNABLES"
 MALLOC = ":".join(
     f"glibc.malloc.{name}={value}"
     for name, value in {
+        # A step's temporaries are one block, which XLA gets and frees in each step. With several arenas, the
+        # default, a block that none of them holds is mapped and unmapped, so what a process takes does not
+        # depend on how its heap is fragmented; huge pages make that cheap. Smaller blocks stay in the arenas.
         "hugetlb": 1,
-        # One arena, which keeps its memory: otherwise each step returns its memory and gets it again.
-        "arena_max": 1,
         "mmap_threshold": 1 << 36,
         "trim_threshold": 1 << 36,
     }.items()

@@ -82,7 +82,7 @@ def largest_batch(setup_for: Callable[[int], Setup], accumulation: int) -> int:
     def memory_of(batch_size: int) -> int:
         try:
             with phase("train", f"compiling a step of {batch_size:,} examples"):
-                return compile_step(setup_for(batch_size)).most_memory
+                return compile_step(setup_for(batch_size)).memory
         except T5smithError as error:
             if error.where != "train.batch_size":
                 raise

@@ -30,20 +30,13 @@ class CompiledStep:
       run: the step itself; with `train.hours` its third argument is that of the schedule.
       memory: bytes it takes on a device by the compiler's count, state and batch included.
       batch_size: examples per batch.
-      temporaries: bytes of these that it takes and frees in every step.
       runtime: bytes that the process held before it, on CPU.
     """
 
     run: Callable[..., tuple[TrainState, StepMetrics]]
     memory: int
     batch_size: int
-    temporaries: int = 0
     runtime: int = 0
-
-    @property
-    def most_memory(self) -> int:
-        """Bytes it may take: on CPU the heap may grow by the temporaries if a freed block is too small."""
-        return self.memory + (self.temporaries if jax.default_backend() == "cpu" else 0)
 
 
 def compiled_step(setup: StepSetup) -> CompiledStep:
@@ -71,14 +64,26 @@ def compile_step(setup: StepSetup) -> CompiledStep:
         arguments = (jax.ShapeDtypeStruct((7,), np.float32),)
     with out_of_memory(batch_size):
         program = interruptible(
-            lambda: step.lower(setup.abstract_state(), setup.abstract_batch(), *arguments).compile(),
+            lambda: compiled(step.lower(setup.abstract_state(), setup.abstract_batch(), *arguments)),
         )
-    found = program.memory_analysis()
-    temporaries = found.temp_size_in_bytes if found else 0
     runtime = hardware.memory_in_use()
-    return CompiledStep(
-        program, program_memory(program), batch_size, temporaries, runtime[0] if runtime else 0
-    )
+    return CompiledStep(program, program_memory(program), batch_size, runtime[0] if runtime else 0)
+
+
+def compiled(lowered: Any) -> Any:
+    """Compile a lowered step.
+
+    XLA on CPU would compute early what the backward pass needs late, so that more could run at once. Nothing
+    does, and the memory for it is large.
+    """
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=CPU_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):  # an XLA without it has its own order
+            raise
+    return lowered.compile()
 
 
 def smallest_accumulation(setup: StepSetup, limit: int) -> tuple[int, int] | None:
@@ -170,6 +175,7 @@ def fitting_program(
     return program
 
 
+CPU_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 PROGRAMS_KEPT = 8
 _programs: dict[Any, Any] = {}
 

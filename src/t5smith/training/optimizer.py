@@ -2,17 +2,21 @@
 
 A rule that works "per parameter" (Adafactor's RMS scale and factored moments, Muon's orthogonal updates) must
 see the matrix of one layer, not the stack of all layers. So the rule is vmapped over the stack's first axis.
+
+Every rule gets `applied`, whether the update is made, and returns the state of before if it is not. A choice
+between the two states after the update would need both in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from optax import contrib
 
 from t5smith.model.params import Parameters, is_stacked
@@ -51,7 +55,7 @@ def create_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.G
     parts.append(per_layer(*directions(settings)))
     if settings.weight_decay:
         parts.append(optax.add_decayed_weights(settings.weight_decay, mask=is_decayed))
-    parts.append(optax.scale_by_learning_rate(cast(Any, schedule)))
+    parts.append(_unless_skipped(optax.scale_by_learning_rate(cast(Any, schedule))))
     return optax.chain(*parts)
 
 
@@ -69,7 +73,7 @@ def directions(
     settings: OptimizerSettings,
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """The rules without learning rate and sign: for the matrices of layers, and for all other parameters."""
-    adam = optax.scale_by_adam(settings.beta1, settings.beta2, settings.epsilon)
+    adam = _adam(settings.beta1, settings.beta2, settings.epsilon)
     match settings.name:
         case "adafactor":
             rule = _adafactor()
@@ -85,10 +89,50 @@ def directions(
     return rule, rule
 
 
+def _unless_skipped(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A rule that keeps its state if the update is not made."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, Any]:
+        updates, after = rule.update(updates, state, params)
+        return updates, jax.tree.map(lambda new, old: jnp.where(applied, new, old), after, state)
+
+    return optax.GradientTransformationExtraArgs(rule.init, cast(Any, update))
+
+
+def _adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
+    """Adam's direction (Kingma & Ba 2015), with optax's state.
+
+    The moments are computed once and written over those of before. Without the barrier, XLA computes them
+    again where the direction needs them, from the old ones, which it therefore copies.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, Any]:
+        count = state.count + 1
+
+        def moments(gradient: Array, mu: Array, nu: Array) -> tuple[Array, Array]:
+            return (
+                jnp.where(applied, beta1 * mu + (1 - beta1) * gradient, mu),
+                jnp.where(applied, beta2 * nu + (1 - beta2) * gradient * gradient, nu),
+            )
+
+        def direction(mu: Array, nu: Array) -> Array:
+            return (mu / (1 - beta1**count)) / (jnp.sqrt(nu / (1 - beta2**count)) + epsilon)
+
+        pairs = jax.tree.map(moments, updates, state.mu, state.nu)
+        pairs = jax.lax.optimization_barrier(pairs)
+        mu, nu = jax.tree.transpose(jax.tree.structure(updates), jax.tree.structure((0, 0)), pairs)
+        after = optax.ScaleByAdamState(jnp.where(applied, count, state.count), mu, nu)
+        return jax.tree.map(direction, mu, nu), after
+
+    return optax.GradientTransformationExtraArgs(
+        optax.scale_by_adam(beta1, beta2, epsilon).init, cast(Any, update)
+    )
+
+
 def _adafactor() -> optax.GradientTransformation:
     """As in T5: no momentum, second-moment decay 1 - t^-0.8, updates clipped at RMS 1, times the RMS."""
     rule = optax.adafactor(learning_rate=None, multiply_by_parameter_scale=True)
-    return optax.chain(rule, optax.scale(-1.0))
+    return _unless_skipped(optax.chain(rule, optax.scale(-1.0)))
 
 
 def _muon() -> optax.GradientTransformation:
@@ -97,7 +141,7 @@ def _muon() -> optax.GradientTransformation:
     def dimensions(matrices: Any) -> Any:
         return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), matrices)
 
-    return contrib.scale_by_muon(beta=MUON_MOMENTUM, weight_dimension_numbers=dimensions)
+    return _unless_skipped(contrib.scale_by_muon(beta=MUON_MOMENTUM, weight_dimension_numbers=dimensions))
 
 
 def _scale_to_rms(rms: float) -> optax.GradientTransformation:
@@ -121,10 +165,11 @@ def per_layer(
         def init(params: Any) -> Any:
             return jax.vmap(rule.init)(params)
 
-        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-            return jax.vmap(rule.update)(updates, state, params)
+        def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, Any]:
+            one_layer = partial(cast(Any, rule).update, applied=applied)
+            return jax.vmap(one_layer)(updates, state, params)
 
-        return optax.GradientTransformation(init, update)
+        return optax.GradientTransformationExtraArgs(init, cast(Any, update))
 
     def label(path: tuple[Any, ...], leaf: Array, stacked: bool) -> str:
         if not stacked:
@@ -158,13 +203,25 @@ def init_optimizer(optimizer: optax.GradientTransformation, parameters: Paramete
 
 
 def apply_gradient(
-    optimizer: optax.GradientTransformation, gradient: Parameters, state: Any, parameters: Parameters
+    optimizer: optax.GradientTransformation,
+    gradient: Parameters,
+    state: Any,
+    parameters: Parameters,
+    applied: Bool[Array, ""],
 ) -> tuple[Parameters, Any, Parameters]:
-    """Parameters and optimizer state after one update, and the update that was added to the parameters."""
+    """Parameters and optimizer state after one update, and the update that is added to the parameters.
+
+    Args:
+      optimizer: from :func:`create_optimizer`.
+      gradient: of the loss.
+      state: the optimizer's.
+      parameters: those that the gradient is of.
+      applied: whether the update is made; if not, parameters and state are returned as they are.
+    """
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        updates, state = optimizer.update(cast(Any, gradient), state, cast(Any, parameters))
-        parameters = cast(Parameters, optax.apply_updates(cast(Any, parameters), updates))
-        return parameters, state, cast(Parameters, updates)
+        updates, state = cast(Any, optimizer).update(gradient, state, parameters, applied=applied)
+        after = jax.tree.map(lambda old, update: jnp.where(applied, old + update, old), parameters, updates)
+        return after, state, cast(Parameters, updates)
 
 
 def root_mean_square(tree: Parameters) -> Float[Array, ""]:

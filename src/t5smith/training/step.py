@@ -39,7 +39,7 @@ class StepMetrics:
       loss: what was minimised: the NLL, smoothed if set, plus the weighted z-loss; per target token.
       nll, z_loss, accuracy: per target token; nats for the first two.
       gradient_norm: of the whole gradient, before clipping.
-      update_rms, weight_rms: root mean square of the update and of the parameters, over all of them.
+      update_rms, weight_rms: root mean square of the update and of the parameters after it, over all of them.
       learning_rate: the schedule's.
       target_tokens, tokens: targets without padding, and inputs and targets without padding.
       applied: 1.0, or 0.0 if the update was skipped because of its gradient.
@@ -150,19 +150,17 @@ def _step(
         gradient, sums = _accumulate_gradient(state, batch, config, settings)
         gradient = jax.tree.map(lambda leaf: leaf / sums.tokens, gradient)
         norm = optax.tree.norm(gradient)
-        parameters, optimizer_state, updates = apply_gradient(
-            optimizer, gradient, state.optimizer, state.parameters
-        )
         applied = _gradient_is_ok(state, sums, norm, settings.explosion_factor)
-        first = state.step == 0
+        parameters, optimizer_state, updates = apply_gradient(
+            optimizer, gradient, state.optimizer, state.parameters, applied
+        )
+        average = (1 - NORM_EMA_WEIGHT) * state.grad_norm_ema + NORM_EMA_WEIGHT * norm
         new = TrainState(
-            step=state.step + 1,
+            step=state.step + applied.astype(jnp.int32),
             parameters=parameters,
             optimizer=optimizer_state,
-            ema_params=_update_ema(state, parameters, settings.average_decay),
-            grad_norm_ema=jnp.where(
-                first, norm, (1 - NORM_EMA_WEIGHT) * state.grad_norm_ema + NORM_EMA_WEIGHT * norm
-            ),
+            ema_params=_update_ema(state, parameters, settings.average_decay, applied),
+            grad_norm_ema=jnp.where(applied, jnp.where(state.step == 0, norm, average), state.grad_norm_ema),
         )
         inputs = (batch["input_ids"] != PAD_ID).sum().astype(jnp.float32)
         metrics = StepMetrics(
@@ -172,13 +170,13 @@ def _step(
             accuracy=sums.correct / sums.tokens,
             gradient_norm=norm,
             update_rms=root_mean_square(updates),
-            weight_rms=root_mean_square(state.parameters),
+            weight_rms=root_mean_square(parameters),
             learning_rate=schedule(state.step),
             target_tokens=sums.tokens,
             tokens=sums.tokens + inputs,
             applied=applied.astype(jnp.float32),
         )
-        return jax.tree.map(lambda after, before: jnp.where(applied, after, before), new, state), metrics
+        return new, metrics
 
     return step
 
@@ -239,12 +237,16 @@ def _gradient_is_ok(
     return finite & ((state.step < NORM_EMA_WARMUP_STEPS) | (norm <= factor * state.grad_norm_ema))
 
 
-def _update_ema(state: TrainState, parameters: Parameters, decay: float | None) -> Parameters | None:
+def _update_ema(
+    state: TrainState, parameters: Parameters, decay: float | None, applied: Bool[Array, ""]
+) -> Parameters | None:
     """The moving average after this step; its decay is lower early on, to forget the first weights."""
     if decay is None or state.ema_params is None:
         return None
     steps = state.step.astype(jnp.float32)
     decay_now = jnp.minimum(decay, (1.0 + steps) / (10.0 + steps))
     return jax.tree.map(
-        lambda old, new: decay_now * old + (1 - decay_now) * new, state.ema_params, parameters
+        lambda old, new: jnp.where(applied, decay_now * old + (1 - decay_now) * new, old),
+        state.ema_params,
+        parameters,
     )

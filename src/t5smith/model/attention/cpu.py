@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
 from t5smith.model.attention.masks import SegmentIds, mask_bias
 from t5smith.model.layers import with_row_major_layout
@@ -48,9 +48,11 @@ def _rows_forward(
     dropout_rate: float,
 ) -> tuple[Float[Array, "B Q HK"], tuple[Any, ...]]:
     H = bias.shape[0]
+    q, k, v = (_as_bits(x.astype(dtype)) for x in (q, k, v))
 
-    def row(scanned: Any) -> tuple[Array, Array]:
-        q, k, v, segment_ids, key = scanned
+    def row(scanned: Any) -> tuple[Array, Any]:
+        *kept, segment_ids, key = scanned
+        q, k, v = (_from_bits(x, dtype) for x in kept)
         scores = _scores(q, k, bias, segment_ids, dtype)
         highest = scores.max(axis=-1, keepdims=True)
         exp_scores = jnp.exp(scores - highest)
@@ -59,33 +61,37 @@ def _rows_forward(
         mixed = _product(kept.astype(dtype), _split_heads(v, H, dtype)) / total
         # The backward pass needs the weights. In bfloat16 they are kept; in float32 they are recomputed from
         # their normaliser, which saves memory.
-        normaliser = (highest + jnp.log(total))[..., 0]
-        return _merge_heads(mixed), (exp_scores / total).astype(dtype) if dtype != jnp.float32 else normaliser
+        if dtype == jnp.float32:
+            return _merge_heads(mixed), (highest + jnp.log(total))[..., 0]
+        return _merge_heads(mixed), (_as_bits(exp_scores.astype(dtype)), total[..., 0])
 
     mixed, saved = jax.lax.map(row, (q, k, v, segment_ids, keys))
-    return mixed, (q, k, v, bias, segment_ids, keys, mixed, saved)
+    return mixed, (q, k, v, _as_bits(mixed.astype(dtype)), bias, segment_ids, keys, saved)
 
 
 def _rows_backward(
     dtype: jnp.dtype, dropout_rate: float, residuals: tuple[Any, ...], gradient: Float[Array, "B Q HK"]
 ) -> tuple[Any, ...]:
-    q, k, v, bias, segment_ids, keys, mixed, saved = residuals
+    q, k, v, mixed, bias, segment_ids, keys, saved = residuals
     H = bias.shape[0]
 
     def row(d_bias: Array, scanned: Any) -> tuple[Array, tuple[Array, Array, Array]]:
-        q, k, v, segment_ids, key, mixed, saved, g = scanned
-        if dtype != jnp.float32:
-            weights = saved.astype(jnp.float32)
+        *kept, segment_ids, key, saved, g = scanned
+        q, k, v, mixed = (_from_bits(x, dtype) for x in kept)
+        if dtype == jnp.float32:
+            weights = kept_weights = jnp.exp(_scores(q, k, bias, segment_ids, dtype) - saved[..., None])
         else:
-            weights = jnp.exp(_scores(q, k, bias, segment_ids, dtype) - saved[..., None])
+            # The weights times their total, which the gradient is divided by instead.
+            kept_weights = _from_bits(saved[0], dtype)
+            weights = kept_weights.astype(jnp.float32)
+            g = (g.reshape(g.shape[0], H, -1) / saved[1].T[..., None]).reshape(g.shape)
         # Softmax needs the mean of d_weights under the weights. It equals the product of gradient and output.
-        mean = (g * mixed).reshape(g.shape[0], H, -1).sum(axis=-1).T[..., None]
-        kept = weights
+        mean = (g * mixed.astype(jnp.float32)).reshape(g.shape[0], H, -1).sum(axis=-1).T[..., None]
         d_weights = _product(_split_heads(g, H, dtype), _split_heads(v, H, dtype, transposed=True))
         if key is not None:
             scale = _dropout_mask(key, weights, dropout_rate)
-            kept, d_weights = weights * scale, d_weights * scale
-        dv = _product(_split_heads(g, H, dtype, transposed=True), kept.astype(dtype))
+            kept_weights, d_weights = weights * scale, d_weights * scale
+        dv = _product(_split_heads(g, H, dtype, transposed=True), kept_weights.astype(dtype))
         d_scores = weights * (d_weights - mean)
         d_scores_cast = d_scores.astype(dtype)
         dq = _product(d_scores_cast, _split_heads(k, H, dtype))
@@ -94,9 +100,19 @@ def _rows_backward(
         return d_bias + d_scores, gradients
 
     d_bias, (dq, dk, dv) = jax.lax.scan(
-        row, jnp.zeros_like(bias), (q, k, v, segment_ids, keys, mixed, saved, gradient)
+        row, jnp.zeros_like(bias), (q, k, v, mixed, segment_ids, keys, saved, gradient)
     )
     return dq, dk, dv, d_bias, None, None
+
+
+def _as_bits(x: Float[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """A bfloat16 array as integers: XLA on CPU would convert the array of all rows to float32 in a loop."""
+    return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
+
+
+def _from_bits(x: Shaped[Array, "*shape"], dtype: jnp.dtype) -> Float[Array, "*shape"]:
+    """The inverse of :func:`_as_bits`."""
+    return jax.lax.bitcast_convert_type(x, dtype) if x.dtype == jnp.uint16 else x
 
 
 attend_by_row.defvjp(_rows_forward, _rows_backward)

@@ -105,9 +105,6 @@ def _memory(setup: Setup, step: CompiledStep, trial: StepTrial) -> str:
     """What the process will take, beside what it took in the trial and what there is."""
     takes = max(expected_memory(setup, step), trial.memory or 0)
     text = f"memory about {count(takes)}B"
-    if jax.default_backend() == "cpu" and step.temporaries > takes // 10:
-        # The heap may grow by a block of temporaries because a freed one is a little too small.
-        text += f" (up to {count(takes + step.temporaries)}B as the heap grows)"
     if trial.memory is not None and trial.memory < 0.9 * takes:
         text += f", {count(trial.memory)}B measured after the timed steps"
     free = hardware.available_memory()

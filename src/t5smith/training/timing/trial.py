@@ -72,7 +72,7 @@ def is_enough(begun: float, ends: Sequence[float]) -> bool:
 def seconds_per_step(ends: Sequence[float]) -> float:
     """The median of the later half of the steps after the first.
 
-    Early ones may wait while the heap grows, which takes longer than many steps of a small model.
+    Early ones may wait for memory, which takes longer than many steps of a small model.
     """
     seconds = [end - start for start, end in pairwise(ends)]
     return statistics.median(seconds[len(seconds) // 2 :])
