@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from t5smith.base.artifact import fingerprint
+from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import archive_training
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.training.autotune import autotune
 from t5smith.training.compile import compiled_step
 from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.loggers import check_loggers
 from t5smith.training.loop import Loop, initial_state
 from t5smith.training.resume.announce import print_start
-from t5smith.training.resume.archives import matching_archive, restore_training, saved_changes
+from t5smith.training.resume.archives import (
+    artifact_changes,
+    matching_archive,
+    restore_training,
+    saved_changes,
+)
 from t5smith.training.resume.history import Start, find_start, open_training
 from t5smith.training.schedule import warmup_steps
 from t5smith.training.settle import save_record
@@ -62,7 +69,10 @@ def train(
     check_loggers(run.recipe.train)
     if resume_from is not None:
         restore_training(run.recipe, resume_from)
-    if unused := saved_changes(run.recipe):
+    unused = saved_changes(run.recipe)
+    # After a restore the recipe in the run folder may still be that of the training that was exchanged.
+    described = (resume_from is not None or bool(unused)) and _describes_artifacts(run.recipe)
+    if unused and not described:
         warn(f"no effect on the vocabulary and store in place: {'; '.join(unused)}")
     tried = autotune(run, begun)
     with phase("train", "checking the store", at_once=False):
@@ -79,13 +89,13 @@ def train(
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
-        save_run_settings(run.recipe, "train")
+        save_run_settings(run.recipe, None if described else "train")
         return start.checkpoint[0]
     step = tried[0] if tried else compiled_step(setup)
     if restart:
         archive_training(run.folder)
     open_training(run.folder, start)
-    save_run_settings(run.recipe, "train")
+    save_run_settings(run.recipe, None if described else "train")
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
     trial = tried[1] if tried else try_steps(setup, step)
@@ -94,6 +104,17 @@ def train(
     print_summary(setup, step, trial, forecast, start.step)
     timer = _clock(run, record, forecast, facts, begun) if record else None
     return Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
+
+
+def _describes_artifacts(recipe: Recipe) -> bool:
+    """Whether the vocabulary and store in place are a recipe's; not, if its text is gone."""
+    folder = recipe.folder
+    try:
+        return not artifact_changes(
+            recipe, CorpusFiles.find(recipe.corpus), folder / "vocab", folder / "store"
+        )
+    except T5smithError:
+        return False
 
 
 def _record(run: Run, start: Start) -> Record | None:
