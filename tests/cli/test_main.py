@@ -1,5 +1,6 @@
 """The process around a verb: output, errors, signals, pipes."""
 
+import gc
 import io
 import json
 import os
@@ -7,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from t5smith.cli import main as command
 from t5smith.cli.main import main
 from t5smith.recipe.toml import presets
 
@@ -141,6 +144,30 @@ def test_signals_end_a_command_with_one_line(number, by, monkeypatch, capsys):
     assert main(["generate", "model"]) == 128 + number
     assert capsys.readouterr() == ("", f"t5smith: stopped{by}; run the same command to resume\n")
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_not_lost_in_a_callback_of_the_garbage_collector(number, monkeypatch, capsys):
+    """Python ignores what is raised there, and JAX has such a callback."""
+    sent = []
+
+    def collected(*_):
+        if not sent:
+            sent.append(number)
+            signal.raise_signal(number)
+
+    def work(_):
+        gc.collect()
+        # Without the timeout a failure would never end.
+        threading.Event().wait(timeout=60)
+
+    monkeypatch.setattr(command, "_dispatch", work)
+    gc.callbacks.append(collected)
+    try:
+        assert main(["train"]) == 128 + number
+    finally:
+        gc.callbacks.remove(collected)
+    assert "stopped" in capsys.readouterr().err
 
 
 COMPILES = """

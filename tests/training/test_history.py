@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import json
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -245,6 +248,21 @@ def test_a_lost_settings_file_is_read_from_the_newest_checkpoint(six):
     assert train(six).name == "step-00000006"
 
 
+def test_a_signal_cannot_raise_within_orbax(six, monkeypatch):
+    """Its event loop would report the exception and continue, or end in another one."""
+    read, threads = ocp.StandardCheckpointer.restore, []
+
+    def noted(*args, **kwargs):
+        threads.append(threading.current_thread())
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", noted)
+    run = Run(six)
+    checkpoints.restore(run.trained[0], run.setup.abstract_state())
+    assert threading.main_thread() not in threads
+    assert len(threads) == 1
+
+
 def test_no_readable_checkpoint_is_an_error_and_not_a_new_start(six):
     for manifest in (six.folder / "train").rglob(MANIFEST):
         manifest.write_text("{")
@@ -319,6 +337,41 @@ def test_a_restore_that_is_killed_at_any_rename_is_finished_by_the_next_command(
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing may catch it."""
+
+
+def test_only_an_archive_of_the_run_folder_is_restored(six, tmp_path, capfd):
+    train(six)
+    before = everything_in(six.folder)
+    for place in ("train", six.folder / "train", six.folder / "store" / ".." / "train"):
+        train(six, resume_from=Path(place))
+        assert f"{place} is in place already" in capfd.readouterr().err
+    elsewhere = shutil.copytree(six.folder / "train", tmp_path / "elsewhere")
+    with pytest.raises(T5smithError, match=r"not an archive of the run folder; .* Copy it there first"):
+        train(six, resume_from=elsewhere)
+    assert everything_in(six.folder) == before
+    shutil.copytree(elsewhere, six.folder / "previous" / "train-9")
+    train(six, resume_from=Path("previous/train-9"))
+    assert [one.folder.name for one in archives(six.folder)] == ["train-1"]
+
+
+def test_a_restore_that_cannot_be_made_is_undone(six, monkeypatch):
+    other = six.replace(**{"vocab.size": 280, "train.steps": 3})
+    pipeline.run(other, restart=True)
+    before = everything_in(six.folder)
+    rename = Path.rename
+
+    def on_other_disks(source, target):
+        if source.name == "store-1":
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        return rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", on_other_disks)
+        with pytest.raises(T5smithError, match="moved within one file system only"):
+            train(six, resume_from=Path("previous/train-1"))
+    assert (six.folder / "previous" / "train-1" / "restored_from").is_file()
+    (six.folder / "previous" / "train-1" / "restored_from").unlink()
+    assert everything_in(six.folder) == before
 
 
 def test_nothing_is_restored_before_the_checks(six, monkeypatch):

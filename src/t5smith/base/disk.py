@@ -50,6 +50,10 @@ _DISK_ERRORS = {
         "raise the limit (ulimit -f) and run the command again",
     ),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), ("a file is where a folder is needed", _ELSEWHERE)),
+    errno.EXDEV: (
+        "a folder can be moved within one file system only",
+        "keep the run folder and its previous/ on the same one",
+    ),
     errno.ENAMETOOLONG: ("the name is too long", _ELSEWHERE),
     errno.ELOOP: ("links that lead back to themselves", _ELSEWHERE),
 }

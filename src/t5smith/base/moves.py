@@ -16,13 +16,30 @@ JOURNAL = "moves.json"
 def move_all(folder: Path, moves: Sequence[tuple[Path, Path]]) -> None:
     """Rename folders within a run folder. What a kill interrupts, :func:`finish_moves` completes.
 
+    If one cannot be made, those before it are undone.
+
     Args:
       folder: the run folder.
       moves: each folder and its new place, in their order. A place may be one that an earlier move frees.
     """
-    names = [[os.path.relpath(path.resolve(), folder.resolve()) for path in move] for move in moves]
+    # A link is moved itself, not what it leads to.
+    names = [
+        [os.path.relpath(path.parent.resolve() / path.name, folder.resolve()) for path in move]
+        for move in moves
+    ]
     write_atomically(folder / JOURNAL, json.dumps(names) + "\n")
-    finish_moves(folder)
+    made = list[tuple[Path, Path]]()
+    try:
+        for source, target in moves:
+            target.parent.mkdir(exist_ok=True)
+            source.rename(target)
+            made.append((source, target))
+    except OSError:
+        for source, target in reversed(made):
+            target.rename(source)
+        (folder / JOURNAL).unlink()
+        raise
+    (folder / JOURNAL).unlink()
 
 
 def finish_moves(folder: Path) -> None:
@@ -32,7 +49,9 @@ def finish_moves(folder: Path) -> None:
     except FileNotFoundError:
         return
     for source, target in moves:
-        # A place that is taken was taken by this move: its source may be a new folder by now.
-        if not (folder / target).exists():
+        # A place that is taken was taken by this move: its source may be a new folder by now. A source that
+        # is gone was moved by hand since.
+        if (folder / source).exists() and not (folder / target).exists():
+            (folder / target).parent.mkdir(exist_ok=True)
             (folder / source).rename(folder / target)
     (folder / JOURNAL).unlink()

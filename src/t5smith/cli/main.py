@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -17,6 +18,8 @@ from typing import NoReturn
 from t5smith import __version__
 from t5smith.base.errors import T5smithError
 
+SEND_AGAIN_SECONDS = 0.01
+"""After this time Python has left the callback in which it ignored a signal."""
 OVERVIEW = f"""\
 t5smith {__version__}: raw text of your language in, a Hugging Face T5 out
 
@@ -64,13 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         info(f"t5smith: error: {error}")
         return 2
-    except KeyboardInterrupt:
-        print(f"t5smith: stopped; run the same command to resume{_without(args)}", file=sys.stderr)
-        return _exit_code(130)
     except _Terminated as stop:
         name = signal.Signals(stop.number).name
         print(f"t5smith: stopped by {name}; run the same command to resume{_without(args)}", file=sys.stderr)
         return _exit_code(128 + stop.number)
+    except KeyboardInterrupt:
+        print(f"t5smith: stopped; run the same command to resume{_without(args)}", file=sys.stderr)
+        return _exit_code(130)
     except BrokenPipeError:
         # The reader closed the pipe. Python flushes stdout again on exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -111,8 +114,8 @@ def _exit_code(code: int) -> int:
     return code
 
 
-class _Terminated(BaseException):
-    """The process received SIGTERM or SIGUSR1."""
+class _Terminated(KeyboardInterrupt):
+    """The process received SIGTERM or SIGUSR1. What lets Ctrl-C through, such as asyncio, lets it through."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -128,14 +131,27 @@ def _signals_unwind() -> Generator[None]:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise _Terminated(number)
 
+    hook = sys.unraisablehook
+
+    def ignored(args: sys.UnraisableHookArgs) -> None:
+        """Send a signal again that arrived in a callback of the garbage collector: Python ignored it."""
+        if not isinstance(args.exc_value, KeyboardInterrupt):
+            hook(args)
+            return
+        number = getattr(args.exc_value, "number", signal.SIGINT)
+        # A signal that this thread sent would end in this function.
+        threading.Timer(SEND_AGAIN_SECONDS, os.kill, (os.getpid(), number)).start()
+
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
     except ValueError:  # only the main thread may handle signals
         yield
         return
+    sys.unraisablehook = ignored
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

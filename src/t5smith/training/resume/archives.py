@@ -53,16 +53,11 @@ def restore_training(recipe: Recipe, archive: Path, files: CorpusFiles | None = 
     """
     folder = recipe.folder
     place = archive if archive.is_dir() else folder / archive
-    if not place.exists() and _restored_from(folder) == place.name:
+    in_place = place.resolve() == (folder / TRAIN).resolve() and trained_steps(folder)
+    if in_place or (not place.exists() and _restored_from(folder) == place.name):
         info(f"train     {archive} is in place already")
         return
-    if not saved_steps(place / CHECKPOINTS):
-        known = ", ".join(f"{PREVIOUS}/{path.name}" for path, _ in _archived(folder))
-        raise T5smithError(
-            "no archived training",
-            where=archive,
-            expected=f"one of {known}" if known else f"a folder in {folder / PREVIOUS}, which has none",
-        )
+    _check_archive(folder, place, archive)
     inputs = recorded_inputs(place)
     if changed := training_changes(recipe, place):
         raise _other_settings(place, changed)
@@ -83,6 +78,24 @@ def restore_training(recipe: Recipe, archive: Path, files: CorpusFiles | None = 
     if replaced:
         info(f"train     {replaced:,} trained steps are archived in {moves[0][1]}")
     info(f"train     {max(saved_steps(folder / TRAIN / CHECKPOINTS)):,} steps restored from {archive}")
+
+
+def _check_archive(folder: Path, place: Path, named: Path) -> None:
+    """Raise T5smithError if a place, as the user named it, is no archived training of a run folder."""
+    if not saved_steps(place / CHECKPOINTS):
+        known = ", ".join(f"{PREVIOUS}/{path.name}" for path, _ in _archived(folder))
+        raise T5smithError(
+            "no archived training",
+            where=named,
+            expected=f"one of {known}" if known else f"a folder in {folder / PREVIOUS}, which has none",
+        )
+    if place.parent.resolve() != (folder / PREVIOUS).resolve():
+        raise T5smithError(
+            "this training is not an archive of the run folder",
+            where=named,
+            expected=f"a folder in {folder / PREVIOUS}",
+            fix="copy it there first",
+        )
 
 
 def _other_settings(place: Path, changed: Sequence[str]) -> T5smithError:

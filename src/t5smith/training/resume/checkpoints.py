@@ -25,6 +25,7 @@ from t5smith.base.artifact import Manifest, building, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.base.run_folder import checkpoint_folder, saved_steps
+from t5smith.base.signals import interruptible
 from t5smith.training.resume.fingerprint import continues
 from t5smith.training.state import TrainState
 
@@ -106,6 +107,11 @@ def restore(folder: Path, like: TrainState) -> TrainState:
       folder: the checkpoint.
       like: a state of the same structure, or its shapes and dtypes alone.
     """
+    # A signal must not raise within Orbax, which would leave its event loop in a state of its own.
+    return interruptible(_restore, folder, like)
+
+
+def _restore(folder: Path, like: TrainState) -> TrainState:
     # Without a sharding Orbax would look for the device that wrote it, which may be another machine's.
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
