@@ -75,7 +75,8 @@ def _names(files: Sequence[Mapping[str, Any]]) -> str:
 def _held_out(corpus: Mapping[str, Any]) -> str:
     if "valid" in corpus:
         return f"The documents of {_names(corpus['valid'])} are held out."
-    return f"Of the documents, {100 * corpus['held_out_fraction']:.3g}% are held out, chosen by a hash of their text."
+    share = f"{100 * corpus['held_out_fraction']:.3g}%"
+    return f"Of the documents, {share} are held out, chosen by a hash of their text."
 
 
 def _cleaning(store: Manifest) -> Iterator[str]:

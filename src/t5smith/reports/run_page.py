@@ -182,8 +182,8 @@ def _loss_note(train: Facts) -> str:
 
 _TEXT_NOTE = (
     "Quality is judged by text tokens. The unigram baseline knows only how often each piece occurs in the "
-    "training text. Curve and baseline are of the same windows and masks, one per window, so both differ from "
-    "the figures above, which are of all evaluated windows and masks."
+    "training text. Curve and baseline are of the same windows and masks, one per window; the figures above "
+    "are of all evaluated windows and masks, so both differ from them."
 )
 
 
