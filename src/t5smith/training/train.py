@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,11 +70,7 @@ def train(
     check_loggers(run.recipe.train)
     if resume_from is not None:
         restore_training(run.recipe, resume_from)
-    unused = saved_changes(run.recipe)
-    # After a restore the recipe in the run folder may still be that of the training that was exchanged.
-    described = (resume_from is not None or bool(unused)) and _describes_artifacts(run.recipe)
-    if unused and not described:
-        warn(f"no effect on the vocabulary and store in place: {'; '.join(unused)}")
+    stage = _stage_to_keep(run.recipe, restored=resume_from is not None)
     tried = autotune(run, begun)
     with phase("train", "checking the store", at_once=False):
         run.verify_store()
@@ -89,13 +86,13 @@ def train(
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
-        save_run_settings(run.recipe, None if described else "train")
+        save_run_settings(run.recipe, stage)
         return start.checkpoint[0]
     step = tried[0] if tried else compiled_step(setup)
     if restart:
         archive_training(run.folder)
     open_training(run.folder, start)
-    save_run_settings(run.recipe, None if described else "train")
+    save_run_settings(run.recipe, stage)
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
     trial = tried[1] if tried else try_steps(setup, step)
@@ -106,15 +103,21 @@ def train(
     return Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
 
 
-def _describes_artifacts(recipe: Recipe) -> bool:
-    """Whether the vocabulary and store in place are a recipe's; not, if its text is gone."""
-    folder = recipe.folder
-    try:
-        return not artifact_changes(
-            recipe, CorpusFiles.find(recipe.corpus), folder / "vocab", folder / "store"
-        )
-    except T5smithError:
-        return False
+def _stage_to_keep(recipe: Recipe, *, restored: bool) -> str | None:
+    """The stage whose settings the run folder gets: training, or all (None) if all in it is the recipe's.
+
+    After a restore, the recipe in the run folder may still be that of the training that was exchanged.
+    """
+    folder, unused = recipe.folder, saved_changes(recipe)
+    if restored or unused:
+        # Without its text, the artifacts cannot be compared with the recipe.
+        with suppress(T5smithError):
+            files = CorpusFiles.find(recipe.corpus)
+            if not artifact_changes(recipe, files, folder / "vocab", folder / "store"):
+                return None
+    if unused:
+        warn(f"no effect on the vocabulary and store in place: {'; '.join(unused)}")
+    return "train"
 
 
 def _record(run: Run, start: Start) -> Record | None:
