@@ -156,7 +156,7 @@ def test_the_best_from_before_a_restart_is_kept(run_folder, monkeypatch):
     changes = {"train.keep_checkpoints": 1, "train.evaluate_every": 1, "train.keep_best": True}
     nll = iter([5.0, 3.0, 4.0, 4.5, 4.5, 2.0])
 
-    def evaluate(self, state):
+    def evaluate(self, state, signals):
         text = {"nll": next(nll)}
         self.log.held_out.write({"step": self.done, "text": text, "all": text})
 
