@@ -117,7 +117,13 @@ VARIED = [
     ("vocab", "facts/sample_bytes", 987654, "trained on 987,654 bytes", None),
     ("store", "inputs/corpus/train", MANY, "20 files (200 bytes on disk), among them `0.txt`", "udhr"),
     ("store", "inputs/corpus/train", HUB, "licences of the data sets apply too: org/texts.", "udhr"),
-    ("store", "inputs/corpus/held_out_fraction", 0.25, "Held out are 0.25 of the documents", "are 0.3 of"),
+    (
+        "store",
+        "inputs/corpus/held_out_fraction",
+        0.25,
+        "Of the documents, 25% are held out",
+        "Of the documents, 30% are",
+    ),
     ("store", "inputs/corpus/valid", MANY[:1], "documents of `0.txt` (10 bytes on disk)", "chosen by a hash"),
     ("store", "facts/train/documents", 4242, "| to train on | 4,242 |", None),
     ("store", "facts/train/tokens", 4242, "| 4,242 |", None),
@@ -151,7 +157,7 @@ VARIED = [
     ("evaluation", "facts/step", 99, "after step 99.", "after step 6."),
     ("", "longest_input", 99, "up to 99 input tokens", "up to 32 input tokens"),
     ("", "epochs", 12.0, "read its text 12 times and may repeat", None),
-    ("", "epochs", 2.0, "Training read 2 times as many tokens", None),
+    ("", "epochs", 2.0, "Training read this text 2 times", None),
 ]
 
 

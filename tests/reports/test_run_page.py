@@ -55,7 +55,12 @@ FULL = Report(
     },
     export={"folder": "runs/norwegian-tiny/model"},
     metrics=METRICS,
-    held_out=columns([{"step": 30, "loss": 8.6, "text": 7.0}, {"step": 59, "loss": 8.3, "text": 6.412}]),
+    held_out=columns(
+        [
+            {"step": 30, "loss": 8.6, "text": 7.0, "unigram": math.nan},
+            {"step": 59, "loss": 8.3, "text": 6.412, "unigram": 6.51},
+        ]
+    ),
     examples=[Example(["Et", " er et ", "."], ["system ", "sett"], ["system", "ord"])],
     trace=inspect("The bad dog ruined my sleep", ["bad dog"]),
     warnings=["the text supports 3,812 pieces only"],
@@ -160,7 +165,7 @@ def test_draws_the_four_curves_with_their_levels(full: str) -> None:
         assert "unigram" not in figure
     for figure in figures[3:5]:
         assert "held out 6.41" in figure
-        assert "unigram 6.66" in figure
+        assert "unigram 6.51" in figure  # of the curve's windows, not of all that are scored after training
         assert "train" not in figure.split("</svg>")[0]
     assert "The first loss was 8.81. Uniform guessing costs ln V = 8.31" in full
 
@@ -302,7 +307,7 @@ def every(*keys: str) -> st.SearchStrategy[dict[str, np.ndarray]]:
     text=some("nll", "accuracy", "tokens"),
     evaluation=some("unigram_nll", "bits_per_byte", "sentinels"),
     metrics=every("step", "loss", "learning_rate", "grad_norm", "tokens_per_second"),
-    held_out=every("step", "loss", "text"),
+    held_out=every("step", "loss", "text", "unigram"),
     seconds=st.one_of(st.none(), st.floats()),
 )
 def test_missing_and_impossible_values_are_not_shown(

@@ -90,6 +90,17 @@ def test_hours_are_estimated_once_as_steps(run_folder, monkeypatch, capfd):
     assert steps_of(train(other, restart=True)) == 36
 
 
+def test_hours_that_are_over_before_the_first_step_are_reported(run_folder, monkeypatch, capfd):
+    monkeypatch.setattr(clock, "now", itertools.count(0.0, 1e-6).__next__)
+    monkeypatch.setattr(autotune, "try_steps", lambda *_: StepTrial(40.0))
+    assert (
+        steps_of(train(shallow(run_folder, **{"train.hours": 0.01, "train.schedule.warmup_steps": 0}))) == 1
+    )
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "warning: train.hours = 0.01 leaves no time for a step of 40 s" in shown
+    assert "fit into" not in shown
+
+
 def test_the_largest_batch_that_fits_is_found_and_kept(run_folder, monkeypatch, capfd):
     recipe = shallow(run_folder, **{"train.batch_size": "auto"})
 

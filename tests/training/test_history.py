@@ -293,6 +293,20 @@ def test_an_archived_training_is_found_and_restored(six, capfd):
     assert recorded_inputs(archives(six.folder)[0].folder)["train"]["batch_size"] == 5
 
 
+def test_the_run_folder_keeps_the_recipe_of_what_was_restored(six, capfd):
+    pipeline.run(six.replace(**{"vocab.size": 280, "train.steps": 3}), restart=True)
+    capfd.readouterr()
+    train(six, resume_from=Path("previous/train-1"))
+    assert "no effect" not in capfd.readouterr().err
+    assert saved_recipe(six.folder) == six
+    pipeline.check(saved_recipe(six.folder))
+    # So does the next command after a restore that was killed before the recipe was written.
+    save_run_settings(six.replace(**{"vocab.size": 280}))
+    train(six)
+    assert "no effect" not in capfd.readouterr().err
+    assert saved_recipe(six.folder) == six
+
+
 def test_a_restore_that_is_killed_at_any_rename_is_finished_by_the_next_command(six, monkeypatch, tmp_path):
     other = six.replace(**{"vocab.size": 280, "train.steps": 3})
     pipeline.run(other, restart=True)

@@ -48,6 +48,7 @@ def test_tensorboard_shows_what_the_metrics_file_holds(run_folder):
     share = (counts + 0.1) / (counts + 0.1)[is_text].sum()
     baseline = -np.log(share[text[is_text[text]]]).mean()
     assert logged["unigram/text_nll"] == [(s, pytest.approx(baseline, rel=1e-5)) for s in (3, 6)]
+    assert [held_out[s]["unigram_nll"] for s in (3, 6)] == [pytest.approx(baseline, rel=1e-5)] * 2
 
 
 def test_a_resumed_run_replaces_the_steps_it_repeats(run_folder, monkeypatch):

@@ -42,7 +42,7 @@ def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) ->
         "| --- | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Training read {epochs:.3g} times as many tokens as there are.",
+        f"Training read this text {epochs:.3g} times.",
         _held_out(corpus),
     ]
     skipped = sum(store.facts["skipped_records"]["counts"].values())
@@ -74,8 +74,9 @@ def _names(files: Sequence[Mapping[str, Any]]) -> str:
 
 def _held_out(corpus: Mapping[str, Any]) -> str:
     if "valid" in corpus:
-        return f"Held out are the documents of {_names(corpus['valid'])}."
-    return f"Held out are {corpus['held_out_fraction']:.3g} of the documents, chosen by a hash of their text."
+        return f"The documents of {_names(corpus['valid'])} are held out."
+    share = f"{100 * corpus['held_out_fraction']:.3g}%"
+    return f"Of the documents, {share} are held out, chosen by a hash of their text."
 
 
 def _cleaning(store: Manifest) -> Iterator[str]:

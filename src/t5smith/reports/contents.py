@@ -67,7 +67,7 @@ class Report:
       metrics: columns with a number per step: `step`, `loss` (the NLL of all targets), `learning_rate`,
         `grad_norm`, `tokens_per_second`.
       held_out: columns with a number per evaluation: `step`, `loss` (the NLL of all targets), `text`
-        (that of text tokens).
+        (that of text tokens), `unigram` (the unigram baseline of the same tokens; NaN if it is unknown).
       examples: filled-in texts.
       trace: one text as the model sees it.
       warnings: what the user must know.
@@ -156,8 +156,8 @@ def _held_out(path: Path, evaluation: Facts) -> Columns:
     rows: list[Facts] = [*read_rows(path)]
     if not any(row["step"] == evaluation["step"] for row in rows):
         rows.append(evaluation)
-    values = [(row["step"], row["all"]["nll"], row["text"]["nll"]) for row in rows]
-    return dict(zip(("step", "loss", "text"), np.array(values, np.float64).T, strict=True))
+    values = [(row["step"], row["all"]["nll"], row["text"]["nll"], row.get("unigram_nll")) for row in rows]
+    return dict(zip(("step", "loss", "text", "unigram"), np.array(values, np.float64).T, strict=True))
 
 
 def _trace(run: Run, examples: list[dict[str, Any]]) -> Trace | None:

@@ -190,9 +190,11 @@ def _raise_if_empty(
             continue
         if split == "valid" and not recipe.corpus.valid:
             raise T5smithError(
-                "no document fell into the held-out split",
+                f"none of {pluralize(counts['train']['documents'], 'document')} fell into the held-out "
+                f"split, whose share is {recipe.corpus.held_out_fraction:g}; a hash of their text decides",
                 where="corpus.held_out_fraction",
-                fix="raise it, name files in corpus.valid, or make documents smaller (corpus.document)",
+                fix="raise it, to 0.1 for a small text, name files in corpus.valid, or make documents "
+                "smaller (corpus.document)",
             )
         what = f"the {split} split has no text"
         if empty := counts[split]["empty"]:

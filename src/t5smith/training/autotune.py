@@ -7,7 +7,8 @@ from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
-from t5smith.base.progress import info
+from t5smith.base.progress import info, warn
+from t5smith.base.wrapping import pluralize
 from t5smith.parallel import hardware
 from t5smith.training.compile import CompiledStep, compile_step, compiled_step, too_large
 from t5smith.training.settle import read_measured, save_measured, unresolved_settings
@@ -53,7 +54,14 @@ def autotune(run: Run, begun: float) -> tuple[CompiledStep, StepTrial] | None:
         left = train.hours * 3600 - (clock.now() - begun)
         steps = max(1, round(left / tried[1].seconds))
         measured |= {"steps": steps, CLOCK: Record(train.hours, ((0, 0.0, steps),)).to_json()}
-        info(f"train     about {steps:,} steps fit into {train.hours:g} hours; the clock corrects that")
+        if left < tried[1].seconds:
+            warn(
+                f"train.hours = {train.hours:g} leaves no time for a step of {tried[1].seconds:.3g} s: "
+                "compiling and timing took it. Raise it, or set train.batch_size to a number"
+            )
+        else:
+            fitting = pluralize(steps, "step")
+            info(f"train     about {fitting} fit into {train.hours:g} hours; the clock corrects that")
     save_measured(run.recipe, measured)
     return tried
 

@@ -238,7 +238,7 @@ class TrainingLog:
           unigram_nll: the baseline of the same text tokens.
         """
         text, every = score.text.per_token(), score.total.per_token()
-        row = {"step": step, "text": text, "all": every, "windows": windows}
+        row = {"step": step, "text": text, "all": every, "windows": windows, "unigram_nll": unigram_nll}
         self.held_out.write(row | {"training_nll": self.totals.last_loss()})
         self.held_out.flush()
         self._show_held_out()

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from t5smith.base.artifact import fingerprint
+from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import archive_training, saved_steps
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
+from t5smith.text.corpus import CorpusFiles
 from t5smith.training.autotune import autotune
 from t5smith.training.compile import compiled_step
 from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.loggers import check_loggers
 from t5smith.training.loop import Loop, initial_state
 from t5smith.training.resume.announce import print_start
-from t5smith.training.resume.archives import matching_archive, restore_training, saved_changes
+from t5smith.training.resume.archives import (
+    artifact_changes,
+    matching_archive,
+    restore_training,
+    saved_changes,
+)
 from t5smith.training.resume.history import Start, find_start, open_training
 from t5smith.training.schedule import warmup_steps
 from t5smith.training.settle import save_record
@@ -64,8 +72,7 @@ def train(
     check_loggers(run.recipe.train)
     if resume_from is not None:
         restore_training(run.recipe, resume_from)
-    if unused := saved_changes(run.recipe):
-        warn(f"no effect on the vocabulary and store in place: {'; '.join(unused)}")
+    stage = _stage_to_keep(run.recipe, restored=resume_from is not None)
     tried = autotune(run, begun)
     with phase("train", "checking the store", at_once=False):
         run.verify_store()
@@ -81,14 +88,14 @@ def train(
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
         run.trained = start.checkpoint
-        save_run_settings(run.recipe, "train")
+        save_run_settings(run.recipe, stage)
         return start.checkpoint[0]
     step = tried[0] if tried else compiled_step(setup)
     check_disk(run.recipe, setup, len(saved_steps(setup.checkpoints)) if start.checkpoint else 0)
     if restart:
         archive_training(run.folder)
     open_training(run.folder, start)
-    save_run_settings(run.recipe, "train")
+    save_run_settings(run.recipe, stage)
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
     trial = tried[1] if tried else try_steps(setup, step)
@@ -97,6 +104,23 @@ def train(
     print_summary(setup, step, trial, forecast, start.step)
     timer = _clock(run, record, forecast, facts, begun) if record else None
     return Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
+
+
+def _stage_to_keep(recipe: Recipe, *, restored: bool) -> str | None:
+    """The stage whose settings the run folder gets: training, or all (None) if all in it is the recipe's.
+
+    After a restore, the recipe in the run folder may still be that of the training that was exchanged.
+    """
+    folder, unused = recipe.folder, saved_changes(recipe)
+    if restored or unused:
+        # Without its text, the artifacts cannot be compared with the recipe.
+        with suppress(T5smithError):
+            files = CorpusFiles.find(recipe.corpus)
+            if not artifact_changes(recipe, files, folder / "vocab", folder / "store"):
+                return None
+    if unused:
+        warn(f"no effect on the vocabulary and store in place: {'; '.join(unused)}")
+    return "train"
 
 
 def _record(run: Run, start: Start) -> Record | None:
