@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ from t5smith.training.resume.fingerprint import changes, continues, training_fin
 from t5smith.training.resume.history import History
 from t5smith.training.schedule import create_schedule
 from t5smith.training.setup import Run
+from t5smith.training.timing import preflight
 from t5smith.training.train import train
 from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
@@ -385,6 +387,15 @@ def test_nothing_is_restored_before_the_checks(six, monkeypatch):
         pipeline.run(six.replace(**{"vocab.size": 280}), resume_from=archive)
     assert everything_in(six.folder / "train") == before
     assert (six.folder / archive).is_dir()
+
+
+def test_nothing_is_archived_on_a_full_disk(six, monkeypatch):
+    full = SimpleNamespace(free=1_000)
+    monkeypatch.setattr(preflight, "shutil", SimpleNamespace(disk_usage=lambda _: full))
+    with pytest.raises(T5smithError, match="1,000B are free on the disk, but 2 checkpoints of"):
+        train(six, restart=True)
+    assert steps_in(six.folder)[-1] == 6
+    assert not archives(six.folder)
 
 
 def test_what_was_made_in_the_place_of_a_lost_artifact_is_no_obstacle(six):

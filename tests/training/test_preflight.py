@@ -77,7 +77,7 @@ def test_a_disk_without_room_for_two_checkpoints_is_found_before(tmp_path, monke
     free = SimpleNamespace(free=1_000)
     monkeypatch.setattr(preflight, "shutil", SimpleNamespace(disk_usage=lambda _: free))
     recipe = tiny_recipe(tmp_path / "not" / "there")
-    with pytest.raises(T5smithError, match=r"1,000B are free on the disk, but two checkpoints .*--run-dir"):
+    with pytest.raises(T5smithError, match=r"1,000B are free on the disk, but 2 checkpoints .*--run-dir"):
         check_machine(recipe)
     free.free = 900_000
     check_machine(recipe)

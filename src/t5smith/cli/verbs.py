@@ -106,7 +106,10 @@ def _confirm_restart(error: TrainingAtStake) -> None:
     info(f"t5smith: {error}")
     prompt = f"Move the {error.steps:,} trained steps to previous/ and train from the first step? [y/N] "
     print(prompt, end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)  # Ctrl-D leaves the cursor behind the question
+    if answer.strip().lower() not in ("y", "yes"):
         raise T5smithError("nothing was changed", where=error.where)
 
 

@@ -14,7 +14,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
-from t5smith.base.run_folder import archive_training
+from t5smith.base.run_folder import archive_training, saved_steps
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.text.corpus import CorpusFiles
@@ -37,6 +37,7 @@ from t5smith.training.setup import Run
 from t5smith.training.timing import clock
 from t5smith.training.timing.clock import Clock
 from t5smith.training.timing.forecast import Forecast
+from t5smith.training.timing.preflight import check_disk
 from t5smith.training.timing.record import CLOCK, Record, continued
 from t5smith.training.timing.summary import first_forecast, print_summary
 from t5smith.training.timing.trial import try_steps
@@ -62,7 +63,8 @@ def train(
     Raises:
       TrainingAtStake: steps are trained with other settings.
       T5smithError: the vocabulary or store is missing, settings do not fit each other, the step does not fit
-        into memory, the last checkpoint does not fit on the disk, or gradients stay unusable.
+        into memory, checkpoints do not fit on the disk, the last one cannot be written, or gradients stay
+        unusable.
       Stopped: a SIGINT, SIGTERM or SIGUSR1 arrived; the state was saved.
     """
     begun = clock.now()
@@ -89,6 +91,7 @@ def train(
         save_run_settings(run.recipe, stage)
         return start.checkpoint[0]
     step = tried[0] if tried else compiled_step(setup)
+    check_disk(run.recipe, setup, len(saved_steps(setup.checkpoints)) if start.checkpoint else 0)
     if restart:
         archive_training(run.folder)
     open_training(run.folder, start)

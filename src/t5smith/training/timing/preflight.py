@@ -9,6 +9,7 @@ import jax
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.base.units import count
+from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.compile import compiled_step
 from t5smith.training.settle import trial_recipe
@@ -38,7 +39,7 @@ def check_machine(recipe: Recipe) -> None:
     setup = StepSetup.create(settled, stand_in_vocabulary(recipe))
     if train.batch_size != "auto":
         compiled_step(setup)
-    _check_disk(recipe, setup)
+    check_disk(recipe, setup)
 
 
 def stand_in_vocabulary(recipe: Recipe) -> Vocabulary:
@@ -51,8 +52,17 @@ def stand_in_vocabulary(recipe: Recipe) -> Vocabulary:
     return Vocabulary(build(pieces, settings.control_symbols, settings).to_str())
 
 
-def _check_disk(recipe: Recipe, setup: StepSetup) -> None:
-    """Compare the free space with what checkpoints and the exported model take."""
+def check_disk(recipe: Recipe, setup: StepSetup, saved: int = 0) -> None:
+    """Compare the free space with what checkpoints and the exported model take.
+
+    Args:
+      recipe: names the run folder.
+      setup: made from it.
+      saved: number of checkpoints that are in place and need no more space.
+
+    Raises:
+      T5smithError: the next checkpoints and the model do not fit.
+    """
     train, state = recipe.train, state_bytes(setup)
     model = sum(
         leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(setup.abstract_state().parameters)
@@ -61,18 +71,20 @@ def _check_disk(recipe: Recipe, setup: StepSetup) -> None:
     place = next(path for path in [folder, *folder.parents] if path.is_dir())
     free = shutil.disk_usage(place).free
     # One checkpoint is written while the one before it is still there.
-    least = 2 * state + model
+    needed = max(2 - saved, 1)
+    least = needed * state + model
     if free < least:
         raise T5smithError(
-            f"{count(free)}B are free on the disk, but two checkpoints of {count(state)}B and the model take "
-            f"{count(least)}B",
+            f"{count(free)}B are free on the disk, but {pluralize(needed, 'checkpoint')} of {count(state)}B "
+            f"and the model take {count(least)}B",
             where=place,
             fix="free some space, or use --run-dir for a folder on another disk",
         )
     kept = train.keep_checkpoints + train.keep_best + (train.schedule.name == "wsd") + 1
     kept += setup.recipe.train.steps // train.keep_every if train.keep_every and train.in_steps else 0
+    kept = max(kept - saved, 1)
     if free < kept * state + model:
         warn(
-            f"{count(free)}B are free in {place}, but {kept} checkpoints and the model take "
+            f"{count(free)}B are free in {place}, but {pluralize(kept, 'checkpoint')} and the model take "
             f"{count(kept * state + model)}B; lower train.keep_checkpoints or free some space"
         )
