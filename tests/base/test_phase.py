@@ -91,8 +91,8 @@ def test_a_phase_within_a_bar_or_a_phase_is_a_part_of_its_line(capsys, clock):
         bar.advance(1)
         with phase("train", "evaluating"):
             clock[0] += 12
-            assert bar.tail().startswith("evaluating 0:12  ")
-        assert "evaluating" not in bar.tail()
+            assert next(bar.parts()) == "evaluating 0:12"
+        assert "evaluating" not in bar.line()
     capsys.readouterr()
     with phase("train", "looking for the largest batch"), phase("train", "compiling"):
         clock[0] += 5

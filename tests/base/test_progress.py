@@ -165,7 +165,11 @@ def test_the_figures_of_training_fit_80_columns(monkeypatch):
         show = Console(file=io.StringIO(), width=80, color_system=None, legacy_windows=False)
         assert bar.show is not None
         show.print(bar.show.get_renderable())
-    assert "left  31.2k tokens/s  loss 4.763" in show.file.getvalue()
+    shown = show.file.getvalue()
+    assert "left  31.2k tokens/s  loss 4.763" in shown
+    # What does not fit is missing as a whole.
+    assert "…" not in shown
+    assert ("held-out" in shown) == ("held-out 5.123" in shown)
 
 
 def test_the_last_line_has_every_figure_and_a_hanging_indent(monkeypatch):

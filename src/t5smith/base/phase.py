@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
-from rich.progress import Progress, SpinnerColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task
 from rich.table import Column
 from rich.text import Text
 
 from t5smith.base import progress
-from t5smith.base.progress import Live, LiveText, live_now, shown, ticking
+from t5smith.base.progress import Live, live_now, shown, ticking
 from t5smith.base.units import duration
+
+
+class _LiveText(ProgressColumn):
+    """A text that changes with time."""
+
+    def __init__(self, text: Callable[[], str], column: Column) -> None:
+        super().__init__(column)
+        self.text = text
+
+    def render(self, task: Task) -> Text:
+        """The text now."""
+        return Text(self.text())
 
 
 class Phase(Live):
@@ -50,7 +62,7 @@ def phase(title: str, text: str, at_once: bool = True) -> Generator[None]:
         with shown(live), ticking(live.tick):
             yield
         return
-    columns = SpinnerColumn(), LiveText(live.line, Column(no_wrap=True, ratio=1))
+    columns = SpinnerColumn(), _LiveText(live.line, Column(no_wrap=True, ratio=1))
     finished = False
     try:
         with (

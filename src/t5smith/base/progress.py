@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -22,7 +22,6 @@ from t5smith.base.wrapping import hanging_indent
 __all__ = [
     "Bar",
     "Live",
-    "LiveText",
     "about",
     "count",
     "duration",
@@ -96,6 +95,7 @@ class Live:
             self.print_line()
 
 
+LONGEST_FIGURE = 40  # cells; what is longer is text, which may be cut
 live_now: list[Live] = []
 """What is shown now; the screen has room for one."""
 
@@ -190,10 +190,12 @@ class Bar(Live):
             yield rate
         yield from (f"{name} {value}" for name, value in self.notes.items() if value and name != "rate")
 
-    def tail(self) -> str:
-        """The text after the bar."""
-        now = self.now()
-        return "  ".join((*((now,) if now else ()), self.clock(), *self.figures()))
+    def parts(self) -> Iterator[str]:
+        """What is shown after the bar."""
+        if now := self.now():
+            yield now
+        yield self.clock()
+        yield from self.figures()
 
     def state(self) -> tuple[int, str]:
         """The contents of a line without the time."""
@@ -201,7 +203,7 @@ class Bar(Live):
 
     def line(self) -> str:
         """The state as one plain line."""
-        return f"{self.title:<9} {self.amount()}  {self.tail()}"
+        return "  ".join((f"{self.title:<9} {self.amount()}", *self.parts()))
 
     def lines(self, width: int) -> str:
         """The state in lines of at most `width` cells, broken between figures."""
@@ -214,16 +216,29 @@ class Bar(Live):
         return "\n".join(lines)
 
 
-class LiveText(ProgressColumn):
-    """A text that changes with time."""
+class _Fitting:
+    """Of some parts of a line the first ones, as many as fit into its width; only a long text is cut."""
 
-    def __init__(self, text: Callable[[], str], column: Column, style: str = "") -> None:
-        super().__init__(column)
-        self.text, self.style = text, style
+    def __init__(self, parts: Iterable[str]) -> None:
+        self.parts = list(parts)
 
-    def render(self, task: Task) -> Text:
-        """The text now."""
-        return Text(self.text(), self.style)
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = self.parts[0]
+        for part in self.parts[1:]:
+            room = options.max_width - cell_len(f"{shown}  ")
+            if room < cell_len(part) <= LONGEST_FIGURE:
+                break
+            shown += f"  {part}"
+        yield Text(shown, "cyan", no_wrap=True, overflow="ellipsis")
+
+
+class _Parts(ProgressColumn):
+    def __init__(self, bar: Bar) -> None:
+        super().__init__(Column(no_wrap=True, ratio=1))
+        self.bar = bar
+
+    def render(self, task: Task) -> RenderableType:
+        return _Fitting(self.bar.parts())
 
 
 class _Count(ProgressColumn):
@@ -266,7 +281,7 @@ def progress(
         TextColumn("{task.description:<9}"),
         BarColumn(bar_width=8 if stderr.width >= WIDE else 4),
         _Count(bar),
-        LiveText(bar.tail, Column(no_wrap=True, ratio=1), "cyan"),
+        _Parts(bar),
     )
     mark = Text("  ")
     try:

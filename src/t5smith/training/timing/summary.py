@@ -31,7 +31,8 @@ def print_summary(setup: Setup, step: CompiledStep, trial: StepTrial, forecast: 
     """
     train, device = setup.recipe.train, jax.devices()[0]
     parameters = count(parameter_count(setup.abstract_state().parameters))
-    info(f"train     {parameters} parameters, {train.steps:,} steps of {train.rows} examples")
+    length = f"{pluralize(train.steps, 'step')} of {pluralize(train.rows, 'example')}"
+    info(f"train     {parameters} parameters, {length}")
     info(f"train     {setup.objective.describe_shape()}")
     info(f"train     {_time(forecast, done, device.device_kind)}; {_evaluation(setup, forecast)}")
     info(f"train     {_memory(setup, step, trial)}; disk {count(_checkpoint_bytes(setup))}B")
