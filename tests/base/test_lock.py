@@ -57,3 +57,9 @@ def test_a_process_that_enters_again_later_holds_the_lock_again(tmp_path):
     with locked(tmp_path):
         done = subprocess.run([sys.executable, "-c", attempt, str(tmp_path)], capture_output=True, text=True)
     assert "another t5smith is running" in done.stderr
+
+
+def test_a_damaged_list_of_moves_is_named(tmp_path):
+    (tmp_path / "moves.json").write_text("[[")
+    with pytest.raises(T5smithError, match=r"moves\.json: not a list of moves .* by hand"), locked(tmp_path):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache, partial
 
 import jax
@@ -149,6 +150,24 @@ def test_an_update_that_is_not_made_changes_nothing(name):
         strict=True,
     ):
         np.testing.assert_array_equal(kept, before)
+
+
+def test_adamw_writes_over_its_state_without_a_copy():
+    config = dataclasses.replace(CONFIG, d_model=256, vocab_size=2_048, real_vocab_size=2_048)
+    parameters = jax.eval_shape(lambda: init(config, jax.random.key(0)))
+    optimizer = create_optimizer(
+        OptimizerSettings(name="adamw"), create_schedule(ScheduleSettings(name="constant"), 0.1, 10)
+    )
+    state = jax.eval_shape(partial(init_optimizer, optimizer), parameters)
+
+    def update(parameters, state, gradient, applied):
+        return apply_gradient(optimizer, gradient, state, parameters, applied)[:2]
+
+    program = jax.jit(update, donate_argnums=(0, 1)).lower(
+        parameters, state, parameters, jax.ShapeDtypeStruct((), bool)
+    )
+    found = program.compile().memory_analysis()
+    assert found.temp_size_in_bytes < found.alias_size_in_bytes / 20
 
 
 def test_five_steps_of_adamwscale_equal_a_computation_in_float64():

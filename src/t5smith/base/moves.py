@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from t5smith.base.disk import write_atomically
+from t5smith.base.errors import T5smithError
 
 JOURNAL = "moves.json"
 """A file in the run folder, while its moves are not finished."""
@@ -43,11 +44,21 @@ def move_all(folder: Path, moves: Sequence[tuple[Path, Path]]) -> None:
 
 
 def finish_moves(folder: Path) -> None:
-    """Make the moves that are left of an interrupted :func:`move_all`, if there was one."""
+    """Make the moves that are left of an interrupted :func:`move_all`, if there was one.
+
+    Raises:
+      T5smithError: the list of the moves is damaged.
+    """
     try:
         moves = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
+    except ValueError as error:
+        raise T5smithError(
+            f"not a list of moves ({error})",
+            where=folder / JOURNAL,
+            fix="move the folders back from previous/ by hand, then delete this file",
+        ) from None
     for source, target in moves:
         # A place that is taken was taken by this move: its source may be a new folder by now. A source that
         # is gone was moved by hand since.

@@ -51,7 +51,7 @@ def peak_learning_rate(settings: OptimizerSettings) -> float:
 
 def create_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.GradientTransformation:
     """Clip the gradient, compute a direction layer by layer, decay weights, scale by the learning rate."""
-    parts = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
+    parts = [_clip(settings.clip_norm)] if settings.clip_norm else []
     parts.append(per_layer(*directions(settings)))
     if settings.weight_decay:
         parts.append(optax.add_decayed_weights(settings.weight_decay, mask=is_decayed))
@@ -89,6 +89,16 @@ def directions(
     return rule, rule
 
 
+def _clip(norm: float) -> optax.GradientTransformation:
+    """Scale gradients to this global norm if theirs is larger. XLA keeps what optax's own clipping returns."""
+
+    def clip(updates: Any, params: Any = None) -> Any:
+        scale = jnp.minimum(1.0, norm / optax.tree.norm(updates))
+        return jax.tree.map(lambda leaf: leaf * scale, updates)
+
+    return optax.stateless(clip)
+
+
 def _unless_skipped(rule: optax.GradientTransformation) -> optax.GradientTransformation:
     """A rule that keeps its state if the update is not made."""
 
@@ -100,11 +110,7 @@ def _unless_skipped(rule: optax.GradientTransformation) -> optax.GradientTransfo
 
 
 def _adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
-    """Adam's direction (Kingma & Ba 2015), with optax's state.
-
-    The moments are computed once and written over those of before. Without the barrier, XLA computes them
-    again where the direction needs them, from the old ones, which it therefore copies.
-    """
+    """Adam's direction (Kingma & Ba 2015), with optax's state, written over that of before."""
 
     def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, Any]:
         count = state.count + 1
@@ -119,7 +125,6 @@ def _adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransform
             return (mu / (1 - beta1**count)) / (jnp.sqrt(nu / (1 - beta2**count)) + epsilon)
 
         pairs = jax.tree.map(moments, updates, state.mu, state.nu)
-        pairs = jax.lax.optimization_barrier(pairs)
         mu, nu = jax.tree.transpose(jax.tree.structure(updates), jax.tree.structure((0, 0)), pairs)
         after = optax.ScaleByAdamState(jnp.where(applied, count, state.count), mu, nu)
         return jax.tree.map(direction, mu, nu), after
