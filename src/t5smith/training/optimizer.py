@@ -90,7 +90,7 @@ def directions(
 
 
 def _clip(norm: float) -> optax.GradientTransformation:
-    """Scale gradients to this norm if theirs is larger. What optax's clipping returns, XLA keeps in memory."""
+    """Scale gradients to this norm if theirs is larger. XLA keeps what optax's clipping returns."""
 
     def clip(updates: Any, params: Any = None) -> Any:
         scale = jnp.minimum(1.0, norm / optax.tree.norm(updates))
