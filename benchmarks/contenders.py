@@ -27,7 +27,7 @@ class Spec:
     """What a contender trains.
 
     Attributes:
-      name: `ours` or `pytorch`.
+      name: `ours` or `pytorch`; `our_update` and `pytorch_update` are the optimizer's update alone.
       shape: the sizes as the table `[model]` of a recipe names them.
       ids: of the vocabulary; both round it up to a multiple of 128 rows.
       batch, input_length, target_length: of the random batch.
@@ -36,6 +36,8 @@ class Spec:
       attention: PyTorch's: transformers' implementation; empty: its own choice.
       compiled: PyTorch's: whether the loss goes through `torch.compile`.
       steps: per measurement.
+      optimizer: its name in a recipe; PyTorch's: `adamw`, or `muon` for the matrices of the layers alone.
+      rest: whether our update is only of what is no matrix of a layer.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Spec:
     attention: str = ""
     compiled: bool = False
     steps: int = 1
+    optimizer: str = "adamw"
+    rest: bool = False
 
     @property
     def tokens(self) -> int:
@@ -111,7 +115,7 @@ def serve(spec: Spec) -> None:
     os.dup2(2, 1)
     begun = time.perf_counter()
     try:
-        step, memory, parameters = ours(spec) if spec.name == "ours" else pytorch(spec)
+        step, memory, parameters = CONTENDERS[spec.name](spec)
         step(1)
         answer: dict[str, Any] = {"parameters": parameters, "start_seconds": time.perf_counter() - begun}
     except Exception as error:
@@ -142,15 +146,120 @@ def ours(spec: Spec) -> Step:
         ids=spec.ids,
         input_length=spec.input_length,
         target_length=spec.target_length,
+        optimizer=spec.optimizer,
         remat=spec.remat,
     )
     return trial.run, lambda: (memory_in_use() or (0, 0))[1], parameter_count(trial.state.parameters)
 
 
+def our_update(spec: Spec) -> Step:
+    """T5smith's update of all parameters by one optimizer, with clipping, written over the old state."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+    from functools import partial
+
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from t5smith.model.config import ModelConfig
+    from t5smith.model.params import init, is_stacked
+    from t5smith.parallel.hardware import memory_in_use
+    from t5smith.recipe.model import ModelSettings
+    from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
+    from t5smith.training.compile import compiled
+    from t5smith.training.optimizer import apply_gradient, create_optimizer, directions, init_optimizer
+    from t5smith.training.schedule import create_schedule
+
+    config = ModelConfig.create(ModelSettings.model_validate(dict(spec.shape)), spec.ids)
+    schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000)
+    settings = OptimizerSettings.model_validate({"name": spec.optimizer})
+    optimizer: Any = create_optimizer(settings, schedule, config.num_heads)
+    parameters = jax.jit(lambda: init(config, jax.random.key(0)))()
+    gradient = jax.jit(lambda: init(config, jax.random.key(1)))()
+    if spec.rest:
+        stacked = jax.tree.leaves(is_stacked(parameters))
+        parameters, gradient = (
+            [leaf for leaf, skip in zip(jax.tree.leaves(tree), stacked, strict=True) if not skip]
+            for tree in (parameters, gradient)
+        )
+        rate = optax.with_extra_args_support(optax.scale_by_learning_rate(1e-3))
+        optimizer = optax.chain(directions(settings, config.num_heads)[1], rate)
+    state = jax.jit(partial(init_optimizer, optimizer))(parameters)
+    applied = jnp.asarray(True)
+
+    def update(parameters: Any, state: Any, gradient: Any, applied: Any) -> Any:
+        return apply_gradient(optimizer, gradient, state, parameters, applied)[:2]
+
+    arguments = (parameters, state, gradient, applied)
+    program = compiled(jax.jit(update, donate_argnums=(0, 1)).lower(*arguments))
+    holder = [parameters, state]
+    number = sum(leaf.size for leaf in jax.tree.leaves(parameters))
+    del arguments, parameters, state
+
+    def step(steps: int) -> None:
+        for _ in range(steps):
+            holder[:] = program(*holder, gradient, applied)
+        jax.block_until_ready(holder)
+
+    return step, lambda: (memory_in_use() or (0, 0))[1], number
+
+
 def pytorch(spec: Spec) -> Step:
     """The step of transformers' T5."""
-    import resource
+    import torch
 
+    model, device = _torch_model(spec)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    inputs = torch.randint(3, spec.ids, (spec.batch, spec.input_length), device=device)
+    targets = torch.randint(3, spec.ids, (spec.batch, spec.target_length), device=device)
+
+    def loss() -> Any:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=spec.precision == "bfloat16"):
+            return model(input_ids=inputs, labels=targets).loss
+
+    if spec.compiled:
+        loss = torch.compile(loss)
+
+    def step(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step, lambda: _torch_peak(device), sum(parameter.numel() for parameter in model.parameters())
+
+
+def pytorch_update(spec: Spec) -> Step:
+    """PyTorch's fused AdamW on all parameters, or its Muon on the matrices of the layers; no clipping."""
+    import torch
+
+    model, device = _torch_model(spec)
+    matrices = [parameter for name, parameter in model.named_parameters() if ".layer." in name]
+    matrices = [parameter for parameter in matrices if parameter.ndim == 2 and parameter.shape[0] > 32]
+    parameters = matrices if spec.optimizer == "muon" else list(model.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    if spec.optimizer == "muon":
+        optimizer = torch.optim.Muon(parameters, lr=1e-3, weight_decay=0.0)
+    else:
+        optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+
+    def step(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step, lambda: _torch_peak(device), sum(parameter.numel() for parameter in parameters)
+
+
+def _torch_model(spec: Spec) -> tuple[Any, str]:
+    """transformers' T5 on the device, with an untied head."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -178,35 +287,21 @@ def pytorch(spec: Spec) -> Step:
         model.config.tie_word_embeddings = False
     assert model.lm_head.weight.data_ptr() != model.shared.weight.data_ptr()
     model = model.to(device).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-    )
-    inputs = torch.randint(3, spec.ids, (spec.batch, spec.input_length), device=device)
-    targets = torch.randint(3, spec.ids, (spec.batch, spec.target_length), device=device)
+    return model, device
 
-    def loss() -> Any:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=spec.precision == "bfloat16"):
-            return model(input_ids=inputs, labels=targets).loss
 
-    if spec.compiled:
-        loss = torch.compile(loss)
+def _torch_peak(device: str) -> int:
+    """The peak of memory in bytes, of the device, on CPU of the process."""
+    import resource
 
-    def step(steps: int) -> None:
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            loss().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
+    import torch
 
-    def memory() -> int:
-        if device == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    return step, memory, sum(parameter.numel() for parameter in model.parameters())
 
+CONTENDERS = {"ours": ours, "our_update": our_update, "pytorch": pytorch, "pytorch_update": pytorch_update}
 
 if __name__ == "__main__":
     serve(Spec(**json.loads(sys.argv[1])))

@@ -36,10 +36,7 @@ ENVIRONMENT = {TUNABLES: MALLOC, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 def main() -> None:
     arguments = parsed()
-    for module in ("torch", "transformers"):
-        if importlib.util.find_spec(module) is None:
-            lock = ROOT / "requirements" / "test.lock.txt"
-            subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-r", str(lock)], check=True)
+    install_peers()
     result: dict[str, object] = {
         "size": arguments.size,
         "batch": arguments.batch,
@@ -49,6 +46,14 @@ def main() -> None:
         result |= compared(arguments, precision)
         print(json.dumps(result), file=sys.stderr)
     print(json.dumps(result))
+
+
+def install_peers() -> None:
+    """Install torch and transformers if one is missing."""
+    for module in ("torch", "transformers"):
+        if importlib.util.find_spec(module) is None:
+            lock = ROOT / "requirements" / "test.lock.txt"
+            subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-r", str(lock)], check=True)
 
 
 def parsed() -> argparse.Namespace:

@@ -101,7 +101,7 @@ def training(size: str, precision: str, ids: int | None = None) -> tuple[Any, An
     """A jitted step with AdamW and the state that it starts from."""
     config = config_of(size, ids)
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=5), 1e-3, 1_000)
-    transformation = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    transformation = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads)
     step = create_step(config, transformation, schedule, StepSettings(PRECISIONS[precision]))
     state = jax.jit(lambda: fresh_state(config, transformation, jax.random.key(0)))()
     return step, state

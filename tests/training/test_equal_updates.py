@@ -42,7 +42,7 @@ def batches(steps, rows=8):
 def programs_of(optimizer, settings):
     """The compiled functions that make the first state and take a step."""
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
-    rule = create_optimizer(OptimizerSettings(name=optimizer), schedule)
+    rule = create_optimizer(OptimizerSettings(name=optimizer), schedule, CONFIG.num_heads)
     averaged = settings.average_decay is not None
     fresh = jax.jit(lambda: fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged))
     return fresh, create_step(CONFIG, rule, schedule, settings)
@@ -107,7 +107,7 @@ def test_remat_full_takes_less_memory_than_none():
         128, 100, d_model=64, d_kv=16, d_ff=256, num_layers=6, num_decoder_layers=1, num_heads=4
     )
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
-    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads)
     shapes = jax.eval_shape(lambda: fresh_state(config, rule, jax.random.key(0)))
     batch = {"input_ids": np.ones((16, 64), np.int32), "targets": np.ones((16, 8), np.int32)}
     takes = {

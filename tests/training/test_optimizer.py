@@ -15,11 +15,11 @@ from programs import init
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import is_stacked
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
+from t5smith.training.adafactor import WIDE, adafactor
 from t5smith.training.optimizer import (
     DEFAULT_LEARNING_RATE,
     apply_gradient,
     create_optimizer,
-    directions,
     init_optimizer,
     is_decayed,
     peak_learning_rate,
@@ -55,43 +55,9 @@ def apart(tree):
     return [list(leaf) if stacked else leaf for leaf, stacked in zip(leaves, flags, strict=True)]
 
 
-def matrices_apart(tree):
-    """The same shape as `apart`: whether a leaf is a matrix of a layer."""
-    leaves, flags = jax.tree.leaves(tree), jax.tree.leaves(is_stacked(tree))
-    return [
-        [leaf.ndim == 3] * leaf.shape[0] if stacked else False
-        for leaf, stacked in zip(leaves, flags, strict=True)
-    ]
-
-
-def muon(tree):
-    """optax's own Muon on separate matrices, scaled as Liu et al. do, and AdamW for the rest."""
-    labels = jax.tree.map(lambda matrix: "muon" if matrix else "adamw", matrices_apart(tree))
-    return optax.partition(
-        {
-            "muon": optax.contrib.muon(LEARNING_RATE, consistent_rms=0.2, weight_decay=0.0),
-            "adamw": optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
-        },
-        labels,
-    )
-
-
-def muon_adafactor(tree):
-    """optax's own Muon times the RMS of each separate matrix, and Adafactor for the rest."""
-    labels = jax.tree.map(lambda matrix: "muon" if matrix else "adafactor", matrices_apart(tree))
-    muon = optax.contrib.muon(LEARNING_RATE, consistent_rms=0.15, weight_decay=0.0)
-    rules = {
-        "muon": optax.chain(muon, optax.scale_by_param_block_rms(1e-3)),
-        "adafactor": optax.adafactor(LEARNING_RATE),
-    }
-    return optax.partition(rules, labels)
-
-
 REFERENCE = {
     "adafactor": lambda _: optax.adafactor(LEARNING_RATE),
     "adamw": lambda _: optax.adamw(LEARNING_RATE, 0.9, 0.98, 1e-8, weight_decay=0.0),
-    "muon": muon,
-    "muon_adafactor": muon_adafactor,
 }
 
 
@@ -108,7 +74,7 @@ def five_steps(name, **settings):
     """Parameters and gradients before, and parameters after, five steps on layers of unequal scale."""
     settings = OptimizerSettings(name=name, learning_rate=LEARNING_RATE, clip_norm=None, **settings)
     schedule = create_schedule(ScheduleSettings(name="constant"), LEARNING_RATE, 10)
-    optimizer = create_optimizer(settings, schedule)
+    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads)
     before, gradients = parameters_and_gradients()
     after, state = before, jax.jit(partial(init_optimizer, optimizer))(before)
     apply = jax.jit(partial(apply_gradient, optimizer))
@@ -135,10 +101,27 @@ def test_five_steps_equal_optax_on_layers_one_by_one(name):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(b).max()))
 
 
+def test_adafactor_of_wide_and_tall_matrices_equals_optax():
+    shapes = [(130, 9_000), (9_000, 130), (100, 9_000), (9_000,), (160, 160)]
+    keys = jax.random.split(jax.random.key(0), 3)
+    parameters, *gradients = ([jax.random.normal(key, shape) for shape in shapes] for key in keys)
+    ours, theirs = adafactor(), optax.adafactor(learning_rate=None)
+    assert any(shape[1:] >= (WIDE["cpu"],) for shape in shapes)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        states = ours.init(parameters), theirs.init(parameters)
+        for gradient in gradients:
+            found, state = jax.jit(ours.update)(gradient, states[0], parameters, applied=TRUE)
+            expected, their_state = jax.jit(theirs.update)(gradient, states[1], parameters)
+            states = state, their_state
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_allclose(a, -b, rtol=1e-6, atol=1e-6 * float(jnp.abs(b).max()))
+
+
 @pytest.mark.parametrize("name", sorted(DEFAULT_LEARNING_RATE))
 def test_an_update_that_is_not_made_changes_nothing(name):
     settings = OptimizerSettings(name=name, weight_decay=0.1)
-    optimizer = create_optimizer(settings, create_schedule(ScheduleSettings(name="constant"), 0.1, 10))
+    schedule = create_schedule(ScheduleSettings(name="constant"), 0.1, 10)
+    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads)
     parameters, gradients = parameters_and_gradients()
     apply = jax.jit(partial(apply_gradient, optimizer))
     state = jax.jit(partial(init_optimizer, optimizer))(parameters)
@@ -155,9 +138,8 @@ def test_an_update_that_is_not_made_changes_nothing(name):
 def test_adamw_writes_over_its_state_without_a_copy():
     config = dataclasses.replace(CONFIG, d_model=256, vocab_size=2_048, real_vocab_size=2_048)
     parameters = jax.eval_shape(lambda: init(config, jax.random.key(0)))
-    optimizer = create_optimizer(
-        OptimizerSettings(name="adamw"), create_schedule(ScheduleSettings(name="constant"), 0.1, 10)
-    )
+    schedule = create_schedule(ScheduleSettings(name="constant"), 0.1, 10)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads)
     state = jax.eval_shape(partial(init_optimizer, optimizer), parameters)
 
     def update(parameters, state, gradient, applied):
@@ -197,12 +179,12 @@ def test_five_steps_of_adamwscale_equal_a_computation_in_float64():
 def test_treating_the_stack_as_one_array_would_be_wrong():
     """What the mapping over layers is for: the plain rule gives another update to the same stack."""
     p = uneven(init(CONFIG, jax.random.key(0)))
-    rule, _ = directions(OptimizerSettings(name="adafactor"))
+    rule = optax.adafactor(learning_rate=None)
     stack = p.encoder.layers.feed_forward.wi_0
     gradient = uneven(p, seed=1).encoder.layers.feed_forward.wi_0
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        whole, _ = rule.update(gradient, rule.init(stack), stack, applied=jnp.asarray(TRUE))
-        layer, _ = rule.update(gradient[0], rule.init(stack[0]), stack[0], applied=jnp.asarray(TRUE))
+        whole, _ = rule.update(gradient, rule.init(stack), stack)
+        layer, _ = rule.update(gradient[0], rule.init(stack[0]), stack[0])
     assert float(jnp.abs(whole[0] / layer).max()) > 5
 
 
@@ -211,7 +193,7 @@ def test_gradients_are_clipped_over_the_whole_tree():
     gradient = jax.tree.map(lambda leaf: 100 * jnp.ones_like(leaf), p)
     schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)
     settings = OptimizerSettings(name="adamw", learning_rate=1.0, clip_norm=1.0, epsilon=1e3)
-    optimizer = create_optimizer(settings, schedule)
+    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads)
     new, _, _ = jax.jit(
         lambda p: apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p, jnp.asarray(TRUE))
     )(p)

@@ -23,7 +23,7 @@ Z_LOSS = 0.01
 
 def test_the_figures_of_a_step_are_those_of_its_batch_and_gradient():
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=4), 0.1, 10)
-    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, CONFIG.num_heads)
     state = jax.jit(lambda: fresh_state(CONFIG, optimizer, jax.random.key(0)))()
     inputs = jax.random.randint(jax.random.key(1), (3, 9), 2, 100).at[1, 6:].set(0)
     targets = jax.random.randint(jax.random.key(2), (3, 5), 2, 100).at[2, 3:].set(0)

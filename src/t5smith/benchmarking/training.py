@@ -57,7 +57,7 @@ class Trial:
         self.config = ModelConfig.create(settings, ids)
         optimizer_settings = OptimizerSettings.model_validate({"name": optimizer})
         schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000_000)
-        transformation = create_optimizer(optimizer_settings, schedule)
+        transformation = create_optimizer(optimizer_settings, schedule, self.config.num_heads)
         step_settings = StepSettings(PRECISIONS[precision], remat=remat, accumulation=accumulation)
         step = create_step(self.config, transformation, schedule, step_settings)
 

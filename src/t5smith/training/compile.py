@@ -60,7 +60,8 @@ def compile_step(setup: StepSetup) -> CompiledStep:
     if setup.hours is None:
         step: Any = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     else:
-        step = create_timed_step(setup.config, partial(optimizer_at, setup.recipe.train), setup.step_settings)
+        optimizer = partial(optimizer_at, setup.recipe.train, setup.config.num_heads)
+        step = create_timed_step(setup.config, optimizer, setup.step_settings)
         arguments = (jax.ShapeDtypeStruct((7,), np.float32),)
     with out_of_memory(batch_size):
         program = interruptible(

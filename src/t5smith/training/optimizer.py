@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
-from optax import contrib
 
 from t5smith.model.params import Parameters, is_stacked
 from t5smith.recipe.train import OptimizerSettings, TrainSettings
+from t5smith.training.adafactor import MIN_SCALE, adafactor
+from t5smith.training.muon import muon
 from t5smith.training.schedule import Schedule, create_timed_schedule
 
 DEFAULT_LEARNING_RATE = {
@@ -33,10 +34,6 @@ DEFAULT_LEARNING_RATE = {
 """T5's for Adafactor, also with Muon; the usual one for AdamW, and for Muon, whose updates have AdamW's RMS;
 nanoT5's for AdamWScale."""
 
-MIN_SCALE = 1e-3
-"""Lower bound for a parameter's RMS, so that one at zero can move (Shazeer & Stern 2018)."""
-
-MUON_MOMENTUM = 0.95
 MUON_RMS = 0.2
 """RMS of Muon's updates before the learning rate: about that of AdamW (Liu et al. 2025, section 2.2)."""
 MUON_SHARE = 0.15
@@ -49,44 +46,54 @@ def peak_learning_rate(settings: OptimizerSettings) -> float:
     return settings.learning_rate or DEFAULT_LEARNING_RATE[settings.name]
 
 
-def create_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.GradientTransformation:
-    """Clip the gradient, compute a direction layer by layer, decay weights, scale by the learning rate."""
+def create_optimizer(
+    settings: OptimizerSettings, schedule: Schedule, num_heads: int
+) -> optax.GradientTransformation:
+    """Clip the gradient, compute a direction layer by layer, decay weights, scale by the learning rate.
+
+    Args:
+      settings: of the rule.
+      schedule: the learning rate of each step.
+      num_heads: the model's; Muon updates the heads of attention separately.
+    """
     parts = [_clip(settings.clip_norm)] if settings.clip_norm else []
-    parts.append(per_layer(*directions(settings)))
+    parts.append(per_layer(*directions(settings, num_heads)))
     if settings.weight_decay:
         parts.append(optax.add_decayed_weights(settings.weight_decay, mask=is_decayed))
     parts.append(_unless_skipped(optax.scale_by_learning_rate(cast(Any, schedule))))
     return optax.chain(*parts)
 
 
-def optimizer_at(train: TrainSettings, points: Array) -> tuple[optax.GradientTransformation, Schedule]:
+def optimizer_at(
+    train: TrainSettings, num_heads: int, points: Array
+) -> tuple[optax.GradientTransformation, Schedule]:
     """Optimizer and schedule with the clock's corrections; see :func:`create_timed_schedule`."""
     rate = create_timed_schedule(train.schedule, peak_learning_rate(train.optimizer))
 
     def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
         return rate(step, points)
 
-    return create_optimizer(train.optimizer, schedule), schedule
+    return create_optimizer(train.optimizer, schedule, num_heads), schedule
 
 
 def directions(
-    settings: OptimizerSettings,
+    settings: OptimizerSettings, num_heads: int
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    """The rules without learning rate and sign: for the matrices of layers, and for all other parameters."""
+    """The rules without learning rate and sign: for stacked matrices of layers, and for other parameters."""
     adam = _adam(settings.beta1, settings.beta2, settings.epsilon)
     match settings.name:
         case "adafactor":
-            rule = _adafactor()
+            rule = adafactor()
         case "adamw":
             rule = adam
         case "adamwscale":
             rule = optax.chain(adam, optax.scale_by_param_block_rms(MIN_SCALE))
         case "muon":
-            return optax.chain(_muon(), _scale_to_rms(MUON_RMS)), adam
+            return optax.chain(muon(num_heads), optax.scale(MUON_RMS)), adam
         case "muon_adafactor":
-            own_scale = optax.scale_by_param_block_rms(MIN_SCALE)
-            return optax.chain(_muon(), _scale_to_rms(MUON_SHARE), own_scale), _adafactor()
-    return rule, rule
+            own_scale = each_layer(optax.scale_by_param_block_rms(MIN_SCALE))
+            return optax.chain(muon(num_heads), optax.scale(MUON_SHARE), own_scale), adafactor()
+    return each_layer(rule), rule
 
 
 def _clip(norm: float) -> optax.GradientTransformation:
@@ -134,26 +141,18 @@ def _adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransform
     )
 
 
-def _adafactor() -> optax.GradientTransformation:
-    """As in T5: no momentum, second-moment decay 1 - t^-0.8, updates clipped at RMS 1, times the RMS."""
-    rule = optax.adafactor(learning_rate=None, multiply_by_parameter_scale=True)
-    return _unless_skipped(optax.chain(rule, optax.scale(-1.0)))
+def each_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A rule for stacks that applies this one to each layer separately."""
+    rule = optax.with_extra_args_support(rule)
 
+    def init(params: Any) -> Any:
+        return jax.vmap(rule.init)(params)
 
-def _muon() -> optax.GradientTransformation:
-    """Orthogonal updates by five Newton-Schulz steps (Jordan et al. 2024), for a tree of matrices only."""
+    def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, Any]:
+        one_layer = partial(cast(Any, rule).update, applied=applied)
+        return jax.vmap(one_layer)(updates, state, params)
 
-    def dimensions(matrices: Any) -> Any:
-        return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), matrices)
-
-    return _unless_skipped(contrib.scale_by_muon(beta=MUON_MOMENTUM, weight_dimension_numbers=dimensions))
-
-
-def _scale_to_rms(rms: float) -> optax.GradientTransformation:
-    """Scale orthogonal (m, n) matrices, whose RMS is 1 / sqrt(max(m, n)), to this RMS."""
-    return optax.stateless_with_tree_map(
-        lambda update, _: update * rms * max(cast(Array, update).shape) ** 0.5
-    )
+    return optax.GradientTransformationExtraArgs(init, cast(Any, update))
 
 
 def per_layer(
@@ -162,19 +161,9 @@ def per_layer(
     """Apply rules to each layer of the stacked leaves separately, and to the other leaves directly.
 
     Args:
-      matrices: the rule for the layers' matrices.
+      matrices: the rule for the layers' matrices, applied to their stacks.
       rest: the rule for their norm scales, the embedding, the head, the position biases and the final norms.
     """
-
-    def mapped(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-        def init(params: Any) -> Any:
-            return jax.vmap(rule.init)(params)
-
-        def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, Any]:
-            one_layer = partial(cast(Any, rule).update, applied=applied)
-            return jax.vmap(one_layer)(updates, state, params)
-
-        return optax.GradientTransformationExtraArgs(init, cast(Any, update))
 
     def label(path: tuple[Any, ...], leaf: Array, stacked: bool) -> str:
         if not stacked:
@@ -187,7 +176,7 @@ def per_layer(
 
     rules: dict[Hashable, optax.GradientTransformation] = {"single": rest}
     for stack in ("encoder", "decoder"):
-        rules |= {f"{stack} matrices": mapped(matrices), f"{stack} vectors": mapped(rest)}
+        rules |= {f"{stack} matrices": matrices, f"{stack} vectors": each_layer(rest)}
     return optax.partition(rules, labels)
 
 

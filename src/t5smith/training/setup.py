@@ -55,12 +55,13 @@ class StepSetup:
         """The step of a recipe with numbers for batch size and steps."""
         train = recipe.train
         schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
+        config = ModelConfig.create(recipe.model, vocabulary.size)
         return StepSetup(
             recipe,
             Objective.create(recipe.objective, vocabulary),
-            ModelConfig.create(recipe.model, vocabulary.size),
+            config,
             schedule,
-            create_optimizer(train.optimizer, schedule),
+            create_optimizer(train.optimizer, schedule, config.num_heads),
             hours=hours,
         )
 
