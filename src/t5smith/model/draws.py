@@ -25,7 +25,11 @@ EXPONENT_OF_ONE = 0x3F800000
 MANTISSA_BITS = 23
 
 
-def split(key: PRNGKeyArray, count: int) -> tuple[UInt32[Array, " A"], UInt32[Array, " A"]]:
+Keys = tuple[UInt32[Array, " A"], UInt32[Array, " A"]]
+"""The first and the second words of keys."""
+
+
+def split(key: PRNGKeyArray, count: int) -> Keys:
     """The two words of each of the keys that `jax.random.split` gives."""
     data = jax.random.key_data(key)
     return threefry(data[0], data[1], jnp.arange(count, dtype=jnp.uint32))
@@ -58,11 +62,7 @@ def uniform(
     return jnp.maximum(least, share * (most - least) + least)
 
 
-def normals(
-    keys: tuple[UInt32[Array, " A"], UInt32[Array, " A"]],
-    shapes: Sequence[tuple[int, ...]],
-    stds: Sequence[float],
-) -> list[Array]:
+def normals(keys: Keys, shapes: Sequence[tuple[int, ...]], stds: Sequence[float]) -> list[Array]:
     """Normal numbers: `std * jax.random.normal(key, shape)` of each key, float32."""
     sizes = [math.prod(shape) for shape in shapes]
     blocks = [-(-size // BLOCK) for size in sizes]

@@ -158,15 +158,7 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
         ),
         head=None if config.tie_word_embeddings else normal((D, config.vocab_size), D**-0.5),
     )
-    leaves, structure = jax.tree.flatten(tree)
-    wanted = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
-    places = np.array([leaf.number for leaf in wanted])
-    made = iter(
-        draws.normals(
-            (keys[0][places], keys[1][places]), [leaf.shape for leaf in wanted], [leaf.std for leaf in wanted]
-        )
-    )
-    return structure.unflatten([next(made) if isinstance(leaf, _Normal) else leaf for leaf in leaves])
+    return _drawn(tree, keys)
 
 
 @dataclass(frozen=True)
@@ -176,6 +168,16 @@ class _Normal:
     number: int
     shape: tuple[int, ...]
     std: float
+
+
+def _drawn(tree: Parameters, keys: draws.Keys) -> Parameters:
+    """The tree with its normal numbers."""
+    leaves, structure = jax.tree.flatten(tree)
+    wanted = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
+    places = np.array([leaf.number for leaf in wanted])
+    own = keys[0][places], keys[1][places]
+    made = iter(draws.normals(own, [leaf.shape for leaf in wanted], [leaf.std for leaf in wanted]))
+    return structure.unflatten([next(made) if isinstance(leaf, _Normal) else leaf for leaf in leaves])
 
 
 def parameter_count(parameters: Parameters) -> int:
