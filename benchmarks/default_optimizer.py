@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/default_optimizer.py FOLDER --corpus ../shared/corpora/norec-train.jsonl.xz
 
-Two sizes, the minutes of --minutes, each optimizer with three rates, and the best two with three seeds. First the
-seconds per step of all optimizers are measured, taking turns; then each trial takes as many steps as fit into the
-minutes at that speed, so that other work on the machine does not change its result. Each trial is a line of
-FOLDER/results.jsonl and is not done again; at the end the table is printed. Without arguments the table is that
+Two sizes, the minutes of --minutes, each optimizer with three rates, and the best two with three seeds. First
+the seconds per step of all optimizers are measured, taking turns; then each trial takes as many steps as fit
+into the minutes at that speed, so other work on the machine does not change its result. Each trial is a line
+of FOLDER/results.jsonl and is not done again; at the end the table is printed. Without arguments the table is
 of the trials kept beside this script.
 """
 
@@ -198,10 +198,8 @@ def report(study: Study) -> None:
                 if row["seed"] == 0
             )
             others = ", ".join(f"{row['nll']:.3f}" for row in rows if row["seed"])
-            seconds = study.seconds(size)[optimizer]
-            print(
-                f"| {size}, {minutes:g} | {optimizer} | {seconds:.3f} | {best['steps']:,} | {each} | {others} |"
-            )
+            seconds, steps = study.seconds(size)[optimizer], best["steps"]
+            print(f"| {size}, {minutes:g} | {optimizer} | {seconds:.3f} | {steps:,} | {each} | {others} |")
 
 
 def main() -> None:
