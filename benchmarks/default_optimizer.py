@@ -157,7 +157,7 @@ class Trial:
         self.setup = setup = Run(recipe).setup
         step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
         self.step = compiled(step.lower(setup.abstract_state(), setup.abstract_batch()))
-        self.state = setup.fresh_state()
+        self.state = setup.fresh_program()()
         steps = recipe.train.steps
         self.batches = prefetched(setup.batches(), 0, max(steps, 1_000), ahead=2, workers=0)
 

@@ -146,7 +146,7 @@ def trained(base: Recipe, what: dict[str, Any]) -> dict[str, Any]:
     step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
     fixed = EvaluationBatches(setup.store.valid, setup.objective, 64, 1, np.arange(WINDOWS))
-    state = setup.fresh_state()
+    state = setup.fresh_program()()
     curve: list[tuple[int, float]] = []
     begun = time.perf_counter()
     for number, batch in enumerate(prefetched(setup.batches(), 0, what["steps"], ahead=2, workers=0), 1):

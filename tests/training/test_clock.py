@@ -145,7 +145,7 @@ class Machine:
         self.time, self.pace, self.dies_at, self.made = FakeTime(monkeypatch), pace, None, 0
         self.compiled = 0
 
-        def compiled_step(setup):
+        def compiled_step(setup, _begun=None):
             self.compiled += 1
             train = setup.recipe.train
             key = train.schedule.name, train.optimizer.learning_rate

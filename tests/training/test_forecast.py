@@ -120,8 +120,6 @@ def test_steps_are_tried_on_a_state_of_their_own(run_folder):
     setup = Run(tiny_recipe(run_folder)).setup
     found = trial.try_steps(setup, compiled_step(setup))
     assert 0 < found.seconds < 60
-    assert found.memory is not None
-    assert found.memory > 10_000_000
 
 
 def test_training_corrects_the_forecast_and_announces_its_phases(run_folder, monkeypatch, capfd):
@@ -132,13 +130,14 @@ def test_training_corrects_the_forecast_and_announces_its_phases(run_folder, mon
     left: list[float] = []
     monkeypatch.setattr(Bar, "expect", lambda self, seconds: left.append(seconds))
     train(
-        tiny_recipe(run_folder, **{"train.steps": 4, "train.evaluate_every": 2, "train.checkpoint_every": 2})
+        tiny_recipe(run_folder, **{"train.steps": 8, "train.evaluate_every": 2, "train.checkpoint_every": 2})
     )
     names = [name for name, _ in calls]
-    assert names == ["stepped", "stepped", "evaluated", "saved"] * 2
+    assert names == ["stepped", "stepped", "evaluated", "saved"] * 4
     assert all(seconds > 0 for _, seconds in calls)
-    assert left[0] == 1_000
-    assert left[-1] == 996
+    # Four steps tell how long one takes.
+    assert left[0] == 996
+    assert left[-1] == 992
     lines = capfd.readouterr().err.splitlines()
-    for doing in ("compiling the step", "timing some steps", "initialising the parameters"):
+    for doing in ("compiling the step", "initialising the parameters"):
         assert f"train     {doing}" in lines

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from t5smith.base.progress import info
 
@@ -64,31 +64,40 @@ def interruptible(function: Callable[..., Result], *args: Any) -> Result:
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*args)
-    returned: list[Result] = []
-    raised: list[BaseException] = []
-    ended = threading.Event()
+    return Background(function, *args, daemon=True).result()
 
-    def work() -> None:
-        try:
-            returned.append(function(*args))
-        except BaseException as error:
-            raised.append(error)
-        finally:
-            ended.set()
 
-    thread = threading.Thread(target=work, name="interruptible", daemon=True)
-    try:
-        thread.start()
-        # The system may deliver a signal to another thread, which does not wake this one.
-        while not ended.wait(WAKE_SECONDS):
-            pass
-    except BaseException:
+class Background(Generic[Result]):
+    """A call that is made in a thread of its own while others go on."""
+
+    def __init__(self, function: Callable[..., Result], *args: Any, daemon: bool = False) -> None:
+        """Start the call; unless it is a `daemon`, the interpreter does not end before it."""
+        self._returned: list[Result] = []
+        self._raised: list[BaseException] = []
+        self._ended = threading.Event()
+
+        def work() -> None:
+            try:
+                self._returned.append(function(*args))
+            except BaseException as error:
+                self._raised.append(error)
+            finally:
+                self._ended.set()
+
+        thread = threading.Thread(target=work, name="background", daemon=daemon)
+        # Whoever waits for the call may be interrupted, or never come to wait.
+        _left[:] = [other for other in _left if other.is_alive()]
         _left.append(thread)
-        raise
-    thread.join()
-    if raised:
-        raise raised.pop()
-    return returned.pop()
+        thread.start()
+
+    def result(self) -> Result:
+        """What the call returned; raises what it raised. A signal whose handler raises ends the wait."""
+        # The system may deliver a signal to another thread, which does not wake this one.
+        while not self._ended.wait(WAKE_SECONDS):
+            pass
+        if self._raised:
+            raise self._raised[0]
+        return self._returned[0]
 
 
 def work_left_behind() -> bool:

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from t5smith.base.progress import info
 
         info(f"t5smith: error: {error}")
-        return 2
+        return _exit_code(2)
     except _Terminated as stop:
         name = signal.Signals(stop.number).name
         print(f"t5smith: stopped by {name}; run the same command to resume{_without(args)}", file=sys.stderr)

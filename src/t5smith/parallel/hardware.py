@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from t5smith.parallel.host_memory import FreeMemory, free_memory, reusable_memory
 
@@ -57,7 +58,8 @@ def measured_tflops(dtype: jnp.dtype, size: int | None = None, repeats: int = 7)
       repeats: the number of products timed.
     """
     size = size or (2048 if jax.default_backend() == "cpu" else 8192)
-    a = jnp.ones((size, size), dtype)
+    # Made by numpy: JAX would compile a program for it.
+    a = jax.device_put(np.ones((size, size), dtype))
     product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
     jax.block_until_ready(product(a, a))
     seconds: list[float] = []

@@ -13,7 +13,7 @@ import numpy as np
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
-from t5smith.base.signals import interruptible
+from t5smith.base.signals import Background, interruptible
 from t5smith.base.units import count
 from t5smith.parallel import hardware
 from t5smith.training.optimizer import optimizer_at
@@ -39,14 +39,18 @@ class CompiledStep:
     runtime: int = 0
 
 
-def compiled_step(setup: StepSetup) -> CompiledStep:
+def compiled_step(setup: StepSetup, begun: Background[CompiledStep] | None = None) -> CompiledStep:
     """Compile the step of a run.
+
+    Args:
+      setup: of the step.
+      begun: a call of :func:`compile_step` with it, if one is under way.
 
     Raises:
       T5smithError: it does not fit into the device's memory; the message names what does.
     """
     with phase("train", "compiling the step"):
-        step = compile_step(setup)
+        step = begun.result() if begun else compile_step(setup)
     limit = hardware.memory_limit()
     if limit is not None and step.memory > limit:
         raise too_large(step.batch_size, step.memory, limit, smallest_accumulation(setup, limit))

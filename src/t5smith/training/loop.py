@@ -14,10 +14,8 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import warn
 from t5smith.base.signals import Stopped, deferred_signals, interruptible
-from t5smith.model.flops import step_flops
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import prefetched
-from t5smith.parallel.hardware import DEVICES_USED, peak_tflops
 from t5smith.training.compile import CompiledStep, out_of_memory
 from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
 from t5smith.training.curves.held_out import HeldOut
@@ -30,6 +28,7 @@ from t5smith.training.timing import clock
 from t5smith.training.timing.clock import Clock
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.record import CLOCK
+from t5smith.training.timing.trial import FirstSteps, seconds_at_peak
 
 SLOW_STEP_SECONDS = 1.0
 """The wait for a faster step need not be interruptible."""
@@ -47,7 +46,7 @@ def initial_state(setup: Setup, folder: Path | None) -> TrainState:
     """The state of a checkpoint, or without one the state before the first step."""
     if folder is None:
         with phase("train", "initialising the parameters"):
-            return interruptible(lambda: jax.block_until_ready(setup.fresh_state()))
+            return interruptible(lambda: jax.block_until_ready(setup.fresh_program()()))
     with phase("train", f"restoring {folder.name}"):
         return checkpoints.restore(folder, setup.abstract_state())
 
@@ -68,9 +67,20 @@ class Loop:
         facts: dict[str, Any],
         forecast: Forecast,
         timer: Clock | None = None,
+        report: Callable[[float, int], None] | None = None,
     ) -> None:
-        """Open the log; `facts` are those of the checkpoint to resume from; `timer` corrects the end."""
+        """Open the log.
+
+        Args:
+          setup: the run.
+          step: its program.
+          facts: those of the checkpoint to resume from.
+          forecast: of the time.
+          timer: corrects the end.
+          report: called with the seconds of a step and the steps behind, once the first steps told them.
+        """
         self.timer = timer
+        self.first = FirstSteps(lambda seconds: report(seconds, self.done)) if report else None
         self.setup, self.settings, self.step, self.forecast = setup, setup.recipe.train, step, forecast
         self._resume_from(facts)
         self.saved, self.rollback_step, self.rollbacks = self.done, -1, 0
@@ -79,9 +89,7 @@ class Loop:
             self.settings.keep_checkpoints, self.settings.keep_every, setup.branch_step
         )
         self.saver = checkpoints.AsyncSaver(setup.checkpoints, setup.inputs, retention)
-        lengths = setup.objective.input_length, setup.objective.target_length
-        flops = step_flops(setup.config, self.settings.rows, *lengths)
-        self.seconds_at_peak = flops / (peak_tflops(setup.dtype) * 1e12 * DEVICES_USED)
+        self.seconds_at_peak: float | None = None
         self.held_out = HeldOut(setup, self.log.curve.windows)
 
     def _resume_from(self, facts: dict[str, Any]) -> None:
@@ -100,7 +108,7 @@ class Loop:
         print_outlook(self.setup, self.held_out.plan)
         self.clock = clock.now()
         with self.log, closing(self.saver), deferred_signals() as signals:
-            self.log.bar.expect(self.forecast.left(self.done))
+            self._expect()
             if self.held_out.due(self.done, self.end) and self.log.curve.last_step < self.done:
                 # A signal ended the evaluation of this step, and its state was saved.
                 self.evaluate(state, signals)
@@ -137,7 +145,8 @@ class Loop:
                     self.record(unread)
             unread = metrics
             evaluating, saving = self._due(self.done + 1)
-            if evaluating or saving or signals:
+            # The device's speed is measured while it has no step to do.
+            if evaluating or saving or signals or self.seconds_at_peak is None:
                 updated, unread = self.record(metrics), None
                 if updated and evaluating:
                     self.evaluate(state, signals)
@@ -176,7 +185,11 @@ class Loop:
         figures = interruptible(jax.device_get, read) if slow else jax.device_get(read)
         figures = {name: float(value) for name, value in figures.items()}
         now = clock.now()
-        seconds, self.clock = now - self.clock, now
+        seconds = now - self.clock
+        if self.seconds_at_peak is None:
+            self.seconds_at_peak = seconds_at_peak(self.setup)
+            now = clock.now()
+        self.clock = now
         batch, self.batch = self.batch, self.batch + 1
         if not figures.pop("applied"):
             self.skip_update(batch, figures)
@@ -186,9 +199,16 @@ class Loop:
         self.forecast.stepped(seconds)
         if self.timer:
             self._keep_time(self.timer)
-        self.log.bar.expect(self.forecast.left(self.done))
+        if self.first and self.first.stepped(seconds):
+            self.first = None
+        self._expect()
         self.log.updated(self.done, figures, seconds, self.seconds_at_peak / seconds)
         return True
+
+    def _expect(self) -> None:
+        """Show the time left, if it is known."""
+        if self.forecast.known:
+            self.log.bar.expect(self.forecast.left(self.done))
 
     def _keep_time(self, timer: Clock) -> None:
         """Correct the last step if it is time."""
@@ -250,7 +270,7 @@ class Loop:
         yield
         self.clock = clock.now()
         report(self.clock - begun)
-        self.log.bar.expect(self.forecast.left(self.done))
+        self._expect()
 
     def stop(self, state: TrainState, number: int) -> None:
         """Save the state unless it is saved or has no update, and leave.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from t5smith.training.resume.fingerprint import data_order_fingerprint, training
 from t5smith.training.resume.history import History
 from t5smith.training.schedule import Schedule, create_schedule, decay_start
 from t5smith.training.settle import clock_of, trial_recipe, with_measured_settings, with_steps
-from t5smith.training.state import TrainState, fresh_state
+from t5smith.training.state import TrainState, abstract_state, fresh_program
 from t5smith.training.step import StepSettings
 from t5smith.training.timing.record import Spent
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -86,14 +87,14 @@ class StepSetup:
             average_decay=train.average_decay,
         )
 
-    def fresh_state(self) -> TrainState:
-        """The state before the first step."""
+    def fresh_program(self) -> Callable[[], TrainState]:
+        """The program that makes the state before the first step; compiled once for equal settings."""
         averaged = self.recipe.train.average_decay is not None
-        return _fresh_state(self.config, self.optimizer, self.recipe.seed, averaged)
+        return fresh_program(self.config, self.optimizer, self.recipe.seed, averaged)
 
     def abstract_state(self) -> TrainState:
         """Shapes and dtypes of the state."""
-        return jax.eval_shape(self.fresh_state)
+        return abstract_state(self.config, self.optimizer, self.recipe.train.average_decay is not None)
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a batch."""
@@ -291,10 +292,3 @@ def _batches(recipe: Recipe, store: TokenStore, objective: Objective) -> Trainin
         recipe.objective.shift_windows,
         corpus_weights(recipe.corpus, store.train),
     )
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _fresh_state(
-    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
-) -> TrainState:
-    return fresh_state(config, optimizer, jax.random.key(seed), averaged=averaged)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -59,6 +60,25 @@ def fresh_state(
         ema_params=jax.tree.map(jnp.copy, parameters) if averaged else None,
         grad_norm_ema=jnp.zeros((), jnp.float32),
     )
+
+
+@lru_cache(maxsize=4)
+def fresh_program(
+    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
+) -> Callable[[], TrainState]:
+    """The compiled :func:`fresh_state` of a seed."""
+
+    def fresh() -> TrainState:
+        return fresh_state(config, optimizer, jax.random.key(seed), averaged=averaged)
+
+    return jax.jit(fresh).lower().compile()
+
+
+def abstract_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, averaged: bool
+) -> TrainState:
+    """Shapes and dtypes of :func:`fresh_state`."""
+    return jax.eval_shape(lambda: fresh_state(config, optimizer, jax.random.key(0), averaged=averaged))
 
 
 class SkippedBatches:

@@ -15,11 +15,12 @@ from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import archive_training, saved_steps
+from t5smith.base.signals import Background, interruptible
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.text.corpus import CorpusFiles
 from t5smith.training.autotune import autotune
-from t5smith.training.compile import compiled_step
+from t5smith.training.compile import CompiledStep, compile_step, compiled_step
 from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.loggers import check_loggers
 from t5smith.training.loop import Loop, initial_state
@@ -39,7 +40,7 @@ from t5smith.training.timing.clock import Clock
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.preflight import check_disk
 from t5smith.training.timing.record import CLOCK, Record, continued
-from t5smith.training.timing.summary import first_forecast, print_summary
+from t5smith.training.timing.summary import first_forecast, print_forecast, print_summary
 from t5smith.training.timing.trial import try_steps
 
 
@@ -74,8 +75,6 @@ def train(
         restore_training(run.recipe, resume_from)
     stage = _stage_to_keep(run.recipe, restored=resume_from is not None)
     tried = autotune(run, begun)
-    with phase("train", "checking the store", at_once=False):
-        run.verify_store()
     steps = run.setup.recipe.train.steps
     hint = partial(matching_archive, run.recipe)
     with phase("train", "looking for checkpoints", at_once=False):
@@ -87,10 +86,11 @@ def train(
         info("train     --extend has no effect: the trained steps continue without it")
     if start.checkpoint and start.step == steps:
         info(f"train     already done: {start.checkpoint[0]}")
+        _verify(run)
         run.trained = start.checkpoint
         save_run_settings(run.recipe, stage)
         return start.checkpoint[0]
-    step = tried[0] if tried else compiled_step(setup)
+    step = tried[0] if tried else _compiled_meanwhile(run, fresh=start.checkpoint is None)
     check_disk(run.recipe, setup, len(saved_steps(setup.checkpoints)) if start.checkpoint else 0)
     if restart:
         archive_training(run.folder)
@@ -98,12 +98,31 @@ def train(
     save_run_settings(run.recipe, stage)
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
-    trial = tried[1] if tried else try_steps(setup, step)
-    plan = EvaluationPlan.of(setup)
-    forecast = first_forecast(setup, trial.seconds, plan.every, plan.windows)
-    print_summary(setup, step, trial, forecast, start.step)
+    print_summary(setup, step)
+    plan, seconds = EvaluationPlan.of(setup), None
+    if record is not None:
+        seconds = (tried[1] if tried else try_steps(setup, step)).seconds
+    forecast = first_forecast(setup, seconds, plan.every, plan.windows)
     timer = _clock(run, record, forecast, facts, begun) if record else None
-    return Loop(setup, step, facts, forecast, timer).run(initial_state(setup, folder))
+    report = partial(print_forecast, setup, forecast, plan.windows)
+    if seconds is not None:
+        report(seconds, start.step)
+    loop = Loop(setup, step, facts, forecast, timer, report if seconds is None else None)
+    return loop.run(initial_state(setup, folder))
+
+
+def _compiled_meanwhile(run: Run, *, fresh: bool) -> CompiledStep:
+    """The compiled step. Compiling is work of C++: meanwhile the store is read, and a `fresh` state compiled."""
+    compiling = Background(compile_step, run.setup)
+    _verify(run)
+    if fresh:
+        interruptible(run.setup.fresh_program)
+    return compiled_step(run.setup, compiling)
+
+
+def _verify(run: Run) -> None:
+    with phase("train", "checking the store", at_once=False):
+        run.verify_store()
 
 
 def _stage_to_keep(recipe: Recipe, *, restored: bool) -> str | None:

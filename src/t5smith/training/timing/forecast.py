@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from t5smith.recipe.train import TrainSettings
@@ -20,7 +21,7 @@ class Forecast:
     def __init__(
         self,
         train: TrainSettings,
-        step: float,
+        step: float | None,
         *,
         evaluate_every: int = 0,
         evaluation: float = 0.0,
@@ -30,7 +31,7 @@ class Forecast:
 
         Args:
           train: the settings, with the number of steps.
-          step: seconds of a step in the trial.
+          step: seconds of a step; None: the first steps will tell. Until then nothing is foretold.
           evaluate_every: steps between two evaluations; 0: none while training.
           evaluation: seconds that an evaluation probably takes.
           state_bytes: size of a checkpoint.
@@ -45,8 +46,21 @@ class Forecast:
         self.last_checkpoint = self.checkpoint = CHECKPOINT_SECONDS + state_bytes / BYTES_PER_SECOND
 
     @property
+    def known(self) -> bool:
+        """Whether the seconds of a step are known."""
+        return self._trial is not None
+
+    def measured(self, step: float, evaluation: float) -> None:
+        """Take over the seconds of a step, and those that an evaluation probably takes."""
+        self._trial = step
+        if self._evaluations < 2:  # the first one also compiled
+            self.evaluation = min(evaluation, self.evaluation) if self._evaluations else evaluation
+
+    @property
     def step(self) -> float:
         """Seconds per step."""
+        if self._trial is None:
+            return math.inf
         if self._sum < ENOUGH_SECONDS and len(self._recent) < 2:
             return self._trial
         return self._sum / len(self._recent)
@@ -61,7 +75,8 @@ class Forecast:
     def evaluated(self, seconds: float) -> None:
         """Take an evaluation into account; the first one also compiles."""
         self._evaluations += 1
-        self.evaluation = min(self.evaluation, seconds) if self._evaluations == 1 else seconds
+        guessed = self._evaluations == 1 and self.known
+        self.evaluation = min(self.evaluation, seconds) if guessed else seconds
 
     def saved(self, seconds: float) -> None:
         """Take into account how long training waited for a checkpoint."""

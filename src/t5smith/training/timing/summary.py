@@ -16,38 +16,44 @@ from t5smith.parallel import hardware
 from t5smith.training.compile import CompiledStep
 from t5smith.training.setup import Setup, StepSetup
 from t5smith.training.timing.forecast import Forecast
-from t5smith.training.timing.trial import StepTrial
 
 
-def print_summary(setup: Setup, step: CompiledStep, trial: StepTrial, forecast: Forecast, done: int) -> None:
-    """Print what is trained and what it takes; warn of slow bfloat16 and of devices that stay unused.
-
-    Args:
-      setup: the run.
-      step: its compiled step.
-      trial: what the timed steps took.
-      forecast: of the time.
-      done: steps that need not be trained again.
-    """
+def print_summary(setup: Setup, step: CompiledStep) -> None:
+    """Print what is trained and what it takes; warn of slow bfloat16 and of devices that stay unused."""
     train, device = setup.recipe.train, jax.devices()[0]
     parameters = count(parameter_count(setup.abstract_state().parameters))
     length = f"{pluralize(train.steps, 'step')} of {pluralize(train.rows, 'example')}"
     info(f"train     {parameters} parameters, {length}")
     info(f"train     {setup.objective.describe_shape()}")
-    info(f"train     {_time(forecast, done, device.device_kind)}; {_evaluation(setup, forecast)}")
-    info(f"train     {_memory(setup, step, trial)}; disk {count(_checkpoint_bytes(setup))}B")
+    info(f"train     {_memory(setup, step)}; disk {count(_checkpoint_bytes(setup))}B")
     if (line := hardware.devices_line()) is not None:
         info(f"train     {line}")
     if train.precision == "bfloat16" and not hardware.has_fast_bfloat16():
         warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be faster")
 
 
-def first_forecast(setup: Setup, step: float, evaluate_every: int, windows: int) -> Forecast:
+def print_forecast(setup: Setup, forecast: Forecast, windows: int, step: float, done: int) -> None:
+    """Print the time that training takes, now that the seconds of a step are known.
+
+    Args:
+      setup: the run.
+      forecast: learns them.
+      windows: held-out windows of each evaluation; 0: all.
+      step: the seconds.
+      done: steps that are behind.
+    """
+    rows = _held_out_windows(setup, windows) if forecast.evaluate_every else 0
+    forecast.measured(step, evaluation_seconds(setup, rows, step))
+    device = jax.devices()[0].device_kind
+    info(f"train     {_time(forecast, done, device)}; {_evaluation(setup, forecast)}")
+
+
+def first_forecast(setup: Setup, step: float | None, evaluate_every: int, windows: int) -> Forecast:
     """The forecast before the first step.
 
     Args:
       setup: the run.
-      step: seconds of a step in the trial.
+      step: seconds of a step in a trial; None: the first steps will tell.
       evaluate_every: steps between two evaluations; 0: none while training.
       windows: held-out windows of each; 0: all.
     """
@@ -56,7 +62,7 @@ def first_forecast(setup: Setup, step: float, evaluate_every: int, windows: int)
         setup.recipe.train,
         step,
         evaluate_every=evaluate_every,
-        evaluation=evaluation_seconds(setup, rows, step),
+        evaluation=evaluation_seconds(setup, rows, step or 0.0),
         state_bytes=state_bytes(setup),
     )
 
@@ -102,13 +108,10 @@ def _evaluation(setup: Setup, forecast: Forecast) -> str:
     return f"evaluating it afterwards about {about(seconds)}"
 
 
-def _memory(setup: Setup, step: CompiledStep, trial: StepTrial) -> str:
-    """What the process will take, beside what it took in the trial and what there is."""
-    takes = max(expected_memory(setup, step), trial.memory or 0)
-    text = f"memory about {count(takes)}B"
-    if trial.memory is not None and trial.memory < 0.9 * takes:
-        text += f", {count(trial.memory)}B measured after the timed steps"
+def _memory(setup: Setup, step: CompiledStep) -> str:
+    """What the process will take, beside what there is."""
     free = hardware.available_memory()
+    text = f"memory about {count(expected_memory(setup, step))}B"
     return text + (f"; {count(free.bytes)}B are {free.limit}" if free else "")
 
 

@@ -1,10 +1,13 @@
-"""Time some steps before the first one, on a state and batches that are thrown away."""
+"""How long a step takes: by the first steps of a training, or by steps before it, which are thrown away.
+
+Only a training of `train.hours` needs to know it before its first step, as the schedule depends on it.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,8 +16,9 @@ import numpy as np
 
 from t5smith.base.phase import phase
 from t5smith.base.signals import interruptible
+from t5smith.model.flops import step_flops
 from t5smith.objective.batches import prefetched
-from t5smith.parallel.hardware import memory_in_use
+from t5smith.parallel.hardware import DEVICES_USED, peak_tflops
 from t5smith.training.compile import CompiledStep, out_of_memory
 from t5smith.training.setup import Setup
 
@@ -28,10 +32,25 @@ MOST_SECONDS = 10.0
 
 
 class StepTrial(NamedTuple):
-    """Seconds per step, and the bytes in use after the last of them, if the device reports them."""
+    """Seconds per step."""
 
     seconds: float
-    memory: int | None = None
+
+
+class FirstSteps:
+    """The first steps of a training, until they tell how long a step takes."""
+
+    def __init__(self, report: Callable[[float], None]) -> None:
+        """`report` is called once, with the seconds of a step."""
+        self._report, self._ends = report, list[float]()
+
+    def stepped(self, seconds: float) -> bool:
+        """Take a step into account; returns whether it was the last one that is needed."""
+        self._ends.append((self._ends[-1] if self._ends else 0.0) + seconds)
+        if not is_enough(0.0, self._ends):
+            return False
+        self._report(seconds_per_step(self._ends))
+        return True
 
 
 def try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
@@ -46,7 +65,7 @@ def try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
 
 def _try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
     ahead = setup.recipe.train.prefetch_batches
-    state = setup.fresh_state()
+    state = setup.fresh_program()()
     jax.block_until_ready(state)
     points = () if setup.hours is None else (TRIAL_POINTS,)
     begun = time.perf_counter()
@@ -57,8 +76,7 @@ def _try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
         ends.append(time.perf_counter())
         if is_enough(begun, ends):
             break
-    memory = memory_in_use()
-    return StepTrial(seconds_per_step(ends), memory[0] if memory else None)
+    return StepTrial(seconds_per_step(ends))
 
 
 def is_enough(begun: float, ends: Sequence[float]) -> bool:
@@ -76,3 +94,10 @@ def seconds_per_step(ends: Sequence[float]) -> float:
     """
     seconds = [end - start for start, end in pairwise(ends)]
     return statistics.median(seconds[len(seconds) // 2 :])
+
+
+def seconds_at_peak(setup: Setup) -> float:
+    """The seconds of a step at the devices' peak speed, which is measured if no data sheet states it."""
+    objective = setup.objective
+    flops = step_flops(setup.config, setup.recipe.train.rows, objective.input_length, objective.target_length)
+    return flops / (peak_tflops(setup.dtype) * 1e12 * DEVICES_USED)
