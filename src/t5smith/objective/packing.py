@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linprog
 
 from t5smith.base.errors import T5smithError
 
@@ -225,6 +224,9 @@ def _solve(items: Sequence[Item], inputs: int, targets: int) -> _Mix | None:
     """The fewest rows of a shape that hold the windows in the right shares; None if that is infeasible."""
     patterns = np.array(list(_patterns(items, inputs, targets)), np.int64)
     windows = np.array([item.windows for item in items])
+    # Importing it takes a third of a second, and most objectives pack nothing.
+    from scipy.optimize import linprog
+
     solution: Any = linprog(
         np.ones(len(patterns)),
         A_eq=(patterns * windows).T,

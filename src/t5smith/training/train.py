@@ -41,7 +41,7 @@ from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.preflight import check_disk
 from t5smith.training.timing.record import CLOCK, Record, continued
 from t5smith.training.timing.summary import first_forecast, print_forecast, print_summary
-from t5smith.training.timing.trial import try_steps
+from t5smith.training.timing.trial import StepTrial, try_steps
 
 
 @in_run_folder
@@ -97,11 +97,19 @@ def train(
     open_training(run.folder, start)
     save_run_settings(run.recipe, stage)
     print_start(run.recipe, setup, start, run.history, None if restart else hint())
+    return _take_steps(run, start, step, tried[1] if tried else None, record, begun)
+
+
+def _take_steps(
+    run: Run, start: Start, step: CompiledStep, trial: StepTrial | None, record: Record | None, begun: float
+) -> Path:
+    """Train; returns what :func:`train` does. Without `train.hours` the first steps are the trial."""
+    setup = run.setup
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
     print_summary(setup, step)
     plan, seconds = EvaluationPlan.of(setup), None
     if record is not None:
-        seconds = (tried[1] if tried else try_steps(setup, step)).seconds
+        seconds = (trial or try_steps(setup, step)).seconds
     forecast = first_forecast(setup, seconds, plan.every, plan.windows)
     timer = _clock(run, record, forecast, facts, begun) if record else None
     report = partial(print_forecast, setup, forecast, plan.windows)
@@ -112,7 +120,10 @@ def train(
 
 
 def _compiled_meanwhile(run: Run, *, fresh: bool) -> CompiledStep:
-    """The compiled step. Compiling is work of C++: meanwhile the store is read, and a `fresh` state compiled."""
+    """The compiled step.
+
+    Compiling is work of C++: meanwhile the store is read, and the program of a `fresh` state is made.
+    """
     compiling = Background(compile_step, run.setup)
     _verify(run)
     if fresh:
