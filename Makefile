@@ -6,7 +6,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 ARGS :=
-BENCHMARKS := train_vs_transformers second_start shift_windows
+BENCHMARKS := train_vs_transformers second_start start_time shift_windows
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

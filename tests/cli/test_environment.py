@@ -7,6 +7,7 @@ import pytest
 
 from t5smith.cli.environment import (
     COMPILATION_CACHE_BYTES,
+    KEPT_FROM_SECONDS,
     MALLOC,
     TUNABLES,
     restart_with_huge_pages,
@@ -20,6 +21,8 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "")
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     return tmp_path / "caches"
 
 
@@ -29,6 +32,8 @@ def test_compiled_programs_are_kept_where_caches_go(caches, monkeypatch):
     assert folder.is_dir()
     assert folder.parent == caches / "t5smith"
     assert int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"]) == COMPILATION_CACHE_BYTES
+    # A program that takes half a second is kept too.
+    assert float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]) == KEPT_FROM_SECONDS < 0.5
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
     set_compilation_cache()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"

@@ -1,4 +1,4 @@
-"""What stands between the command and the first step: programs, compiled once and found again, and imports."""
+"""What stands between the command and the first step: programs, compiled once and found again; imports."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 COMPILATION_CACHE_BYTES = 4 << 30
 """Size of the cache of compiled programs; those that were not used for longest are removed first."""
+KEPT_FROM_SECONDS = 0.1
+"""Programs that took less time to compile are not kept."""
 TUNABLES = "GLIBC_TUNABLES"
 MALLOC = ":".join(
     f"glibc.malloc.{name}={value}"
@@ -47,6 +49,8 @@ def set_compilation_cache() -> None:
     A program compiled for one processor may not run on another, and home folders are shared between
     machines, so each kind of processor has a folder of its own.
     """
+    # JAX keeps what took a second; the program of a fresh state takes less, and each start needs it.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(KEPT_FROM_SECONDS))
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
