@@ -29,7 +29,8 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 Batch = Mapping[str, Int[np.ndarray, "_ _"]]
 """`input_ids` (B, S) and `targets` (B, T), int32, padded with the pad id. If rows hold several windows also
-`input_segments` and `target_segments`: the number of each position's window from 1, 0 for padding."""
+`input_segments` and `target_segments`: the number of each position's window from 1, 0 for padding. Those
+of training also have `items` (B, P): the denoisers of the items of each row, in order; -1 behind the last."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class RowPlan:
       rows: for each row of the cycle, the denoisers whose items are in it.
       cycle: the places of the windows of one cycle, in the order of rows.
       before_row: (rows + 1,) the windows of the cycle before each row.
+      row_items: (rows, P) the denoisers as in `rows`; -1 behind the last item of a row.
     """
 
     items: tuple[Item, ...]
@@ -88,6 +89,7 @@ class RowPlan:
     rows: tuple[tuple[int, ...], ...]
     cycle: Placement = field(init=False, repr=False, compare=False)
     before_row: Int[np.ndarray, " rows_and_1"] = field(init=False, repr=False, compare=False)
+    row_items: Int[np.ndarray, "rows P"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         table: list[tuple[int, ...]] = []
@@ -106,11 +108,18 @@ class RowPlan:
             before.append(len(table))
         object.__setattr__(self, "cycle", Placement(*np.array(table, np.int64).T))
         object.__setattr__(self, "before_row", np.array(before, np.int64))
+        most = max(map(len, self.rows))
+        padded = [[*row, *[-1] * (most - len(row))] for row in self.rows]
+        object.__setattr__(self, "row_items", np.array(padded, np.int32))
 
     def place(self, q: Int[np.ndarray, " n"], first_row: int = 0) -> Placement:
         """The places of the windows q of a run; rows are counted from `first_row` of the run."""
         places = self.cycle[q % self.windows]
         return replace(places, row=q // self.windows * len(self.rows) + places.row - first_row)
+
+    def items_of(self, first_row: int, rows: int) -> Int[np.ndarray, "B P"]:
+        """The denoisers of the items of some rows of a run, in order; -1 behind the last item of a row."""
+        return self.row_items[(first_row + np.arange(rows)) % len(self.rows)]
 
     @property
     def windows(self) -> int:

@@ -16,8 +16,10 @@ from t5smith.base.artifact import Manifest, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.run_folder import CHECKPOINTS, TRAIN
 from t5smith.interop.model import Model
+from t5smith.model.attention.items import ItemLayout
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
+from t5smith.objective.packing import RowPlan
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.token_store import TokenStore
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
@@ -84,6 +86,7 @@ class StepSetup:
             accumulation=train.gradient_accumulation,
             explosion_factor=train.explosion_factor,
             average_decay=train.average_decay,
+            layout=item_layout(self.objective.plan),
         )
 
     def fresh_state(self) -> TrainState:
@@ -100,7 +103,8 @@ class StepSetup:
         sides = {"input": self.objective.input_length, "target": self.objective.target_length}
         names = {"input_ids": "input", "targets": "target"}
         if self.objective.plan.packed:
-            names |= {f"{side}_segments": side for side in sides}
+            names |= {f"{side}_segments": side for side in sides} | {"items": "items"}
+            sides["items"] = self.objective.plan.row_items.shape[1]
         shape = {name: (self.recipe.train.rows, sides[side]) for name, side in names.items()}
         return {name: jax.ShapeDtypeStruct(size, jnp.int32) for name, size in shape.items()}
 
@@ -298,3 +302,10 @@ def _fresh_state(
     config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
 ) -> TrainState:
     return fresh_state(config, optimizer, jax.random.key(seed), averaged=averaged)
+
+
+def item_layout(plan: RowPlan) -> ItemLayout | None:
+    """The sizes of the items of packed rows and the cycle of the rows; None if each row is one window."""
+    if not plan.packed:
+        return None
+    return ItemLayout(tuple((item.inputs, item.targets) for item in plan.items), plan.rows)
