@@ -13,7 +13,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from t5smith.model.layers import with_row_major_layout
 
@@ -34,9 +34,12 @@ ELEMENTS_AT_ONCE = {"cpu": 1 << 19}
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MuonState:
-    """The state: updates made, and the moving average of the gradients."""
+    """The state: updates made (int32, no axes), and the moving average of the gradients.
 
-    count: Int[Array, ""]
+    JAX also builds it of shapes, so types cannot be checked.
+    """
+
+    count: Any
     mu: Any
 
 
@@ -62,15 +65,34 @@ def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
         of_gradient = (1 - MOMENTUM) / (1 - MOMENTUM**count)
 
         def direction(path: Any, mu: Array, gradient: Array) -> Array:
-            *_, block, name = (key.name for key in path)
-            heads = num_heads if block.endswith("attention") else 1
+            heads, heads_in_rows = _heads(path, num_heads)
             nesterov = (of_mu * mu + of_gradient * gradient).astype(jnp.bfloat16)
-            return orthogonal(nesterov, heads, heads_in_rows=name == "o")
+            return orthogonal(nesterov, heads, heads_in_rows=heads_in_rows)
 
         directions = jax.tree_util.tree_map_with_path(direction, mu, updates)
         return directions, MuonState(jnp.where(applied, count, state.count), mu)
 
     return optax.GradientTransformationExtraArgs(cast(Any, init), cast(Any, update))
+
+
+def _heads(path: Any, num_heads: int) -> tuple[int, bool]:
+    """The number of matrices that the one at a path is made of, and whether they are below each other."""
+    *_, block, name = (key.name for key in path)
+    return num_heads if block.endswith("attention") else 1, name == "o"
+
+
+def muon_flops(parameters: Any, num_heads: int) -> int:
+    """Operations of the products in an update of all stacks in a tree of parameters, or of their shapes."""
+    flops = 0
+    for path, stack in jax.tree_util.tree_leaves_with_path(parameters):
+        if stack.ndim != 3:
+            continue
+        heads, heads_in_rows = _heads(path, num_heads)
+        L, M, N = stack.shape
+        R, C = sorted((M // heads, N) if heads_in_rows else (M, N // heads))
+        # Per iteration: the Gram matrix, its square, and the product with the matrix.
+        flops += L * heads * len(COEFFICIENTS) * 2 * (2 * R * R * C + R**3)
+    return flops
 
 
 def orthogonal(
