@@ -10,10 +10,9 @@ from typing import Any, cast, get_args
 import jax
 import jax.numpy as jnp
 
-from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import info
-from t5smith.benchmarking.checks import check_at_least_one, check_one_of
+from t5smith.benchmarking.checks import check_at_least_one, check_divides, check_one_of
 from t5smith.benchmarking.parts import measured_parts
 from t5smith.benchmarking.trial import PRECISIONS, VOCABULARY, Trial
 from t5smith.model.params import parameter_count
@@ -64,9 +63,7 @@ def bench_train(
     check_one_of(get_args(Remat), remat=remat)
     check_at_least_one(batch=batch, input_length=input_length, target_length=target_length)
     check_at_least_one(steps=steps, repeats=repeats)
-    if gradient_accumulation < 1 or batch % gradient_accumulation:
-        where, expected = "--gradient-accumulation", f"a divisor of the batch of {batch}"
-        raise T5smithError(f"{gradient_accumulation} cannot be used", where=where, expected=expected)
+    check_divides(batch, gradient_accumulation=gradient_accumulation)
     with _no_compilation_cache(), phase("bench", "compiling the step"):
         trial = Trial(
             *(SIZES[size], batch, precision),
