@@ -6,7 +6,6 @@ rows and C columns, R <= C.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
+from optax.contrib import MuonState
 
 from t5smith.model.layers import with_row_major_layout
 
@@ -31,31 +31,21 @@ ELEMENTS_AT_ONCE = {"cpu": 1 << 19}
 """Elements of the matrices that are iterated on together, so that they stay in the cache. Default: all."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class MuonState:
-    """The state: updates made (int32, no axes), and the moving average of the gradients.
-
-    JAX also builds it of shapes, so types cannot be checked.
-    """
-
-    count: Any
-    mu: Any
-
-
 def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
-    """Nesterov momentum, made orthogonal, with a root mean square of about 1, for a tree of (L, M, N) stacks.
+    """Nesterov momentum, made orthogonal, with an RMS of about 1, for a tree of (L, M, N) stacks.
 
-    The matrices of attention are made orthogonal head by head, which takes far smaller products.
+    The matrices of attention are made orthogonal head by head, which takes far smaller products. The state is
+    that of optax's Muon, mapped over layers, so that checkpoints of earlier versions can be restored; the
+    coefficients in it are not used.
     """
 
     def init(params: Any) -> MuonState:
-        return MuonState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+        layers = len(jax.tree.leaves(params)[0])
+        mu = jax.tree.map(jnp.zeros_like, params)
+        return MuonState(jnp.zeros((layers,), jnp.int32), mu, jnp.zeros((layers, 3), jnp.float32))
 
-    def update(
-        updates: Any, state: MuonState, params: Any = None, *, applied: Array
-    ) -> tuple[Any, MuonState]:
-        count = state.count + 1
+    def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, MuonState]:
+        count = state.count[0] + 1
         mu = jax.tree.map(
             lambda old, gradient: jnp.where(applied, MOMENTUM * old + (1 - MOMENTUM) * gradient, old),
             state.mu,
@@ -70,7 +60,8 @@ def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
             return orthogonal(nesterov, heads, heads_in_rows=heads_in_rows)
 
         directions = jax.tree_util.tree_map_with_path(direction, mu, updates)
-        return directions, MuonState(jnp.where(applied, count, state.count), mu)
+        counts = jnp.where(applied, state.count + 1, state.count)
+        return directions, MuonState(counts, mu, state.ns_coeffs)
 
     return optax.GradientTransformationExtraArgs(cast(Any, init), cast(Any, update))
 
