@@ -79,9 +79,7 @@ def bench_train(
     seconds = statistics.median(trial.run(steps) / steps for _ in range(repeats))
     figures = trial_figures(trial, seconds, PRECISIONS[precision])
     if parts:
-        figures["measured_bytes_per_second"] = round(measured_bandwidth())
-        with phase("bench", "timing the parts of a step"):
-            figures["parts"] = measured_parts(trial, seconds)
+        figures |= _parts_figures(trial, seconds)
     return figures | {
         "size": size,
         "batch": batch,
@@ -93,6 +91,13 @@ def bench_train(
         "gradient_accumulation": gradient_accumulation,
         "device": jax.devices()[0].device_kind,
     }
+
+
+def _parts_figures(trial: Trial, seconds: float) -> dict[str, Any]:
+    """The parts of a step, and the speed of memory that their limits follow from."""
+    with phase("bench", "timing the parts of a step"):
+        memory = round(measured_bandwidth())
+        return {"measured_bytes_per_second": memory, "parts": measured_parts(trial, seconds)}
 
 
 def trial_figures(trial: Trial, seconds: float, dtype: jnp.dtype) -> dict[str, Any]:
