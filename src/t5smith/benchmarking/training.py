@@ -61,15 +61,14 @@ def bench_train(
     check_one_of(SIZES, size=size)
     check_one_of(PRECISIONS, precision=precision)
     check_one_of(get_args(Remat), remat=remat)
-    check_at_least_one(batch=batch, input_length=input_length, target_length=target_length)
-    check_at_least_one(steps=steps, repeats=repeats)
+    lengths = {"input_length": input_length, "target_length": target_length}
+    check_at_least_one(batch=batch, steps=steps, repeats=repeats, **lengths)
     check_divides(batch, gradient_accumulation=gradient_accumulation)
     with _no_compilation_cache(), phase("bench", "compiling the step"):
         trial = Trial(
             *(SIZES[size], batch, precision),
             ids=VOCABULARY,
-            input_length=input_length,
-            target_length=target_length,
+            **lengths,
             optimizer=optimizer,
             remat=remat,  # pyright: ignore[reportArgumentType] - checked above
             accumulation=gradient_accumulation,
@@ -84,8 +83,7 @@ def bench_train(
         "size": size,
         "batch": batch,
         "precision": precision,
-        "input_length": input_length,
-        "target_length": target_length,
+        **lengths,
         "optimizer": optimizer,
         "remat": remat,
         "gradient_accumulation": gradient_accumulation,
