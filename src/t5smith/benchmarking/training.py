@@ -76,10 +76,7 @@ def bench_train(
     info(f"bench     compiled in {trial.compile_seconds:.1f} s; timing {repeats} × {steps} steps")
     trial.run()
     seconds = statistics.median(trial.run(steps) / steps for _ in range(repeats))
-    figures = trial_figures(trial, seconds, PRECISIONS[precision])
-    if parts:
-        figures |= _parts_figures(trial, seconds)
-    return figures | {
+    figures = trial_figures(trial, seconds, PRECISIONS[precision]) | {
         "size": size,
         "batch": batch,
         "precision": precision,
@@ -89,6 +86,7 @@ def bench_train(
         "gradient_accumulation": gradient_accumulation,
         "device": jax.devices()[0].device_kind,
     }
+    return figures | _parts_figures(trial, seconds) if parts else figures
 
 
 def _parts_figures(trial: Trial, seconds: float) -> dict[str, Any]:
