@@ -107,5 +107,5 @@ def test_the_number_of_steps_matters_where_the_default_warm_up_follows_from_it(t
 
 def test_the_default_learning_rate_and_the_same_one_by_hand_are_the_same(tmp_path):
     recipe = tiny_recipe(tmp_path, **{"train.optimizer.name": "adafactor"})
-    by_hand = recipe.replace(**{"train.optimizer.learning_rate": 0.01})
+    by_hand = recipe.replace(**{"train.optimizer.learning_rate": 0.04})
     assert training_fingerprint(by_hand) == training_fingerprint(recipe)

@@ -34,6 +34,7 @@ from t5smith.base.run_folder import (
 )
 from t5smith.recipe.toml import save_run_settings, saved_recipe
 from t5smith.recipe.train import ScheduleSettings
+from t5smith.training.optimizer import DEFAULT_LEARNING_RATE
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import changes, continues, training_fingerprint
 from t5smith.training.resume.history import History
@@ -182,6 +183,21 @@ def test_a_longer_run_continues_with_the_warm_up_it_was_trained_with(run_folder,
     error = capfd.readouterr().err
     assert "resuming from step 40" in error
     assert "the warm-up stays at 2 steps, as it was trained; the default for 60 steps is 3" in error
+    assert not (run_folder / "previous").exists()
+
+
+def test_a_longer_run_continues_with_the_rate_it_was_trained_with(run_folder, capfd, monkeypatch):
+    monkeypatch.setitem(DEFAULT_LEARNING_RATE, "muon_adafactor", (0.03, 0.01, 0.04))
+    recipe = tiny_recipe(run_folder, **{"train.steps": 4})
+    train(recipe)
+    assert train(recipe.replace(**{"train.steps": 8})).name == "step-00000008"
+    error = capfd.readouterr().err
+    assert "the learning rate stays at 0.015, as it was trained; the default for 8 steps is 0.011" in error
+    # Also that of an earlier version, whose default was another.
+    settings = run_folder / "train" / "settings.json"
+    assert json.loads(settings.read_text())["train"]["optimizer"]["learning_rate"] == 0.015
+    monkeypatch.setitem(DEFAULT_LEARNING_RATE, "muon_adafactor", (0.03, 0.02, 0.04))
+    train(recipe.replace(**{"train.steps": 8}))
     assert not (run_folder / "previous").exists()
 
 

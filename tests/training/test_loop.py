@@ -64,8 +64,8 @@ def test_the_loss_falls_and_every_step_is_logged(uninterrupted):
     steps = rows(recipe)
     assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[-1]["nll"] < steps[0]["nll"]
-    assert steps[0]["learning_rate"] == pytest.approx(0.005)
-    assert steps[5]["learning_rate"] == pytest.approx(0.01)
+    assert steps[0]["learning_rate"] == pytest.approx(0.02)
+    assert steps[5]["learning_rate"] == pytest.approx(0.04)
     facts = read_manifest(
         checkpoint.checkpoint_folder(recipe.folder / "train" / "checkpoints", 6), "checkpoint"
     ).facts

@@ -82,7 +82,7 @@ def test_heads_are_made_orthogonal_separately():
         for found, layer in zip(side_by_side, x, strict=True):
             assert error(found[:, columns], iterated(layer[:, columns])) < TOLERANCE
     below = np.asarray(compiled_orthogonal(4, True)(np.swapaxes(x, 1, 2)))
-    np.testing.assert_array_equal(below, np.swapaxes(side_by_side, 1, 2))
+    assert error(below, np.swapaxes(side_by_side, 1, 2)) < TOLERANCE
     assert error(np.asarray(compiled_orthogonal(1, True)(x)), side_by_side) > 0.1
 
 

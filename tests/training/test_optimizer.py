@@ -215,6 +215,15 @@ def test_weight_decay_is_for_matrices_only():
 
 
 def test_each_optimizer_has_its_own_default_learning_rate():
-    assert peak_learning_rate(OptimizerSettings(name="adafactor")) == 0.01
-    assert peak_learning_rate(OptimizerSettings(name="adamw")) == 0.001
-    assert peak_learning_rate(OptimizerSettings(name="adamw", learning_rate=0.5)) == 0.5
+    assert peak_learning_rate(OptimizerSettings(name="adafactor"), 100_000) == 0.01
+    assert peak_learning_rate(OptimizerSettings(name="adamw"), 100_000) == 0.001
+    assert peak_learning_rate(OptimizerSettings(name="adamw", learning_rate=0.5), 100) == 0.5
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULT_LEARNING_RATE))
+def test_the_default_learning_rate_falls_with_the_steps(name):
+    rates = [peak_learning_rate(OptimizerSettings(name=name), 10**power) for power in range(7)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[1] > rates[-1]
+    assert rates[0] == DEFAULT_LEARNING_RATE[name][2]
+    assert rates[-1] == DEFAULT_LEARNING_RATE[name][1]

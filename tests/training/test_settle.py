@@ -66,6 +66,16 @@ def test_trained_steps_keep_their_numbers_whatever_is_measured_now(recipe):
     assert found["steps"] == MEASURED["steps"]
 
 
+def test_the_learning_rate_is_that_of_the_first_estimate(recipe):
+    record = {**RECORD, "points": [[0, 0.0, 1_600], [100, 0.5, 400]]}
+    save_measured(recipe, {**MEASURED, "clock": record})
+    measured = with_measured_settings(recipe)
+    assert measured.train.steps == 400
+    assert measured.train.optimizer.learning_rate == 0.025
+    by_hand = recipe.replace(**{"train.optimizer.learning_rate": 0.5})
+    assert with_measured_settings(by_hand).train.optimizer.learning_rate == 0.5
+
+
 def test_a_trial_has_steps_beyond_its_warm_up(tmp_path):
     recipe = tiny_recipe(tmp_path, **{"train.hours": 1.0, "train.schedule.warmup_steps": 5_000_000})
     train = trial_recipe(recipe, 16).train

@@ -10,12 +10,16 @@ M decoder layers, N position buckets.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from t5smith.model import draws
 from t5smith.model.config import ModelConfig
 
 
@@ -96,12 +100,12 @@ class Parameters:
 
 
 def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
-    """Draw the parameters of a fresh model, float32."""
-    keys = iter(jax.random.split(key, 32))
+    """Draw the parameters of a fresh model, float32: each array with a key of its own."""
+    keys, numbers = draws.split(key, 32), itertools.count()
     D, HK, F = config.d_model, config.num_heads * config.d_kv, config.d_ff
 
-    def normal(shape: tuple[int, ...], std: float) -> Array:
-        return std * jax.random.normal(next(keys), shape, jnp.float32)
+    def normal(shape: tuple[int, ...], std: float) -> Any:
+        return _Normal(next(numbers), shape, std)
 
     def attention(L: int) -> Attention:
         return Attention(
@@ -122,11 +126,13 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
         # Uniform with a standard deviation of sqrt(2 / (N + H)): flax's variance_scaling, as in T5X.
         N, H = config.relative_attention_num_buckets, config.num_heads
         limit = (2 / (N + H)) ** 0.5 * 3**0.5
-        return jax.random.uniform(next(keys), (N, H), jnp.float32, -limit, limit)
+        own = next(numbers)
+        pairs = draws.threefry(keys[0][own], keys[1][own], jnp.arange(N * H, dtype=jnp.uint32))
+        return draws.uniform(pairs, -limit, limit).reshape(N, H)
 
     ones = jnp.ones
     L, M = config.num_layers, config.num_decoder_layers
-    return Parameters(
+    tree = Parameters(
         embedding=normal((config.vocab_size, D), 1.0),
         encoder=Encoder(
             layers=EncoderLayer(
@@ -152,6 +158,26 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
         ),
         head=None if config.tie_word_embeddings else normal((D, config.vocab_size), D**-0.5),
     )
+    return _drawn(tree, keys)
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """An array of normal numbers that is still to be drawn: the number of its key, its shape and its std."""
+
+    number: int
+    shape: tuple[int, ...]
+    std: float
+
+
+def _drawn(tree: Parameters, keys: draws.Keys) -> Parameters:
+    """The tree with its normal numbers."""
+    leaves, structure = jax.tree.flatten(tree)
+    wanted = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
+    places = np.array([leaf.number for leaf in wanted])
+    own = keys[0][places], keys[1][places]
+    made = iter(draws.normals(own, [leaf.shape for leaf in wanted], [leaf.std for leaf in wanted]))
+    return structure.unflatten([next(made) if isinstance(leaf, _Normal) else leaf for leaf in leaves])
 
 
 def parameter_count(parameters: Parameters) -> int:

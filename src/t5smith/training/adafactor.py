@@ -26,9 +26,13 @@ WIDE = {"cpu": 1 << 13}
 
 
 def adafactor() -> optax.GradientTransformationExtraArgs:
-    """The direction, for vectors and matrices, with optax's state, written over that of before."""
+    """The direction, for vectors and matrices, with the state of optax's, written over that of before."""
+    chain = optax.chain(
+        optax.adafactor(learning_rate=None, min_dim_size_to_factor=MIN_FACTORED), optax.scale(-1.0)
+    )
 
     def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, Any]:
+        (state, *empty), last = state
         share = (state.count + 1).astype(jnp.float32) ** -DECAY
 
         def one(
@@ -44,10 +48,10 @@ def adafactor() -> optax.GradientTransformationExtraArgs:
         directions, *moments = jax.tree.transpose(
             jax.tree.structure(updates), jax.tree.structure((0, 0, 0, 0)), made
         )
-        return directions, FactoredState(jnp.where(applied, state.count + 1, state.count), *moments)
+        state = FactoredState(jnp.where(applied, state.count + 1, state.count), *moments)
+        return directions, ((state, *empty), last)
 
-    init = optax.scale_by_factored_rms(min_dim_size_to_factor=MIN_FACTORED).init
-    return optax.GradientTransformationExtraArgs(init, cast(Any, update))
+    return optax.GradientTransformationExtraArgs(chain.init, cast(Any, update))
 
 
 def _direction(

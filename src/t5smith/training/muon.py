@@ -6,14 +6,14 @@ rows and C columns, R <= C.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
+from optax.contrib import MuonState
 
 from t5smith.model.layers import with_row_major_layout
 
@@ -31,28 +31,21 @@ ELEMENTS_AT_ONCE = {"cpu": 1 << 19}
 """Elements of the matrices that are iterated on together, so that they stay in the cache. Default: all."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class MuonState:
-    """The state: updates made, and the moving average of the gradients."""
-
-    count: Int[Array, ""]
-    mu: Any
-
-
 def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
-    """Nesterov momentum, made orthogonal, with a root mean square of about 1, for a tree of (L, M, N) stacks.
+    """Nesterov momentum, made orthogonal, with an RMS of about 1, for a tree of (L, M, N) stacks.
 
-    The matrices of attention are made orthogonal head by head, which takes far smaller products.
+    The matrices of attention are made orthogonal head by head, which takes far smaller products. The state is
+    that of optax's Muon, mapped over layers, so that checkpoints of earlier versions can be restored; the
+    coefficients in it are not used.
     """
 
     def init(params: Any) -> MuonState:
-        return MuonState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+        layers = len(jax.tree.leaves(params)[0])
+        mu = jax.tree.map(jnp.zeros_like, params)
+        return MuonState(jnp.zeros((layers,), jnp.int32), mu, jnp.zeros((layers, 3), jnp.float32))
 
-    def update(
-        updates: Any, state: MuonState, params: Any = None, *, applied: Array
-    ) -> tuple[Any, MuonState]:
-        count = state.count + 1
+    def update(updates: Any, state: Any, params: Any = None, *, applied: Array) -> tuple[Any, MuonState]:
+        count = state.count[0] + 1
         mu = jax.tree.map(
             lambda old, gradient: jnp.where(applied, MOMENTUM * old + (1 - MOMENTUM) * gradient, old),
             state.mu,
@@ -62,15 +55,35 @@ def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
         of_gradient = (1 - MOMENTUM) / (1 - MOMENTUM**count)
 
         def direction(path: Any, mu: Array, gradient: Array) -> Array:
-            *_, block, name = (key.name for key in path)
-            heads = num_heads if block.endswith("attention") else 1
+            heads, heads_in_rows = _heads(path, num_heads)
             nesterov = (of_mu * mu + of_gradient * gradient).astype(jnp.bfloat16)
-            return orthogonal(nesterov, heads, heads_in_rows=name == "o")
+            return orthogonal(nesterov, heads, heads_in_rows=heads_in_rows)
 
         directions = jax.tree_util.tree_map_with_path(direction, mu, updates)
-        return directions, MuonState(jnp.where(applied, count, state.count), mu)
+        counts = jnp.where(applied, state.count + 1, state.count)
+        return directions, MuonState(counts, mu, state.ns_coeffs)
 
     return optax.GradientTransformationExtraArgs(cast(Any, init), cast(Any, update))
+
+
+def _heads(path: Any, num_heads: int) -> tuple[int, bool]:
+    """The number of matrices that the one at a path is made of, and whether they are below each other."""
+    *_, block, name = (key.name for key in path)
+    return num_heads if block.endswith("attention") else 1, name == "o"
+
+
+def muon_flops(parameters: Any, num_heads: int) -> int:
+    """Operations of the products in an update of all stacks in a tree of parameters, or of their shapes."""
+    flops = 0
+    for path, stack in jax.tree_util.tree_leaves_with_path(parameters):
+        if stack.ndim != 3:
+            continue
+        heads, heads_in_rows = _heads(path, num_heads)
+        L, M, N = stack.shape
+        R, C = sorted((M // heads, N) if heads_in_rows else (M, N // heads))
+        # Per iteration: the Gram matrix, its square, and the product with the matrix.
+        flops += L * heads * len(COEFFICIENTS) * 2 * (2 * R * R * C + R**3)
+    return flops
 
 
 def orthogonal(

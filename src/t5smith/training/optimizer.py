@@ -25,14 +25,15 @@ from t5smith.training.muon import muon
 from t5smith.training.schedule import Schedule, create_timed_schedule
 
 DEFAULT_LEARNING_RATE = {
-    "adafactor": 0.01,
-    "adamw": 1e-3,
-    "adamwscale": 0.02,
-    "muon": 1e-3,
-    "muon_adafactor": 0.01,
+    "adafactor": (1.0, 0.01, 0.04),
+    "adamw": (0.03, 0.001, 0.002),
+    "adamwscale": (1.5, 0.02, 0.05),
+    "muon": (0.1, 0.001, 0.004),
+    "muon_adafactor": (1.0, 0.01, 0.04),
 }
-"""T5's for Adafactor, also with Muon; the usual one for AdamW, and for Muon, whose updates have AdamW's RMS;
-nanoT5's for AdamWScale."""
+"""By optimizer: what is divided by the root of the number of steps, and the lowest and highest rate. Long
+runs get the usual rates: T5's for Adafactor, also with Muon; nanoT5's for AdamWScale; AdamW's for AdamW, and
+for Muon, whose updates have the same RMS. Short runs need higher ones: see docs/optimizers.md."""
 
 MUON_RMS = 0.2
 """RMS of Muon's updates before the learning rate: about that of AdamW (Liu et al. 2025, section 2.2)."""
@@ -41,9 +42,12 @@ MUON_SHARE = 0.15
 direction, so a smaller RMS is enough; see docs/optimizers.md."""
 
 
-def peak_learning_rate(settings: OptimizerSettings) -> float:
-    """`learning_rate` if set, else the optimizer's default."""
-    return settings.learning_rate or DEFAULT_LEARNING_RATE[settings.name]
+def peak_learning_rate(settings: OptimizerSettings, steps: int) -> float:
+    """`learning_rate` if set, else the optimizer's default for this number of steps, to two digits."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    factor, lowest, highest = DEFAULT_LEARNING_RATE[settings.name]
+    return float(f"{min(max(factor / steps**0.5, lowest), highest):.2g}")
 
 
 def create_optimizer(
@@ -68,7 +72,7 @@ def optimizer_at(
     train: TrainSettings, num_heads: int, points: Array
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Optimizer and schedule with the clock's corrections; see :func:`create_timed_schedule`."""
-    rate = create_timed_schedule(train.schedule, peak_learning_rate(train.optimizer))
+    rate = create_timed_schedule(train.schedule, peak_learning_rate(train.optimizer, train.steps))
 
     def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
         return rate(step, points)

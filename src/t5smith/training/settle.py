@@ -23,6 +23,7 @@ from t5smith.base.run_folder import TRAIN
 from t5smith.objective.batches import TrainingBatches
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.train import LENGTHS, TrainSettings
+from t5smith.training.optimizer import peak_learning_rate
 from t5smith.training.schedule import warmup_steps
 from t5smith.training.timing.record import CLOCK, DECIDED, Record, Spent, read_record
 
@@ -99,9 +100,11 @@ def with_measured_settings(
             fix="run `t5smith train` first, or set a number",
         )
     if found := clock_of(recipe, trained, train):
-        # The warm-up is that of the first estimate, whatever the clock made of it.
-        warmup = warmup_steps(recipe.train.schedule, found.record.points[0][2])
-        return _replaced(recipe, measured, warmup if warmup < measured["steps"] else None)
+        # Warm-up and learning rate are those of the first estimate, whatever the clock made of it.
+        estimate = found.record.points[0][2]
+        warmup = warmup_steps(recipe.train.schedule, estimate)
+        rate = None if trained else peak_learning_rate(recipe.train.optimizer, estimate)
+        return _replaced(recipe, measured, warmup if warmup < measured["steps"] else None, rate)
     return _replaced(recipe, measured)
 
 
@@ -182,12 +185,16 @@ def trial_recipe(recipe: Recipe, batch_size: int) -> Recipe:
     return _replaced(recipe, {"batch_size": batch_size, "steps": steps})
 
 
-def _replaced(recipe: Recipe, values: dict[str, int], warmup: int | None = None) -> Recipe:
+def _replaced(
+    recipe: Recipe, values: dict[str, int], warmup: int | None = None, rate: float | None = None
+) -> Recipe:
     changes: dict[str, Any] = {f"train.{name}": value for name, value in values.items()}
     if "steps" in values:
         changes |= {f"train.{name}": None for name in LENGTHS}
     if warmup is not None:
         changes["train.schedule.warmup_steps"] = warmup
+    if rate is not None:
+        changes["train.optimizer.learning_rate"] = rate
     return recipe.replace(**changes)
 
 

@@ -55,9 +55,9 @@ class StepSetup:
     @classmethod
     def create(cls, recipe: Recipe, vocabulary: Vocabulary, hours: float | None = None) -> StepSetup:
         """The step of a recipe with numbers for batch size and steps."""
-        train = recipe.train
-        schedule = create_schedule(train.schedule, peak_learning_rate(train.optimizer), train.steps)
-        config = ModelConfig.create(recipe.model, vocabulary.size)
+        train, config = recipe.train, ModelConfig.create(recipe.model, vocabulary.size)
+        peak = peak_learning_rate(train.optimizer, train.steps)
+        schedule = create_schedule(train.schedule, peak, train.steps)
         return StepSetup(
             recipe,
             Objective.create(recipe.objective, vocabulary),
@@ -236,7 +236,7 @@ class Run:
         store.valid.window_count(objective.window)
         if not recipe.train.in_steps:
             recipe = with_steps(recipe, _batches(recipe, store, objective))
-        recipe = self.history.with_trained_warmup(recipe)
+        recipe = self.history.with_trained_defaults(recipe)
         step = StepSetup.create(recipe, vocabulary, hours)
         return Setup(
             **vars(step),

@@ -9,18 +9,11 @@ from typing import Any, Literal
 from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.training.curves.held_out import EvaluationPlan
+from t5smith.training.optimizer import peak_learning_rate
 from t5smith.training.setup import Setup
 
 MANY_EPOCHS = 20
 """Above about this many, text that is read again teaches hardly anything new."""
-SHORT_RUN = 5_000
-"""Runs of up to this many steps get the advice on the learning rate."""
-SHORT_RUN_RATES = {
-    "adafactor": (0.03, "6.60 instead of 6.73 after 890 steps"),
-    "muon_adafactor": (0.03, "6.70 instead of 6.94 after 515 steps"),
-    "adamwscale": (0.04, "5.83 instead of 5.98 after 1,000 steps"),
-}
-"""Peak rates that are better than the default in short runs, and by how much: docs/optimizers.md."""
 CHANGE = 0.02
 """A held-out loss that differs by less, in nats per token, has neither fallen nor risen."""
 
@@ -98,7 +91,7 @@ def verdict(points: Sequence[Point]) -> Verdict | None:
 
 
 def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
-    """Print before training how often the text is read and evaluated; warn of many epochs and low rates."""
+    """Print before training how often the text is read and evaluated, and the rate; warn of many epochs."""
     steps = setup.recipe.train.steps
     by_corpus = epochs(setup)
     named = len(by_corpus) > 1
@@ -108,20 +101,17 @@ def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
         plan_words = "evaluated at the last step"
         if plan.every < steps:
             plan_words = f"evaluated every {pluralize(plan.every, 'step')}"
-    info(f"train     {', '.join(parts)}; {plan_words}")
+    optimizer = setup.recipe.train.optimizer
+    rate = f"{optimizer.name} at {peak_learning_rate(optimizer, steps):g}"
+    if optimizer.learning_rate is None:
+        rate += ", the default rate for so many steps"
+    info(f"train     {', '.join(parts)}; {plan_words}; {rate}")
     most = max(by_corpus, key=lambda name: by_corpus[name])
     if by_corpus[most] > MANY_EPOCHS:
         text = f"the corpus {most!r}" if named else "the training text"
         warn(
             f"{pluralize(steps, 'step')} read {text} {by_corpus[most]:.0f} times; above about {MANY_EPOCHS} "
             "times a model learns it by heart (overfitting): use more text or fewer steps"
-        )
-    optimizer = setup.recipe.train.optimizer
-    if optimizer.learning_rate is None and steps <= SHORT_RUN and optimizer.name in SHORT_RUN_RATES:
-        rate, gain = SHORT_RUN_RATES[optimizer.name]
-        info(
-            f"train     the default learning rate is for long runs; in short ones {rate:g} reached a lower "
-            f"held-out NLL ({gain}): --train.optimizer.learning-rate {rate:g}"
         )
 
 

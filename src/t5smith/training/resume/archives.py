@@ -237,7 +237,7 @@ def training_changes(recipe: Recipe, archive: Path) -> list[str]:
         inputs = recorded_inputs(archive)
         history = History(recipe.folder, saved_steps(archive / CHECKPOINTS)[-1], inputs)
         clock = clock_of(recipe, inputs, archive)
-        settled = history.with_trained_warmup(with_measured_settings(recipe, inputs, archive))
+        settled = history.with_trained_defaults(with_measured_settings(recipe, inputs, archive))
     except T5smithError as error:
         return [str(error)]
     now = {

@@ -67,15 +67,23 @@ class History:
         """Where the schedule was changed with `extend`: pairs of the step and the table `train` before."""
         return self.inputs.get("extended", [])
 
-    def with_trained_warmup(self, recipe: Recipe) -> Recipe:
-        """The recipe with the warm-up that was trained, where it leaves the warm-up to its default."""
-        schedule = self.inputs["train"]["schedule"] if self.inputs else {}
-        ours = recipe.train.schedule
-        if ours.warmup_steps is not None or schedule.get("name") != ours.name:
+    def with_trained_defaults(self, recipe: Recipe) -> Recipe:
+        """The recipe with the warm-up and the learning rate that were trained, where it leaves them out.
+
+        Their defaults depend on the number of steps, which may have changed since.
+        """
+        if not self.inputs:
             return recipe
-        if schedule["warmup_steps"] >= recipe.train.steps:
-            return recipe  # fewer steps than are trained, which find_start reports
-        return recipe.replace(**{"train.schedule.warmup_steps": schedule["warmup_steps"]})
+        train, changes = self.inputs["train"], dict[str, Any]()
+        optimizer, schedule = recipe.train.optimizer, recipe.train.schedule
+        if optimizer.learning_rate is None and train["optimizer"]["name"] == optimizer.name:
+            changes["train.optimizer.learning_rate"] = train["optimizer"]["learning_rate"]
+        # A recipe shorter than its warm-up has fewer steps than are trained, which find_start reports.
+        warmup = train["schedule"]["warmup_steps"]
+        same = schedule.warmup_steps is None and train["schedule"]["name"] == schedule.name
+        if same and warmup < recipe.train.steps:
+            changes["train.schedule.warmup_steps"] = warmup
+        return recipe.replace(**changes) if changes else recipe
 
 
 @dataclass(frozen=True)
