@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from t5smith.benchmarking.training import PRECISIONS, SIZES
+from t5smith.model.attention.items import ItemLayout
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import TrainingBatches
 from t5smith.objective.objective import Objective
@@ -29,7 +30,6 @@ from t5smith.store.token_store import Split
 from t5smith.training.compile import compiled, program_memory
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
-from t5smith.training.setup import item_layout
 from t5smith.training.state import TrainState, fresh_state
 from t5smith.training.step import StepSettings, create_step
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -70,7 +70,8 @@ def compared(arguments: argparse.Namespace, precision: str, rows: int) -> dict[s
     def fresh() -> TrainState:
         return fresh_state(config, optimizer, jax.random.key(0))
 
-    layouts = {"items": item_layout(objective.plan), "whole_rows": None}
+    plan = objective.plan
+    layouts = {"items": ItemLayout(plan.item_sizes, plan.rows), "whole_rows": None}
     steps, states, figures = {}, {}, {name: dict[str, Any]() for name in layouts}
     for name, layout in layouts.items():
         step = create_step(config, optimizer, schedule, StepSettings(PRECISIONS[precision], layout=layout))

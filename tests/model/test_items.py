@@ -17,13 +17,13 @@ from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout
 from t5smith.model.t5 import Segments
 from t5smith.objective.batches import Objective, TrainingBatches
-from t5smith.objective.packing import Item, plan_rows
+from t5smith.objective.packing import plan_rows
+from t5smith.objective.row_plan import Item, RowPlan
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.store.token_store import Split
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
-from t5smith.training.setup import item_layout
 from t5smith.training.state import fresh_state
 from t5smith.training.step import StepSettings, create_step
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -56,13 +56,15 @@ def batches_of(name: str, rows: int) -> TrainingBatches:
     return TrainingBatches(Split("train", tokens, ends, 0), objective, rows, seed=0)
 
 
+def layout_of(plan: RowPlan) -> ItemLayout:
+    return ItemLayout(plan.item_sizes, plan.rows)
+
+
 def arrays_of(batches: TrainingBatches, number: int) -> tuple[dict[str, jax.Array], Segments, Segments]:
     """A batch, its segments, and its segments with the items."""
     batch = {key: jnp.asarray(value) for key, value in batches[number].items()}
     sides = batch["input_segments"], batch["target_segments"]
-    layout = item_layout(batches.objective.plan)
-    assert layout is not None
-    return batch, Segments(*sides), Segments(*sides, Items(batch["items"], layout))
+    return batch, Segments(*sides), Segments(*sides, Items(batch["items"], layout_of(batches.objective.plan)))
 
 
 @jax.jit
@@ -130,7 +132,7 @@ def test_parts_of_a_batch_give_the_step_of_whole_rows():
     batches = batches_of("ul2", 6)
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=4), 0.1, 10)
     optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, CONFIG.num_heads)
-    layout, found = item_layout(batches.objective.plan), []
+    layout, found = layout_of(batches.objective.plan), []
     for settings in (StepSettings(FLOAT32), StepSettings(FLOAT32, layout=layout, accumulation=3)):
         state = jax.jit(lambda: fresh_state(CONFIG, optimizer, jax.random.key(0)))()
         step = create_step(CONFIG, optimizer, schedule, settings)
@@ -170,8 +172,7 @@ def test_items_are_where_the_batch_says(name):
 def test_the_room_for_items_is_what_some_rows_need_and_enough_for_all(sizes):
     items = tuple(Item(*size, weight=1.0 + number) for number, size in enumerate(sizes))
     plan = plan_rows(items, input_length=3 * sizes[0][0])
-    layout = item_layout(plan)
-    assert layout is not None
+    layout = layout_of(plan)
     for rows in (1, 2, 3, len(plan.rows), len(plan.rows) + 2):
         counts = [
             [(plan.items_of(first, rows) == kind).sum() for kind in range(len(items))]

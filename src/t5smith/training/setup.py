@@ -19,7 +19,6 @@ from t5smith.interop.model import Model
 from t5smith.model.attention.items import ItemLayout
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
-from t5smith.objective.packing import RowPlan
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.token_store import TokenStore
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
@@ -75,7 +74,7 @@ class StepSetup:
     @property
     def step_settings(self) -> StepSettings:
         """The settings that are compiled into the step."""
-        train = self.recipe.train
+        train, plan = self.recipe.train, self.objective.plan
         return StepSettings(
             dtype=self.dtype,
             z_loss=train.z_loss,
@@ -86,7 +85,7 @@ class StepSetup:
             accumulation=train.gradient_accumulation,
             explosion_factor=train.explosion_factor,
             average_decay=train.average_decay,
-            layout=item_layout(self.objective.plan),
+            layout=ItemLayout(plan.item_sizes, plan.rows) if plan.packed else None,
         )
 
     def fresh_state(self) -> TrainState:
@@ -100,13 +99,8 @@ class StepSetup:
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a batch."""
-        sides = {"input": self.objective.input_length, "target": self.objective.target_length}
-        names = {"input_ids": "input", "targets": "target"}
-        if self.objective.plan.packed:
-            names |= {f"{side}_segments": side for side in sides} | {"items": "items"}
-            sides["items"] = self.objective.plan.row_items.shape[1]
-        shape = {name: (self.recipe.train.rows, sides[side]) for name, side in names.items()}
-        return {name: jax.ShapeDtypeStruct(size, jnp.int32) for name, size in shape.items()}
+        shapes = self.objective.batch_shapes(self.recipe.train.rows)
+        return {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True)
@@ -302,10 +296,3 @@ def _fresh_state(
     config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
 ) -> TrainState:
     return fresh_state(config, optimizer, jax.random.key(seed), averaged=averaged)
-
-
-def item_layout(plan: RowPlan) -> ItemLayout | None:
-    """The sizes of the items of packed rows and the cycle of the rows; None if each row is one window."""
-    if not plan.packed:
-        return None
-    return ItemLayout(tuple((item.inputs, item.targets) for item in plan.items), plan.rows)
