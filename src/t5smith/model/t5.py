@@ -26,7 +26,7 @@ FLOAT32 = jnp.dtype(jnp.float32)
 PAD_ID = 0
 
 Remat = Literal["none", "dots", "full"]
-_POLICIES = {
+POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -114,7 +114,7 @@ def encode(
         return x + drop(h, dropout, 3), None
 
     x = drop(p.embedding[input_ids.reshape(-1)], dropout, 0)
-    x = _run_layers(run_layer, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
+    x = run_layers(run_layer, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
     x = norm(x, p.encoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 2).reshape(B, S, -1)
 
@@ -160,7 +160,7 @@ def decode(
         return x + drop(h, dropout, 5), None
 
     x = drop(p.embedding[decoder_input_ids.reshape(-1)], dropout, 3)
-    x = _run_layers(run_layer, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
+    x = run_layers(run_layer, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 5).reshape(B, T, -1)
 
@@ -171,7 +171,7 @@ def _not_padding(input_ids: Int[Array, "B S"]) -> SegmentIds:
     return SegmentIds(jnp.ones((keys.shape[0], 1), jnp.int32), keys)
 
 
-def _run_layers(
+def run_layers(
     run_layer: Callable[[Array, Any], tuple[Array, None]],
     x: Float[Array, "N D"],
     layers: Any,
@@ -179,13 +179,13 @@ def _run_layers(
     dropout: Dropout | None,
     remat: Remat,
 ) -> Float[Array, "N D"]:
-    """All layers of a stack.
+    """All layers of a stack, on the activations x. `run_layer` gets each layer with its dropout, or None.
 
     With remat `dots` the backward pass recomputes everything but the products with weights; with `full` it
     recomputes everything from the input of each layer.
     """
     if remat != "none":
-        run_layer = jax.checkpoint(run_layer, prevent_cse=False, policy=_POLICIES[remat])
+        run_layer = jax.checkpoint(run_layer, prevent_cse=False, policy=POLICIES[remat])
     per_layer = None if dropout is None else Dropout(jax.random.split(dropout.key, num_layers), dropout.rate)
     # A loop is slower on CPU. But if remat layers are unrolled, XLA merges the recomputation with the forward
     # pass, and so keeps the results after all.

@@ -148,37 +148,53 @@ def _step(
 
     def step(state: TrainState, batch: Mapping[str, Int[Array, "_ _"]]) -> tuple[TrainState, StepMetrics]:
         gradient, sums = _accumulate_gradient(state, batch, config, settings)
-        gradient = jax.tree.map(lambda leaf: leaf / sums.tokens, gradient)
-        norm = optax.tree.norm(gradient)
-        applied = _gradient_is_ok(state, sums, norm, settings.explosion_factor)
-        parameters, optimizer_state, updates = apply_gradient(
-            optimizer, gradient, state.optimizer, state.parameters, applied
-        )
-        average = (1 - NORM_EMA_WEIGHT) * state.grad_norm_ema + NORM_EMA_WEIGHT * norm
-        new = TrainState(
-            step=state.step + applied.astype(jnp.int32),
-            parameters=parameters,
-            optimizer=optimizer_state,
-            ema_params=_update_ema(state, parameters, settings.average_decay, applied),
-            grad_norm_ema=jnp.where(applied, jnp.where(state.step == 0, norm, average), state.grad_norm_ema),
-        )
         inputs = (batch["input_ids"] != PAD_ID).sum().astype(jnp.float32)
-        metrics = StepMetrics(
-            loss=sums.objective / sums.tokens,
-            nll=sums.nll / sums.tokens,
-            z_loss=settings.z_loss * sums.z / sums.tokens,
-            accuracy=sums.correct / sums.tokens,
-            gradient_norm=norm,
-            update_rms=root_mean_square(updates),
-            weight_rms=root_mean_square(parameters),
-            learning_rate=schedule(state.step),
-            target_tokens=sums.tokens,
-            tokens=sums.tokens + inputs,
-            applied=applied.astype(jnp.float32),
-        )
-        return new, metrics
+        return update_state(state, gradient, sums, inputs, optimizer, schedule, settings)
 
     return step
+
+
+def update_state(
+    state: TrainState,
+    gradient: Parameters,
+    sums: LossSums,
+    inputs: Float[Array, ""],
+    optimizer: optax.GradientTransformation,
+    schedule: Schedule,
+    settings: StepSettings,
+) -> tuple[TrainState, StepMetrics]:
+    """The part of a step after the gradient: its norm, the update, the metrics.
+
+    The gradient is that of the summed loss; `inputs` is the number of input tokens without padding.
+    """
+    gradient = jax.tree.map(lambda leaf: leaf / sums.tokens, gradient)
+    norm = optax.tree.norm(gradient)
+    applied = _gradient_is_ok(state, sums, norm, settings.explosion_factor)
+    parameters, optimizer_state, updates = apply_gradient(
+        optimizer, gradient, state.optimizer, state.parameters, applied
+    )
+    average = (1 - NORM_EMA_WEIGHT) * state.grad_norm_ema + NORM_EMA_WEIGHT * norm
+    new = TrainState(
+        step=state.step + applied.astype(jnp.int32),
+        parameters=parameters,
+        optimizer=optimizer_state,
+        ema_params=_update_ema(state, parameters, settings.average_decay, applied),
+        grad_norm_ema=jnp.where(applied, jnp.where(state.step == 0, norm, average), state.grad_norm_ema),
+    )
+    metrics = StepMetrics(
+        loss=sums.objective / sums.tokens,
+        nll=sums.nll / sums.tokens,
+        z_loss=settings.z_loss * sums.z / sums.tokens,
+        accuracy=sums.correct / sums.tokens,
+        gradient_norm=norm,
+        update_rms=root_mean_square(updates),
+        weight_rms=root_mean_square(parameters),
+        learning_rate=schedule(state.step),
+        target_tokens=sums.tokens,
+        tokens=sums.tokens + inputs,
+        applied=applied.astype(jnp.float32),
+    )
+    return new, metrics
 
 
 def _accumulate_gradient(
