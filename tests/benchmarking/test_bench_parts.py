@@ -23,7 +23,11 @@ from t5smith.model.flops import forward_flops_by_part, step_flops, step_flops_by
 from t5smith.model.params import Attention, FeedForward
 from t5smith.parallel import hardware
 from t5smith.recipe.model import ModelSettings
+from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training import muon
+from t5smith.training.optimizer import create_optimizer
+from t5smith.training.schedule import create_schedule
+from t5smith.training.state import fresh_state
 from t5smith.training.step import StepSettings
 
 TINY = ModelSettings(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
@@ -78,7 +82,7 @@ def test_all_parts_are_there_and_add_up(facts):
     assert list(found) == list(NAMES)
     for part in found.values():
         assert part["seconds"] >= 0
-        assert part["share"] == pytest.approx(part["seconds"] / step, abs=2e-3)
+        assert part["share"] == pytest.approx(part["seconds"] / step, rel=2e-3, abs=1e-4)
     timed = sum(found[name]["seconds"] for name in ("products", "attention", "head_and_loss", "optimizer"))
     assert found["everything_else"]["seconds"] == pytest.approx(max(0, step - timed), abs=2e-6)
     waited = found["waiting"]["batch_seconds"] - step
@@ -92,11 +96,16 @@ def test_limits_follow_from_operations_and_bytes(facts):
     for name in names:
         expected = found[name]["flops"] / (facts["measured_tflops"] * 1e12)
         assert found[name]["limit_seconds"] == pytest.approx(expected, abs=1e-9)
-    # float32: the gradient is read; the parameters are read and written, and so is the optimizer's state:
-    # momentum of the matrices, factored or full second moments of the rest.
-    assert found["optimizer"]["bytes"] > 4 * 3 * facts["parameters"]
-    assert found["optimizer"]["limit_seconds"] > found["optimizer"]["bytes"] / 1e10
-    assert found["optimizer"]["update_flops"] > 0
+    schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 10)
+    optimizer = create_optimizer(OptimizerSettings(name="muon_adafactor"), schedule, config.num_heads)
+    state = jax.eval_shape(lambda: fresh_state(config, optimizer, jax.random.key(0)))
+    # The gradient is read, the state is read and written; all numbers have four bytes.
+    numbers = facts["parameters"] + 2 * sum(leaf.size for leaf in jax.tree.leaves(state))
+    update = found["optimizer"]
+    assert update["bytes"] == 4 * numbers
+    flops = muon.muon_flops(state.parameters, config.num_heads)
+    assert update["update_flops"] == flops
+    assert update["limit_seconds"] == pytest.approx(4 * numbers / 1e10 + flops / 0.25e12, abs=1e-9)
 
 
 def test_parts_of_the_operations_are_counted_by_hand():
@@ -137,8 +146,10 @@ def test_xla_counts_the_operations_of_each_part(monkeypatch):
 
 def test_xla_counts_the_operations_of_muon(monkeypatch):
     monkeypatch.setattr(muon, "ELEMENTS_AT_ONCE", {})
-    layers = init(WIDE, jax.random.key(0)).encoder.layers
-    optimizer = muon.muon(WIDE.num_heads)
+    # Large enough that what XLA counts besides products is little.
+    config = replace(WIDE, d_model=128, d_kv=128, d_ff=256, num_layers=1, num_decoder_layers=1, num_heads=2)
+    layers = init(config, jax.random.key(0)).encoder.layers
+    optimizer = muon.muon(config.num_heads)
     matrices = Matrices(layers.self_attention, layers.feed_forward)
 
     def update(matrices):
@@ -146,8 +157,8 @@ def test_xla_counts_the_operations_of_muon(monkeypatch):
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         found = jax.jit(update).lower(matrices).compile().cost_analysis()["flops"]
-    expected = muon.muon_flops(layers, WIDE.num_heads)
-    assert expected < found < 1.3 * expected
+    expected = muon.muon_flops(layers, config.num_heads)
+    assert expected < found < 1.05 * expected
 
 
 @pytest.mark.parametrize("length", [1, 16, 2_048, 4_096])

@@ -129,7 +129,7 @@ def create_timed_step(
     """
 
     def step(
-        state: TrainState, batch: Mapping[str, Int[Array, "_ _"]], points: Float[Array, " 7"]
+        state: TrainState, batch: Mapping[str, Int[Array, "_ _"]], points: Float[Array, " 8"]
     ) -> tuple[TrainState, StepMetrics]:
         return _step(config, *optimizer_at(points), settings)(state, batch)
 
