@@ -134,7 +134,7 @@ def serve(spec: Spec) -> None:
 def ours(spec: Spec) -> Step:
     """T5smith's step."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-    from t5smith.benchmarking.training import Trial
+    from t5smith.benchmarking.trial import Trial
     from t5smith.model.params import parameter_count
     from t5smith.parallel.hardware import memory_in_use
     from t5smith.recipe.model import ModelSettings

@@ -16,7 +16,8 @@ import tempfile
 
 CHILD = """
 import sys
-from t5smith.benchmarking.training import SIZES, Trial
+from t5smith.benchmarking.training import SIZES
+from t5smith.benchmarking.trial import Trial
 print(Trial(SIZES[sys.argv[1]], 8, sys.argv[2]).compile_seconds)
 """
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
-from t5smith.benchmarking.training import PRECISIONS, SIZES, VOCABULARY, Trial
+from t5smith.benchmarking.training import SIZES
+from t5smith.benchmarking.trial import PRECISIONS, VOCABULARY, Trial
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init
 from t5smith.recipe.model import ModelSettings

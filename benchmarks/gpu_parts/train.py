@@ -11,7 +11,8 @@ import jax
 from gpu_parts.models import trial_of
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
-from t5smith.benchmarking.training import PRECISIONS, trial_figures
+from t5smith.benchmarking.training import trial_figures
+from t5smith.benchmarking.trial import PRECISIONS
 
 FIGURES = (
     "tokens_per_second",

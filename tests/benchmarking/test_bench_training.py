@@ -8,24 +8,9 @@ from t5smith.base.errors import T5smithError
 from t5smith.benchmarking import training
 from t5smith.benchmarking.training import SIZES, bench_train
 from t5smith.model.config import ModelConfig
-from t5smith.model.flops import step_flops
 from t5smith.recipe.model import ModelSettings
 
 TINY = ModelSettings(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
-KEYS = {"tokens_per_second", "seconds_per_step", "mfu", "peak_tflops", "compile_seconds", "peak_memory_bytes"}
-
-
-def test_figures_are_consistent(monkeypatch):
-    monkeypatch.setitem(training.SIZES, "tiny", TINY)
-    monkeypatch.setattr(training, "VOCABULARY", 300)
-    facts = bench_train("tiny", batch=4, precision="float32", input_length=16, target_length=8, repeats=2)
-    assert facts.keys() >= KEYS
-    assert facts["tokens_per_second"] == pytest.approx(4 * 24 / facts["seconds_per_step"], rel=0.01)
-    flops = step_flops(ModelConfig.create(TINY, 300), 4, 16, 8)
-    expected = flops / facts["seconds_per_step"] / facts["peak_tflops"] / 1e12
-    assert facts["mfu"] == pytest.approx(expected, rel=0.05, abs=1e-4)
-    assert facts["compile_seconds"] > 0
-    assert facts["peak_memory_bytes"] > 1e6
 
 
 @pytest.mark.parametrize(
@@ -35,6 +20,8 @@ def test_figures_are_consistent(monkeypatch):
         ({"precision": "float16"}, "--precision"),
         ({"remat": "some"}, "--remat"),
         ({"batch": 0}, "--batch"),
+        ({"input_length": 0}, "--input-length"),
+        ({"target_length": 0}, "--target-length"),
         ({"gradient_accumulation": 3}, "--gradient-accumulation"),
         ({"optimizer": "lion"}, "train.optimizer.name"),
     ],

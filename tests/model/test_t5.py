@@ -19,7 +19,7 @@ from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout
 from t5smith.model.loss import token_losses
 from t5smith.model.params import is_stacked, parameter_count
-from t5smith.model.t5 import _run_layers, decode, mask_padded_rows, shift_right
+from t5smith.model.t5 import decode, mask_padded_rows, run_layers, shift_right
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 T5X = ModelConfig(32128, 32128, d_model=8, d_kv=3, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=4)
@@ -252,6 +252,6 @@ def test_each_layer_drops_other_values():
         return x + dropout(jnp.broadcast_to(ones, x.shape)), None
 
     x = jnp.zeros((8, 8))
-    y = _run_layers(run_layer, x, jnp.ones(3), 3, Dropout(jax.random.key(0), 0.5), "none")
+    y = run_layers(run_layer, x, jnp.ones(3), 3, Dropout(jax.random.key(0), 0.5), "none")
     # A value that is kept is doubled.
     assert set(np.unique(y).tolist()) == {0.0, 2.0, 4.0, 6.0}

@@ -38,6 +38,26 @@ def test_other_devices_are_measured():
     assert 0 < hardware.measured_tflops(FLOAT32, 64, 3) < 1000
 
 
+def test_bandwidth_counts_what_is_read_and_written(monkeypatch):
+    monkeypatch.setattr(hardware, "median_seconds", lambda work, repeats: 0.5)
+    hardware.measured_bandwidth.cache_clear()
+    assert hardware.measured_bandwidth(1 << 20) == 2 * (1 << 20) / 0.5
+    hardware.measured_bandwidth.cache_clear()
+
+
+def test_the_median_time_without_the_first_call(monkeypatch):
+    seconds = iter([9.0, 1.0, 2.0, 4.0, 3.0])
+    now = [0.0]
+
+    def work():
+        now[0] += next(seconds)
+
+    monkeypatch.setattr(hardware, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    assert hardware.median_seconds(work, 3) == 2.0
+    seconds = iter([9.0, 1.0, 2.0, 4.0, 3.0])
+    assert hardware.median_seconds(work, 1, least=10.0) == 2.5
+
+
 def test_memory_of_this_machine():
     now, most = hardware.memory_in_use()
     assert 0 < now <= most

@@ -58,7 +58,13 @@ def simulated(time, limit, guess, pace, *, evaluate_every, evaluation, checkpoin
     time.seconds = begins
     kept = []
     timer = Clock(
-        Record(limit / 3600, ((0, 0.0, guess),)), forecast, warmup, spent=0.0, begun=0.0, save=kept.append
+        Record(limit / 3600, ((0, 0.0, guess),)),
+        forecast,
+        0.01,
+        warmup,
+        spent=0.0,
+        begun=0.0,
+        save=kept.append,
     )
     done = 0
     while done < timer.end:
@@ -117,10 +123,10 @@ def test_training_ends_when_the_hours_do(step, wrong, later, evaluate_every, beg
 def test_without_a_correction_the_rates_are_those_of_a_fixed_number_of_steps(name):
     settings = ScheduleSettings(name=name, warmup_steps=10, plateau_steps=20)
     fixed = create_schedule(settings, 0.01, 100)
-    timed = jax.jit(create_timed_schedule(settings, 0.01))
+    timed = jax.jit(create_timed_schedule(settings))
     record = Record(1.0, ((0, 0.0, 100),))
     for step in range(100):
-        rate = timed(jnp.int32(step), jnp.asarray(points_after(record, 10, step)))
+        rate = timed(jnp.int32(step), jnp.asarray(points_after(record, 0.01, 10, step)))
         assert float(rate) == pytest.approx(float(fixed(jnp.int32(step))), rel=1e-5, abs=1e-9)
 
 
@@ -129,9 +135,9 @@ def test_the_step_finds_its_point_whether_the_last_update_was_made_or_not(behind
     """Rates as the host computes them, from points sent after all updates were read, or all but one."""
     record = Record(1.0, ((0, 0.0, 100), (20, 0.1, 60), (22, 0.15, 200), (90, 0.5, 95)))
     settings = ScheduleSettings(name="linear", final_fraction=0.0)
-    timed = jax.jit(create_timed_schedule(settings, 1.0))
+    timed = jax.jit(create_timed_schedule(settings))
     for step in range(5, 95):
-        rate = timed(jnp.int32(step), jnp.asarray(points_after(record, 5, step - behind)))
+        rate = timed(jnp.int32(step), jnp.asarray(points_after(record, 1.0, 5, step - behind)))
         assert float(rate) == pytest.approx(1 - progress(record, 5, step), abs=1e-6)
 
 

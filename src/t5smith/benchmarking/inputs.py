@@ -24,6 +24,10 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 BASE = ModelSettings(size="t5-v1.1-base")
 """T5-v1.1-base."""
 TOKENS = 50_000_000
+FEWEST_TOKENS = 5_000_000
+"""Of the synthetic store where only the time of a batch is asked for."""
+LEAST_INPUTS = 3
+"""A token, a sentinel and `</s>`."""
 DOCUMENT = 800
 """Mean length of a document in the synthetic store, in tokens."""
 
@@ -111,14 +115,33 @@ def _open(store: Path | None, folder: Path) -> tuple[Split, Vocabulary]:
     return TokenStore.open(own).train, Vocabulary.load(own.parent / "vocab")
 
 
-def synthetic_store(folder: Path) -> Split:
-    """A split of random ids on disk, with documents of geometrically distributed length."""
+def synthetic_store(folder: Path, tokens: int | None = None) -> Split:
+    """A split of `TOKENS` or fewer random ids on disk; lengths of documents are distributed geometrically."""
+    tokens = tokens or TOKENS
     rng = np.random.default_rng(0)
     file = folder / "train.ids.bin"
-    rng.integers(3, 32_000, TOKENS, np.uint16).tofile(file)
-    ends = np.cumsum(rng.geometric(1 / DOCUMENT, TOKENS // DOCUMENT))
-    ends = np.append(ends[ends < TOKENS], TOKENS).astype(np.int64)
-    return Split("train", np.memmap(file, "<u2", "r"), ends, 4 * TOKENS)
+    rng.integers(3, 32_000, tokens, np.uint16).tofile(file)
+    ends = np.cumsum(rng.geometric(1 / DOCUMENT, tokens // DOCUMENT))
+    ends = np.append(ends[ends < tokens], tokens).astype(np.int64)
+    return Split("train", np.memmap(file, "<u2", "r"), ends, 4 * tokens)
+
+
+def seconds_per_batch(batch: int, input_length: int, seconds: float) -> float:
+    """The time that this process needs for a batch of span corruption, measured over at least `seconds`.
+
+    Windows are those whose inputs fill `input_length` positions; the store is synthetic. Spans are longer
+    than usual where the inputs would need more sentinels than the bundled vocabulary has.
+    """
+    vocabulary = Vocabulary.bundled()
+    settings = ObjectiveSettings(
+        input_length=max(input_length, LEAST_INPUTS),
+        # At most 0.17 of the inputs' length is masked, so that there are at most 85 spans.
+        mean_noise_span_length=max(3.0, 0.2 * input_length / len(vocabulary.sentinel_ids)),
+    )
+    objective = Objective.create(settings, vocabulary)
+    with tempfile.TemporaryDirectory(prefix="t5smith-bench-") as folder:
+        split = synthetic_store(Path(folder), max(FEWEST_TOKENS, 10 * objective.window))
+        return 1 / _rate(TrainingBatches(split, objective, batch, 0), seconds, 0, start=0)
 
 
 def _equal_parts(split: Split, corpora: int) -> tuple[Corpus, ...]:

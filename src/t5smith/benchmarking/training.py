@@ -4,86 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 from collections.abc import Generator
 from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import info
-from t5smith.benchmarking.checks import check_at_least_one, check_one_of
-from t5smith.model.config import ModelConfig
-from t5smith.model.flops import step_flops
+from t5smith.benchmarking.checks import check_at_least_one, check_divides, check_one_of
+from t5smith.benchmarking.parts import measured_parts
+from t5smith.benchmarking.trial import PRECISIONS, VOCABULARY, Trial
 from t5smith.model.params import parameter_count
 from t5smith.model.t5 import Remat
-from t5smith.parallel.hardware import measured_tflops, memory_in_use, peak_tflops
+from t5smith.parallel.hardware import measured_bandwidth, measured_tflops, memory_in_use, peak_tflops
 from t5smith.recipe.model import ModelSettings
-from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
-from t5smith.training.compile import compiled, program_memory
-from t5smith.training.optimizer import create_optimizer
-from t5smith.training.schedule import create_schedule
-from t5smith.training.state import TrainState, fresh_state
-from t5smith.training.step import StepSettings, create_step
 
 SIZES = {
     name: ModelSettings.model_validate({"size": name})
     for name in ("t5-v1.1-small", "t5-v1.1-base", "t5-v1.1-large", "t5-v1.1-xl")
 }
 """The sizes that can be measured."""
-VOCABULARY = 32_100
-PRECISIONS = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
-
-
-class Trial:
-    """A model, its optimizer and a compiled step, ready to be timed."""
-
-    def __init__(
-        self,
-        settings: ModelSettings,
-        batch: int,
-        precision: str,
-        *,
-        ids: int = VOCABULARY,
-        input_length: int = 512,
-        target_length: int = 114,
-        optimizer: str = "adamw",
-        remat: Remat = "none",
-        accumulation: int = 1,
-    ) -> None:
-        self.config = ModelConfig.create(settings, ids)
-        optimizer_settings = OptimizerSettings.model_validate({"name": optimizer})
-        schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000_000)
-        transformation = create_optimizer(optimizer_settings, schedule, self.config.num_heads)
-        step_settings = StepSettings(PRECISIONS[precision], remat=remat, accumulation=accumulation)
-        step = create_step(self.config, transformation, schedule, step_settings)
-
-        def fresh() -> TrainState:
-            return fresh_state(self.config, transformation, jax.random.key(0))
-
-        rng = np.random.default_rng(0)
-        self.batch = {
-            "input_ids": rng.integers(3, ids, (batch, input_length), np.int32),
-            "targets": rng.integers(3, ids, (batch, target_length), np.int32),
-        }
-        begun = time.perf_counter()
-        self.step = compiled(step.lower(jax.eval_shape(fresh), self.batch))
-        self.program_bytes = program_memory(self.step)
-        self.compile_seconds = time.perf_counter() - begun
-        self.state = jax.jit(fresh)()
-        self.tokens = batch * (input_length + target_length)
-        self.flops = step_flops(self.config, batch, input_length, target_length)
-
-    def run(self, steps: int = 1) -> float:
-        """Run some steps; the seconds they took."""
-        begun = time.perf_counter()
-        for _ in range(steps):
-            self.state, _ = self.step(self.state, self.batch)
-        jax.block_until_ready(self.state)
-        return time.perf_counter() - begun
 
 
 def bench_train(
@@ -97,6 +38,7 @@ def bench_train(
     gradient_accumulation: int = 1,
     steps: int = 1,
     repeats: int = 7,
+    parts: bool = True,
 ) -> dict[str, Any]:
     """Tokens per second of training on random tokens, without padding and dropout.
 
@@ -111,6 +53,7 @@ def bench_train(
       gradient_accumulation: the number of micro-batches per step.
       steps: steps per measurement.
       repeats: the number of measurements, after one that is not counted; the median is reported.
+      parts: then measure where the step's time goes, see :func:`t5smith.benchmarking.parts.measured_parts`.
 
     Raises:
       T5smithError: settings out of range.
@@ -118,16 +61,14 @@ def bench_train(
     check_one_of(SIZES, size=size)
     check_one_of(PRECISIONS, precision=precision)
     check_one_of(get_args(Remat), remat=remat)
-    check_at_least_one(batch=batch, steps=steps, repeats=repeats)
-    if gradient_accumulation < 1 or batch % gradient_accumulation:
-        where, expected = "--gradient-accumulation", f"a divisor of the batch of {batch}"
-        raise T5smithError(f"{gradient_accumulation} cannot be used", where=where, expected=expected)
+    lengths = {"input_length": input_length, "target_length": target_length}
+    check_at_least_one(batch=batch, steps=steps, repeats=repeats, **lengths)
+    check_divides(batch, gradient_accumulation=gradient_accumulation)
     with _no_compilation_cache(), phase("bench", "compiling the step"):
         trial = Trial(
             *(SIZES[size], batch, precision),
             ids=VOCABULARY,
-            input_length=input_length,
-            target_length=target_length,
+            **lengths,
             optimizer=optimizer,
             remat=remat,  # pyright: ignore[reportArgumentType] - checked above
             accumulation=gradient_accumulation,
@@ -135,17 +76,24 @@ def bench_train(
     info(f"bench     compiled in {trial.compile_seconds:.1f} s; timing {repeats} × {steps} steps")
     trial.run()
     seconds = statistics.median(trial.run(steps) / steps for _ in range(repeats))
-    return trial_figures(trial, seconds, PRECISIONS[precision]) | {
+    figures = trial_figures(trial, seconds, PRECISIONS[precision]) | {
         "size": size,
         "batch": batch,
         "precision": precision,
-        "input_length": input_length,
-        "target_length": target_length,
+        **lengths,
         "optimizer": optimizer,
         "remat": remat,
         "gradient_accumulation": gradient_accumulation,
         "device": jax.devices()[0].device_kind,
     }
+    return figures | _parts_figures(trial, seconds) if parts else figures
+
+
+def _parts_figures(trial: Trial, seconds: float) -> dict[str, Any]:
+    """The parts of a step, and the speed of memory that their limits follow from."""
+    with phase("bench", "timing the parts of a step"):
+        memory = round(measured_bandwidth())
+        return {"measured_bytes_per_second": memory, "parts": measured_parts(trial, seconds)}
 
 
 def trial_figures(trial: Trial, seconds: float, dtype: jnp.dtype) -> dict[str, Any]:

@@ -75,7 +75,9 @@ class BenchPrepareCommand:
 
 @command
 class BenchTrainCommand:
-    """How fast a T5 1.1 trains on this device: whole steps on random tokens, without padding."""
+    """How fast a T5 1.1 trains on this device: whole steps on random tokens, without padding;
+    and where the time of a step goes.
+    """
 
     size: str = "t5-v1.1-small"
     """t5-v1.1-small, t5-v1.1-base, t5-v1.1-large or t5-v1.1-xl."""
@@ -88,7 +90,7 @@ class BenchTrainCommand:
     target_length: int = 114
     """Decoder positions."""
     optimizer: str = "adamw"
-    """adafactor, adamw, adamwscale or muon."""
+    """adafactor, adamw, adamwscale, muon or muon_adafactor."""
     remat: str = "none"
     """What the backward pass recomputes: none, dots or full."""
     gradient_accumulation: int = 1
@@ -97,6 +99,8 @@ class BenchTrainCommand:
     """Steps per repeat."""
     repeats: int = 7
     """Number of repeats; the median is reported."""
+    parts: bool = True
+    """Then measure where the step's time goes: products, attention, head and loss, optimizer, input."""
     json: bool = False
     """Print one JSON object as the last line of stdout."""
 
@@ -142,6 +146,9 @@ def bench(args: list[str]) -> None:
     facts = function(part.module, part.function)(**flags)
     if parsed.json:
         print_json(facts)
-    else:
-        for name, value in numbers(facts):
-            print(f"{name:<32} {value:>16,}")
+        return
+    parts = facts.pop("parts", None)
+    for name, value in numbers(facts):
+        print(f"{name:<32} {value:>16,}")
+    if parts:
+        function("t5smith.benchmarking.parts_table", "show")(parts, facts)

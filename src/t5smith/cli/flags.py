@@ -75,7 +75,10 @@ def command_flags(kind: type) -> list[Flag]:
     # A class has the docstrings of its own fields only, not of those that it inherits.
     bases = [_fields(base) for base in kind.__mro__ if hasattr(base, "__pydantic_fields__")]
     described = {name: info for fields in bases for name, info in fields.items() if info.description}
-    return [_flag(name, described[name], info.default) for name, info in _fields(kind).items()]
+    return [
+        _flag(name, described[name], info.default, negatable=info.default is True)
+        for name, info in _fields(kind).items()
+    ]
 
 
 def recipe_flags(settings: Settings) -> Iterator[Flag]:

@@ -10,26 +10,54 @@ Shapes: B rows, S input and T target positions, D d_model, F d_ff.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from t5smith.model.config import ModelConfig
 
 
-def forward_flops(config: ModelConfig, rows: int, input_length: int, target_length: int) -> int:
+class Flops(NamedTuple):
+    """Operations by where the products are.
+
+    Attributes:
+      dense: projections of attention and feed-forward.
+      attention: queries with keys, and weights with values.
+      head: decoder output with the head.
+    """
+
+    dense: int
+    attention: int
+    head: int
+
+
+def forward_flops_by_part(config: ModelConfig, rows: int, input_length: int, target_length: int) -> Flops:
     """Operations of the forward pass on (B, S) inputs and (B, T) targets."""
     D, F, S, T = config.d_model, config.d_ff, input_length, target_length
     HK = config.num_heads * config.d_kv
     feed_forward = (3 if config.gated else 2) * D * F
 
-    def attention(queries: int, keys: int) -> int:
-        projections = 2 * queries * D * HK + 2 * keys * D * HK
-        return projections + 2 * queries * keys * HK
+    def projections(queries: int, keys: int) -> int:
+        return 2 * queries * D * HK + 2 * keys * D * HK
 
-    encoder = attention(S, S) + S * feed_forward
-    decoder = attention(T, T) + attention(T, S) + T * feed_forward
-    head = T * D * config.vocab_size
-    products = config.num_layers * encoder + config.num_decoder_layers * decoder + head
-    return 2 * rows * products
+    encoder = projections(S, S) + S * feed_forward
+    decoder = projections(T, T) + projections(T, S) + T * feed_forward
+    pairs = config.num_layers * S * S + config.num_decoder_layers * (T * T + T * S)
+    return Flops(
+        dense=2 * rows * (config.num_layers * encoder + config.num_decoder_layers * decoder),
+        attention=2 * rows * 2 * pairs * HK,
+        head=2 * rows * T * D * config.vocab_size,
+    )
+
+
+def step_flops_by_part(config: ModelConfig, rows: int, input_length: int, target_length: int) -> Flops:
+    """Operations of a training step: the forward pass, and twice as many backward."""
+    return Flops(*(3 * n for n in forward_flops_by_part(config, rows, input_length, target_length)))
+
+
+def forward_flops(config: ModelConfig, rows: int, input_length: int, target_length: int) -> int:
+    """The sum of :func:`forward_flops_by_part`."""
+    return sum(forward_flops_by_part(config, rows, input_length, target_length))
 
 
 def step_flops(config: ModelConfig, rows: int, input_length: int, target_length: int) -> int:
-    """Operations of a training step: the forward pass, and twice as many backward."""
-    return 3 * forward_flops(config, rows, input_length, target_length)
+    """The sum of :func:`step_flops_by_part`."""
+    return sum(step_flops_by_part(config, rows, input_length, target_length))

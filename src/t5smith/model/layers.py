@@ -54,12 +54,13 @@ def dense_gradients(
     """Gradients to `x` and `w` of `x @ w`, from the gradient g of the product; operands of one precision."""
     dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
     # XLA's CPU kernels are slow where both operands are contracted over their first axis.
-    x_transposed = with_row_major_layout(x.T) if jax.default_backend() == "cpu" else x.T
-    return dx, jnp.matmul(x_transposed, g, preferred_element_type=jnp.float32)
+    return dx, jnp.matmul(with_row_major_layout(x.T), g, preferred_element_type=jnp.float32)
 
 
 def with_row_major_layout(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The array with its axes in this order in memory, where XLA would let the next product transpose it."""
+    """On CPU the array with its axes in this order in memory, where XLA would let a product transpose it."""
+    if jax.default_backend() != "cpu":
+        return x
     return cast(Array, with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim)))))
 
 

@@ -93,6 +93,20 @@ def batch_loss(
         p, config, input_ids, shift_right(targets, segments), dtype, segments, dropout=dropout, remat=remat
     )
     x, w = head_operands(p, config, decoded)
+    return head_loss(x, w, config, targets, dtype, z_loss=z_loss, label_smoothing=label_smoothing)
+
+
+def head_loss(
+    x: Float[Array, "B T D"],
+    w: Float[Array, "D V"],
+    config: ModelConfig,
+    targets: Int[Array, "B T"],
+    dtype: jnp.dtype = FLOAT32,
+    *,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> LossSums:
+    """The part of :func:`batch_loss` after the decoder; x and w are what :func:`head_operands` returns."""
     weight = (targets != PAD_ID).astype(jnp.float32)
     options = _LossOptions(dtype, config, z_loss, label_smoothing)
     objective, (nll, log_z, correct) = cast(Any, _summed_loss(x, w, targets, weight, options))

@@ -7,7 +7,9 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,13 +63,40 @@ def measured_tflops(dtype: jnp.dtype, size: int | None = None, repeats: int = 7)
     # Made by numpy: JAX would compile a program for it.
     a = jax.device_put(np.ones((size, size), dtype))
     product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
-    jax.block_until_ready(product(a, a))
+    return 2 * size**3 / median_seconds(lambda: product(a, a), repeats) / 1e12
+
+
+@functools.cache
+def measured_bandwidth(size: int | None = None, repeats: int = 7) -> float:
+    """The median speed at which an array is read and written in place, in bytes per second, both counted.
+
+    Args:
+      size: bytes of the array, larger than caches. Default: 256 MiB on CPU, else 1 GiB.
+      repeats: the number of passes timed.
+    """
+    size = size or (1 << 28 if jax.default_backend() == "cpu" else 1 << 30)
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)
+    array = [jnp.zeros(size // 4, jnp.float32)]
+
+    def one_pass() -> Any:
+        array[:] = [add(*array)]
+        return array
+
+    return 2 * size / median_seconds(one_pass, repeats)
+
+
+def median_seconds(work: Callable[[], Any], repeats: int, least: float = 0.0) -> float:
+    """The median time until the arrays that a function returns are there, after a call that is not timed.
+
+    The function is called `repeats` times, or more often until all calls took `least` seconds.
+    """
+    jax.block_until_ready(work())
     seconds: list[float] = []
-    for _ in range(repeats):
+    while len(seconds) < repeats or sum(seconds) < least:
         begun = time.perf_counter()
-        jax.block_until_ready(product(a, a))
+        jax.block_until_ready(work())
         seconds.append(time.perf_counter() - begun)
-    return 2 * size**3 / statistics.median(seconds) / 1e12
+    return statistics.median(seconds)
 
 
 def memory_limit() -> int | None:

@@ -66,7 +66,7 @@ def compile_step(setup: StepSetup) -> CompiledStep:
     else:
         optimizer = partial(optimizer_at, setup.recipe.train, setup.config.num_heads)
         step = create_timed_step(setup.config, optimizer, setup.step_settings)
-        arguments = (jax.ShapeDtypeStruct((7,), np.float32),)
+        arguments = (jax.ShapeDtypeStruct((8,), np.float32),)
     with out_of_memory(batch_size):
         program = interruptible(
             lambda: compiled(step.lower(setup.abstract_state(), setup.abstract_batch(), *arguments)),

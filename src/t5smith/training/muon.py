@@ -55,16 +55,35 @@ def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
         of_gradient = (1 - MOMENTUM) / (1 - MOMENTUM**count)
 
         def direction(path: Any, mu: Array, gradient: Array) -> Array:
-            *_, block, name = (key.name for key in path)
-            heads = num_heads if block.endswith("attention") else 1
+            heads, heads_in_rows = _heads(path, num_heads)
             nesterov = (of_mu * mu + of_gradient * gradient).astype(jnp.bfloat16)
-            return orthogonal(nesterov, heads, heads_in_rows=name == "o")
+            return orthogonal(nesterov, heads, heads_in_rows=heads_in_rows)
 
         directions = jax.tree_util.tree_map_with_path(direction, mu, updates)
         counts = jnp.where(applied, state.count + 1, state.count)
         return directions, MuonState(counts, mu, state.ns_coeffs)
 
     return optax.GradientTransformationExtraArgs(cast(Any, init), cast(Any, update))
+
+
+def _heads(path: Any, num_heads: int) -> tuple[int, bool]:
+    """The number of matrices that the one at a path is made of, and whether they are below each other."""
+    *_, block, name = (key.name for key in path)
+    return num_heads if block.endswith("attention") else 1, name == "o"
+
+
+def muon_flops(parameters: Any, num_heads: int) -> int:
+    """Operations of the products in an update of all stacks in a tree of parameters, or of their shapes."""
+    flops = 0
+    for path, stack in jax.tree_util.tree_leaves_with_path(parameters):
+        if stack.ndim != 3:
+            continue
+        heads, heads_in_rows = _heads(path, num_heads)
+        L, M, N = stack.shape
+        R, C = sorted((M // heads, N) if heads_in_rows else (M, N // heads))
+        # Per iteration: the Gram matrix, its square, and the product with the matrix.
+        flops += L * heads * len(COEFFICIENTS) * 2 * (2 * R * R * C + R**3)
+    return flops
 
 
 def orthogonal(

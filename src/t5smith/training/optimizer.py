@@ -72,7 +72,7 @@ def optimizer_at(
     train: TrainSettings, num_heads: int, points: Array
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Optimizer and schedule with the clock's corrections; see :func:`create_timed_schedule`."""
-    rate = create_timed_schedule(train.schedule, peak_learning_rate(train.optimizer, train.steps))
+    rate = create_timed_schedule(train.schedule)
 
     def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
         return rate(step, points)

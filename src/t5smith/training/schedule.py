@@ -56,18 +56,18 @@ def create_schedule(settings: ScheduleSettings, peak: float, steps: int) -> Sche
 
 
 def create_timed_schedule(
-    settings: ScheduleSettings, peak: float
-) -> Callable[[Int[Array, ""], Float[Array, " 7"]], Float[Array, ""]]:
+    settings: ScheduleSettings,
+) -> Callable[[Int[Array, ""], Float[Array, " 8"]], Float[Array, ""]]:
     """As :func:`create_schedule`, for a training whose last step is corrected while it runs.
 
     The second argument of the result is that of :func:`t5smith.training.timing.clock.points_after`: the
-    warm-up, and two points (step, progress, last step), of which the second holds from its step on.
+    peak, the warm-up, and two points (step, progress, last step), of which the second holds from its step on.
     """
     after = _after_warmup(settings, 1)
 
-    def schedule(step: Int[Array, ""], points: Float[Array, " 7"]) -> Float[Array, ""]:
-        done, warmup = jnp.asarray(step, jnp.float32), points[0]
-        begun, progress, end = jnp.where(done >= points[4], points[4:], points[1:4])
+    def schedule(step: Int[Array, ""], points: Float[Array, " 8"]) -> Float[Array, ""]:
+        done, peak, warmup = jnp.asarray(step, jnp.float32), points[0], points[1]
+        begun, progress, end = jnp.where(done >= points[5], points[5:], points[2:5])
         start = jnp.maximum(begun, warmup)
         share = jnp.clip((done - start) / jnp.maximum(end - start, 1.0), 0.0, 1.0)
         rise = jnp.minimum(1.0, (done + 1.0) / jnp.maximum(warmup, 1.0))

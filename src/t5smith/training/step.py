@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.model.attention.items import ItemLayout, Items
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout
 from t5smith.model.loss import LossSums, batch_loss
@@ -72,6 +73,7 @@ class StepSettings:
       accumulation: number of parts a batch is split into, computed one after the other.
       explosion_factor: an update is skipped if its gradient's norm exceeds this multiple of the average norm.
       average_decay: decay per step of the moving average of the parameters; None: no average.
+      layout: where the items of packed rows are; None: attention computes whole rows.
     """
 
     dtype: jnp.dtype
@@ -83,6 +85,7 @@ class StepSettings:
     accumulation: int = 1
     explosion_factor: float | None = None
     average_decay: float | None = None
+    layout: ItemLayout | None = None
 
 
 Ids = Array | np.ndarray
@@ -126,7 +129,7 @@ def create_timed_step(
     """
 
     def step(
-        state: TrainState, batch: Mapping[str, Int[Array, "_ _"]], points: Float[Array, " 7"]
+        state: TrainState, batch: Mapping[str, Int[Array, "_ _"]], points: Float[Array, " 8"]
     ) -> tuple[TrainState, StepMetrics]:
         return _step(config, *optimizer_at(points), settings)(state, batch)
 
@@ -139,7 +142,7 @@ def _step(
     schedule: Schedule,
     settings: StepSettings,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepMetrics]]:
-    """The step for batches `input_ids` (B, S) and `targets` (B, T), and their segments if rows are packed.
+    """The step for batches `input_ids` (B, S) and `targets` (B, T); packed rows have segments and items too.
 
     The gradient is that of the loss summed over all target tokens of the batch, divided by their number; the
     number of parts a batch is split into does not change it. An update whose gradient is not finite, or too
@@ -148,37 +151,53 @@ def _step(
 
     def step(state: TrainState, batch: Mapping[str, Int[Array, "_ _"]]) -> tuple[TrainState, StepMetrics]:
         gradient, sums = _accumulate_gradient(state, batch, config, settings)
-        gradient = jax.tree.map(lambda leaf: leaf / sums.tokens, gradient)
-        norm = optax.tree.norm(gradient)
-        applied = _gradient_is_ok(state, sums, norm, settings.explosion_factor)
-        parameters, optimizer_state, updates = apply_gradient(
-            optimizer, gradient, state.optimizer, state.parameters, applied
-        )
-        average = (1 - NORM_EMA_WEIGHT) * state.grad_norm_ema + NORM_EMA_WEIGHT * norm
-        new = TrainState(
-            step=state.step + applied.astype(jnp.int32),
-            parameters=parameters,
-            optimizer=optimizer_state,
-            ema_params=_update_ema(state, parameters, settings.average_decay, applied),
-            grad_norm_ema=jnp.where(applied, jnp.where(state.step == 0, norm, average), state.grad_norm_ema),
-        )
         inputs = (batch["input_ids"] != PAD_ID).sum().astype(jnp.float32)
-        metrics = StepMetrics(
-            loss=sums.objective / sums.tokens,
-            nll=sums.nll / sums.tokens,
-            z_loss=settings.z_loss * sums.z / sums.tokens,
-            accuracy=sums.correct / sums.tokens,
-            gradient_norm=norm,
-            update_rms=root_mean_square(updates),
-            weight_rms=root_mean_square(parameters),
-            learning_rate=schedule(state.step),
-            target_tokens=sums.tokens,
-            tokens=sums.tokens + inputs,
-            applied=applied.astype(jnp.float32),
-        )
-        return new, metrics
+        return update_state(state, gradient, sums, inputs, optimizer, schedule, settings)
 
     return step
+
+
+def update_state(
+    state: TrainState,
+    gradient: Parameters,
+    sums: LossSums,
+    inputs: Float[Array, ""],
+    optimizer: optax.GradientTransformation,
+    schedule: Schedule,
+    settings: StepSettings,
+) -> tuple[TrainState, StepMetrics]:
+    """The part of a step after the gradient: its norm, the update, the metrics.
+
+    The gradient is that of the summed loss; `inputs` is the number of input tokens without padding.
+    """
+    gradient = jax.tree.map(lambda leaf: leaf / sums.tokens, gradient)
+    norm = optax.tree.norm(gradient)
+    applied = _gradient_is_ok(state, sums, norm, settings.explosion_factor)
+    parameters, optimizer_state, updates = apply_gradient(
+        optimizer, gradient, state.optimizer, state.parameters, applied
+    )
+    average = (1 - NORM_EMA_WEIGHT) * state.grad_norm_ema + NORM_EMA_WEIGHT * norm
+    new = TrainState(
+        step=state.step + applied.astype(jnp.int32),
+        parameters=parameters,
+        optimizer=optimizer_state,
+        ema_params=_update_ema(state, parameters, settings.average_decay, applied),
+        grad_norm_ema=jnp.where(applied, jnp.where(state.step == 0, norm, average), state.grad_norm_ema),
+    )
+    metrics = StepMetrics(
+        loss=sums.objective / sums.tokens,
+        nll=sums.nll / sums.tokens,
+        z_loss=settings.z_loss * sums.z / sums.tokens,
+        accuracy=sums.correct / sums.tokens,
+        gradient_norm=norm,
+        update_rms=root_mean_square(updates),
+        weight_rms=root_mean_square(parameters),
+        learning_rate=schedule(state.step),
+        target_tokens=sums.tokens,
+        tokens=sums.tokens + inputs,
+        applied=applied.astype(jnp.float32),
+    )
+    return new, metrics
 
 
 def _accumulate_gradient(
@@ -188,11 +207,7 @@ def _accumulate_gradient(
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
 
     def part(batch: Mapping[str, Int[Array, "_ _"]], number: Int[Array, ""]) -> tuple[Parameters, LossSums]:
-        segments = (
-            Segments(batch["input_segments"], batch["target_segments"])
-            if "target_segments" in batch
-            else None
-        )
+        segments = _segments(batch, settings.layout)
         rate = settings.dropout_rate
         dropout = Dropout(jax.random.fold_in(key, number), rate) if rate else None
 
@@ -225,6 +240,14 @@ def _accumulate_gradient(
     zeros = jnp.zeros((), jnp.float32)
     start = (jax.tree.map(jnp.zeros_like, state.parameters), LossSums(*(zeros for _ in fields(LossSums))))
     return jax.lax.scan(add, start, (split, numbers))[0]
+
+
+def _segments(batch: Mapping[str, Int[Array, "_ _"]], layout: ItemLayout | None) -> Segments | None:
+    """The windows of packed rows; None if each row is one window."""
+    if "target_segments" not in batch:
+        return None
+    items = None if layout is None else Items(batch["items"], layout)
+    return Segments(batch["input_segments"], batch["target_segments"], items)
 
 
 def _gradient_is_ok(

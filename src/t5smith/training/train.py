@@ -24,6 +24,7 @@ from t5smith.training.compile import CompiledStep, compile_step, compiled_step
 from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.loggers import check_loggers
 from t5smith.training.loop import Loop, initial_state
+from t5smith.training.optimizer import peak_learning_rate
 from t5smith.training.resume.announce import print_start
 from t5smith.training.resume.archives import (
     artifact_changes,
@@ -173,6 +174,7 @@ def _clock(run: Run, record: Record, forecast: Forecast, facts: Mapping[str, Any
     """The clock of a start, from the facts of its checkpoint; its record is kept."""
     train = run.setup.recipe.train
     save_record(run.recipe, record)
+    peak = peak_learning_rate(train.optimizer, train.steps)
     warmup = warmup_steps(train.schedule, train.steps)
     spent = float(facts[CLOCK]["seconds"]) if CLOCK in facts else 0.0
 
@@ -181,4 +183,4 @@ def _clock(run: Run, record: Record, forecast: Forecast, facts: Mapping[str, Any
         if record.finished:
             _set_steps(run, record.end)
 
-    return Clock(record, forecast, warmup, spent=spent, begun=begun, save=save)
+    return Clock(record, forecast, peak, warmup, spent=spent, begun=begun, save=save)

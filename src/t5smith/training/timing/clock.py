@@ -33,6 +33,7 @@ class Clock:
         self,
         record: Record,
         forecast: Forecast,
+        peak: float,
         warmup: int,
         *,
         spent: float,
@@ -44,12 +45,14 @@ class Clock:
         Args:
           record: the points so far; those after the checkpoint are used again as they are.
           forecast: of the time left, corrected by the loop.
-          warmup: number of steps of the warm-up, which is never corrected.
+          peak: the learning rate after the warm-up.
+          warmup: number of steps of the warm-up. Neither is ever corrected.
           spent: seconds of training until the checkpoint.
           begun: the moment at which this start began, by `now`.
           save: keeps the record; called before a step uses a new point.
         """
-        self.record, self.forecast, self.warmup, self._save = record, forecast, warmup, save
+        self.record, self.forecast, self._save = record, forecast, save
+        self.peak, self.warmup = peak, warmup
         self._begun = begun - spent
         forecast.steps = record.end
         self._limit = record.hours * 3600
@@ -96,27 +99,31 @@ class Clock:
             self.record = replace(self.record, finished=True)
             self._save(self.record)
 
-    def points(self, done: int) -> Float[np.ndarray, " 7"]:
+    def points(self, done: int) -> Float[np.ndarray, " 8"]:
         """See :func:`points_after`."""
-        return points_after(self.record, self.warmup, done)
+        return points_after(self.record, self.peak, self.warmup, done)
 
     def facts(self) -> dict[str, Any]:
         """The record and the seconds spent, for a checkpoint."""
         return {**self.record.to_json(), "seconds": round(self.elapsed(), 3)}
 
 
-def points_after(record: Record, warmup: int, done: int) -> Float[np.ndarray, " 7"]:
-    """What the step needs to know of a record: the warm-up, and two points (step, progress, last step).
+def points_after(record: Record, peak: float, warmup: int, done: int) -> Float[np.ndarray, " 8"]:
+    """What the step needs to know: the peak, the warm-up, and two points (step, progress, last step).
+
+    The peak is among them because the program is compiled before the first estimate of the steps, which the
+    default peak follows from.
 
     Args:
       record: the points.
+      peak: the learning rate after the warm-up.
       warmup: number of steps of the warm-up.
       done: updates whose figures were read. One more may be under way, or was skipped; so the step chooses
         between the newest point up to there and the one before it.
     """
     newest = max(1, bisect_right([point[0] for point in record.points], done + 1))
     pair = record.points[max(0, newest - 2)], record.points[newest - 1]
-    return np.array([warmup, *pair[0], *pair[1]], np.float32)
+    return np.array([peak, warmup, *pair[0], *pair[1]], np.float32)
 
 
 def progress(record: Record, warmup: int, step: int) -> float:

@@ -25,7 +25,7 @@ from t5smith.training.setup import Setup
 SECONDS = 2.0
 """How long steps are timed, after one that warms up."""
 FEWEST_STEPS = 3
-TRIAL_POINTS = np.array([0, 0, 0, 1_000_000, 0, 0, 1_000_000], np.float32)
+TRIAL_POINTS = np.array([0.001, 0, 0, 0, 1_000_000, 0, 0, 1_000_000], np.float32)
 """A schedule that does not end; see :func:`t5smith.training.timing.clock.points_after`."""
 MOST_SECONDS = 10.0
 """Once this much is spent, one timed step is enough."""
