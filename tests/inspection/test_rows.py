@@ -84,7 +84,8 @@ def test_what_is_shown_is_what_training_gets(settings: ObjectiveSettings, b: int
     objective = Objective.create(settings, VOCABULARY)
     batches = TrainingBatches(SPLIT, objective, 3, seed)
     shown = rows_of(training_batch(batches, b), VOCABULARY, title="batch", seed=seed)
-    arrays = batches[b]
+    # The items of a row say where windows are, which the segments show.
+    arrays = {name: array for name, array in batches[b].items() if name != "items"}
     made = rebuilt(shown, arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(made[name], array)

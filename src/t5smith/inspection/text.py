@@ -18,8 +18,8 @@ from t5smith.objective.corruption import corrupt
 from t5smith.objective.denoisers import resolve_lengths, resolve_mode_tokens
 from t5smith.objective.lengths import SpanLengths
 from t5smith.objective.objective import Objective
-from t5smith.objective.packing import RowPlan
 from t5smith.objective.rng import TRAINING, uniforms
+from t5smith.objective.row_plan import RowPlan
 from t5smith.objective.spans import Spans
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from t5smith.model.attention.items import Items
 from t5smith.model.attention.masks import SegmentIds, causal, mask_bias
 from t5smith.model.attention.multi_head import attention
 from t5smith.model.attention.position_bias import position_bias
@@ -39,10 +40,12 @@ class Segments:
 
     Attributes:
       inputs, targets: of encoder and decoder positions. A window has the same number in both.
+      items: where the windows are by the plan of the rows. Attention then computes nothing outside them.
     """
 
     inputs: Int[Array, "B S"]
     targets: Int[Array, "B T"]
+    items: Items | None = None
 
 
 def forward(
@@ -99,10 +102,9 @@ def encode(
     B, S = input_ids.shape
     max_distance = config.relative_attention_max_distance
     table = p.encoder.relative_attention_bias
-    bias = position_bias(table, S, S, bidirectional=True, max_distance=max_distance)
-    segment_ids = (
-        _not_padding(input_ids) if segments is None else SegmentIds(segments.inputs, segments.inputs)
-    )
+    longest, _ = _longest(segments, S, 0)
+    bias = position_bias(table, longest, longest, bidirectional=True, max_distance=max_distance)
+    segment_ids = _not_padding(input_ids) if segments is None else _within(segments, 0, 0)
 
     def run_layer(x: Array, scanned: tuple[EncoderLayer, Dropout | None]) -> tuple[Array, None]:
         layer, dropout = scanned
@@ -135,16 +137,17 @@ def decode(
     (B, T), S = decoder_input_ids.shape, input_ids.shape[1]
     max_distance = config.relative_attention_max_distance
     table = p.decoder.relative_attention_bias
-    bias = position_bias(table, T, T, bidirectional=False, max_distance=max_distance)
-    bias += mask_bias(jnp.asarray(causal(T)))
-    cross_bias = jnp.zeros((config.num_heads, T, S), jnp.float32)
+    # The bias of a row, or of the longest item.
+    keys, queries = _longest(segments, S, T)
+    bias = position_bias(table, queries, queries, bidirectional=False, max_distance=max_distance)
+    bias += mask_bias(jnp.asarray(causal(queries)))
+    cross_bias = jnp.zeros((config.num_heads, queries, keys), jnp.float32)
     if segments is None:
         # Positions after padding see the padding, as in T5: no loss is computed there.
         self_ids = SegmentIds(jnp.ones((B, 1), jnp.int32), jnp.ones((B, T), jnp.int32))
         cross_ids = _not_padding(input_ids)
     else:
-        self_ids = SegmentIds(segments.targets, segments.targets)
-        cross_ids = SegmentIds(segments.targets, segments.inputs)
+        self_ids, cross_ids = _within(segments, 1, 1), _within(segments, 1, 0)
     memory = encoded.reshape(-1, encoded.shape[-1])
 
     def run_layer(x: Array, scanned: tuple[DecoderLayer, Dropout | None]) -> tuple[Array, None]:
@@ -163,6 +166,20 @@ def decode(
     x = run_layers(run_layer, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 5).reshape(B, T, -1)
+
+
+def _longest(segments: Segments | None, S: int, T: int) -> tuple[int, int]:
+    """Input and target positions that attention has at once: those of the longest item, or of a row."""
+    if segments is None or segments.items is None:
+        return S, T
+    return segments.items.layout.longest(0), segments.items.layout.longest(1)
+
+
+def _within(segments: Segments, query_side: int, key_side: int) -> SegmentIds:
+    """Attention within the windows of packed rows; a side is 0 for inputs, 1 for targets."""
+    sides, items = (segments.inputs, segments.targets), segments.items
+    places = None if items is None else items.places(query_side, key_side)
+    return SegmentIds(sides[query_side], sides[key_side], places)
 
 
 def _not_padding(input_ids: Int[Array, "B S"]) -> SegmentIds:

@@ -87,7 +87,8 @@ class TrainingBatches:
         q = np.arange(begin, end)
         windows, document_starts = _read(self.split, self.objective, self.order.starts(q))
         drawn = uniforms(self.seed, TRAINING, begin, end - begin, self.objective.draws)
-        return self.objective.packed_rows(windows, drawn, document_starts, plan.place(q, first), rows)
+        batch = self.objective.packed_rows(windows, drawn, document_starts, plan.place(q, first), rows)
+        return {**batch, "items": plan.items_of(first, rows)} if plan.packed else batch
 
 
 def _read(

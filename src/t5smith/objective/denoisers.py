@@ -18,7 +18,7 @@ from t5smith.objective.lengths import (
     lengths_for_inputs,
     span_lengths,
 )
-from t5smith.objective.packing import Item
+from t5smith.objective.row_plan import Item
 from t5smith.objective.spans import draws_needed
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary

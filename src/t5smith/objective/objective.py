@@ -21,7 +21,8 @@ from t5smith.objective.denoisers import (
     resolve_lengths,
     resolve_mode_tokens,
 )
-from t5smith.objective.packing import Placement, RowPlan, plan_rows
+from t5smith.objective.packing import plan_rows
+from t5smith.objective.row_plan import Placement, RowPlan
 from t5smith.objective.spans import Spans, draw_spans, roll_spans
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.symbols import SENTINELS
@@ -29,7 +30,8 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 Batch = Mapping[str, Int[np.ndarray, "_ _"]]
 """`input_ids` (B, S) and `targets` (B, T), int32, padded with the pad id. If rows hold several windows also
-`input_segments` and `target_segments`: the number of each position's window from 1, 0 for padding."""
+`input_segments` and `target_segments`: the number of each position's window from 1, 0 for padding. Those
+of training also have `items` (B, P): the denoisers of the items of each row, in order; -1 behind the last."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,14 @@ class Objective:
     def target_length(self) -> int:
         """Decoder positions per row."""
         return self.plan.target_length
+
+    def batch_shapes(self, rows: int) -> dict[str, tuple[int, int]]:
+        """The shapes of the arrays of a batch of training."""
+        shapes = {"input_ids": (rows, self.input_length), "targets": (rows, self.target_length)}
+        if self.plan.packed:
+            shapes |= {"input_segments": shapes["input_ids"], "target_segments": shapes["targets"]}
+            shapes["items"] = rows, self.plan.row_items.shape[1]
+        return shapes
 
     def describe_shape(self) -> str:
         """The shape of an example, for people: its lengths, its windows, the share that is not padding."""

@@ -16,6 +16,7 @@ from t5smith.base.artifact import Manifest, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.run_folder import CHECKPOINTS, TRAIN
 from t5smith.interop.model import Model
+from t5smith.model.attention.items import ItemLayout
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.recipe.recipe import Recipe
@@ -73,7 +74,7 @@ class StepSetup:
     @property
     def step_settings(self) -> StepSettings:
         """The settings that are compiled into the step."""
-        train = self.recipe.train
+        train, plan = self.recipe.train, self.objective.plan
         return StepSettings(
             dtype=self.dtype,
             z_loss=train.z_loss,
@@ -84,6 +85,7 @@ class StepSetup:
             accumulation=train.gradient_accumulation,
             explosion_factor=train.explosion_factor,
             average_decay=train.average_decay,
+            layout=ItemLayout(plan.item_sizes, plan.rows) if plan.packed else None,
         )
 
     def fresh_state(self) -> TrainState:
@@ -97,12 +99,8 @@ class StepSetup:
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a batch."""
-        sides = {"input": self.objective.input_length, "target": self.objective.target_length}
-        names = {"input_ids": "input", "targets": "target"}
-        if self.objective.plan.packed:
-            names |= {f"{side}_segments": side for side in sides}
-        shape = {name: (self.recipe.train.rows, sides[side]) for name, side in names.items()}
-        return {name: jax.ShapeDtypeStruct(size, jnp.int32) for name, size in shape.items()}
+        shapes = self.objective.batch_shapes(self.recipe.train.rows)
+        return {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True)

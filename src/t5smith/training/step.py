@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.model.attention.items import ItemLayout, Items
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout
 from t5smith.model.loss import LossSums, batch_loss
@@ -72,6 +73,7 @@ class StepSettings:
       accumulation: number of parts a batch is split into, computed one after the other.
       explosion_factor: an update is skipped if its gradient's norm exceeds this multiple of the average norm.
       average_decay: decay per step of the moving average of the parameters; None: no average.
+      layout: where the items of packed rows are; None: attention computes whole rows.
     """
 
     dtype: jnp.dtype
@@ -83,6 +85,7 @@ class StepSettings:
     accumulation: int = 1
     explosion_factor: float | None = None
     average_decay: float | None = None
+    layout: ItemLayout | None = None
 
 
 Ids = Array | np.ndarray
@@ -139,7 +142,7 @@ def _step(
     schedule: Schedule,
     settings: StepSettings,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepMetrics]]:
-    """The step for batches `input_ids` (B, S) and `targets` (B, T), and their segments if rows are packed.
+    """The step for batches `input_ids` (B, S) and `targets` (B, T); packed rows have segments and items too.
 
     The gradient is that of the loss summed over all target tokens of the batch, divided by their number; the
     number of parts a batch is split into does not change it. An update whose gradient is not finite, or too
@@ -204,11 +207,7 @@ def _accumulate_gradient(
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
 
     def part(batch: Mapping[str, Int[Array, "_ _"]], number: Int[Array, ""]) -> tuple[Parameters, LossSums]:
-        segments = (
-            Segments(batch["input_segments"], batch["target_segments"])
-            if "target_segments" in batch
-            else None
-        )
+        segments = _segments(batch, settings.layout)
         rate = settings.dropout_rate
         dropout = Dropout(jax.random.fold_in(key, number), rate) if rate else None
 
@@ -241,6 +240,14 @@ def _accumulate_gradient(
     zeros = jnp.zeros((), jnp.float32)
     start = (jax.tree.map(jnp.zeros_like, state.parameters), LossSums(*(zeros for _ in fields(LossSums))))
     return jax.lax.scan(add, start, (split, numbers))[0]
+
+
+def _segments(batch: Mapping[str, Int[Array, "_ _"]], layout: ItemLayout | None) -> Segments | None:
+    """The windows of packed rows; None if each row is one window."""
+    if "target_segments" not in batch:
+        return None
+    items = None if layout is None else Items(batch["items"], layout)
+    return Segments(batch["input_segments"], batch["target_segments"], items)
 
 
 def _gradient_is_ok(

@@ -8,6 +8,7 @@ Shapes: B rows, Q query and S key positions, H heads, K d_kv; HK the heads side 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -47,56 +48,24 @@ def _rows_forward(
     dtype: jnp.dtype,
     dropout_rate: float,
 ) -> tuple[Float[Array, "B Q HK"], tuple[Any, ...]]:
-    H = bias.shape[0]
-    q, k, v = (_as_bits(x.astype(dtype)) for x in (q, k, v))
+    q, k, v = (as_bits(x.astype(dtype)) for x in (q, k, v))
 
     def row(scanned: Any) -> tuple[Array, Any]:
-        *kept, segment_ids, key = scanned
-        q, k, v = (_from_bits(x, dtype) for x in kept)
-        scores = _scores(q, k, bias, segment_ids, dtype)
-        highest = scores.max(axis=-1, keepdims=True)
-        exp_scores = jnp.exp(scores - highest)
-        total = exp_scores.sum(axis=-1, keepdims=True)
-        kept = exp_scores if key is None else exp_scores * _dropout_mask(key, exp_scores, dropout_rate)
-        mixed = _product(kept.astype(dtype), _split_heads(v, H, dtype)) / total
-        # The backward pass needs the weights. In bfloat16 they are kept; in float32 they are recomputed from
-        # their normaliser, which saves memory.
-        if dtype == jnp.float32:
-            return _merge_heads(mixed), (highest + jnp.log(total))[..., 0]
-        return _merge_heads(mixed), (_as_bits(exp_scores.astype(dtype)), total[..., 0])
+        *operands, segment_ids, key = scanned
+        return attend_alone(operands, bias, segment_ids, key, dtype, dropout_rate)
 
     mixed, saved = jax.lax.map(row, (q, k, v, segment_ids, keys))
-    return mixed, (q, k, v, _as_bits(mixed.astype(dtype)), bias, segment_ids, keys, saved)
+    return mixed, (q, k, v, as_bits(mixed.astype(dtype)), bias, segment_ids, keys, saved)
 
 
 def _rows_backward(
     dtype: jnp.dtype, dropout_rate: float, residuals: tuple[Any, ...], gradient: Float[Array, "B Q HK"]
 ) -> tuple[Any, ...]:
     q, k, v, mixed, bias, segment_ids, keys, saved = residuals
-    H = bias.shape[0]
 
     def row(d_bias: Array, scanned: Any) -> tuple[Array, tuple[Array, Array, Array]]:
-        *kept, segment_ids, key, saved, g = scanned
-        q, k, v, mixed = (_from_bits(x, dtype) for x in kept)
-        if dtype == jnp.float32:
-            weights = kept_weights = jnp.exp(_scores(q, k, bias, segment_ids, dtype) - saved[..., None])
-        else:
-            # The weights times their total, which the gradient is divided by instead.
-            kept_weights = _from_bits(saved[0], dtype)
-            weights = kept_weights.astype(jnp.float32)
-            g = (g.reshape(g.shape[0], H, -1) / saved[1].T[..., None]).reshape(g.shape)
-        # Softmax needs the mean of d_weights under the weights. It equals the product of gradient and output.
-        mean = (g * mixed.astype(jnp.float32)).reshape(g.shape[0], H, -1).sum(axis=-1).T[..., None]
-        d_weights = _product(_split_heads(g, H, dtype), _split_heads(v, H, dtype, transposed=True))
-        if key is not None:
-            scale = _dropout_mask(key, weights, dropout_rate)
-            kept_weights, d_weights = weights * scale, d_weights * scale
-        dv = _product(_split_heads(g, H, dtype, transposed=True), kept_weights.astype(dtype))
-        d_scores = weights * (d_weights - mean)
-        d_scores_cast = d_scores.astype(dtype)
-        dq = _product(d_scores_cast, _split_heads(k, H, dtype))
-        dk = _product(_split_heads(q, H, dtype, transposed=True), d_scores_cast)
-        gradients = _merge_heads(dq), _merge_heads(dk, transposed=True), _merge_heads(dv, transposed=True)
+        *operands, segment_ids, key, saved, g = scanned
+        d_scores, gradients = gradients_alone(operands, bias, segment_ids, key, saved, g, dtype, dropout_rate)
         return d_bias + d_scores, gradients
 
     d_bias, (dq, dk, dv) = jax.lax.scan(
@@ -105,17 +74,75 @@ def _rows_backward(
     return dq, dk, dv, d_bias, None, None
 
 
-def _as_bits(x: Float[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+attend_by_row.defvjp(_rows_forward, _rows_backward)
+
+
+def attend_alone(
+    operands: Sequence[Shaped[Array, "_ HK"]],
+    bias: Float[Array, "H Q S"],
+    segment_ids: SegmentIds,
+    key: Key[Array, ""] | None,
+    dtype: jnp.dtype,
+    dropout_rate: float,
+) -> tuple[Float[Array, "Q HK"], Any]:
+    """The result of one row, and what its backward pass needs besides the operands: q, k, v as bits."""
+    H = bias.shape[0]
+    q, k, v = (_from_bits(x, dtype) for x in operands)
+    scores = _scores(q, k, bias, segment_ids, dtype)
+    highest = scores.max(axis=-1, keepdims=True)
+    exp_scores = jnp.exp(scores - highest)
+    total = exp_scores.sum(axis=-1, keepdims=True)
+    kept = exp_scores if key is None else exp_scores * _dropout_mask(key, exp_scores, dropout_rate)
+    mixed = _product(kept.astype(dtype), _split_heads(v, H, dtype)) / total
+    # The backward pass needs the weights. In bfloat16 they are kept; in float32 they are recomputed from
+    # their normaliser, which saves memory.
+    if dtype == jnp.float32:
+        return _merge_heads(mixed), (highest + jnp.log(total))[..., 0]
+    return _merge_heads(mixed), (as_bits(exp_scores.astype(dtype)), total[..., 0])
+
+
+def gradients_alone(
+    operands: Sequence[Shaped[Array, "_ HK"]],
+    bias: Float[Array, "H Q S"],
+    segment_ids: SegmentIds,
+    key: Key[Array, ""] | None,
+    saved: Any,
+    g: Float[Array, "Q HK"],
+    dtype: jnp.dtype,
+    dropout_rate: float,
+) -> tuple[Float[Array, "H Q S"], tuple[Float[Array, "Q HK"], Float[Array, "S HK"], Float[Array, "S HK"]]]:
+    """The gradients of one row to the scores, and to q, k and v; operands are these and the result."""
+    H = bias.shape[0]
+    q, k, v, mixed = (_from_bits(x, dtype) for x in operands)
+    if dtype == jnp.float32:
+        weights = kept_weights = jnp.exp(_scores(q, k, bias, segment_ids, dtype) - saved[..., None])
+    else:
+        # The weights times their total, which the gradient is divided by instead.
+        kept_weights = _from_bits(saved[0], dtype)
+        weights = kept_weights.astype(jnp.float32)
+        g = (g.reshape(g.shape[0], H, -1) / saved[1].T[..., None]).reshape(g.shape)
+    # Softmax needs the mean of d_weights under the weights. It equals the product of gradient and output.
+    mean = (g * mixed.astype(jnp.float32)).reshape(g.shape[0], H, -1).sum(axis=-1).T[..., None]
+    d_weights = _product(_split_heads(g, H, dtype), _split_heads(v, H, dtype, transposed=True))
+    if key is not None:
+        scale = _dropout_mask(key, weights, dropout_rate)
+        kept_weights, d_weights = weights * scale, d_weights * scale
+    dv = _product(_split_heads(g, H, dtype, transposed=True), kept_weights.astype(dtype))
+    d_scores = weights * (d_weights - mean)
+    d_scores_cast = d_scores.astype(dtype)
+    dq = _product(d_scores_cast, _split_heads(k, H, dtype))
+    dk = _product(_split_heads(q, H, dtype, transposed=True), d_scores_cast)
+    return d_scores, (_merge_heads(dq), _merge_heads(dk, transposed=True), _merge_heads(dv, transposed=True))
+
+
+def as_bits(x: Float[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     """A bfloat16 array as integers: XLA on CPU would convert the array of all rows to float32 in a loop."""
     return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
 
 
 def _from_bits(x: Shaped[Array, "*shape"], dtype: jnp.dtype) -> Float[Array, "*shape"]:
-    """The inverse of :func:`_as_bits`."""
+    """The inverse of :func:`as_bits`."""
     return jax.lax.bitcast_convert_type(x, dtype) if x.dtype == jnp.uint16 else x
-
-
-attend_by_row.defvjp(_rows_forward, _rows_backward)
 
 
 def _scores(

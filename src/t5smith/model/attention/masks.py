@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.model.attention.items import Places
+
 MASKED = -1e9
 """Added to the scores of masked positions; finite, so that a query that sees no key does not give NaN."""
 
@@ -21,10 +23,13 @@ class SegmentIds(NamedTuple):
     Attributes:
       queries: one id per row, or one per position.
       keys: one id per position.
+      places: where the items of packed rows are, by kind. If they are given, the scores outside the items are
+        not computed, and the bias is that of an item: it has the positions of the longest one.
     """
 
     queries: Int[Array, "*B #Q"]
     keys: Int[Array, "*B S"]
+    places: tuple[Places, ...] | None = None
 
 
 def mask_bias(mask: Bool[Array, ...]) -> Float[Array, ...]:

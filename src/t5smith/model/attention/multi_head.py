@@ -1,6 +1,7 @@
 """Multi-head attention (Vaswani et al. 2017), with a backend for CPU and one for other devices.
 
-Shapes: B batch, Q query and S key positions, H heads, K d_kv, D d_model.
+Shapes: B batch, Q query and S key positions, H heads, K d_kv, D d_model; LQ and LS are Q and S, or for packed
+rows the positions of the longest item.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t5smith.model.attention.cpu import attend_by_row
+from t5smith.model.attention.cpu_items import attend_by_item
 from t5smith.model.attention.masks import SegmentIds, mask_bias
-from t5smith.model.attention.xla import attend
+from t5smith.model.attention.xla import attend, attend_items
 from t5smith.model.dropout import Dropout
 from t5smith.model.layers import dense
 from t5smith.model.params import Attention
@@ -23,7 +25,7 @@ def attention(
     x: Float[Array, "BQ D"],
     memory: Float[Array, "BS D"],
     p: Attention,
-    bias: Float[Array, "H Q S"],
+    bias: Float[Array, "H LQ LS"],
     segment_ids: SegmentIds,
     dtype: jnp.dtype,
     dropout: Dropout | None = None,
@@ -41,16 +43,22 @@ def dot_product_attention(
     q: Float[Array, "B Q HK"],
     k: Float[Array, "B S HK"],
     v: Float[Array, "B S HK"],
-    bias: Float[Array, "H Q S"],
+    bias: Float[Array, "H LQ LS"],
     segment_ids: SegmentIds,
     dtype: jnp.dtype,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B Q HK"]:
     """Weighted mean of the values. There is no 1/sqrt(K): as in T5, it is in the initial values of q."""
+    places = segment_ids.places
     if jax.default_backend() == "cpu":
+        if places is not None:
+            key, rate = (None, 0.0) if dropout is None else (dropout.key, dropout.rate)
+            return attend_by_item(q, k, v, bias, segment_ids, key, dtype, rate)
         key = None if dropout is None else jax.random.split(dropout.key, q.shape[0])
         rate = 0.0 if dropout is None else dropout.rate
         return cast(Array, attend_by_row(q, k, v, bias, segment_ids, key, dtype, rate))
+    if places is not None:
+        return attend_items(q, k, v, bias, segment_ids, dtype, dropout)
     heads = [x.reshape(*x.shape[:2], bias.shape[0], -1) for x in (q, k, v)]
     seen = segment_ids.queries[:, None, :, None] == segment_ids.keys[:, None, None, :]
     return attend(heads[0], heads[1], heads[2], bias[None] + mask_bias(seen), dtype, dropout).reshape(q.shape)

@@ -1,15 +1,17 @@
-"""The plain backend: all rows at once, compiled by XLA.
+"""The plain backend: all rows, or all items of a kind, at once, compiled by XLA.
 
-Shapes: B rows, Q query and S key positions, H heads, K d_kv.
+Shapes: B rows, Q query and S key positions, H heads, K d_kv, HK the heads side by side; N items of one kind
+at most, q and s their positions; LQ and LS those of the longest item.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
 
-from t5smith.model.dropout import Dropout, drop
+from t5smith.model.attention.masks import SegmentIds, mask_bias
+from t5smith.model.dropout import Dropout, at, drop
 
 
 def attend(
@@ -29,3 +31,39 @@ def attend(
         "bhqs,bshk->bqhk", weights.astype(dtype), v.astype(dtype), preferred_element_type=jnp.float32
     )
     return mixed.reshape(q.shape[0] * q.shape[1], -1)
+
+
+def attend_items(
+    q: Float[Array, "B Q HK"],
+    k: Float[Array, "B S HK"],
+    v: Float[Array, "B S HK"],
+    bias: Float[Array, "H LQ LS"],
+    segment_ids: SegmentIds,
+    dtype: jnp.dtype,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B Q HK"]:
+    """The same for the items of packed rows, kind by kind; 0 outside the items."""
+    assert segment_ids.places is not None
+    H, mixed = bias.shape[0], jnp.zeros(q.shape, jnp.float32)
+    for number, places in enumerate(segment_ids.places):
+        N = len(places.row)
+        to_queries = places.row[:, None], places.query_at[:, None] + jnp.arange(places.queries)[None]
+        to_keys = places.row[:, None], places.key_at[:, None] + jnp.arange(places.keys)[None]
+        heads = [
+            _taken(x, to).reshape(N, to[1].shape[1], H, -1)
+            for x, to in ((q, to_queries), (k, to_keys), (v, to_keys))
+        ]
+        ids = _taken(segment_ids.queries, to_queries), _taken(segment_ids.keys, to_keys)
+        seen = ids[0][:, None, :, None] == ids[1][:, None, None, :]
+        item_bias = bias[None, :, : places.queries, : places.keys] + mask_bias(seen)
+        out = attend(heads[0], heads[1], heads[2], item_bias, dtype, at(dropout, number))
+        out = out.reshape(N, places.queries, -1)
+        mixed = mixed.at[to_queries].set(out, mode="drop", unique_indices=True)
+    return mixed
+
+
+def _taken(
+    x: Shaped[Array, "B Q *HK"], to: tuple[Int[Array, "N 1"], Int[Array, "N q"]]
+) -> Shaped[Array, "N q *HK"]:
+    """The positions of items; 0 for those that are not in the batch."""
+    return x.at[to].get(mode="fill", fill_value=0, unique_indices=True)
