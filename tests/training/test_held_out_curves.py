@@ -193,7 +193,7 @@ def test_epochs_are_how_often_each_window_is_read(prepared):
     [
         ({}, False, "muon_adafactor at 0.04, the default rate for so many steps"),
         ({"train.batch_size": 512}, True, "muon_adafactor at 0.04, the default"),
-        ({"train.steps": 2_500}, True, "muon_adafactor at 0.02, the default"),
+        ({"train.steps": 10_000}, True, "muon_adafactor at 0.02, the default"),
         ({"train.optimizer.learning_rate": 0.015}, False, "muon_adafactor at 0.015 "),
     ],
 )

@@ -501,7 +501,7 @@ def test_the_hard_links_of_an_archive_survive_without_support(run_folder, monkey
 def test_nothing_is_archived_if_the_new_training_does_not_fit(six, monkeypatch):
     from t5smith.training import train as stage
 
-    def too_large(setup):
+    def too_large(setup, begun):
         raise T5smithError("does not fit", where="train.batch_size")
 
     monkeypatch.setattr(stage, "compiled_step", too_large)

@@ -13,18 +13,17 @@ import pytest
 
 from t5smith.base.errors import T5smithError
 from t5smith.model.flops import step_flops
-from t5smith.training import loop
 from t5smith.training.curves.summaries import StepTotals
 from t5smith.training.metrics import MetricsFile, TrainingLog, read_columns, read_rows, up_to
 from t5smith.training.setup import Run
-from t5smith.training.timing import clock
+from t5smith.training.timing import clock, trial
 from t5smith.training.train import train
 from tiny import tiny_recipe
 
 
 def test_mfu_is_the_share_of_the_peak_of_the_device_used(run_folder, monkeypatch):
     peak = 1e-4  # 10^12 FLOP/s per device
-    monkeypatch.setattr(loop, "peak_tflops", lambda dtype: peak)
+    monkeypatch.setattr(trial, "peak_tflops", lambda dtype: peak)
     recipe = tiny_recipe(run_folder)
     train(recipe)
     rows = read_rows(run_folder / "train" / "metrics.jsonl")

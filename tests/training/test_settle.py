@@ -67,7 +67,7 @@ def test_trained_steps_keep_their_numbers_whatever_is_measured_now(recipe):
 
 
 def test_the_learning_rate_is_that_of_the_first_estimate(recipe):
-    record = {**RECORD, "points": [[0, 0.0, 1_600], [100, 0.5, 400]]}
+    record = {**RECORD, "points": [[0, 0.0, 6_400], [100, 0.5, 400]]}
     save_measured(recipe, {**MEASURED, "clock": record})
     measured = with_measured_settings(recipe)
     assert measured.train.steps == 400

@@ -25,11 +25,11 @@ from t5smith.training.muon import muon
 from t5smith.training.schedule import Schedule, create_timed_schedule
 
 DEFAULT_LEARNING_RATE = {
-    "adafactor": (1.0, 0.01, 0.04),
+    "adafactor": (2.0, 0.01, 0.04),
     "adamw": (0.03, 0.001, 0.002),
     "adamwscale": (1.5, 0.02, 0.05),
     "muon": (0.1, 0.001, 0.004),
-    "muon_adafactor": (1.0, 0.01, 0.04),
+    "muon_adafactor": (2.0, 0.01, 0.04),
 }
 """By optimizer: what is divided by the root of the number of steps, and the lowest and highest rate. Long
 runs get the usual rates: T5's for Adafactor, also with Muon; nanoT5's for AdamWScale; AdamW's for AdamW, and
