@@ -76,7 +76,7 @@ def test_names_and_their_descriptions_are_in_columns(capsys, monkeypatch):
         (["inspect", "a", "--model", "runs/none"], r"^runs/none: there is no such folder; expected a run"),
         (["vocab", "--compare"], "^--compare: nothing to compare; expected one or more tokenizers"),
         (
-            ["train", "norwegian-tiny", "--train.steps", "30"],
+            ["train", "norwegian-tiny", "--train.steps", "30", "--train.schedule.warmup_steps", "30"],
             "train.schedule.warmup_steps: 30 cannot be used",
         ),
         (["generate", "m", "a\udcff"], r"'a\\udcff': not UTF-8 text"),
