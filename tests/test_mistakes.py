@@ -17,7 +17,7 @@ import pytest
 
 from mistakes import other_values
 from t5smith.base.errors import T5smithError
-from t5smith.base.run_folder import CHECKPOINTS, PREFIX, archives
+from t5smith.base.run_folder import CHECKPOINTS, PREFIX, archives, saved_steps
 from t5smith.pipeline import run
 from t5smith.recipe.toml import dump
 from t5smith.training.train import train
@@ -61,14 +61,15 @@ def at_stake(folder):
     kept = {}
     for part in ("vocab", "store", f"train/{CHECKPOINTS}"):
         for file in sorted((folder / part).rglob("*")):
-            if file.is_file():
+            # A process that was killed leaves a checkpoint that it had not finished.
+            if file.is_file() and ".unfinished" not in str(file):
                 status = file.stat()
                 kept[file.relative_to(folder).as_posix()] = (status.st_size, status.st_mtime_ns)
     return kept
 
 
 def newest(folder):
-    return max(int(path.name[len(PREFIX) :]) for path in (folder / "train" / CHECKPOINTS).glob(f"{PREFIX}*"))
+    return saved_steps(folder / "train" / CHECKPOINTS)[-1]
 
 
 def assert_kept(before, folder):

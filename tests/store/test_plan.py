@@ -28,7 +28,8 @@ from t5smith.store.prepare import prepare
 from t5smith.text.compression import compression_suffix
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.document import WHOLE_FILE, BlockSelection
-from t5smith.text.documents import file_format, is_splittable, positioned_documents, read_documents
+from t5smith.text.documents import positioned_documents, read_documents
+from t5smith.text.recognition import file_format, is_splittable
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
@@ -252,7 +253,7 @@ def test_work_is_distributed_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 1_000)
     monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 1_000)
     (tmp_path / "a.txt").write_bytes(b"x" * 60_000)
-    (tmp_path / "b.txt.gz").write_bytes(b"x" * 2_000)
+    (tmp_path / "b.txt.gz").write_bytes(b"\x1f\x8b\x08" + b"x" * 1_997)
     plan = Plan.create(CorpusFiles.find(CorpusSettings(train=(str(tmp_path),))))
     loads: list[int] = []
     for rank in range(tasks):

@@ -94,9 +94,8 @@ def test_json_lines(tmp_path: Path) -> None:
     assert read(path) == [("en\n\nto", 1), ("", 3)]
     for name in ("b.json", "b.ndjson", "B.JSONL"):
         assert read(write(tmp_path / name, '{"body": "tre"}'), text_field="body") == [("tre", 1)]
-    text = write(tmp_path / "rows.txt", '{"text": "en"}')
-    assert read(text) == [('{"text": "en"}', 1)]
-    assert read(text, format="jsonl") == [("en", 1)]
+    assert read(write(tmp_path / "rows.txt", '{"text": "en"}'), format="text") == [('{"text": "en"}', 1)]
+    assert read(write(tmp_path / "rows.csv", '{"text": "en"}'), format="jsonl") == [("en", 1)]
     assert read(write(tmp_path / "c.jsonl", '{"text": "en"}'), format="text") == [('{"text": "en"}', 1)]
 
 

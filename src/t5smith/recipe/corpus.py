@@ -34,9 +34,9 @@ class CorpusSettings(Settings):
     held_out_fraction: Fraction = 0.01
     """Share of documents that are held out, chosen by a hash of their text; not used if `valid` is set."""
     format: Literal["auto", "text", "jsonl", "csv", "parquet", "arrow", "warc"] = "auto"
-    """File format. auto: by the file name (.jsonl .json .ndjson, .csv .tsv, .parquet, .arrow, .warc .wet);
-    other files are plain text. For compressed files (.gz, .xz, .zst, .bz2), by the name without that
-    ending."""
+    """File format. auto: by the file name (.jsonl .json .ndjson .jsonlines, .csv .tsv, .parquet, .arrow,
+    .warc .wet) or its first lines; other files are plain text. Compression (.gz, .xz, .zst, .bz2) is
+    recognized by the first bytes."""
     document: Literal["block", "file", "line"] = "block"
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
     text_field: str = ""

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import compression_suffix, open_file
+from t5smith.text.compression import compression_of, open_file
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.document import BlockSelection
-from t5smith.text.documents import RANDOM_ACCESS, file_format, is_splittable
 from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.parquet_arrow import parquet_bytes
 from t5smith.text.locations import is_url, split_row_range
+from t5smith.text.recognition import RANDOM_ACCESS, file_format, is_splittable
 
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 4 << 20, 256 << 20
 """Limits of the size of a block."""
@@ -164,11 +164,12 @@ def _units(
 def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> int | None:
     if is_splittable(corpus, file):
         return -(-size // block_bytes)
-    if file_format(corpus, file) in RANDOM_ACCESS and compression_suffix(file):
+    kind = file_format(corpus, file)
+    if kind in RANDOM_ACCESS and compression_of(file):
         return 1  # reading a part needs all of it decompressed
-    if file_format(corpus, file) == "parquet":
+    if kind == "parquet":
         if is_url(file):
             return 1  # its size is at its end, which would take a request per file
         with open_file(file) as stream:
             return max(-(-parquet_bytes(stream, file) // block_bytes), 1)
-    return 1 if corpus.document == "file" and file_format(corpus, file) == "text" else None
+    return 1 if corpus.document == "file" and kind == "text" else None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import contextlib
 import io
 import lzma
+import os
+import re
 import shutil
 import tempfile
 import zlib
@@ -19,7 +22,23 @@ from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
 from t5smith.text.locations import is_url
 
-COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2")
+COMPRESSIONS = {
+    ".gz": ".gz",
+    ".gzip": ".gz",
+    ".xz": ".xz",
+    ".zst": ".zst",
+    ".zstd": ".zst",
+    ".bz2": ".bz2",
+}
+"""Endings of compressed files, and the usual one of each kind."""
+_MAGIC = {
+    ".gz": re.compile(rb"\x1f\x8b\x08"),
+    ".xz": re.compile(rb"\xfd7zXZ\0"),
+    ".bz2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
+    ".zst": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL),
+}
+"""First bytes of each kind; of zstd also those of a frame that is skipped."""
+MAGIC_BYTES = 10
 
 DAMAGE = (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
 """What the libraries raise on a truncated or altered archive. bz2 raises an OSError without a number."""
@@ -35,8 +54,42 @@ _BUFFER = 1 << 18
 
 
 def compression_suffix(name: str) -> str:
-    """The suffix of a compressed file; "" if it is not compressed."""
+    """The ending of a name that stands for a compression, as it is written in lower case; "": none."""
     return next((ending for ending in COMPRESSIONS if name.lower().endswith(ending)), "")
+
+
+def compression_of(name: str) -> str:
+    """How a file is compressed: `.gz`, `.xz`, `.zst` or `.bz2` by its first bytes; "": not.
+
+    Of a file that does not exist, or is behind a URL and has a known ending, the ending decides.
+
+    Raises:
+      T5smithError: it cannot be read.
+    """
+    ending = compression_suffix(name)
+    if (ending and is_url(name)) or (not is_url(name) and not os.path.exists(name)):
+        return COMPRESSIONS.get(ending, "")
+    with open_file(name) as raw:
+        return _compression(name, raw)
+
+
+def _compression(name: str, raw: IO[bytes]) -> str:
+    first = cast(io.BufferedReader, raw).peek(MAGIC_BYTES)[:1024]
+    for kind, magic in _MAGIC.items():
+        if magic.match(first):
+            return kind
+    if (ending := compression_suffix(name)) and not _is_text(first):
+        return COMPRESSIONS[ending]  # damaged at its beginning
+    return ""
+
+
+def _is_text(first: bytes) -> bool:
+    """Whether bytes are UTF-8 without control characters, and no beginning of an archive."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(first)
+    except UnicodeDecodeError:
+        return False
+    return len(first) >= MAGIC_BYTES and not re.search(r"[\x00-\x08\x0e-\x1f]", text)
 
 
 @contextlib.contextmanager
@@ -51,8 +104,8 @@ def open_stream(name: str, *, seekable: bool = False) -> Generator[tuple[IO[byte
     Raises:
       T5smithError: it is missing or cannot be read; with `seekable`: a damaged archive, a full disk.
     """
-    ending = compression_suffix(name)
     with open_file(name) as raw:
+        ending = _compression(name, raw)
         if not ending:
             yield raw, raw
         elif seekable:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import compression_suffix, open_stream
+from t5smith.text.compression import open_stream
 from t5smith.text.corpus import CorpusFiles, SplitName
 from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
 from t5smith.text.fingerprints import bytes_to_read
@@ -24,43 +24,11 @@ from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file
 from t5smith.text.formats.warc import web_archive
 from t5smith.text.locations import Location, split_row_range
 from t5smith.text.read_bytes import ReadBytes, bytes_read
+from t5smith.text.recognition import RANDOM_ACCESS, file_format
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 PROGRESS_BYTES = 1 << 16
 """Progress is reported each time this many more bytes have been read."""
-
-_FORMATS = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".warc": "warc",
-    ".wet": "warc",
-}
-
-RANDOM_ACCESS = ("parquet", "arrow")
-"""Formats that are not read from beginning to end."""
-
-
-def file_format(corpus: CorpusSettings, name: str) -> str:
-    """The format of a file: `text`, `jsonl`, `csv`, `parquet`, `arrow` or `warc`."""
-    if corpus.format != "auto":
-        return corpus.format
-    name = name.lower()
-    name = name.removesuffix(compression_suffix(name))
-    return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix)), "text")
-
-
-def is_splittable(corpus: CorpusSettings, name: str) -> bool:
-    """Whether reading may start at any byte: not compressed, and lines show where a document begins."""
-    kind = file_format(corpus, name)
-    return not compression_suffix(name) and (
-        kind == "jsonl" or (kind == "text" and corpus.document != "file")
-    )
 
 
 def read_documents(
@@ -118,11 +86,12 @@ def positioned_documents(
     whole = from_start and blocks.stop is None and blocks.readers == 1
     records = FileRecords(skipped, from_start, whole, rows)
     # Found before the file is opened: some file systems share one position among all readers of a file.
-    field = json_field(name, corpus) if file_format(corpus, name) == "jsonl" else ""
-    with open_stream(name, seekable=file_format(corpus, name) in RANDOM_ACCESS) as (raw, stream):
-        so_far = bytes_read(file_format(corpus, name), raw, stream, blocks, records)
+    kind = file_format(corpus, name)
+    field = json_field(name, corpus) if kind == "jsonl" else ""
+    with open_stream(name, seekable=kind in RANDOM_ACCESS) as (raw, stream):
+        so_far = bytes_read(kind, raw, stream, blocks, records)
         read = 0
-        for position, document in _format_reader(corpus, field, name, stream, blocks, records):
+        for position, document in _format_reader(corpus, kind, field, name, stream, blocks, records):
             # From the second block on, other readers may have read records in between.
             records.from_start = records.from_start and not blocks.block_of(position)
             if document is not None and document.bytes > corpus.longest_document:
@@ -152,13 +121,13 @@ def _too_long(document: Document, longest: int) -> T5smithError:
 
 def _format_reader(
     corpus: CorpusSettings,
+    kind: str,
     field: str,
     name: str,
     stream: IO[bytes],
     blocks: BlockSelection,
     records: FileRecords,
 ) -> Iterator[Positioned]:
-    kind = file_format(corpus, name)
     if kind == "parquet":
         return parquet_rows(name, stream, corpus, blocks, records)
     if kind == "arrow":

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import compression_suffix, is_archive_damage, open_stream
+from t5smith.text.compression import is_archive_damage, open_stream
 from t5smith.text.formats.csv import delimiter_of, headers
 from t5smith.text.formats.parquet_arrow import arrow_row_count, parquet_row_count
 from t5smith.text.locations import RemoteFile
+from t5smith.text.recognition import recognized
 
 
 def count_rows(file: Path | RemoteFile) -> int:
@@ -23,18 +24,18 @@ def count_rows(file: Path | RemoteFile) -> int:
       T5smithError: it cannot be read, or is plain text.
     """
     name = str(file)
-    ending = Path(name.lower().removesuffix(compression_suffix(name))).suffix
+    kind = recognized(name)
     try:
-        if ending == ".parquet":
+        if kind == "parquet":
             with open_stream(name, seekable=True) as (_, stream):
                 return parquet_row_count(stream, name)
-        if ending == ".arrow":
+        if kind == "arrow":
             with open_stream(name, seekable=True) as (_, stream):
                 return arrow_row_count(stream, name)
-        if ending in (".jsonl", ".json", ".ndjson"):
+        if kind == "jsonl":
             with open_stream(name) as (_, lines):
                 return sum(1 for line in lines if not line.isspace())
-        if ending in (".csv", ".tsv"):
+        if kind == "csv":
             with (
                 open_stream(name) as (_, stream),
                 io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as lines,

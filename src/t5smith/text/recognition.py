@@ -1,0 +1,197 @@
+"""What a file is: its compression, and its format by its first bytes and its name.
+
+First bytes that only one kind of file has go before the name. The name goes before what first lines look
+like, so a .csv file is CSV. A file whose name says nothing, as `part-00000` or `wiki_00`, is what its first
+lines look like.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, cast
+
+from t5smith.base.errors import T5smithError
+from t5smith.recipe.corpus import CorpusSettings
+from t5smith.text.compression import (
+    compression_of,
+    compression_suffix,
+    is_archive_damage,
+    open_file,
+    open_stream,
+)
+from t5smith.text.locations import is_url
+
+HEAD_BYTES = 1 << 16
+"""Decompressed bytes at the beginning of a file that show its format."""
+
+RANDOM_ACCESS = ("parquet", "arrow")
+"""Formats that are not read from beginning to end."""
+
+_ENDINGS = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".warc": "warc",
+    ".wet": "warc",
+}
+_READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc"}
+"""First bytes of formats that are read."""
+_REFUSED = {
+    b"%PDF-": "a PDF file",
+    b"PK\x03\x04": "a zip archive",
+    b"PK\x05\x06": "an empty zip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x1f\x9d": "a file of `compress` (.Z)",
+    b"\x04\x22\x4d\x18": "an LZ4 archive",
+    b"\x5d\x00\x00": "an LZMA archive without a container (.lzma)",
+    b"LZIP": "an lzip archive",
+    b"SQLite format 3\0": "an SQLite database",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Word or Excel document",
+    b"{\\rtf": "an RTF document",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"\x93NUMPY": "a NumPy array",
+    b"Obj\x01": "an Avro file",
+    b"ORC": "an ORC file",
+    b"\x89PNG\r\n\x1a\n": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"\x7fELF": "a program",
+    b"\x80\x02": "a Python pickle",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+}
+"""First bytes of what is not read."""
+_LFS = b"version https://git-lfs.github.com/spec/"
+_OBJECT = re.compile(rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
+_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
+
+
+def file_format(corpus: CorpusSettings, name: str) -> str:
+    """The format of a file: `text`, `jsonl`, `csv`, `parquet`, `arrow` or `warc`.
+
+    Raises:
+      T5smithError: it is missing, or of a format that cannot be read.
+    """
+    kind = recognized(name)
+    return kind if corpus.format == "auto" else corpus.format
+
+
+def is_splittable(corpus: CorpusSettings, name: str) -> bool:
+    """Whether reading may start at any byte: not compressed, and lines show where a document begins."""
+    kind = file_format(corpus, name)
+    return not compression_of(name) and (kind == "jsonl" or (kind == "text" and corpus.document != "file"))
+
+
+def recognized(name: str) -> str:
+    """The format of a file by its first bytes and its name, as :func:`file_format` without settings."""
+    by_name = format_by_name(name)
+    if is_url(name):
+        # Looking into each of thousands of files takes a request each.
+        return by_name or _by_content(name, "", None)
+    try:
+        status = os.stat(name)
+    except OSError:
+        return by_name or "text"  # opening it has the error
+    return _by_content(name, by_name, (status.st_size, status.st_mtime_ns))
+
+
+def format_by_name(name: str) -> str:
+    """The format that the ending of a name stands for, a compression's apart; "": none."""
+    return _ENDINGS.get(Path(name.lower().removesuffix(compression_suffix(name))).suffix, "")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _by_content(name: str, by_name: str, _stamp: object) -> str:
+    with open_file(name) as raw:
+        stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
+    what = _unreadable(stored)
+    head = stored
+    if not what:  # the name may claim a compression that it has not
+        with open_stream(name) as (_, stream):
+            head = _head(stream)
+        what = _unreadable(head)
+    if what:
+        raise _refusal(name, what)
+    for magic, kind in _READ.items():
+        if head.startswith(magic):
+            return kind
+    # Readers of binary formats say better what is wrong with a damaged file.
+    if not by_name and _is_binary(head):
+        raise _refusal(name, "a binary file of an unknown format")
+    return by_name or next((kind for kind, fits in _LINES.items() if fits(head)), "text")
+
+
+_POINTER = "a pointer of Git LFS, not the file"
+_PULL = "in its repository run `git lfs install` and `git lfs pull`"
+_FIX = "convert it to text, JSON lines or Parquet, or name the other files only; see docs/corpora.md"
+
+
+def _refusal(name: str, what: str) -> T5smithError:
+    if what == _POINTER:
+        return T5smithError(f"this is {what}", where=name, fix=_PULL)
+    return T5smithError(f"this is {what}", where=name, expected="a format that t5smith reads", fix=_FIX)
+
+
+def _head(stream: IO[bytes]) -> bytes:
+    """The first bytes, as many as can be unpacked."""
+    head = b""
+    try:
+        while len(head) < HEAD_BYTES and (more := stream.read1(HEAD_BYTES - len(head))):  # type: ignore[attr-defined]
+            head += more
+    except Exception as error:
+        if not is_archive_damage(error):
+            raise
+    return head
+
+
+def _unreadable(head: bytes) -> str:
+    """What a file is that cannot be read; "" if its first bytes do not show that."""
+    for magic, what in _REFUSED.items():
+        if head.startswith(magic):
+            return what
+    if head.startswith(_LFS):
+        return _POINTER
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    return ""
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether bytes are neither UTF-8 nor a text in another encoding: every tenth is a control character."""
+    try:
+        head[: HEAD_BYTES - 4].decode("utf-8")
+    except UnicodeDecodeError:
+        controls = sum(byte < 32 and byte not in _TEXT_CONTROLS for byte in head[:4096])
+        wide = head[:2] in (b"\xff\xfe", b"\xfe\xff") or head[:4096].count(0) * 3 > len(head[:4096])
+        return not wide and controls * 10 > len(head[:4096])
+    return False
+
+
+def _is_json_lines(head: bytes) -> bool:
+    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not _OBJECT.match(begin):
+        return False
+    line, end, _ = begin.partition(b"\n")
+    if not end and len(head) >= HEAD_BYTES:
+        return True  # its end is further on
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+_LINES: dict[str, Callable[[bytes], bool]] = {"jsonl": _is_json_lines}
+"""What first lines look like in each format that has no ending of its own, or is often without it."""
