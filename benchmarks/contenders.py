@@ -14,12 +14,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-Step = tuple[Callable[[int], object], Callable[[], int], int]
-"""Takes some steps; the peak of memory in bytes, of the device, on CPU of the process; parameters."""
+
+@dataclass(frozen=True)
+class Built:
+    """A contender, ready to train.
+
+    Attributes:
+      step: takes some steps.
+      memory: the peak of memory in bytes, of the device, on CPU of the process.
+      parameters: the number of them.
+      facts: further figures that it reports when it is ready.
+      product_speed: ours: FLOP/s of large products in its precision, measured when called.
+    """
+
+    step: Callable[[int], object]
+    memory: Callable[[], int]
+    parameters: int
+    facts: Mapping[str, float] = field(default_factory=dict)
+    product_speed: Callable[[], float] = lambda: 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ class Contender:
         )
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it has taken its first step; its `parameters` and `start_seconds`.
+        """Wait until it has taken its first step; its `parameters`, `start_seconds` and further facts.
 
         Raises:
           RuntimeError: it failed; the message is its own.
@@ -85,6 +101,10 @@ class Contender:
     def peak_bytes(self) -> int:
         """The peak of its memory."""
         return self._request("memory")
+
+    def product_speed(self) -> float:
+        """FLOP/s of large products in its precision, measured now; of `ours` only."""
+        return self._request("products")
 
     def close(self) -> None:
         """End it."""
@@ -115,30 +135,39 @@ def serve(spec: Spec) -> None:
     os.dup2(2, 1)
     begun = time.perf_counter()
     try:
-        step, memory, parameters = CONTENDERS[spec.name](spec)
-        step(1)
-        answer: dict[str, Any] = {"parameters": parameters, "start_seconds": time.perf_counter() - begun}
+        built = CONTENDERS[spec.name](spec)
+        built.step(1)
+        answer: dict[str, Any] = {
+            "parameters": built.parameters,
+            "start_seconds": time.perf_counter() - begun,
+            **built.facts,
+        }
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), file=answers, flush=True)
     for line in sys.stdin:
         if line.strip() == "step":
             begun = time.perf_counter()
-            step(spec.steps)
+            built.step(spec.steps)
             value = (time.perf_counter() - begun) / spec.steps
         else:
-            value = memory()
+            value = built.product_speed() if line.strip() == "products" else built.memory()
         print(json.dumps({"value": value}), file=answers, flush=True)
 
 
-def ours(spec: Spec) -> Step:
+def ours(spec: Spec) -> Built:
     """T5smith's step."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-    from t5smith.benchmarking.trial import Trial
+    import jax
+    import jax.numpy as jnp
+
+    from t5smith.benchmarking.trial import PRECISIONS, Trial
     from t5smith.model.params import parameter_count
-    from t5smith.parallel.hardware import memory_in_use
+    from t5smith.parallel.hardware import measured_tflops, memory_in_use
     from t5smith.recipe.model import ModelSettings
 
+    jax.block_until_ready(jnp.zeros(1))
+    start_bytes = _our_peak(memory_in_use())
     trial = Trial(
         ModelSettings.model_validate(dict(spec.shape)),
         spec.batch,
@@ -149,10 +178,27 @@ def ours(spec: Spec) -> Step:
         optimizer=spec.optimizer,
         remat=spec.remat,
     )
-    return trial.run, lambda: (memory_in_use() or (0, 0))[1], parameter_count(trial.state.parameters)
+    memory = trial.step.memory_analysis()
+    return Built(
+        trial.run,
+        lambda: _our_peak(memory_in_use()),
+        parameter_count(trial.state.parameters),
+        {
+            "step_flops": trial.flops,
+            "start_bytes": start_bytes,
+            "state_bytes": memory.argument_size_in_bytes,
+            "temporary_bytes": memory.temp_size_in_bytes,
+        },
+        lambda: measured_tflops.__wrapped__(PRECISIONS[spec.precision]) * 1e12,
+    )
 
 
-def our_update(spec: Spec) -> Step:
+def _our_peak(in_use: tuple[int, int] | None) -> int:
+    """The peak of memory in bytes."""
+    return (in_use or (0, 0))[1]
+
+
+def our_update(spec: Spec) -> Built:
     """T5smith's update of all parameters by one optimizer, with clipping, written over the old state."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
     from functools import partial
@@ -201,10 +247,10 @@ def our_update(spec: Spec) -> Step:
             holder[:] = program(*holder, gradient, applied)
         jax.block_until_ready(holder)
 
-    return step, lambda: (memory_in_use() or (0, 0))[1], number
+    return Built(step, lambda: _our_peak(memory_in_use()), number)
 
 
-def pytorch(spec: Spec) -> Step:
+def pytorch(spec: Spec) -> Built:
     """The step of transformers' T5."""
     import torch
 
@@ -231,10 +277,11 @@ def pytorch(spec: Spec) -> Step:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return step, lambda: _torch_peak(device), sum(parameter.numel() for parameter in model.parameters())
+    number = sum(parameter.numel() for parameter in model.parameters())
+    return Built(step, lambda: _torch_peak(device), number)
 
 
-def pytorch_update(spec: Spec) -> Step:
+def pytorch_update(spec: Spec) -> Built:
     """PyTorch's fused AdamW on all parameters, or its Muon on the matrices of the layers; no clipping."""
     import torch
 
@@ -255,7 +302,7 @@ def pytorch_update(spec: Spec) -> Step:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return step, lambda: _torch_peak(device), sum(parameter.numel() for parameter in parameters)
+    return Built(step, lambda: _torch_peak(device), sum(parameter.numel() for parameter in parameters))
 
 
 def _torch_model(spec: Spec) -> tuple[Any, str]:

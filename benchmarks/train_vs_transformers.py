@@ -4,7 +4,8 @@
 
 Same shapes and precision (float32, then bfloat16); see benchmarks/contenders.py. The contenders alternate,
 and the figures are medians. The last line is one JSON object, in which `ratio_float32` and `ratio_bfloat16`
-are our tokens per second over those of the faster of the two.
+are our tokens per second over those of the faster of the two, and `mfu` is the speed of our step, counted in
+operations of its products, over the speed of large products of that precision in the same turn.
 
 What it needs besides t5smith (torch, transformers) is installed from requirements/test.lock.txt if missing.
 """
@@ -85,20 +86,27 @@ def compared(arguments: argparse.Namespace, precision: str) -> dict[str, object]
         for child in children.values():
             child.seconds()
         seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+        product_speeds = []
         for turn in range(arguments.repeats):
             for name, child in children.items():
                 seconds[name].append(child.seconds())
+            product_speeds.append(children["ours"].product_speed())
             turn_seconds = ", ".join(f"{name} {seconds[name][-1]:.3f} s" for name in CONTENDERS)
-            print(f"{precision} turn {turn + 1}: {turn_seconds}", file=sys.stderr)
+            products = f"products {product_speeds[-1] / 1e9:.0f} GFLOP/s"
+            print(f"{precision} turn {turn + 1}: {turn_seconds}; {products}", file=sys.stderr)
         memory = {name: child.peak_bytes() for name, child in children.items()}
     finally:
         for child in children.values():
             child.close()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     tokens = specs["ours"].tokens
+    flops = facts["ours"]["step_flops"]
+    used = [flops / taken / speed for taken, speed in zip(seconds["ours"], product_speeds, strict=True)]
     return {
         "parameters": counts["ours"],
         f"ratio_{precision}": round(min(medians["eager"], medians["compiled"]) / medians["ours"], 3),
+        f"mfu_{precision}": round(statistics.median(used), 3),
+        f"product_gflops_{precision}": round(statistics.median(product_speeds) / 1e9),
         precision: {
             name: {
                 "tokens_per_second": round(tokens / medians[name]),
