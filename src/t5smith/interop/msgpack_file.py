@@ -2,7 +2,7 @@
 
 An array is an extension of type 1: its shape, the name of its type, and its numbers; a number is one of
 type 3. An array of more than a gigabyte is a dictionary of parts. (github.com/google/flax,
-flax/serialization.py)
+its module serialization)
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Flax in transformers: `encoder.block.0.layer.0.SelfAttention.q.kernel`. T5X: `encoder.layers_0.attention.
 query.kernel`, below `target` or `optimizer.target`. Both store matrices as (in, out), PyTorch as (out, in).
-(github.com/huggingface/transformers, modeling_flax_t5.py; github.com/google-research/t5x,
-examples/t5/network.py)
+(github.com/huggingface/transformers, the module modeling_flax_t5; github.com/google-research/t5x,
+its example t5)
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 descriptions of tensors, and a name of anything else is an error, so no code of the file or of another
 package runs. There are two containers: a zip file with the pickle and each storage as a member (PyTorch 1.6
 and later), and the older one: pickles of a magic number, a version, facts about the machine, the object, the
-keys of storages, and then the storages. (github.com/pytorch/pytorch, torch/serialization.py)
+keys of storages, and then the storages. (github.com/pytorch/pytorch, torch.serialization)
 """
 
 from __future__ import annotations

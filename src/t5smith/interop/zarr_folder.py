@@ -1,7 +1,7 @@
 """The arrays of a T5X checkpoint whose parameters are folders of zarr, one for each, read by tensorstore.
 
 A folder is named by the path of its parameter: `target.encoder.layers_0.mlp.wi_0.kernel`.
-(github.com/google-research/t5x, t5x/checkpoints.py)
+(github.com/google-research/t5x, its module checkpoints)
 """
 
 from __future__ import annotations
