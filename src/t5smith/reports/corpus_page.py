@@ -14,7 +14,7 @@ from t5smith.pages.facts import Facts, number, percent, size
 from t5smith.pages.histogram import histogram
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
-from t5smith.reports.tokens import SPLITS, tokens_part, unknown_card
+from t5smith.reports.tokens import SPLITS, control_words_part, tokens_part, unknown_card
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, skipped_messages
 
 OPEN_WINDOWS = 6
@@ -75,7 +75,7 @@ def corpus_section(store: Facts, figures: Facts) -> Html | None:
 
 def unreported(facts: Facts) -> Facts:
     """The facts of a vocabulary or store that the corpus report does not show."""
-    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora"}
+    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora", "control_words"}
     return {
         key: unreported(cast("Facts", value)) if isinstance(value, Mapping) else value
         for key, value in facts.items()
@@ -89,6 +89,7 @@ def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:
         "From records to documents": _flow(store, figures),
         "Cleaning": _cleaning(store.get("cleaning") or ()),
         "Tokens": tokens_part(store, figures),
+        "Control words in the text": control_words_part(store),
         "Lengths of documents": _lengths(figures.get("lengths") or {}),
         "Most frequent pieces": _pieces(figures.get("pieces") or {}),
         "Sample windows": _windows(figures.get("windows") or ()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -109,18 +109,26 @@ class ShardWriter:
             writer.flush(self.dtype)
         return length, size
 
-    def close(self, skipped: SkippedRecords, tallies: Iterable[Tally], cut: int) -> dict[str, Any]:
+    def close(
+        self,
+        skipped: SkippedRecords,
+        tallies: Iterable[Tally],
+        cut: int,
+        control_words: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
         """Finish the shard; returns its note.
 
         Args:
           skipped: records of its block that were skipped.
           tallies: what each cleaning step did.
           cut: number of runs of characters without white space that were cut before encoding.
+          control_words: how often each of them stands in the text.
         """
         note: dict[str, Any] = {
             "skipped_records": skipped.facts(),
             "cleaning": [tally.facts() for tally in tallies],
             "cut": cut,
+            "control_words": dict(control_words or {}),
         }
         if self.records is not None:
             self.records.close()

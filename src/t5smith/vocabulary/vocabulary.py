@@ -40,6 +40,7 @@ class Vocabulary:
       piece_bytes: int32 (size,); UTF-8 bytes of normalized text per id, 0 for control ids and `<unk>`. The
         `▁` that starts a word counts as one byte, its space.
       is_text: bool (size,); False for pad, eos, sentinels and other control ids, True for `<unk>`.
+      unknown_words: words of a text that are encoded as `unk_id`; other control words are text.
       is_byte_level: whether each byte of a text is one id, as in ByT5.
     """
 
@@ -69,7 +70,8 @@ class Vocabulary:
         for array in (self.sentinel_ids, self.is_text, self.piece_bytes):
             array.flags.writeable = False
 
-        no_text = control | {self.unk_id}
+        self.unknown_words = tokenizer_json.unknown_words(tree)
+        no_text = control if self.unknown_words else control | {self.unk_id}
         self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
         self._text: PieceEncoder | ByteEncoder = (
             ByteEncoder(tree, self._pieces, no_text, self._bytes, source)
