@@ -56,7 +56,7 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
     if found in _READERS:
         return reader(folder / found)
     tensors: dict[str, StoredTensor] = {}
-    for name in _shards(folder / found):
+    for name in shards(folder / found):
         path = folder / name
         if not path.is_file():
             raise T5smithError("not found", where=path, expected=f"a shard that {found} lists", fix=AGAIN)
@@ -67,7 +67,12 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _shards(index: Path) -> list[str]:
+def shards(index: Path) -> list[str]:
+    """The names of the shards that an index lists, all in its folder.
+
+    Raises:
+      T5smithError: it is damaged, or names a file elsewhere.
+    """
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict):
         raise T5smithError("no weight_map", where=index, fix=AGAIN)

@@ -64,6 +64,9 @@ class TrainSettings(Settings):
 
     section: ClassVar[str] = "train"
 
+    init_from: str = ""
+    """Continue from this model instead of random weights: a Hugging Face folder or a name on the Hub, a run
+    folder, or a checkpoint of T5X. [model] must have its sizes, and vocab.tokenizer its tokenizer."""
     steps: Positive = 65_536
     """Number of updates; the learning-rate schedule ends with the last. Not used if `tokens`, `epochs` or
     `hours` is set."""

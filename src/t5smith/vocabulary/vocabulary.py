@@ -98,6 +98,10 @@ class Vocabulary:
         """The original T5 vocabulary, which is bundled with t5smith. It has no æ, ø or å."""
         return cls.load(BUNDLED)
 
+    def is_same(self, other: Vocabulary) -> bool:
+        """Whether another vocabulary has the same piece under every id."""
+        return self._pieces == other._pieces
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without `</s>`. Control words in it are text."""
         return self._text.encode(text)
