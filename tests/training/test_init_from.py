@@ -42,7 +42,7 @@ def continued(exported, folder, **changes):
 
 def held_out(recipe):
     lines = (recipe.folder / "train" / "heldout.jsonl").read_text().splitlines()
-    return [(row["step"], row["text"]["nll"] if "text" in row else row) for row in map(json.loads, lines)]
+    return [(row["step"], row["all"]["nll"]) for row in map(json.loads, lines)]
 
 
 def arrays(recipe):
@@ -53,7 +53,7 @@ def arrays(recipe):
 
 def test_the_curve_begins_with_the_models_own_loss_and_falls(exported, tmp_path):
     recipe = continued(
-        exported, tmp_path / "run", **{"train.optimizer.learning_rate": 0.01, "train.steps": 12}
+        exported, tmp_path / "run", **{"train.optimizer.learning_rate": 0.003, "train.steps": 24}
     )
     setup = Run(recipe).setup
     ours = setup.first_state().parameters
