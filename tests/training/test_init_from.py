@@ -19,6 +19,7 @@ from t5smith.pipeline import run
 from t5smith.training.resume import checkpoints
 from t5smith.training.setup import Run
 from t5smith.training.train import train
+from t5smith.vocabulary.carry_over import carried_rows
 from tiny import tiny_recipe
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
@@ -110,10 +111,33 @@ def test_what_does_not_fit_is_an_error_of_one_line(exported, tmp_path, changes, 
     assert not (tmp_path / "run" / "train" / "checkpoints").exists()
 
 
-def test_another_vocabulary_is_refused(exported, tmp_path):
-    recipe = tiny_recipe(tmp_path / "run", **{"vocab.size": 280, "train.init_from": str(exported[0])})
-    with pytest.raises(T5smithError, match="another vocabulary than this run"):
-        run(recipe)
+def test_the_tokenizer_comes_with_the_model(exported, tmp_path):
+    recipe = tiny_recipe(tmp_path, **{"vocab.size": 32_000, "train.init_from": str(exported[0])})
+    assert recipe.vocab.tokenizer == str(exported[0])
+    assert recipe.replace(**{"vocab.tokenizer": "bytes"}).vocab.tokenizer == "bytes"
+
+
+def test_another_vocabulary_takes_over_rows(exported, tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path / "run", **{"vocab.size": 330, "train.init_from": str(exported[0])})
+    run(recipe.replace(**{"train.steps": 3, "train.evaluate_every": 3}))
+    shown = capsys.readouterr().err
+    setup, old = Run(recipe).setup, load_model(exported[0])
+    new = setup.vocabulary
+    rows = carried_rows(old.vocabulary, new)
+    assert f"of 430 pieces {rows.carried} are carried over from {exported[0]}, " in shown
+    assert rows.carried > 250
+    assert rows.composed > 0
+    state, table = setup.first_state().parameters, np.asarray(old.parameters.embedding)
+    head = np.asarray(old.parameters.head)
+    names = {piece: number for number, piece in enumerate(old.vocabulary.all_pieces)}
+    for number, piece in enumerate(new.all_pieces):
+        if piece in names:
+            np.testing.assert_array_equal(state.embedding[number], table[names[piece]])
+            np.testing.assert_array_equal(state.head[:, number], head[:, names[piece]])
+        elif spelled := [one for one in old.vocabulary.spell(piece) if one != old.vocabulary.unk_id]:
+            mean = table[spelled].mean(0)
+            np.testing.assert_allclose(state.embedding[number], mean, rtol=1e-5, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, state.encoder, old.parameters.encoder)
 
 
 def test_a_checkpoint_of_t5x():

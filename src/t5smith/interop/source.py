@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
-from t5smith.base.progress import warn
+from t5smith.base.progress import info, warn
 from t5smith.interop.huggingface_load import config_of
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.interop.stored_tensor import StoredTensor
@@ -24,6 +25,7 @@ from t5smith.interop.weights import read_json, read_t5x, read_weights, shards, w
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import Parameters
 from t5smith.text.fingerprints import HashCache
+from t5smith.vocabulary.carry_over import carried_rows
 from t5smith.vocabulary.vocabulary import TOKENIZER_FILES, Vocabulary
 
 FIELD = "train.init_from"
@@ -104,19 +106,34 @@ class Source:
             return config_of(read_json(self.path / "config.json"), ids, self.path / "config.json")
         return sizes_of(self.tensors, like)
 
-    def parameters(self, config: ModelConfig) -> Parameters:
-        """The weights as parameters of a model of the given sizes, which were checked.
+    def parameters(self, config: ModelConfig, vocabulary: Vocabulary, seed: int) -> Parameters:
+        """The weights as parameters of a model of the given sizes, which were checked, and vocabulary.
+
+        With another vocabulary than the model's, rows of embedding and head are carried over.
 
         Raises:
           T5smithError: a file is damaged, or its tensors do not have these sizes.
         """
-        return with_rows(from_huggingface(self.tensors, self.config(config)), config)
+        own = self.config(config)
+        loaded, theirs = from_huggingface(self.tensors, own), self.vocabulary
+        if theirs is None or theirs.all_pieces == vocabulary.all_pieces:
+            return with_rows(loaded, config)
+        rows = carried_rows(theirs, vocabulary)
+        info(
+            f"train     of {vocabulary.size:,} pieces {rows.carried:,} are carried over from {self.name}, "
+            f"{rows.composed:,} composed of its pieces, {rows.random:,} random"
+        )
+        embedding = rows.rows(np.asarray(loaded.embedding)[: theirs.size], seed)
+        head = None
+        if loaded.head is not None:
+            head = jnp.asarray(rows.rows(np.asarray(loaded.head).T[: theirs.size], seed + 1).T)
+        return with_rows(replace(loaded, embedding=jnp.asarray(embedding), head=head), config)
 
-    def check(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
-        """Compare sizes and vocabulary with those of a training.
+    def check(self, config: ModelConfig) -> None:
+        """Compare the sizes with those of a training.
 
         Raises:
-          T5smithError: one of them differs.
+          T5smithError: one of them differs, or a model without a vocabulary has fewer rows than needed.
         """
         own = self.config(config)
         if different := differing_sizes(own, config):
@@ -124,15 +141,9 @@ class Source:
             shown = ", ".join(f"{name} {theirs} → {ours}" for name, (theirs, ours) in different.items())
             what = f"{self.name} has other sizes than the recipe: {shown}"
             raise T5smithError(what, where=FIELD, fix=fix)
-        theirs = self.vocabulary
-        if theirs is not None and not theirs.is_same(vocabulary):
-            raise T5smithError(
-                f"{self.name} has another vocabulary than this run",
-                where=FIELD,
-                fix=f"set vocab.tokenizer = {self.name!r}",
-            )
-        if own.vocab_size < vocabulary.size:
-            what = f"{self.name} has {own.vocab_size:,} rows, but the vocabulary has {vocabulary.size:,} ids"
+        if self.vocabulary is None and own.vocab_size < config.real_vocab_size:
+            ids = f"{config.real_vocab_size:,} ids"
+            what = f"{self.name} has {own.vocab_size:,} rows, but the vocabulary has {ids}"
             raise T5smithError(what, where=FIELD, fix="import the tokenizer of the model: vocab.tokenizer")
 
 

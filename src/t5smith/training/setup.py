@@ -150,7 +150,7 @@ class Setup(StepSetup):
             return self.fresh_program()()
         averaged = self.recipe.train.average_decay is not None
         start = jax.jit(partial(state_of, optimizer=self.optimizer, averaged=averaged), donate_argnums=0)
-        return start(self.source.parameters(self.config))
+        return start(self.source.parameters(self.config, self.vocabulary, self.recipe.seed))
 
     def batches(self) -> TrainingBatches:
         """The training batches, by number."""
@@ -247,7 +247,7 @@ class Run:
         step = StepSetup.create(recipe, vocabulary, hours)
         source, initial = self.source
         if source:
-            source.check(step.config, vocabulary)
+            source.check(step.config)
         return Setup(
             **vars(step),
             folder=self.folder / TRAIN,
