@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.flax import load_file
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.interop.huggingface_names import WEIGHTS, from_huggingface
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
@@ -91,7 +92,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise T5smithError(
-            "not found", where=path, expected="a run folder or a Hugging Face model folder"
+            "not found",
+            where=path,
+            expected="a run folder or a Hugging Face model folder",
+            fix=None if path.parent.is_dir() else download_first(str(path.parent)),
         ) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None
