@@ -61,7 +61,7 @@ def stop_after_first_block(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(recipe)
-    notes = recipe.folder / "store.notes"
+    (notes,) = (recipe.folder / "store.notes").iterdir()
     for note in (notes / "shards").glob("*.json"):
         if note.stem != "00000-00000":
             note.unlink()
@@ -146,7 +146,7 @@ def test_an_unusable_file_is_rejected_with_any_number_of_tasks(
     recipe = recipe.replace(
         **{"corpus.train": (str(tmp_path / "b.txt"), str(file)), "corpus.text_field": "text"}
     )
-    with pytest.raises(T5smithError, match=rf"{name}.*the field 'text' is int, not text"):
+    with pytest.raises(T5smithError, match=rf"{name}.*the field 'text' is a number, not text"):
         prepare(recipe.replace(**{"prepare.tasks": tasks}))
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5smith.parallel.host_memory import FreeMemory, free_memory, reusable_memory
+from t5smith.parallel.host_memory import FreeMemory, free_memory, return_freed_memory
 
 PEAK_TFLOPS = {
     "NVIDIA A100": 312.0,
@@ -109,8 +109,8 @@ def available_memory() -> FreeMemory | None:
     """What :func:`memory_limit` returns, with what sets this limit."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        free = free_memory()
-        return free and free._replace(bytes=free.bytes + reusable_memory())
+        return_freed_memory()
+        return free_memory()
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return None

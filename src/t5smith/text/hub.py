@@ -135,7 +135,7 @@ def cloned_files(folder: Path, field: str) -> list[Path] | None:
     """The training split of a data set that was copied from the Hub; None: all files below the folder are.
 
     Args:
-      folder: with a card, see :func:`has_card`.
+      folder: with a card, see :func:`t5smith.text.folders.cards.has_card`.
       field: the recipe's field, for messages.
 
     Raises:

@@ -16,6 +16,7 @@ from t5smith.base.phase import phase
 from t5smith.base.signals import Background, interruptible
 from t5smith.base.units import count
 from t5smith.parallel import hardware
+from t5smith.parallel.host_memory import return_freed_memory
 from t5smith.training.optimizer import optimizer_at
 from t5smith.training.setup import StepSetup
 from t5smith.training.state import TrainState
@@ -84,7 +85,9 @@ def compiled(lowered: Any) -> Any:
     if jax.default_backend() != "cpu":
         return lowered.compile()
     try:
-        return lowered.compile(compiler_options=CPU_OPTIONS)
+        program = lowered.compile(compiler_options=CPU_OPTIONS)
+        return_freed_memory()
+        return program
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" not in str(error):  # an XLA without it has its own order
             raise
