@@ -16,6 +16,7 @@ from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.control_words import control_word_facts, report_control_words
+from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
@@ -32,7 +33,12 @@ MAX_REASONS = 3
 
 
 def finish_store(
-    recipe: Recipe, workspace: Workspace, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
+    recipe: Recipe,
+    workspace: Workspace,
+    plan: Plan,
+    vocabulary: Vocabulary,
+    inputs: Mapping[str, Any],
+    not_read: Mapping[str, Any],
 ) -> None:
     """Complete and seal the unfinished store when all its shards are written.
 
@@ -42,6 +48,7 @@ def finish_store(
       plan: of the shards.
       vocabulary: of the ids.
       inputs: for the manifest.
+      not_read: files of folders that are not read, see :meth:`t5smith.text.folders.notes.FolderNotes.facts`.
 
     Raises:
       T5smithError: a split, a corpus or a file has no text; with `corpus.strict`, records were skipped.
@@ -53,6 +60,7 @@ def finish_store(
         totals.add(unit, name, json.loads(workspace.note(name).read_text(encoding="utf-8")))
     totals.skipped.raise_if_strict()
     totals.raise_if_a_file_is_unusable()
+    totals.input_files.report()
     totals.skipped.report()
     cleaning = [tally.told() for tally in totals.tallies.values()]
     _report_cleaning(cleaning)
@@ -61,6 +69,7 @@ def finish_store(
         "vocab_size": vocabulary.size,
         "skipped_records": totals.skipped.facts(),
         "cut_stretches": totals.cut,
+        "input_files": totals.input_files.facts() | ({"not_read": not_read} if not_read else {}),
     }
     if totals.cut:
         warn(
@@ -95,6 +104,7 @@ class _Totals:
       files: sizes and hashes of these files, for the manifest.
       cut: runs of characters without white space that were cut.
       control_words: occurrences of each in the text.
+      input_files: their formats, and those without a record.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -106,6 +116,7 @@ class _Totals:
         self.files: dict[str, dict[str, Any]] = {}
         self.cut = 0
         self.control_words: Counter[str] = Counter()
+        self.input_files = FileNotes()
         self._usable: Counter[str] = Counter()
         self._first_skipped: dict[str, str] = {}
 
@@ -116,6 +127,8 @@ class _Totals:
             self.tallies[step["step"]].merge(step)
         self.cut += note["cut"]
         self.control_words.update(note.get("control_words", {}))
+        if "files" in note:  # not if an older version has begun the store
+            self.input_files.merge(note["files"])
         for split in SPLITS:
             own = note[split]
             if not unit.split or unit.split == split:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t5smith.store.dedup_records import RecordWriter
+from t5smith.store.file_notes import FileNotes
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Tally
@@ -114,6 +115,7 @@ class ShardWriter:
         skipped: SkippedRecords,
         tallies: Iterable[Tally],
         cut: int,
+        files: FileNotes,
         control_words: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
         """Finish the shard; returns its note.
@@ -123,12 +125,14 @@ class ShardWriter:
           tallies: what each cleaning step did.
           cut: number of runs of characters without white space that were cut before encoding.
           control_words: how often each of them stands in the text.
+          files: the files that begin in it.
         """
         note: dict[str, Any] = {
             "skipped_records": skipped.facts(),
             "cleaning": [tally.facts() for tally in tallies],
             "cut": cut,
             "control_words": dict(control_words or {}),
+            "files": files.facts(),
         }
         if self.records is not None:
             self.records.close()
