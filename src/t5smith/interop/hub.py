@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import HubUnreachable, download, files_on_hub, hub_errors
 from t5smith.base.phase import phase
 from t5smith.interop.weights import index_file, weight_file
-from t5smith.vocabulary.import_tokenizer import HUB_NAME, HUB_TIMEOUT_S
+from t5smith.vocabulary.import_tokenizer import HUB_NAME
 
 SMALL_FILES = (
     *("config.json", "tokenizer_config.json", "generation_config.json"),
@@ -30,7 +31,6 @@ def fetch_model(name: str, where: str) -> Path:
         the Hub cannot be reached and the cache has no copy.
     """
     import huggingface_hub
-    from huggingface_hub import errors
 
     match = HUB_NAME.fullmatch(name)
     if match is None:
@@ -41,30 +41,25 @@ def fetch_model(name: str, where: str) -> Path:
         )
     repository, revision = match["name"], match["revision"]
     try:
-        info = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=HUB_TIMEOUT_S)
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise T5smithError(
-            f"{name} was found neither here nor on the Hugging Face Hub ({why})",
-            where=where,
-            fix="check the spelling; if the model is private or gated, log in with `hf auth login`",
-        ) from None
-    except Exception as error:  # whatever its HTTP library raises
+        available = files_on_hub("model", repository, where, revision)
+        weights = weight_file(available)
+        if not weights:
+            what = f"{name} on the Hub has no weights that are read"
+            expected = "safetensors, flax_model.msgpack or pytorch_model.bin"
+            raise T5smithError(what, where=where, expected=expected)
+        patterns = [file for file in SMALL_FILES if file in available]
+        stem, _, ending = weights.removesuffix(".index.json").rpartition(".")
+        patterns += [weights] if weights == f"{stem}.{ending}" else [weights, f"{stem}-*.{ending}"]
+        assert weights in (f"{stem}.{ending}", index_file(f"{stem}.{ending}"))
+        with phase("train", f"fetching {name}"), hub_errors("model", repository, where, revision):
+            return Path(
+                huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns)
+            )
+    except HubUnreachable as error:
         return _cached(repository, revision, where, error)
-    available = {entry.rfilename for entry in info.siblings or ()}
-    weights = weight_file(available)
-    if not weights:
-        what = f"{name} on the Hub has no weights that are read"
-        raise T5smithError(what, where=where, expected="safetensors, flax_model.msgpack or pytorch_model.bin")
-    patterns = [file for file in SMALL_FILES if file in available]
-    stem, _, ending = weights.removesuffix(".index.json").rpartition(".")
-    patterns += [weights] if weights == f"{stem}.{ending}" else [weights, f"{stem}-*.{ending}"]
-    assert weights in (f"{stem}.{ending}", index_file(f"{stem}.{ending}"))
-    with phase("train", f"fetching {name}"):
-        return Path(huggingface_hub.snapshot_download(repository, revision=info.sha, allow_patterns=patterns))
 
 
-def _cached(repository: str, revision: str | None, where: str, error: Exception) -> Path:
+def _cached(repository: str, revision: str | None, where: str, error: HubUnreachable) -> Path:
     import huggingface_hub
 
     try:
@@ -73,9 +68,9 @@ def _cached(repository: str, revision: str | None, where: str, error: Exception)
         folder = None
     if folder is not None and weight_file(entry.name for entry in folder.iterdir()):
         return folder
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise T5smithError(
-        f"{repository} was not found here, and the Hugging Face Hub cannot be reached ({why})",
+        f"{repository} was not found here, and the Hugging Face Hub cannot be reached ({error})",
         where=where,
-        fix="name an existing folder, or go online once: downloads are cached",
+        fix=f"offline? Download it first, with `{download('model', repository)}`, and name that folder; what "
+        "was fetched once is kept",
     ) from None

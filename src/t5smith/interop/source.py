@@ -18,10 +18,10 @@ import numpy as np
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
-from t5smith.interop.huggingface_load import config_of
+from t5smith.interop.huggingface_load import config_of, read_tensors
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.interop.stored_tensor import StoredTensor
-from t5smith.interop.weights import read_json, read_t5x, read_weights, shards, weight_file
+from t5smith.interop.weights import read_json, read_t5x, shards, weight_file
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import Parameters
 from t5smith.text.fingerprints import HashCache
@@ -73,7 +73,11 @@ class Source:
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:
         """The weights under the names of Hugging Face, still in their files."""
-        return read_t5x(self.path) if self.is_t5x else read_weights(self.path)
+        return read_t5x(self.path) if self.is_t5x else read_tensors(self.path, self._values)
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        return read_json(self.path / "config.json")
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
@@ -103,7 +107,7 @@ class Source:
         """The model's sizes. What a T5X checkpoint does not record is taken from `like`."""
         if not self.is_t5x:
             ids = self.vocabulary.size if self.vocabulary else like.real_vocab_size
-            return config_of(read_json(self.path / "config.json"), ids, self.path / "config.json")
+            return config_of(self._values, ids, self.path / "config.json")
         return sizes_of(self.tensors, like)
 
     def parameters(self, config: ModelConfig, vocabulary: Vocabulary, seed: int) -> Parameters:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.interop.msgpack_file import read_msgpack
 from t5smith.interop.other_names import from_flax, from_t5x, is_t5x
 from t5smith.interop.pytorch_file import read_pytorch
@@ -114,7 +115,10 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise T5smithError(
-            "not found", where=path, expected="a run folder or a Hugging Face model folder"
+            "not found",
+            where=path,
+            expected="a run folder or a Hugging Face model folder",
+            fix=None if path.parent.is_dir() else download_first(str(path.parent)),
         ) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None

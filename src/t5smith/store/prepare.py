@@ -100,7 +100,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
         if recipe.cleaning.duplicate_steps:
             remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
         with phase("prepare", "merging the shards", at_once=False):
-            finish_store(recipe, workspace, plan, vocabulary, inputs)
+            finish_store(recipe, workspace, plan, vocabulary, inputs, files.notes.facts())
         artifact.replace_atomically(workspace.store, folder)
         discard(beside.notes)
         discard(beside.store)

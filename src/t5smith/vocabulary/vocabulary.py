@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
@@ -271,7 +272,8 @@ def read_tokenizer_file(file: Path) -> bytes:
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         expected = "a folder with a tokenizer.json or spiece.model, or that file"
-        raise T5smithError("there is no tokenizer here", where=file, expected=expected) from None
+        fix = None if file.parent.is_dir() else download_first(str(file))
+        raise T5smithError("there is no tokenizer here", where=file, expected=expected, fix=fix) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({error.strerror})", where=file) from None
 

@@ -94,7 +94,9 @@ class Lines:
                     self._skip_rest(read, limit)
                     yield TOO_LONG
                     continue
-                yield line.removeprefix(_BOM) if self.number == 1 and not self._after else line
+                if self.number == 1 and not self._after and line.startswith(_BOM):
+                    line = line[len(_BOM) :] or b"\n"  # not what stands for a long line
+                yield line
         except Exception as error:
             if not is_archive_damage(error):
                 raise
