@@ -160,7 +160,7 @@ def test_a_tokenizer_is_found_by_folder_file_or_run_folder(tmp_path: Path, how: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not a tokenizer.json"),
+        ("", r"this file is empty \(0 bytes\)"),
         ("{", "not a tokenizer.json"),
         ("[1, 2]", "not a tokenizer.json"),
         ('"model"', "not a tokenizer.json"),

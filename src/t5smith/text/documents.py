@@ -7,8 +7,9 @@ gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and l
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
@@ -16,7 +17,7 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import open_stream
 from t5smith.text.corpus import CorpusFiles, SplitName
 from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
-from t5smith.text.fingerprints import bytes_to_read
+from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.csv import csv_rows
 from t5smith.text.formats.jsonl import json_field, json_lines
 from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
@@ -128,6 +129,10 @@ def _format_reader(
     blocks: BlockSelection,
     records: FileRecords,
 ) -> Iterator[Positioned]:
+    if kind in RANDOM_ACCESS:
+        if not stream.seek(0, os.SEEK_END):
+            return iter(())  # empty, as any other file may be
+        stream.seek(0)
     if kind == "parquet":
         return parquet_rows(name, stream, corpus, blocks, records)
     if kind == "arrow":
@@ -174,6 +179,42 @@ def split_documents(
             yield document
 
 
+def smaller_documents(settings: CorpusSettings, plain: bool) -> str:
+    """How one single document can be split into a training and a held-out part, as a fix.
+
+    Args:
+      settings: of the corpus.
+      plain: whether the document is of plain text, so that `corpus.document` matters.
+    """
+    fix = "name held-out text in corpus.valid"
+    smaller = {"file": 'corpus.document = "block" or "line"', "block": 'corpus.document = "line"'}
+    if plain and settings.document in smaller:
+        fix += f", or make documents smaller: {smaller[settings.document]}"
+    return fix
+
+
+def no_training_text(corpus: CorpusFiles) -> T5smithError:
+    """The error for a text without a training document: there is none, or all of them are held out."""
+    files, settings = corpus.files("train"), corpus.settings
+    found = list(itertools.islice(read_documents(settings, files), 2))
+    if not found:
+        return T5smithError(_no_text(files), where="corpus.train", fix="name files with text")
+    fix = "lower corpus.held_out_fraction"
+    what = "all documents are held out"
+    if len(found) == 1:
+        what = "the text is a single document, and it is held out"
+        fix = smaller_documents(settings, file_format(settings, str(files[0])) == "text")
+    return T5smithError(what, where="corpus.train", fix=fix)
+
+
+def _no_text(files: Sequence[Location]) -> str:
+    """What is wrong with files that have no document."""
+    if len(files) == 1:
+        size = "is empty (0 bytes)" if not file_size(files[0]) else "has no text"
+        return f"the text is empty: {files[0]} {size}"
+    return f"the text is empty: none of {len(files):,} files has any, {files[0]} is the first"
+
+
 def check_first_documents(corpus: CorpusFiles) -> None:
     """Read the first document of each corpus, and of each ending of its files.
 
@@ -183,7 +224,8 @@ def check_first_documents(corpus: CorpusFiles) -> None:
     for split, corpora in (("train", corpus.train), ("valid", corpus.valid)):
         for name, files in corpora.items():
             if next(iter(read_documents(corpus.settings, files)), None) is None:
-                what = f"the corpus {name} has no text" if name else "the text is empty"
+                what = f"the corpus {name} has no text: " if name else ""
+                what += _no_text(files)
                 raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
             for file in first.values():

@@ -134,9 +134,24 @@ def _by_content(name: str, by_name: str, _stamp: object) -> str:
     return by_name or next((kind for kind, fits in _LINES.items() if fits(head)), "text")
 
 
+_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE)
+_AGAIN = "download or export it again, or name the right file"
 _POINTER = "a pointer of Git LFS, not the file"
 _PULL = "in its repository run `git lfs install` and `git lfs pull`"
 _FIX = "convert it to text, JSON lines or Parquet, or name the other files only; see docs/corpora.md"
+
+
+def refusal(name: object, head: bytes) -> T5smithError | None:
+    """The error for a file whose first bytes show that it is something else than text; None: they do not."""
+    if not head:
+        return T5smithError("this file is empty (0 bytes)", where=name, fix=_AGAIN)
+    if _WEB_PAGE.match(head):
+        fix = "download the file itself: on the Hugging Face Hub its link has /resolve/ and not /blob/ in it"
+        return T5smithError("this is a web page, not the file", where=name, fix=fix)
+    what = _unreadable(head)
+    if what == _POINTER:
+        return T5smithError(f"this is {what}", where=name, fix=_PULL)
+    return T5smithError(f"this is {what}", where=name, fix=_AGAIN) if what else None
 
 
 def _refusal(name: str, what: str) -> T5smithError:
