@@ -1,7 +1,8 @@
 """From files to documents, one after another, without holding a file in memory.
 
-A file is plain text, JSON lines, a table (CSV, Parquet, Arrow) or a web archive, and may be compressed with
-gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or rejected.
+A file is plain text, JSON lines, a table (CSV, Parquet, Arrow), a web archive or a MediaWiki dump, and may be
+compressed with gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or
+rejected.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
 from t5smith.text.fingerprints import bytes_to_read
 from t5smith.text.formats.csv import csv_rows
 from t5smith.text.formats.jsonl import json_field, json_lines
+from t5smith.text.formats.mediawiki import wiki_pages
 from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
 from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import web_archive
@@ -134,6 +136,8 @@ def _format_reader(
         return arrow_rows(name, stream, corpus, blocks, records)
     if kind == "warc":
         return web_archive(name, stream, blocks, records)
+    if kind == "mediawiki":
+        return wiki_pages(name, stream, blocks, records, corpus.longest_document)
     lines = Lines(name, stream, blocks, records, corpus.longest_document)
     if kind == "jsonl":
         return json_lines(lines, field)

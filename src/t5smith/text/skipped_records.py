@@ -16,6 +16,16 @@ MAX_REPORTED = 3
 """Number of messages that are printed, if there are not more kinds."""
 DAMAGED_ARCHIVE = "damaged archive"
 """A kind that is not a record: how many records the rest of the archive had is unknown."""
+NOT_FAULTS = frozenset(
+    {
+        "redirects",
+        "talk pages",
+        "pages of other namespaces",
+        "pages that are not wikitext",
+        "empty pages",
+    }
+)
+"""Kinds of records that are left out as they should be: no warning, no message, no error if strict."""
 MAX_BAD_START = 20
 """A file is rejected if its first records, this many, are all unusable: its format is not what it seems."""
 
@@ -46,9 +56,11 @@ class SkippedRecords:
         Raises:
           T5smithError: `error`, if strict.
         """
-        if self.strict:
+        if self.strict and kind not in NOT_FAULTS:
             raise error
         self.counts[kind] += 1
+        if kind in NOT_FAULTS:
+            return
         if len(self.first) < MAX_MESSAGES:
             self.first.append(str(error))
         self.kinds.setdefault(kind, str(error))
@@ -59,9 +71,14 @@ class SkippedRecords:
         Raises:
           T5smithError: strict, and records were skipped.
         """
-        if self.strict and self.counts:
+        if self.strict and self.faults:
             what = f"{self._summary()}, the first of them: {self.first[0]}"
             raise T5smithError(what, where="corpus.strict")
+
+    @property
+    def faults(self) -> Counter[str]:
+        """The counts without :data:`NOT_FAULTS`."""
+        return Counter({kind: n for kind, n in self.counts.items() if kind not in NOT_FAULTS})
 
     def merge(self, facts: Mapping[str, Any]) -> None:
         """Add the skipped records of another part of the text, as :meth:`facts` returns them."""
@@ -71,9 +88,13 @@ class SkippedRecords:
 
     def report(self) -> None:
         """Warn about skipped records, with some of their places."""
-        if not self.counts:
+        faults = self.faults
+        if left_out := self.counts - faults:
+            kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
+            info(f"left out: {kinds}")
+        if not faults:
             return
-        kinds = [f"{n:,} {kind}" for kind, n in self.counts.most_common() if kind != DAMAGED_ARCHIVE]
+        kinds = [f"{n:,} {kind}" for kind, n in faults.most_common() if kind != DAMAGED_ARCHIVE]
         details = f": {', '.join(kinds)}" if kinds else ""
         warn(f"{self._summary(details)}; the first:")
         for message in skipped_messages(self.facts())[: max(MAX_REPORTED, len(self.kinds))]:
@@ -81,7 +102,7 @@ class SkippedRecords:
 
     def _summary(self, details: str = "") -> str:
         archives = self.counts[DAMAGED_ARCHIVE]
-        records = self.counts.total() - archives
+        records = self.faults.total() - archives
         parts: list[str] = []
         if records:
             parts.append(
@@ -152,6 +173,10 @@ class FileRecords:
         """
         # Which rows a damaged archive has lost is unknown.
         if kind != DAMAGED_ARCHIVE and not self._next_is_requested():
+            return
+        if kind in NOT_FAULTS:
+            self.usable = True  # the file has the format it seems to have
+            self.skipped.add(kind, error)
             return
         self.unusable += 1
         self.first_error = self.first_error or error
