@@ -178,7 +178,7 @@ def truncate(folder):
         (drop_tensor, "lm_head.weight: missing"),
         (truncate, "not a complete safetensors file"),
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "not found"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no weights; expected one of model"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
     ],
 )

@@ -61,7 +61,7 @@ def stop_after_first_block(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(recipe)
-    notes = recipe.folder / "store.notes"
+    (notes,) = (recipe.folder / "store.notes").iterdir()
     for note in (notes / "shards").glob("*.json"):
         if note.stem != "00000-00000":
             note.unlink()

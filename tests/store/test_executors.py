@@ -111,16 +111,16 @@ def test_a_killed_task_is_reported_and_its_shards_are_kept(
 def test_half_removed_notes_are_not_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     found = store_files(prepare(recipe))
     shutil.rmtree(recipe.folder / "store")
-    removed = module.shutil.rmtree
+    removed = module.discard
 
-    def ended(path: Path, **_: object) -> None:
-        if path.name == "store.notes" and (path / "job.json").exists():
-            (path / "plan.json").unlink()
+    def ended(path: Path) -> None:
+        if path.name == "store.notes":
+            (next(path.iterdir()) / "plan.json").unlink()
             raise KeyboardInterrupt
-        removed(path, ignore_errors=True)
+        removed(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.shutil, "rmtree", ended)
+        patch.setattr(module, "discard", ended)
         with pytest.raises(KeyboardInterrupt):
             prepare(recipe)
     shutil.rmtree(recipe.folder / "store")
@@ -132,7 +132,7 @@ def test_notes_of_another_version_are_not_resumed(recipe: Recipe, monkeypatch: p
         patch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(recipe)
-    notes = Workspace.beside(recipe.folder / "store").notes
+    (notes,) = Workspace.beside(recipe.folder / "store").notes.iterdir()
     job = json.loads((notes / "job.json").read_text())
     (notes / "job.json").write_text(json.dumps(job | {"notes_format": 1}))
     for note in (notes / "shards").iterdir():
@@ -171,7 +171,7 @@ def test_a_run_resumes_with_another_number_of_tasks(recipe: Recipe, monkeypatch:
         patch.setattr(module, "finish_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(recipe)
-    notes = Workspace.beside(recipe.folder / "store").notes
+    (notes,) = Workspace.beside(recipe.folder / "store").notes.iterdir()
     (notes / "shards" / "00000-00001.json").unlink()
     again = recipe.replace(**{"prepare.tasks": 3})
     assert store_files(prepare(again)) == store_files(prepare(sibling(again, "whole")))

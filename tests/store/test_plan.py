@@ -309,8 +309,8 @@ def test_skipped_records_are_counted_in_their_own_block(
             }
         )
         vocab(recipe)
-        monkeypatch.setattr(prepare_module.shutil, "rmtree", lambda *_, **__: None)
-        folder = prepare(recipe).with_name("store.notes")
+        monkeypatch.setattr(prepare_module, "discard", lambda *_: None)
+        (folder,) = prepare(recipe).with_name("store.notes").iterdir()
         monkeypatch.undo()
         monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 300)
         monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5smith.base.errors import T5smithError
+from t5smith.interop.stored_tensor import StoredTensor
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import (
     Attention,
@@ -30,7 +31,7 @@ from t5smith.model.params import (
 
 WEIGHTS = "model.safetensors"
 """The file with the weights."""
-Tensors = Mapping[str, np.ndarray]
+Tensors = Mapping[str, np.ndarray | StoredTensor]
 
 
 @dataclass(frozen=True)
@@ -99,41 +100,61 @@ def to_huggingface(parameters: Parameters, config: ModelConfig) -> dict[str, np.
 def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
     """Our tree from the tensors of a Hugging Face checkpoint, float32.
 
+    All names and shapes are compared before the first number is read, so no more is allocated than the
+    checkpoint has. Beside the tree, one leaf is in memory.
+
     Raises:
       T5smithError: a tensor is missing, unexpected, or of another shape than by the sizes.
     """
+    _check(tensors, config)
+
+    def leaf(entry: Entry) -> Any:
+        if entry.layers is None:
+            return jnp.asarray(_numbers(tensors[entry.name], entry))
+        stacked = np.empty((entry.layers, *entry.shape), np.float32)
+        for layer in range(entry.layers):
+            stacked[layer] = _numbers(tensors[entry.name.format(layer)], entry)
+        return jnp.asarray(stacked)
+
+    return _tree({entry.path: leaf(entry) for entry in entries(config)}.get)
+
+
+def _check(tensors: Tensors, config: ModelConfig) -> None:
     used: set[str] = set()
-
-    def take(entry: Entry, layer: int) -> np.ndarray:
-        name = entry.name.format(layer)
-        if name not in tensors:
-            raise T5smithError("missing from the checkpoint", where=name)
-        used.add(name)
-        array = np.asarray(tensors[name], np.float32)
-        array = array.T if entry.transposed else array
-        if array.shape != entry.shape:
-            raise T5smithError(
-                f"has shape {array.shape}", where=name, expected=f"{entry.shape} by the sizes in config.json"
-            )
-        return array
-
-    leaves = {
-        entry.path: take(entry, 0)
-        if entry.layers is None
-        else np.stack([take(entry, layer) for layer in range(entry.layers)])
-        for entry in entries(config)
-    }
+    for entry in entries(config):
+        for layer in range(entry.layers or 1):
+            name = entry.name.format(layer)
+            if name not in tensors:
+                raise T5smithError("missing from the checkpoint", where=name)
+            used.add(name)
+            shape = _shape(tensors[name])
+            if shape != (entry.shape[::-1] if entry.transposed else entry.shape):
+                found = shape[::-1] if entry.transposed else shape
+                expected = f"{entry.shape} by the sizes in config.json"
+                raise T5smithError(f"has shape {found}", where=name, expected=expected)
     # Some writers add copies of the shared embedding.
     copies = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
     if config.tie_word_embeddings:
         copies.add("lm_head.weight")
+    # Its queries see all positions of the memory: there is no bias, but old checkpoints have a table.
+    copies.add("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight")
     if unexpected := sorted(set(tensors) - used - copies):
         raise T5smithError(
             f"unexpected tensors: {', '.join(unexpected[:5])}",
             where="checkpoint",
             expected="those of the sizes in config.json",
         )
-    return _tree(leaves.get)
+
+
+def _shape(tensor: np.ndarray | StoredTensor) -> tuple[int, ...]:
+    """The shape as PyTorch stores it."""
+    transposed = isinstance(tensor, StoredTensor) and tensor.transposed
+    return tensor.shape[::-1] if transposed else tensor.shape
+
+
+def _numbers(tensor: np.ndarray | StoredTensor, entry: Entry) -> np.ndarray:
+    array = tensor.read() if isinstance(tensor, StoredTensor) else np.asarray(tensor, np.float32)
+    return array.T if entry.transposed else array
 
 
 def _leaf(parameters: Parameters, path: str) -> object:
@@ -143,12 +164,8 @@ def _leaf(parameters: Parameters, path: str) -> object:
     return node
 
 
-def _tree(get: Callable[[str], np.ndarray | None]) -> Parameters:
+def _tree(array: Callable[[str], Any]) -> Parameters:
     """Assemble the tree; `wi_1` and `head` may be absent."""
-
-    def array(path: str) -> Any:
-        leaf = get(path)
-        return None if leaf is None else jnp.asarray(leaf)
 
     def attention(path: str) -> Attention:
         return Attention(**{name: array(f"{path}.{name}") for name in "qkvo"})

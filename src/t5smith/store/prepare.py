@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from t5smith.store.merge import finish_store, list_shards
 from t5smith.store.plan import Plan
 from t5smith.store.token_store import verify_store
 from t5smith.store.worker import Progress, Task
-from t5smith.store.workspace import Workspace
+from t5smith.store.workspace import Workspace, discard
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles, named_weights
 from t5smith.text.skipped_records import SkippedRecords
@@ -71,7 +70,7 @@ def prepare(
 @in_run_folder
 def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
     folder = recipe.folder / "store"
-    workspace = Workspace.beside(folder)
+    beside = Workspace.beside(folder)
     vocab_folder = recipe.folder / "vocab"
     vocab_manifest = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
@@ -79,7 +78,8 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
     inputs = store_inputs(recipe, files, vocab_manifest)
     key = artifact.fingerprint(inputs)
     if found := up_to_date(folder, "store", inputs, restart=restart):
-        shutil.rmtree(workspace.notes, ignore_errors=True)
+        discard(beside.notes)
+        discard(beside.store)
         skipped = SkippedRecords(recipe.corpus.strict)
         skipped.merge(found.facts["skipped_records"])
         skipped.raise_if_strict()
@@ -91,6 +91,10 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
         with phase("prepare", "planning", at_once=False):
+            workspace = beside.of(key)
+            for other in (*beside.store.glob("*"), *beside.notes.glob("*")):
+                if other not in (workspace.store, workspace.notes):
+                    discard(other)
             plan = _plan(recipe, files, workspace, key, vocab_folder)
         _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
@@ -98,7 +102,8 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
         with phase("prepare", "merging the shards", at_once=False):
             finish_store(recipe, workspace, plan, vocabulary, inputs)
         artifact.replace_atomically(workspace.store, folder)
-        shutil.rmtree(workspace.notes)
+        discard(beside.notes)
+        discard(beside.store)
     save_run_settings(recipe, "prepare")
     return folder
 
@@ -140,12 +145,12 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
     plan = Plan.create(files)
     # The plan names the files, which may have been moved since.
     if resume and Plan.read(workspace.notes / "plan.json") == plan:
-        shutil.rmtree(workspace.notes / "failures", ignore_errors=True)
-        shutil.rmtree(workspace.notes / "progress", ignore_errors=True)
+        discard(workspace.notes / "failures")
+        discard(workspace.notes / "progress")
         draft.make()
     else:
-        shutil.rmtree(workspace.store, ignore_errors=True)
-        shutil.rmtree(workspace.notes, ignore_errors=True)
+        discard(workspace.store)
+        discard(workspace.notes)
         draft.make()
     artifact.write_atomically(workspace.notes / "plan.json", plan.to_json())
     job_fields = {

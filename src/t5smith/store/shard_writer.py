@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from t5smith.store.dedup_records import RecordWriter
 from t5smith.store.token_store import id_dtype
-from t5smith.store.workspace import SPLITS, Workspace, temporary, write
+from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.document import Document
 from t5smith.text.documents import is_held_out
@@ -74,7 +74,7 @@ class ShardWriter:
         self.separator = np.array(separator, self.dtype).tobytes()
         self.writers = {
             split: SplitWriter(
-                temporary(workspace.ids(split, name)).open("wb"), np.zeros(vocabulary.size, np.int64)
+                workspace.unfinished_ids(split, name).open("wb"), np.zeros(vocabulary.size, np.int64)
             )
             for split in SPLITS
         }
@@ -128,13 +128,13 @@ class ShardWriter:
             writer.flush(self.dtype)
             writer.counts["unknown"] = int(writer.pieces[self.unk_id])
             writer.file.close()
-            target = self.workspace.ids(split, self.name)
+            unfinished = self.workspace.unfinished_ids(split, self.name)
             if writer.counts["tokens"]:
                 write(self.workspace.lengths(split, self.name), writer.lengths.tobytes())
                 write(self.workspace.pieces(split, self.name), used_pieces(writer.pieces))
-                temporary(target).replace(target)
+                unfinished.replace(self.workspace.ids(split, self.name))
             else:
-                temporary(target).unlink()
+                unfinished.unlink()
             size = writer.counts["tokens"] * self.dtype.itemsize
             note[split] = {**writer.counts, "bytes": size, "sha256": writer.digest.hexdigest()}
         write(self.workspace.note(self.name), json.dumps(note, ensure_ascii=False).encode())
@@ -146,4 +146,4 @@ class ShardWriter:
             self.records.abandon()
         for split, writer in self.writers.items():
             writer.file.close()
-            temporary(self.workspace.ids(split, self.name)).unlink(missing_ok=True)
+            self.workspace.unfinished_ids(split, self.name).unlink(missing_ok=True)

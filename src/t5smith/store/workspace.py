@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+import secrets
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SPLITS = ("train", "valid")
+_PROCESS = secrets.token_hex(4)
+"""Names this process; the processes of two machines may have one number."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class Workspace:
         """The folders beside a store's folder."""
         return cls(folder.with_name(f"{folder.name}.unfinished"), folder.with_name(f"{folder.name}.notes"))
 
+    def of(self, key: str) -> Workspace:
+        """The folders of one key within these: a task of another key, believed dead, writes elsewhere."""
+        return replace(self, store=self.store / key[:16], notes=self.notes / key[:16])
+
     @property
     def _shard_notes(self) -> Path:
         return self.notes / "draft" if self.draft else self.notes
@@ -30,6 +39,10 @@ class Workspace:
     def ids(self, split: str, shard: str) -> Path:
         """The ids of a shard."""
         return (self._shard_notes if self.draft else self.store) / split / f"{shard}.bin"
+
+    def unfinished_ids(self, split: str, shard: str) -> Path:
+        """The ids of a shard while it is written: never in the store, which may be finished meanwhile."""
+        return temporary(self.notes / "parts" / f"{split}-{shard}.bin")
 
     def lengths(self, split: str, shard: str) -> Path:
         """uint32 (documents,): number of tokens of each document."""
@@ -68,16 +81,25 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-_NOTES = ("lengths", "pieces", "shards", "ends", "progress", "failures", "logs")
+_NOTES = ("lengths", "pieces", "shards", "ends", "progress", "failures", "logs", "parts")
 _DRAFT = ("lengths", "pieces", "shards", "records", "signatures")
 
 
 def temporary(path: Path) -> Path:
     """A file's name while it is written, with the process: a task believed dead may still write it."""
-    return path.with_name(f"{path.name}.{os.getpid()}.part")
+    return path.with_name(f"{path.name}.{_PROCESS}-{os.getpid()}.part")
 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file atomically. It is not flushed to disk: that is done when the store is sealed."""
     temporary(path).write_bytes(data)
     temporary(path).replace(path)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, under another name first: what still writes into it then finds it gone, and ends."""
+    removed = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)

@@ -1,0 +1,90 @@
+"""The tensors of a safetensors file, without trusting its header.
+
+The format: eight bytes with the length of a header, the header in JSON, and the numbers. Each entry of the
+header has type, shape, and the first and last byte of its numbers. (github.com/huggingface/safetensors)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t5smith.base.errors import T5smithError
+from t5smith.interop.stored_tensor import DTYPES, StoredTensor
+
+MAX_HEADER = 100_000_000
+"""Bytes of the longest header, as in the safetensors library."""
+AGAIN = "export or download the model again"
+_TYPES = {
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "I64": "int64",
+    "I32": "int32",
+}
+
+
+def read_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file, by name. Their numbers are read later.
+
+    Raises:
+      T5smithError: the file is not complete, or its header does not fit the file or itself.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(8)
+        length = int.from_bytes(first, "little")
+        if len(first) < 8 or length > min(size - 8, MAX_HEADER):
+            raise _damaged(path, f"its header of {length:,} bytes does not fit into a file of {size:,}")
+        text = file.read(length)
+    try:
+        header = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"its header is not valid ({error})") from None
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is not an object")
+    header.pop("__metadata__", None)
+    begin, tensors, ends = 8 + length, {}, 0
+    for name, entry in header.items():
+        tensors[name], last = _tensor(path, name, entry, begin, size)
+        ends = max(ends, last)
+    if begin + ends != size:
+        raise _damaged(path, f"{size:,} bytes instead of {begin + ends:,}")
+    return tensors
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _tensor(path: Path, name: str, entry: Any, begin: int, size: int) -> tuple[StoredTensor, int]:
+    try:
+        kind, shape = entry["dtype"], tuple(entry["shape"])
+        first, last = entry["data_offsets"]
+        whole = all(type(number) is int and number >= 0 for number in (*shape, first, last))
+    except (KeyError, TypeError, ValueError):
+        whole, kind, shape, first, last = False, "", (), 0, 0
+    if not whole:
+        raise _damaged(path, f"the entry of {name!r} is not valid")
+    if kind not in _TYPES:
+        raise T5smithError(f"{name!r} is of type {kind}", where=path, expected=f"one of {', '.join(_TYPES)}")
+    dtype = DTYPES[_TYPES[kind]]
+    if last - first != math.prod(shape) * dtype.itemsize or begin + last > size:
+        raise _damaged(path, f"{name!r} has {last - first:,} bytes from {first:,} on")
+
+    def load() -> np.ndarray:
+        return np.fromfile(path, dtype, math.prod(shape), offset=begin + first).reshape(shape)
+
+    return StoredTensor(shape, dtype, load), last
+
+
+def _damaged(path: Path, what: str) -> T5smithError:
+    return T5smithError(f"not a complete safetensors file: {what}", where=path, fix=AGAIN)
