@@ -17,7 +17,7 @@ from t5smith.text.compression import is_archive_damage
 from t5smith.text.document import BlockSelection, lines_before
 
 BEGIN, END, LAST = b"<page>", b"</page>", b"</mediawiki>"
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 14
 _FIELDS = {
     (2, "title"): "title",
     (2, "ns"): "ns",

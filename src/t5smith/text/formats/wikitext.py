@@ -93,6 +93,8 @@ class Wikitext:
     def _inline(self, line: str) -> str:
         """A line without links, tags, entities and quotes."""
         if _MARKUP.search(line):
+            if "''" in line:
+                line = _QUOTES.sub(_apostrophes, line)
             line = self._parsed(line) if "<" in line else self._replaced(line)
         if _HOLE.search(line):
             for hole, filled in _FILLED:
@@ -113,7 +115,7 @@ class Wikitext:
         return _characters(line)
 
     def _link(self, found: re.Match[str]) -> str:
-        return self._shown(found[1], found[2])
+        return self._shown(found[1], found[2] or None)
 
     def _shown(self, target: str, label: str | None) -> str:
         """What a reader sees of a link, which may be nothing."""
@@ -126,7 +128,7 @@ class Wikitext:
                 or _MEDIA.search(target.rstrip())
             ):
                 return ""
-        return (label or target.removeprefix(":")).strip("\n")
+        return target.removeprefix(":") if label is None else label
 
     def _parsed(self, line: str) -> str:
         brackets = line.count("<") + line.count("[") + line.count("{")
@@ -141,7 +143,7 @@ class Wikitext:
             if isinstance(node, nodes.Text):
                 yield _characters(_TAG.sub("", node.value))
             elif isinstance(node, nodes.Wikilink):
-                label = None if node.text is None else "".join(self._texts(node.text))
+                label = "".join(self._texts(node.text)) if node.text else None
                 yield self._shown(str(node.title), label)
             elif isinstance(node, nodes.HTMLEntity):
                 yield html.unescape(str(node))
@@ -154,9 +156,7 @@ class Wikitext:
 
 
 def _characters(text: str) -> str:
-    """Text with its entities as characters, without quotes that stand for bold and italics."""
-    if "''" in text:
-        text = _QUOTES.sub(_apostrophes, text)
+    """Text with its entities as characters, without magic words."""
     if "__" in text:
         text = _MAGIC_WORD.sub("", text)
     if "{{" in text or "}}" in text:
