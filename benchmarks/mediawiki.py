@@ -72,7 +72,7 @@ def write_dump(path: Path, megabytes: int) -> list[str]:
             elif len(articles) < 300:
                 articles.append(text)
             file.write(
-                f"  <page>\n    <title>Side {number}</title>\n    <ns>0</ns>\n    <id>{number}</id>\n{redirect}"
+                f"  <page>\n    <title>Side {number}</title>\n    <ns>0</ns>\n{redirect}"
                 f"    <revision>\n      <id>{number}</id>\n      <model>wikitext</model>\n"
                 f'      <text bytes="{len(text)}" xml:space="preserve">{escape(text)}</text>\n'
                 "    </revision>\n  </page>\n"

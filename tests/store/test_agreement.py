@@ -146,7 +146,7 @@ def test_an_unusable_file_is_rejected_with_any_number_of_tasks(
     recipe = recipe.replace(
         **{"corpus.train": (str(tmp_path / "b.txt"), str(file)), "corpus.text_field": "text"}
     )
-    with pytest.raises(T5smithError, match=rf"{name}.*the field 'text' is int, not text"):
+    with pytest.raises(T5smithError, match=rf"{name}.*the field 'text' is a number, not text"):
         prepare(recipe.replace(**{"prepare.tasks": tasks}))
 
 

@@ -53,9 +53,8 @@ GOOD = [json.dumps({"text": f"dag {i}"}) for i in range(30)]
         ("a.jsonl", b'{"text": "x"', "not JSON", ":16: not JSON"),
         ("a.jsonl", b"[1, 2]", "not JSON", ":16: not a JSON object"),
         ("a.jsonl", b'{"id": 3}', "no text", ":16: no field 'text'"),
-        ("a.jsonl", b'{"text": 3}', "no text", ":16: the field 'text' is int, not text"),
+        ("a.jsonl", b'{"text": 3}', "no text", ":16: the field 'text' is a number, not text"),
         ("a.jsonl", b'{"text": "bl\xe5"}', "not UTF-8", ":16: invalid UTF-8: byte 0xe5"),
-        ("a.jsonl", rb'{"text": "\ud83d"}', "not Unicode", ":16: half of a surrogate pair"),
         ("a.jsonl", b'{"text": "' + b"x" * 500 + b'"}', "too long", ":16: a line of 513 bytes is longer"),
     ],
 )
@@ -361,7 +360,7 @@ def test_what_is_skipped_is_told_even_if_nothing_is_left(
     vocab(recipe)
     with pytest.raises(T5smithError, match="the valid split has no text"):
         prepare(recipe)
-    assert "v.jsonl:2: the field 'text' is int" in capfd.readouterr().err
+    assert "v.jsonl:2: the field 'text' is a number" in capfd.readouterr().err
 
 
 def test_of_each_kind_one_place_is_told_and_archives_first(capfd: pytest.CaptureFixture[str]) -> None:

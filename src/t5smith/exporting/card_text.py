@@ -147,11 +147,17 @@ def tokenizer_section(vocab: Manifest) -> str:
     return "\n".join(lines)
 
 
+def without_folders(name: str) -> str:
+    """The last part of a path; a name on the Hub is left as it is."""
+    is_path = name.startswith(("/", "~", ".")) or name.count("/") > 1
+    return PurePath(name).name if is_path else name
+
+
 def tokenizer_source(vocab: Manifest) -> str | None:
     """The name of an imported tokenizer, without the folders of a path; None if it was trained."""
     name = vocab.facts.get("tokenizer")
     if name is None:
         return None
-    name = PurePath(name).name if name.startswith(("/", "~", ".")) else name
+    name = without_folders(name)
     read = vocab.facts["read_from"]
     return f"`{name}`" if read == name else f"`{name}` ({read})"

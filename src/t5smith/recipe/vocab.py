@@ -25,7 +25,8 @@ class VocabSettings(Settings):
     """Pieces that no text is ever encoded as, such as the mode tokens of a mixture. Their ids are before
     those of the sentinels."""
     user_symbols: Strings = ()
-    """Texts that are always encoded as one piece, such as <br>. They count towards `size`."""
+    """Texts that are one piece wherever they stand, such as <br>, as in SentencePiece. They count towards
+    `size`."""
     max_piece_length: Annotated[int, Field(ge=1, le=64)] = 16
     """Maximum length of a piece, in characters."""
     normalization: Literal["nfkc", "nmt_nfkc", "nfc", "none"] = "nfkc"

@@ -15,6 +15,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
+from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
@@ -31,7 +32,12 @@ MAX_REASONS = 3
 
 
 def finish_store(
-    recipe: Recipe, workspace: Workspace, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
+    recipe: Recipe,
+    workspace: Workspace,
+    plan: Plan,
+    vocabulary: Vocabulary,
+    inputs: Mapping[str, Any],
+    not_read: Mapping[str, Any],
 ) -> None:
     """Complete and seal the unfinished store when all its shards are written.
 
@@ -41,6 +47,7 @@ def finish_store(
       plan: of the shards.
       vocabulary: of the ids.
       inputs: for the manifest.
+      not_read: files of folders that are not read, see :meth:`t5smith.text.folders.notes.FolderNotes.facts`.
 
     Raises:
       T5smithError: a split, a corpus or a file has no text; with `corpus.strict`, records were skipped.
@@ -52,6 +59,7 @@ def finish_store(
         totals.add(unit, name, json.loads(workspace.note(name).read_text(encoding="utf-8")))
     totals.skipped.raise_if_strict()
     totals.raise_if_a_file_is_unusable()
+    totals.input_files.report()
     totals.skipped.report()
     cleaning = [tally.told() for tally in totals.tallies.values()]
     _report_cleaning(cleaning)
@@ -60,6 +68,7 @@ def finish_store(
         "vocab_size": vocabulary.size,
         "skipped_records": totals.skipped.facts(),
         "cut_stretches": totals.cut,
+        "input_files": totals.input_files.facts() | ({"not_read": not_read} if not_read else {}),
     }
     if totals.cut:
         warn(
@@ -89,6 +98,7 @@ class _Totals:
       shards: of each split, the names of its files and their numbers of tokens.
       files: sizes and hashes of these files, for the manifest.
       cut: runs of characters without white space that were cut.
+      input_files: their formats, and those without a record.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -99,6 +109,7 @@ class _Totals:
         self.shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
         self.files: dict[str, dict[str, Any]] = {}
         self.cut = 0
+        self.input_files = FileNotes()
         self._usable: Counter[str] = Counter()
         self._first_skipped: dict[str, str] = {}
 
@@ -108,6 +119,8 @@ class _Totals:
         for step in note["cleaning"]:
             self.tallies[step["step"]].merge(step)
         self.cut += note["cut"]
+        if "files" in note:  # not if an older version has begun the store
+            self.input_files.merge(note["files"])
         for split in SPLITS:
             own = note[split]
             if not unit.split or unit.split == split:

@@ -12,13 +12,16 @@ from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
+from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Assignment, Plan
 from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import positioned_documents
+from t5smith.text.locations import split_row_range
 from t5smith.text.read_bytes import ReadBytes
+from t5smith.text.recognition import file_format
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -96,16 +99,13 @@ class Task:
           OSError: such as a full disk.
         """
         encoder = self.vocabulary.bulk_encoder(id_dtype(self.vocabulary.size))
+        done = self.workspace.finished_shards()
         for assignment in self.plan.assignments(self.tasks, self.rank):
-            self._run_assignment(assignment, encoder)
+            self._run_assignment(assignment, frozenset(done.get(assignment.unit.number, ())), encoder)
         self.on_progress(self.progress)
 
-    def _run_assignment(self, assignment: Assignment, encoder: BulkEncoder) -> None:
+    def _run_assignment(self, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder) -> None:
         unit, part = assignment.unit, assignment.part
-        done = frozenset(
-            int(note.stem.partition("-")[2])
-            for note in self.workspace.note("").parent.glob(f"{unit.number:05d}-*.json")
-        )
         if self._is_done(assignment, done):
             self.progress.found += assignment.read
             self._on_read(assignment.read)
@@ -115,6 +115,7 @@ class Task:
         blocks = _BlockWriter(self, assignment, done, encoder)
         try:
             for file in unit.files:
+                blocks.begin_file(file)
                 for place, document in positioned_documents(
                     self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, read.add
                 ):
@@ -123,6 +124,7 @@ class Task:
                         blocks.go_to(block)
                     if document is None:
                         continue
+                    blocks.documents += 1
                     text = self.cleaner.clean(document, blocks.tallies)
                     if text is not None and blocks.shard is not None:
                         fraction = self.recipe.corpus.held_out_fraction
@@ -132,6 +134,7 @@ class Task:
                         self.progress.documents += tokens > 0
                         self.progress.tokens += tokens
                         self.progress.text_bytes += size
+                blocks.end_file(file)
             blocks.end()
             read.finish()
         except BaseException:
@@ -159,7 +162,13 @@ class Task:
 
 
 class _BlockWriter:
-    """Writes the shards of a unit one after the other, including empty ones."""
+    """Writes the shards of a unit one after the other, including empty ones.
+
+    Attributes:
+      documents: read so far, whether kept or dropped.
+      files: for the note of the shard: how many files of each format begin in it, and those without any
+        record, of a unit of small files.
+    """
 
     def __init__(
         self, task: Task, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder
@@ -170,6 +179,22 @@ class _BlockWriter:
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
         self.current = assignment.part.block_of(assignment.part.start)
         self.shard = self._open()
+        self.documents, self._before = 0, 0
+        self.files = FileNotes()
+
+    def begin_file(self, file: str) -> None:
+        """Note a file's format, and start to count its records."""
+        if self.current == 0 and self.shard is not None:
+            self.files.formats[file_format(self.task.recipe.corpus, split_row_range(file)[0])] += 1
+        self._before = self._records()
+
+    def end_file(self, file: str) -> None:
+        """Note a file that had no record."""
+        if self.assignment.unit.blocks == 1 and self._records() == self._before:
+            self.files.without_records.append(file)
+
+    def _records(self) -> int:
+        return self.documents + self.skipped.counts.total()
 
     def go_to(self, block: int) -> None:
         """Finish the current block and all blocks before `block`."""
@@ -206,10 +231,11 @@ class _BlockWriter:
     def _close(self) -> None:
         if self.shard is None:
             return
-        self.shard.close(self.skipped, self.tallies, self.encoder.cut)
+        self.shard.close(self.skipped, self.tallies, self.encoder.cut, self.files)
         self.shard, self.encoder.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
         self.skipped.clear()
+        self.files = FileNotes()
 
 
 def run_task(notes: Path, tasks: int, rank: int) -> Progress:

@@ -8,6 +8,7 @@ rejected.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
@@ -29,6 +30,8 @@ from t5smith.text.read_bytes import ReadBytes, bytes_read
 from t5smith.text.recognition import RANDOM_ACCESS, file_format
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
+MOST_ENDINGS = 32
+"""Endings of files of which a check before the start reads a document."""
 PROGRESS_BYTES = 1 << 16
 """Progress is reported each time this many more bytes have been read."""
 
@@ -179,7 +182,7 @@ def split_documents(
 
 
 def check_first_documents(corpus: CorpusFiles) -> None:
-    """Read the first document of each corpus, and of each ending of its files.
+    """Read the first document of each corpus, and of each ending of its files, up to MOST_ENDINGS.
 
     Raises:
       T5smithError: a corpus has no document, or as :func:`read_documents`.
@@ -190,5 +193,6 @@ def check_first_documents(corpus: CorpusFiles) -> None:
                 what = f"the corpus {name} has no text" if name else "the text is empty"
                 raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
-            for file in first.values():
+            # Parts named a.0001, a.0002 have an ending each.
+            for file in itertools.islice(reversed(first.values()), MOST_ENDINGS):
                 next(iter(read_documents(corpus.settings, [file])), None)

@@ -22,7 +22,6 @@ from t5smith.text.compression import (
     compression_of,
     compression_suffix,
     is_archive_damage,
-    open_file,
     open_stream,
 )
 from t5smith.text.locations import is_url
@@ -117,15 +116,12 @@ def format_by_name(name: str) -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _by_content(name: str, by_name: str, _stamp: object) -> str:
-    with open_file(name) as raw:
+    with open_stream(name) as (raw, stream):
+        # The name may claim a compression that it has not.
         stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
-    what = _unreadable(stored)
-    head = stored
-    if not what:  # the name may claim a compression that it has not
-        with open_stream(name) as (_, stream):
-            head = _head(stream)
-        what = _unreadable(head)
-    if what:
+        what = _unreadable(stored)
+        head = stored if what else _head(stream)
+    if what := what or _unreadable(head):
         raise _refusal(name, what)
     for magic, kind in _READ.items():
         if head.startswith(magic):

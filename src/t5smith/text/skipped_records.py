@@ -9,6 +9,7 @@ from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info, warn
+from t5smith.base.wrapping import pluralize
 
 MAX_MESSAGES = 10
 """Number of messages that are kept."""
@@ -23,6 +24,9 @@ NOT_FAULTS = frozenset(
         "pages of other namespaces",
         "pages that are not wikitext",
         "empty pages",
+        "repeated headers",
+        "pages without text",
+        "records without a page",
     }
 )
 """Kinds of records that are left out as they should be: no warning, no message, no error if strict."""
@@ -39,12 +43,25 @@ class SkippedRecords:
       counts: number of records by kind.
       first: messages of the first ones.
       kinds: message of the first one of each kind.
+      repaired: number of records by kind that are used with a mended text, and the message of the first one.
     """
 
     strict: bool = False
     counts: Counter[str] = field(default_factory=Counter[str])
     first: list[str] = field(default_factory=list[str])
     kinds: dict[str, str] = field(default_factory=dict[str, str])
+    repaired: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+
+    def repair(self, kind: str, error: T5smithError) -> None:
+        """Count a record whose text was mended and is used.
+
+        Raises:
+          T5smithError: `error`, if strict.
+        """
+        if self.strict:
+            raise error
+        number, first = self.repaired.get(kind, (0, str(error)))
+        self.repaired[kind] = (number + 1, first)
 
     def add(self, kind: str, error: T5smithError) -> None:
         """Count a skipped record.
@@ -85,6 +102,9 @@ class SkippedRecords:
         self.counts.update(facts["counts"])
         self.first = [*self.first, *facts["first"]][:MAX_MESSAGES]
         self.kinds = {**facts["kinds"], **self.kinds}
+        for kind, (more, message) in facts.get("repaired", {}).items():
+            number, first = self.repaired.get(kind, (0, message))
+            self.repaired[kind] = (number + more, first)
 
     def report(self) -> None:
         """Warn about skipped records, with some of their places."""
@@ -92,6 +112,9 @@ class SkippedRecords:
         if left_out := self.counts - faults:
             kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
             info(f"left out: {kinds}")
+        for kind, (number, first) in self.repaired.items():
+            warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")
+            info(f"  {first}")
         if not faults:
             return
         kinds = [f"{n:,} {kind}" for kind, n in faults.most_common() if kind != DAMAGED_ARCHIVE]
@@ -118,11 +141,13 @@ class SkippedRecords:
         self.counts.clear()
         self.first.clear()
         self.kinds.clear()
+        self.repaired.clear()
 
     def facts(self) -> dict[str, Any]:
         """Counts and messages for the manifest."""
         kinds = dict(sorted(self.kinds.items()))
-        return {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
+        facts = {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
+        return facts | ({"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {})
 
 
 def skipped_messages(facts: Mapping[str, Any]) -> list[str]:
@@ -183,6 +208,15 @@ class FileRecords:
         if self.from_start and not self.usable and self.unusable >= MAX_BAD_START:
             raise self.first_error
         self.skipped.add(kind, error)
+
+    def repair(self, kind: str, error: T5smithError) -> None:
+        """Count the record that is accepted next as mended, if its row is requested.
+
+        Raises:
+          T5smithError: strict.
+        """
+        if self.rows is None or self.rows[0] <= self.row < self.rows[1]:
+            self.skipped.repair(kind, error)
 
     def accept(self) -> bool:
         """Count a usable record; whether its row is requested."""

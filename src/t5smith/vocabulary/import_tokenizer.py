@@ -12,6 +12,7 @@ from typing import Any
 
 from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import HubUnreachable, download, files_on_hub, hub_errors
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import up_to_date
@@ -44,7 +45,6 @@ HUB_NAME = re.compile(
     r"(?:hf:)?(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[^@\s]+))?"
 )
 """`google/mt5-small`, `t5-small`, or one of them as `hf:NAME@REVISION`."""
-HUB_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,6 @@ def fetch_from_hub(model: str, field: str) -> Path:
       T5smithError: no such model, revision or file, no access, or the Hub cannot be reached.
     """
     import huggingface_hub
-    from huggingface_hub import errors
 
     match = HUB_NAME.fullmatch(model)
     if match is None:
@@ -213,40 +212,20 @@ def fetch_from_hub(model: str, field: str) -> Path:
             expected="a folder, a tokenizer.json, a .model file, a name such as google/mt5-small, or bytes",
         )
     name, revision = match["name"], match["revision"]
-    log_in = "log in with `hf auth login`"
     try:
-        # The Hub is queried once here, since hf_hub_download retries for half a minute with messages.
-        model_info = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
-        available = {entry.rfilename for entry in model_info.siblings or ()}
-        for file in TOKENIZER_FILES:
-            if file in available:
-                return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
-        what, expected, fix = (
-            f"{name} on the Hub has no tokenizer",
-            f"one of {', '.join(TOKENIZER_FILES)}",
-            None,
-        )
-    except errors.GatedRepoError:
-        what, expected = f"access to {name} on the Hub must be requested first", None
-        fix = f"accept its terms on its page there and {log_in}"
-    except errors.RepositoryNotFoundError:
-        what, expected = f"{name} was found neither here nor on the Hugging Face Hub", None
-        fix = f"name an existing folder or file; if the model is private, {log_in}"
-    except errors.RevisionNotFoundError:
-        what, expected = (
-            f"{name} on the Hub has no revision {revision!r}",
-            "one of its branches, tags or commits",
-        )
-        fix = None
-    except errors.HFValidationError as error:
-        what = f"{name} was not found here, and it is not a valid name on the Hugging Face Hub ({error})"
-        expected, fix = "an existing folder or file, or a name such as google/mt5-small", None
-    except Exception as error:  # whatever its HTTP library raises
+        available = files_on_hub("model", name, field, revision)
+        with hub_errors("model", name, field, revision):
+            for file in TOKENIZER_FILES:
+                if file in available:
+                    return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
+    except HubUnreachable as error:
         return _fetch_from_cache(name, revision, field, error)
-    raise T5smithError(what, where=field, expected=expected, fix=fix)
+    raise T5smithError(
+        f"{name} on the Hub has no tokenizer", where=field, expected=f"one of {', '.join(TOKENIZER_FILES)}"
+    )
 
 
-def _fetch_from_cache(name: str, revision: str | None, field: str, error: Exception) -> Path:
+def _fetch_from_cache(name: str, revision: str | None, field: str, error: HubUnreachable) -> Path:
     """The file in the Hub's cache; `error` says why the Hub could not be reached."""
     import huggingface_hub
 
@@ -254,9 +233,9 @@ def _fetch_from_cache(name: str, revision: str | None, field: str, error: Except
         found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
         if isinstance(found, str):
             return Path(found)
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise T5smithError(
-        f"{name} was not found here, and the Hugging Face Hub cannot be reached ({why})",
+        f"{name} was not found here, and the Hugging Face Hub cannot be reached ({error})",
         where=field,
-        fix="name an existing folder or file, or go online once: downloads are cached",
+        fix=f"offline? Download it first, with `{download('model', name)}`, and name that folder, or another "
+        "folder or file; what was fetched once is kept",
     ) from None

@@ -6,6 +6,7 @@ import base64
 import functools
 import json
 import lzma
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -69,26 +70,68 @@ def _nmt_nfkc() -> bytes:
     return base64.b64decode(charsmap)
 
 
-def pre_tokenizer(settings: VocabSettings, prepend_scheme: str) -> pre_tokenizers.PreTokenizer:
+def symbol_pattern(settings: VocabSettings) -> str:
+    """A regular expression, of Python and of the tokenizers library, for user symbols; empty: there are none.
+
+    Of several symbols that begin at the same place it matches the longest.
+    """
+    longest_first = sorted(dict.fromkeys(settings.user_symbols), key=len, reverse=True)
+    return "|".join(map(re.escape, longest_first))
+
+
+def check_symbols_survive(settings: VocabSettings) -> None:
+    """Check that no user symbol is changed before it is looked up.
+
+    Raises:
+      T5smithError: normalization or lowercasing changes a symbol, so that no text would be encoded as it.
+    """
+    normal = normalizer(settings)
+    for name in settings.user_symbols:
+        if (changed := normal.normalize_str(name)) != name:
+            raise T5smithError(
+                f"{name!r} cannot be used: normalization turns it into {changed!r}",
+                where="vocab.user_symbols",
+                expected="a symbol that normalization leaves unchanged",
+                fix=f"write it as {changed!r}, or change vocab.normalization or vocab.lowercase",
+            )
+
+
+def pre_tokenizer(
+    settings: VocabSettings, prepend_scheme: str, *, without_symbols: bool = False
+) -> pre_tokenizers.PreTokenizer:
     """Cut before each space, which becomes `▁`; with `split_digits` also around each digit.
 
     Args:
-      settings: for `split_digits`.
+      settings: for `split_digits` and `user_symbols`.
       prepend_scheme: `always` puts `▁` before each stretch of text, `first` only before the beginning of the
         text.
+      without_symbols: cut at user symbols and remove them, so that no piece is learned across one.
     """
-    metaspace = pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend_scheme)
-    if not settings.split_digits:
-        return metaspace
-    return pre_tokenizers.Sequence([metaspace, pre_tokenizers.Digits(individual_digits=True)])
+    steps: list[pre_tokenizers.PreTokenizer] = [
+        pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend_scheme)
+    ]
+    symbols = symbol_pattern(settings)
+    if symbols and without_symbols:
+        steps.append(pre_tokenizers.Split(Regex(symbols), "removed"))
+    if settings.split_digits and any(map(str.isnumeric, "".join(settings.user_symbols))):
+        # A digit within a symbol stays there.
+        steps.append(pre_tokenizers.Split(Regex(rf"{symbols}|\p{{N}}"), "isolated"))
+    elif settings.split_digits:
+        steps.append(pre_tokenizers.Digits(individual_digits=True))
+    return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
 
 
 def alphabet(text: Iterable[str], settings: VocabSettings) -> set[str]:
-    """The different characters of a text after normalization, `▁` for a space: each needs a piece."""
+    """The different characters of a text after normalization, `▁` for a space: each needs a piece.
+
+    Characters that occur only in user symbols need none.
+    """
     normal = normalizer(settings)
+    symbols = symbol_pattern(settings)
     characters = {SPACE, *(BYTE_NAME_CHARACTERS if settings.byte_fallback else ())}
     for part in text:
-        characters.update(normal.normalize_str(part))
+        normalized = normal.normalize_str(part)
+        characters.update(re.sub(symbols, "", normalized) if symbols else normalized)
     return characters - {" "}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import math
 import random
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +48,6 @@ class TextSample:
         heap: list[tuple[float, int, str]] = []
         number = 0
         weights = _file_weights(recipe.vocab, files)
-        symbols = _symbol_pattern(recipe.vocab)
 
         def on_bytes(amount: int) -> None:
             bar.advance(amount, documents=count(self.documents))
@@ -62,13 +60,13 @@ class TextSample:
         for document in split_documents(files, "train", on_bytes, self.skipped):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
-            found = list(chunks(document.text, symbols))
+            found = list(chunks(document.text))
             # The chunks with the largest of these keys are a sample weighted by `weight`
             # (Efraimidis and Spirakis, 2006).
             keys = [math.log1p(-rng.random()) / weight for _ in found]
             if cleaner.names and (threshold == -math.inf or max(keys, default=threshold) > threshold):
                 text = cleaner.clean(document, tallies) or ""
-                found = list(chunks(text, symbols))
+                found = list(chunks(text))
                 keys += [math.log1p(-rng.random()) / weight for _ in found[len(keys) :]]
             for key, chunk in zip(keys, found, strict=False):
                 number += 1
@@ -109,18 +107,12 @@ def _file_weights(settings: VocabSettings, files: CorpusFiles) -> dict[str, floa
     return weights
 
 
-def _symbol_pattern(settings: VocabSettings) -> re.Pattern[str]:
-    """Text that no piece is trained on: control words, and user symbols, which are pieces already."""
-    longest_first = sorted(set(settings.user_symbols), key=len, reverse=True)
-    return re.compile("|".join([CONTROL_WORD.pattern, *map(re.escape, longest_first)]))
-
-
-def chunks(text: str, symbols: re.Pattern[str] = CONTROL_WORD) -> Iterator[str]:
+def chunks(text: str) -> Iterator[str]:
     """Cut a document into chunks of at most MAX_CHUNK_CHARACTERS, at white space where possible.
 
-    Matches of `symbols` become spaces: a trained piece `</s>` could not be told from the control piece.
+    Control words become spaces: a trained piece `</s>` could not be told from the control piece.
     """
-    text = symbols.sub(" ", text)
+    text = CONTROL_WORD.sub(" ", text)
     start = 0
     while len(text) - start > MAX_CHUNK_CHARACTERS:
         limit = start + MAX_CHUNK_CHARACTERS

@@ -14,7 +14,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.vocabulary.encoding import TEXT_START
 from t5smith.vocabulary.normalizers import SPACE
 from t5smith.vocabulary.sentencepiece_charsmap import character_map
-from t5smith.vocabulary.tokenizer_json import BYTE, SENTINEL, TokenizerTree, control_token
+from t5smith.vocabulary.tokenizer_json import BYTE, SENTINEL, TokenizerTree, control_token, symbol_score
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTES = range(1, 7)
 """Types of pieces in a SentencePiece model."""
@@ -95,8 +95,7 @@ def _pieces(pieces: Any, closed: bool) -> tuple[list[tuple[str, float]], list[di
         elif piece.type == UNUSED:
             name = f" {number} {name}"
         elif piece.type == USER_DEFINED:
-            # The bonus with which SentencePiece prefers it to trained pieces, as measured with version 0.2.3.
-            score = 0.1 * (len(name.encode()) - 1)
+            score = symbol_score(name)
         elif piece.type == NORMAL:
             score = piece.score
         elif closed:  # a byte scores lower than its name spelled in characters

@@ -188,6 +188,14 @@ def with_control(tree: TokenizerTree, names: Sequence[str]) -> TokenizerTree:
     return append({**tree, "added_tokens": tokens}, [name for name in names if name not in ids])
 
 
+def symbol_score(name: str) -> float:
+    """Score of a user symbol: the bonus with which SentencePiece prefers it to trained pieces.
+
+    Measured with version 0.2.3: 0.1 for each UTF-8 byte after the first.
+    """
+    return 0.1 * (len(name.encode()) - 1)
+
+
 def append_eos(eos_id: int) -> dict[str, Any]:
     """A post-processor that appends `</s>` to each text, as T5's does."""
     eos = {"SpecialToken": {"id": EOS, "type_id": 0}}

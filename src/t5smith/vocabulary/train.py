@@ -22,9 +22,9 @@ from t5smith.text.corpus import CorpusFiles
 from t5smith.text.fingerprints import bytes_to_read
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.import_tokenizer import import_vocabulary
-from t5smith.vocabulary.normalizers import SPACE, normalizer, pre_tokenizer
+from t5smith.vocabulary.normalizers import SPACE, check_symbols_survive, normalizer, pre_tokenizer
 from t5smith.vocabulary.sample import TextSample
-from t5smith.vocabulary.tokenizer_json import CONTROL, SENTINEL_NAMES, UNK
+from t5smith.vocabulary.tokenizer_json import CONTROL, SENTINEL_NAMES, UNK, symbol_score
 from t5smith.vocabulary.unigram import ScoredPiece, reserved_pieces, train_pieces
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -35,7 +35,8 @@ ENOUGH_OCCURRENCES = 50
 SMALLEST = 1_000
 """A smaller vocabulary is not recommended."""
 METHOD = 4
-"""Increase when the same text and settings give another vocabulary than before."""
+"""Increase when the same text and settings give another vocabulary than before. With user symbols it is one
+more."""
 
 
 @in_run_folder
@@ -58,6 +59,7 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
     """
     if recipe.vocab.tokenizer:
         return import_vocabulary(recipe, restart=restart)
+    check_symbols_survive(recipe.vocab)
     folder = recipe.folder / "vocab"
     files = files or CorpusFiles.find(recipe.corpus)
     inputs = vocab_inputs(recipe, files)
@@ -95,7 +97,7 @@ def vocab_inputs(recipe: Recipe, files: CorpusFiles) -> dict[str, Any]:
     corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
     settings = recipe.vocab.model_dump(exclude={"tokenizer"})
     return {
-        "method": METHOD,
+        "method": METHOD + bool(recipe.vocab.user_symbols),
         "vocab": settings,
         "corpus": corpus,
         **cleaning_inputs(recipe, duplicates=False),
@@ -131,7 +133,10 @@ def build(
     """A tokenizer with ids as in T5: `<pad>`, `</s>`, `<unk>`, pieces, then sentinels, `<extra_id_0>` last.
 
     Bytes and user symbols come before the trained pieces, control symbols before the sentinels. A trained
-    piece with the name of one of them is dropped.
+    piece with the name of one of them is dropped, and so is one with a user symbol in it.
+
+    A user symbol is a piece as any other, whose score makes it preferred as in SentencePiece. (An added token
+    would cut the text, and the space before it would be lost.)
 
     A sentinel strips the white space before it but not after it, and `▁` is prepended only at the beginning
     of a text. So text with sentinels gets the ids of training: in `rød<extra_id_0> og` only ` og` starts a
@@ -140,12 +145,19 @@ def build(
     settings = settings or VocabSettings()
     symbols = tuple(dict.fromkeys(control_symbols))
     reserved = reserved_pieces(settings)
-    trained = [entry for entry in pieces if entry[0] not in {*symbols, *reserved}]
+    trained = [
+        (name, score)
+        for name, score in pieces
+        if name not in {*symbols, *reserved} and not any(own in name for own in settings.user_symbols)
+    ]
     # Lower than its name spelled in characters, so that `<0x41>` typed in a text is not the byte.
     reserved_score = 10 * min((score for _, score in trained), default=-1.0)
     table: list[ScoredPiece] = [
         *((name, 0.0) for name in CONTROL),
-        *((name, reserved_score) for name in reserved),
+        *(
+            (name, symbol_score(name) if name in settings.user_symbols else reserved_score)
+            for name in reserved
+        ),
         *trained,
         *((name, 0.0) for name in (*symbols, *SENTINEL_NAMES)),
     ]
@@ -158,9 +170,6 @@ def build(
     tokenizer.decoder = metaspace
     if settings.byte_fallback:
         tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), metaspace])
-    tokenizer.add_tokens(
-        [AddedToken(name, special=False, normalized=False) for name in dict.fromkeys(settings.user_symbols)]
-    )
     special = [AddedToken(name, special=True, normalized=False) for name in (*CONTROL, *symbols)]
     special += [AddedToken(name, special=True, normalized=False, lstrip=True) for name in SENTINEL_NAMES]
     tokenizer.add_special_tokens(special)

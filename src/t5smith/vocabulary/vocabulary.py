@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
@@ -40,16 +41,17 @@ class Vocabulary:
       piece_bytes: int32 (size,); UTF-8 bytes of normalized text per id, 0 for control ids and `<unk>`. The
         `▁` that starts a word counts as one byte, its space.
       is_text: bool (size,); False for pad, eos, sentinels and other control ids, True for `<unk>`.
+      all_pieces: the piece of each id.
       is_byte_level: whether each byte of a text is one id, as in ByT5.
     """
 
     def __init__(self, json_text: str, source: object = "tokenizer.json") -> None:
         tree = tokenizer_json.parse(json_text, source)
         self._json = json_text
-        self._pieces, control = tokenizer_json.pieces_and_control(tree)
-        ids = {piece: number for number, piece in enumerate(self._pieces)}
+        self.all_pieces, control = tokenizer_json.pieces_and_control(tree)
+        ids = {piece: number for number, piece in enumerate(self.all_pieces)}
         self._ids = ids
-        self.size = len(self._pieces)
+        self.size = len(self.all_pieces)
         self.unk_id = tokenizer_json.unk_id(tree, source)
         self.pad_id, self.eos_id = tokenizer_json.control_ids(ids, self.unk_id, source)
         sentinels = tokenizer_json.sentinels(ids, self.unk_id, source)
@@ -60,8 +62,8 @@ class Vocabulary:
         control.discard(self.unk_id)
         self.is_text: NDArray[np.bool_] = np.ones(self.size, np.bool_)
         self.is_text[list(control)] = False
-        self._bytes = tokenizer_json.byte_pieces(tree, self._pieces)
-        lengths = [len(piece.replace(SPACE, " ").encode()) for piece in self._pieces]
+        self._bytes = tokenizer_json.byte_pieces(tree, self.all_pieces)
+        lengths = [len(piece.replace(SPACE, " ").encode()) for piece in self.all_pieces]
         for number in self._bytes:
             lengths[number] = 1
         self.piece_bytes: NDArray[np.int32] = np.where(self.is_text, lengths, 0).astype(np.int32)
@@ -72,9 +74,9 @@ class Vocabulary:
         no_text = control | {self.unk_id}
         self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
         self._text: PieceEncoder | ByteEncoder = (
-            ByteEncoder(tree, self._pieces, no_text, self._bytes, source)
+            ByteEncoder(tree, self.all_pieces, no_text, self._bytes, source)
             if self.is_byte_level
-            else PieceEncoder(tree, self._pieces, no_text, source)
+            else PieceEncoder(tree, self.all_pieces, no_text, source)
         )
 
     @classmethod
@@ -97,6 +99,10 @@ class Vocabulary:
     def bundled(cls) -> Vocabulary:
         """The original T5 vocabulary, which is bundled with t5smith. It has no æ, ø or å."""
         return cls.load(BUNDLED)
+
+    def spell(self, piece: str) -> list[int]:
+        """The ids that a piece of another vocabulary is cut into; `▁` is a space."""
+        return self._text.spell(piece)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without `</s>`. Control words in it are text."""
@@ -167,7 +173,7 @@ class Vocabulary:
         `\ufffd`.
         """
         numbers = [int(number) for number in ids]
-        texts = [self._pieces[number].replace(SPACE, " ") for number in numbers]
+        texts = [self.all_pieces[number].replace(SPACE, " ") for number in numbers]
         end = 0
         while end < len(numbers):
             start = end
@@ -185,12 +191,12 @@ class Vocabulary:
     def _readable_piece(self, number: int) -> str:
         byte = self._bytes.get(number)
         if byte is None or not 0x20 <= byte < 0x7F:
-            return self._pieces[number]
+            return self.all_pieces[number]
         return SPACE if byte == 0x20 else chr(byte)
 
     def pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
         """Each id's piece."""
-        return [self._pieces[int(number)] for number in ids]
+        return [self.all_pieces[int(number)] for number in ids]
 
     def size_facts(self, control_symbols: int) -> dict[str, int]:
         """Numbers for the manifest: pieces without the recipe's control symbols, ids, sentinels."""
@@ -221,7 +227,9 @@ class Vocabulary:
         tree["truncation"] = tree["padding"] = None
         standard = {self.pad_id, self.eos_id, self.unk_id, *self.sentinel_ids.tolist()}
         others = [int(number) for number in np.flatnonzero(~self.is_text) if number not in standard]
-        names = [self._pieces[number] for number in (*self.sentinel_ids, *others) if self._pieces[number]]
+        names = [
+            self.all_pieces[number] for number in (*self.sentinel_ids, *others) if self.all_pieces[number]
+        ]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": model_max_length,
@@ -229,7 +237,7 @@ class Vocabulary:
             "model_input_names": ["input_ids", "attention_mask"],
             "pad_token": PAD,
             "eos_token": EOS,
-            "unk_token": self._pieces[self.unk_id],
+            "unk_token": self.all_pieces[self.unk_id],
             "additional_special_tokens": names,
             "clean_up_tokenization_spaces": False,
         }
@@ -264,7 +272,8 @@ def read_tokenizer_file(file: Path) -> bytes:
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         expected = "a folder with a tokenizer.json or spiece.model, or that file"
-        raise T5smithError("there is no tokenizer here", where=file, expected=expected) from None
+        fix = None if file.parent.is_dir() else download_first(str(file))
+        raise T5smithError("there is no tokenizer here", where=file, expected=expected, fix=fix) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({error.strerror})", where=file) from None
 
