@@ -1,7 +1,8 @@
 """From files to documents, one after another, without holding a file in memory.
 
-A file is plain text, JSON lines, a table (CSV, Parquet, Arrow) or a web archive, and may be compressed with
-gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or rejected.
+A file is plain text, JSON lines, a table (CSV, Parquet, Arrow), a web archive or a MediaWiki dump, and may be
+compressed with gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or
+rejected.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
 from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.csv import csv_rows
 from t5smith.text.formats.jsonl import json_field, json_lines
+from t5smith.text.formats.mediawiki import wiki_pages
 from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
 from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import web_archive
@@ -28,6 +30,8 @@ from t5smith.text.read_bytes import ReadBytes, bytes_read
 from t5smith.text.recognition import RANDOM_ACCESS, file_format
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
+MOST_ENDINGS = 32
+"""Endings of files of which a check before the start reads a document."""
 PROGRESS_BYTES = 1 << 16
 """Progress is reported each time this many more bytes have been read."""
 
@@ -139,6 +143,8 @@ def _format_reader(
         return arrow_rows(name, stream, corpus, blocks, records)
     if kind == "warc":
         return web_archive(name, stream, blocks, records)
+    if kind == "mediawiki":
+        return wiki_pages(name, stream, blocks, records, corpus.longest_document)
     lines = Lines(name, stream, blocks, records, corpus.longest_document)
     if kind == "jsonl":
         return json_lines(lines, field)
@@ -216,7 +222,7 @@ def _no_text(files: Sequence[Location]) -> str:
 
 
 def check_first_documents(corpus: CorpusFiles) -> None:
-    """Read the first document of each corpus, and of each ending of its files.
+    """Read the first document of each corpus, and of each ending of its files, up to MOST_ENDINGS.
 
     Raises:
       T5smithError: a corpus has no document, or as :func:`read_documents`.
@@ -228,5 +234,6 @@ def check_first_documents(corpus: CorpusFiles) -> None:
                 what += _no_text(files)
                 raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
-            for file in first.values():
+            # Parts named a.0001, a.0002 have an ending each.
+            for file in itertools.islice(reversed(first.values()), MOST_ENDINGS):
                 next(iter(read_documents(corpus.settings, [file])), None)
