@@ -13,6 +13,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store.prepare import prepare
 from t5smith.text.corpus import CorpusFiles
+from t5smith.text.documents import check_first_documents, no_training_text, read_documents
 from t5smith.text.folders.contents import remote_text_files
 from t5smith.text.folders.notes import FolderNotes
 from t5smith.text.folders.side_files import side_file
@@ -278,3 +279,64 @@ def test_formats_and_files_without_text_are_in_the_manifest(tmp_path, recipe, ca
     shown = capfd.readouterr().err
     assert "prepare   files of 3 formats: 4 text, 3 jsonl, 2 csv" in shown
     assert "warning: 5 files without any text: " in shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.txt",
+        "a.jsonl",
+        "a.csv",
+        "a.parquet",
+        "a.arrow",
+        "a.warc",
+        "a.txt.gz",
+        "a.parquet.zst",
+        "part-00000",
+    ],
+)
+def test_an_empty_file_of_every_format_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    files = CorpusFiles.find(CorpusSettings(train=[str(tmp_path / name)]))
+    message = (
+        rf"^corpus.train: the text is empty: {tmp_path / name} is empty \(0 bytes\)\. Name files with text$"
+    )
+    with pytest.raises(T5smithError, match=message):
+        check_first_documents(files)
+    assert str(no_training_text(files)) == message.replace("\\", "")[1:-1]
+    (tmp_path / "b.txt").write_text("en tekst")  # beside others it is counted, and the rest is read
+    texts = read_documents(CorpusSettings(), [tmp_path / name, tmp_path / "b.txt"])
+    assert [document.text for document in texts] == ["en tekst"]
+    (tmp_path / name).unlink()
+    (tmp_path / "b.txt").write_text(" \n")
+    with pytest.raises(T5smithError, match=r"b.txt has no text\. Name files with text$"):
+        check_first_documents(CorpusFiles.find(CorpusSettings(train=[str(tmp_path)])))
+
+
+@pytest.mark.parametrize(
+    ("document", "name", "advice"),
+    [
+        ("block", "a.txt", 'corpus.valid, or make documents smaller: corpus.document = "line"'),
+        ("file", "a.txt", 'corpus.valid, or make documents smaller: corpus.document = "block" or "line"'),
+        ("line", "a.txt", "corpus.valid"),
+        ("block", "a.jsonl", "corpus.valid"),
+    ],
+)
+def test_one_single_document_gets_advice_that_helps(tmp_path, recipe, document, name, advice):
+    text = "en eneste tekst om vinter og sommer"
+    (tmp_path / name).write_text(json.dumps({"text": text}) if name == "a.jsonl" else text)
+    settings = {"train": (str(tmp_path / name),), "document": document}
+    message = "corpus.train: the text is a single document, so no other is left to be held out; expected two "
+    with pytest.raises(T5smithError) as caught:
+        prepare(recipe(**settings, held_out_fraction=1e-9))
+    assert str(caught.value) == f"{message}documents or more. Name held-out text in {advice}"
+    # All of it held out: the vocabulary has nothing to learn from.
+    message = "corpus.train: the text is a single document, and it is held out"
+    with pytest.raises(T5smithError) as caught:
+        recipe(**settings, held_out_fraction=1 - 1e-9)
+    assert str(caught.value) == f"{message}. Name held-out text in {advice}"
+
+
+def test_several_documents_that_are_all_held_out_get_other_advice(recipe):
+    with pytest.raises(T5smithError, match=r"all documents are held out\. Lower corpus\.held_out"):
+        recipe(held_out_fraction=1 - 1e-9)

@@ -111,6 +111,13 @@ def test_what_does_not_fit_is_an_error_of_one_line(exported, tmp_path, changes, 
     assert not (tmp_path / "run" / "train" / "checkpoints").exists()
 
 
+def test_a_run_says_so_before_it_reads_its_text(exported, tmp_path):
+    recipe = tiny_recipe(tmp_path / "run", **{"train.init_from": str(exported[0]), "model.d_ff": 64})
+    with pytest.raises(T5smithError, match="d_ff 32 → 64"):
+        run(recipe)
+    assert not recipe.folder.exists() or not any(recipe.folder.glob("*/"))
+
+
 def test_the_tokenizer_comes_with_the_model(exported, tmp_path):
     recipe = tiny_recipe(tmp_path, **{"vocab.size": 32_000, "train.init_from": str(exported[0])})
     assert recipe.vocab.tokenizer == str(exported[0])

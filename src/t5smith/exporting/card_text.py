@@ -8,6 +8,7 @@ from typing import Any
 
 from t5smith.base.artifact import Manifest
 from t5smith.base.wrapping import pluralize
+from t5smith.text.skipped_records import NOT_FAULTS
 
 MOST_FILES = 8
 """Names of files that are listed; of more, only the number is."""
@@ -45,7 +46,8 @@ def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) ->
         f"Training read this text {epochs:.3g} times.",
         _held_out(corpus),
     ]
-    skipped = sum(store.facts["skipped_records"]["counts"].values())
+    counts: dict[str, int] = store.facts["skipped_records"]["counts"]
+    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS)
     if skipped:
         lines.append(
             f"{pluralize(skipped, 'record')} could not be read and was left out."

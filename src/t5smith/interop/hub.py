@@ -62,12 +62,9 @@ def fetch_model(name: str, where: str) -> Path:
 def _cached(repository: str, revision: str | None, where: str, error: HubUnreachable) -> Path:
     import huggingface_hub
 
-    try:
-        folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True))
-    except Exception:  # it has exceptions of several bases for what is not in the cache
-        folder = None
-    if folder is not None and weight_file(entry.name for entry in folder.iterdir()):
-        return folder
+    found = huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision)
+    if isinstance(found, str) and weight_file(entry.name for entry in Path(found).parent.iterdir()):
+        return Path(found).parent
     raise T5smithError(
         f"{repository} was not found here, and the Hugging Face Hub cannot be reached ({error})",
         where=where,

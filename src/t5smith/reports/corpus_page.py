@@ -16,7 +16,7 @@ from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
 from t5smith.reports.input_files import input_files
 from t5smith.reports.tokens import SPLITS, control_words_part, tokens_part, unknown_card
-from t5smith.text.skipped_records import DAMAGED_ARCHIVE, skipped_messages
+from t5smith.text.skipped_records import DAMAGED_ARCHIVE, NOT_FAULTS, skipped_messages
 
 OPEN_WINDOWS = 6
 """Further windows are folded away."""
@@ -107,7 +107,11 @@ def _removed(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
     )
     counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
     removed: list[tuple[str, Mapping[str, int]]] = [
-        ("unreadable", {kind: number for kind, number in counts.items() if kind != DAMAGED_ARCHIVE}),
+        ("not articles", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
+        (
+            "unreadable",
+            {k: number for k, number in counts.items() if k != DAMAGED_ARCHIVE and k not in NOT_FAULTS},
+        ),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
         ("without text", {"": empty} if empty else {}),
     ]

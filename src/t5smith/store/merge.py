@@ -22,6 +22,7 @@ from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
 from t5smith.store.workspace import SPLITS, Workspace
 from t5smith.text.cleaning.pipeline import Tally
+from t5smith.text.documents import smaller_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 from t5smith.vocabulary.word_cache import MAX_UNBROKEN
@@ -64,7 +65,8 @@ def finish_store(
     totals.skipped.report()
     cleaning = [tally.told() for tally in totals.tallies.values()]
     _report_cleaning(cleaning)
-    _raise_if_empty(recipe, totals.counts, totals.corpora["train"])
+    plain = totals.input_files.formats.keys() == {"text"}
+    _raise_if_empty(recipe, totals.counts, totals.corpora["train"], plain)
     facts: dict[str, Any] = {
         "vocab_size": vocabulary.size,
         "skipped_records": totals.skipped.facts(),
@@ -203,9 +205,19 @@ def _split_facts(
 
 
 def _raise_if_empty(
-    recipe: Recipe, counts: Mapping[str, Mapping[str, int]], corpora: Mapping[str, Mapping[str, int]]
+    recipe: Recipe,
+    counts: Mapping[str, Mapping[str, int]],
+    corpora: Mapping[str, Mapping[str, int]],
+    plain: bool,
 ) -> None:
-    """Raise if a split, or the training part of a corpus, has no text."""
+    """Raise if a split, or the training part of a corpus, has no text; `plain`: it is all plain text."""
+    if not recipe.corpus.valid and sum(counts[split]["documents"] for split in SPLITS) == 1:
+        raise T5smithError(
+            "the text is a single document, so no other is left to be held out",
+            where="corpus.train",
+            expected="two documents or more",
+            fix=smaller_documents(recipe.corpus, plain),
+        )
     for split in SPLITS:
         if counts[split]["tokens"]:
             continue

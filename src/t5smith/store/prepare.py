@@ -169,7 +169,7 @@ def _run(recipe: Recipe, workspace: Workspace, plan: Plan) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = sum(unit.bytes for unit in plan.units)
     tasks = settings.tasks or (cores if size >= IN_PROCESS_BYTES or settings.executor != "local" else 1)
-    with progress("prepare", _bytes_to_read(plan, tasks) or None, "bytes") as bar:
+    with progress("prepare", plan.bytes_to_read(tasks) or None, "bytes") as bar:
         view = _ProgressView(workspace, bar)
         if settings.executor == "local" and (tasks == 1 or size < IN_PROCESS_BYTES):
             for rank in range(tasks):
@@ -177,11 +177,6 @@ def _run(recipe: Recipe, workspace: Workspace, plan: Plan) -> None:
             return
         run_tasks(recipe, workspace.notes.absolute(), tasks, min(tasks, settings.workers or cores), view.poll)
         view.poll()
-
-
-def _bytes_to_read(plan: Plan, tasks: int) -> int:
-    """Bytes of the files, as they are stored, that all tasks read together."""
-    return sum(assignment.read for rank in range(tasks) for assignment in plan.assignments(tasks, rank))
 
 
 @dataclass

@@ -100,16 +100,13 @@ class Task:
           OSError: such as a full disk.
         """
         encoder = self.vocabulary.bulk_encoder(id_dtype(self.vocabulary.size))
+        done = self.workspace.finished_shards()
         for assignment in self.plan.assignments(self.tasks, self.rank):
-            self._run_assignment(assignment, encoder)
+            self._run_assignment(assignment, frozenset(done.get(assignment.unit.number, ())), encoder)
         self.on_progress(self.progress)
 
-    def _run_assignment(self, assignment: Assignment, encoder: BulkEncoder) -> None:
+    def _run_assignment(self, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder) -> None:
         unit, part = assignment.unit, assignment.part
-        done = frozenset(
-            int(note.stem.partition("-")[2])
-            for note in self.workspace.note("").parent.glob(f"{unit.number:05d}-*.json")
-        )
         if self._is_done(assignment, done):
             self.progress.found += assignment.read
             self._on_read(assignment.read)

@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 
 import zstandard
 
-from t5smith.base.disk import disk_errors
+from t5smith.base.disk import disk_errors, limit_error
 from t5smith.base.errors import T5smithError
 from t5smith.text.locations import is_url
 
@@ -156,7 +156,7 @@ def open_file(name: str) -> Generator[IO[bytes]]:
         except (ImportError, OSError) as error:
             # fsspec names the package that a protocol needs.
             why = (isinstance(error, OSError) and error.strerror) or error
-            raise T5smithError(f"cannot be opened ({why})", where=name) from None
+            raise limit_error(error) or T5smithError(f"cannot be opened ({why})", where=name) from None
         yield stream
 
 

@@ -21,15 +21,15 @@ from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BYTE_BY_BYTE
-from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token, with_unknown_words
-from t5smith.vocabulary.vocabulary import (
+from t5smith.vocabulary.tokenizer_files import (
     TOKENIZER_FILES,
-    Vocabulary,
     decompressed,
     extra_ids,
     read_tokenizer_file,
     tokenizer_file,
 )
+from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token, with_unknown_words
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 METHOD = 1
 """Increase when the same file gives another vocabulary than before."""

@@ -16,7 +16,7 @@ from t5smith.recipe.symbols import CONTROL_WORD, KNOWN_CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.corpus import CorpusFiles
-from t5smith.text.documents import split_documents
+from t5smith.text.documents import no_training_text, split_documents
 from t5smith.text.fingerprints import file_size
 from t5smith.text.locations import split_row_range
 from t5smith.text.skipped_records import SkippedRecords
@@ -81,8 +81,11 @@ class TextSample:
                     threshold, _, removed = heapq.heappop(heap)
                     self.bytes -= len(removed.encode())
         if not any(chunk.strip() for _, _, chunk in heap):
-            fix = "name files with text, or lower corpus.held_out_fraction"
-            raise T5smithError("the text to train on is empty", where="corpus.train", fix=fix)
+            if self.documents:
+                what = "no text to train on is left"
+                fix = "name files with text, or remove cleaning steps (cleaning.steps)"
+                raise T5smithError(what, where="corpus.train", fix=fix)
+            raise no_training_text(files)
         self.dropped = sum(tally.dropped.total() for tally in tallies)
         self.chunks = [chunk for _, _, chunk in sorted(heap, key=lambda entry: entry[1])]
 

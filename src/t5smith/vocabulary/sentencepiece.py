@@ -20,6 +20,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTES = range(1, 7)
 """Types of pieces in a SentencePiece model."""
 OTHER_MODEL_TYPES = {2: "BPE", 3: "WORD", 4: "CHAR"}
 _EXPECTED = "a SentencePiece Unigram model, as T5's spiece.model"
+_INCOMPLETE = "not a complete SentencePiece model"
+_AGAIN = "download it again; a tokenizer.json must be named .json"
 _USE_ANOTHER = "use a Unigram model, or train one with `t5smith vocab`"
 
 
@@ -112,10 +114,10 @@ def _parse(data: bytes, source: object) -> Any:
     try:
         model = schema.ModelProto.FromString(data)
     except DecodeError:
-        raise T5smithError("not a complete SentencePiece model", where=source, expected=_EXPECTED) from None
+        raise T5smithError(_INCOMPLETE, where=source, expected=_EXPECTED, fix=_AGAIN) from None
     # The specifications of training and normalization are stored after the pieces.
     if not model.pieces or not model.HasField("trainer_spec") or not model.HasField("normalizer_spec"):
-        raise T5smithError("not a complete SentencePiece model", where=source, expected=_EXPECTED)
+        raise T5smithError(_INCOMPLETE, where=source, expected=_EXPECTED, fix=_AGAIN)
     return model
 
 

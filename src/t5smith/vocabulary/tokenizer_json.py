@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.symbols import SENTINELS
@@ -21,6 +21,12 @@ SENTINEL = re.compile(rf"{SPACE}?<extra_id_(0|[1-9][0-9]*)>")
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """A byte's name."""
 
+NAME_ONE = (
+    "name the tokenizer.json that `tokenizers` or transformers writes, a spiece.model of sentencepiece, or a "
+    "folder with one of them"
+)
+"""How to fix the name of a file that is no tokenizer."""
+
 TokenizerTree = dict[str, Any]
 """A parsed tokenizer.json."""
 
@@ -33,13 +39,15 @@ def parse(text: str, source: object) -> TokenizerTree:
     """
     try:
         tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what = "it ends too early or is damaged" if text.lstrip().startswith("{") else "it is not JSON"
+        raise _no_tokenizer(f"{what}: {error}", source) from None
+    try:
         kind = tree["model"]["type"]
         if kind == "Unigram":
             _check(tree)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise T5smithError(
-            f"not a tokenizer.json ({error})", where=source, expected="a tokenizer.json"
-        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _no_tokenizer(_other_json(tree) or str(error), source) from None
     if kind != "Unigram":
         raise T5smithError(
             f"a tokenizer of type {kind}",
@@ -48,6 +56,22 @@ def parse(text: str, source: object) -> TokenizerTree:
             fix="use a T5, mT5 or UMT5 tokenizer, or bytes, or train one with `t5smith vocab`",
         )
     return tree
+
+
+def _no_tokenizer(why: str, source: object) -> T5smithError:
+    return T5smithError(
+        f"not a tokenizer.json ({why})", where=source, expected="a Unigram tokenizer, as T5's", fix=NAME_ONE
+    )
+
+
+def _other_json(tree: Any) -> str:
+    """What JSON is that is no tokenizer's; "" if only a part of it is wrong."""
+    if not isinstance(tree, dict):
+        return f"it is a JSON {'list' if isinstance(tree, list) else 'value'}, not an object"
+    keys = cast("dict[str, Any]", tree).keys()
+    kinds = {"model_type": "a model's config.json", "tokenizer_class": "a tokenizer_config.json"}
+    other = next((f"it is {kind}" for key, kind in kinds.items() if key in keys), 'it has no "model"')
+    return "" if "model" in keys else other
 
 
 def _check(tree: TokenizerTree) -> None:

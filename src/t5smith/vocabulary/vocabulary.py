@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import lzma
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +14,20 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.hub import download_first
-from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
+from t5smith.vocabulary.tokenizer_files import (
+    TOKENIZER_FILES,
+    decompressed,
+    extra_ids,
+    read_tokenizer_file,
+    tokenizer_file,
+)
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
 
 __all__ = ["BUNDLED", "EOS", "PAD", "SPACE", "TOKENIZER_FILES", "UNK", "Vocabulary"]
 
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.model", "tokenizer.model")
-"""Files with a tokenizer; the first of them in a folder is read."""
 
 # White space as the tokenizers library defines it: unlike Python, without four ASCII separators.
 _TYPED_SENTINEL = re.compile(r"([^\S\x1c-\x1f]*)<extra_id_(0|[1-9][0-9]*)>")
@@ -257,48 +259,3 @@ def _characters(data: bytes) -> list[str]:
     texts = [decoder.decode(data[i : i + 1]) for i in range(len(data))]
     texts[-1] += decoder.decode(b"", final=True)
     return texts
-
-
-def tokenizer_file(path: Path) -> Path:
-    """The tokenizer's file in a folder or run folder; a file is returned as it is."""
-    if not path.is_dir():
-        return path
-    found = (folder / name for folder in (path, path / "vocab") for name in TOKENIZER_FILES)
-    return next((file for file in found if file.is_file()), path / TOKENIZER_FILES[0])
-
-
-def read_tokenizer_file(file: Path) -> bytes:
-    """The bytes of a tokenizer's file.
-
-    Raises:
-      T5smithError: the file is missing, or cannot be read.
-    """
-    try:
-        return file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        expected = "a folder with a tokenizer.json or spiece.model, or that file"
-        fix = None if file.parent.is_dir() else download_first(str(file))
-        raise T5smithError("there is no tokenizer here", where=file, expected=expected, fix=fix) from None
-    except OSError as error:
-        raise T5smithError(f"cannot be read ({error.strerror})", where=file) from None
-
-
-def extra_ids(file: Path) -> int:
-    """Number of sentinels of a model: `extra_ids` of the tokenizer_config.json beside it, by default 100."""
-    try:
-        count = json.loads((file.parent / "tokenizer_config.json").read_text(encoding="utf-8"))["extra_ids"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return SENTINELS
-    return count if isinstance(count, int) and count > 0 else SENTINELS
-
-
-def decompressed(data: bytes, file: Path) -> str:
-    """The text of a tokenizer.json or tokenizer.json.xz.
-
-    Raises:
-      T5smithError: the file is damaged.
-    """
-    try:
-        return (lzma.decompress(data) if file.suffix == ".xz" else data).decode("utf-8")
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise T5smithError(f"damaged file ({error})", where=file, expected="a tokenizer.json") from None
