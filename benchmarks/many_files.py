@@ -1,11 +1,14 @@
 """Whether many shards and many files need many descriptors, much memory or much time.
 
-    .venv/bin/python benchmarks/many_files.py [SHARDS] [FILES]
+    .venv/bin/python benchmarks/many_files.py [SHARDS] [FILES] [GB]
 
 Trains a vocabulary, prepares, prepares again, opens the store, computes the order of one epoch and reads its
 windows: of one text in SHARDS shards (5,000), and of FILES files (20,000). Descriptors are limited to 256 and
 the address space of every process to 4 GB. Prints a JSON object per case: seconds of each step, the largest
 resident memory of a process in MB, the number of descriptors that the open store holds, and the counts.
+
+Then the start of GB gigabytes (50) of empty bytes, in files of 64 MiB and in a single one: the seconds until
+all files are found and known by their hashes, or times of change, in a first and a second process.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ import numpy as np
 
 import t5smith
 from t5smith.objective.order import WindowOrder
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.store import plan
 from t5smith.store.shards import Shards
 from t5smith.store.token_store import TokenStore
+from t5smith.text.corpus import CorpusFiles
+from t5smith.text.fingerprints import MAX_HASHED_BYTES, SETTLED_NS
 
 DESCRIPTORS, ADDRESS_SPACE = 256, 4 << 30
 BLOCK_BYTES = 8 << 10
@@ -59,6 +65,7 @@ def measure(folder: Path, many_shards: bool) -> dict[str, Any]:
             "corpus.valid": (),
             "corpus.held_out_fraction": 0.05,
             "vocab.size": 500,
+            "vocab.sample_bytes": 200_000,
         }
     )
     facts: dict[str, Any] = {}
@@ -107,6 +114,39 @@ def run_case(shards: int, files: int) -> dict[str, Any]:
         shutil.rmtree(folder)
 
 
+def start(folder: Path) -> float:
+    """Seconds until the files of a folder are known."""
+    begun = time.perf_counter()
+    CorpusFiles.find(CorpusSettings(train=(str(folder),))).inputs()
+    return round(time.perf_counter() - begun, 2)
+
+
+def run_start(gigabytes: int, file_bytes: int) -> dict[str, Any]:
+    """Start twice with sparse files, which take no space."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "text")
+        folder.mkdir()
+        files = max((gigabytes << 30) // file_bytes, 1)
+        for number in range(files):
+            with (folder / f"{number:05d}.txt").open("wb") as file:
+                file.truncate(file_bytes)
+        time.sleep(2 * SETTLED_NS / 1e9)  # the hashes of newer files are not kept
+        seconds = [
+            json.loads(
+                subprocess.run(
+                    [sys.executable, __file__, "--start", str(folder)],
+                    env=os.environ | {"XDG_CACHE_HOME": name},
+                    stdout=subprocess.PIPE,
+                    check=True,
+                    preexec_fn=_limit,
+                ).stdout
+            )
+            for _ in range(2)
+        ]
+    case = f"{gigabytes} GB in {files:,} files"
+    return {"case": case, "first_start": seconds[0], "second_start": seconds[1]}
+
+
 def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
@@ -115,7 +155,11 @@ def _limit() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(Path(sys.argv[2]), sys.argv[3] != "0")))
+    elif sys.argv[1:2] == ["--start"]:
+        print(start(Path(sys.argv[2])))
     else:
-        count = [int(argument) for argument in sys.argv[1:]] or [5_000]
-        print(json.dumps(run_case(count[0], 1)), flush=True)
-        print(json.dumps(run_case(0, count[1] if count[1:] else 20_000)), flush=True)
+        shards, files, gigabytes = [*map(int, sys.argv[1:]), *(5_000, 20_000, 50)[len(sys.argv) - 1 :]]
+        print(json.dumps(run_case(shards, 1)), flush=True)
+        print(json.dumps(run_case(0, files)), flush=True)
+        print(json.dumps(run_start(gigabytes, MAX_HASHED_BYTES)), flush=True)
+        print(json.dumps(run_start(gigabytes, gigabytes << 30)), flush=True)
