@@ -149,7 +149,7 @@ def test_the_last_revision_counts(tmp_path: Path) -> None:
     pages = [history("a", "b" * 200, "c"), history("a", None), history("a", "b" * 200)]
     pages += [
         f"<page><title>Dag</title>{slot}</page>",
-        "<page><title>Dag</title><revision></revision></page>",
+        "<page><title>Dag</title><revision><text>a</text></revision><revision /></page>",
     ]
     path = write(tmp_path / "a.xml", dump(*pages))
     texts, skipped = read(path, longest_document=100)

@@ -144,6 +144,9 @@ def tokenizer_section(vocab: Manifest) -> str:
     for name, what in (("user_symbols", "always one piece"), ("control_symbols", "never encoded from text")):
         if settings[name]:
             lines.append(f"{', '.join(f'`{symbol}`' for symbol in settings[name])}: {what}.")
+    if words := settings.get("unknown_words"):
+        names = ", ".join(f"`{word}`" for word in dict.fromkeys(("<unk>", *words)))
+        lines.append(f"{names} in a text: the unknown piece.")
     return "\n".join(lines)
 
 

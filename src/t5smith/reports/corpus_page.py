@@ -15,7 +15,7 @@ from t5smith.pages.histogram import histogram
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
 from t5smith.reports.input_files import input_files
-from t5smith.reports.tokens import SPLITS, tokens_part, unknown_card
+from t5smith.reports.tokens import SPLITS, control_words_part, tokens_part, unknown_card
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, NOT_FAULTS, skipped_messages
 
 OPEN_WINDOWS = 6
@@ -76,7 +76,7 @@ def corpus_section(store: Facts, figures: Facts) -> Html | None:
 
 def unreported(facts: Facts) -> Facts:
     """The facts of a vocabulary or store that the corpus report does not show."""
-    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora", "input_files"}
+    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora", "input_files", "control_words"}
     return {
         key: unreported(cast("Facts", value)) if isinstance(value, Mapping) else value
         for key, value in facts.items()
@@ -91,6 +91,7 @@ def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:
         "Formats and files not read": input_files(store.get("input_files") or {}),
         "Cleaning": _cleaning(store.get("cleaning") or ()),
         "Tokens": tokens_part(store, figures),
+        "Control words in the text": control_words_part(store),
         "Lengths of documents": _lengths(figures.get("lengths") or {}),
         "Most frequent pieces": _pieces(figures.get("pieces") or {}),
         "Sample windows": _windows(figures.get("windows") or ()),

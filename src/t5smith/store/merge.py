@@ -15,6 +15,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
+from t5smith.store.control_words import control_word_facts, report_control_words
 from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
@@ -83,6 +84,10 @@ def finish_store(
         _write_ends(workspace, split, totals.counts[split]["documents"], totals.shards[split])
         facts[split] = _split_facts(totals.counts[split], totals.corpora[split], separator)
         _report_split(facts[split], split)
+    tokens = sum(facts[split]["tokens"] for split in SPLITS)
+    if words := control_word_facts(totals.control_words, vocabulary, tokens):
+        facts["control_words"] = words
+        report_control_words(words)
     table = json.dumps(totals.shards, ensure_ascii=False, separators=(",", ":"))
     artifact.write_atomically(workspace.store / "shards.json", table)
     write_figures(workspace, plan, vocabulary, totals.shards, facts)
@@ -100,6 +105,7 @@ class _Totals:
       shards: of each split, the names of its files and their numbers of tokens.
       files: sizes and hashes of these files, for the manifest.
       cut: runs of characters without white space that were cut.
+      control_words: occurrences of each in the text.
       input_files: their formats, and those without a record.
     """
 
@@ -111,6 +117,7 @@ class _Totals:
         self.shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
         self.files: dict[str, dict[str, Any]] = {}
         self.cut = 0
+        self.control_words: Counter[str] = Counter()
         self.input_files = FileNotes()
         self._usable: Counter[str] = Counter()
         self._first_skipped: dict[str, str] = {}
@@ -121,6 +128,7 @@ class _Totals:
         for step in note["cleaning"]:
             self.tallies[step["step"]].merge(step)
         self.cut += note["cut"]
+        self.control_words.update(note.get("control_words", {}))
         if "files" in note:  # not if an older version has begun the store
             self.input_files.merge(note["files"])
         for split in SPLITS:

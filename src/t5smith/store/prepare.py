@@ -123,7 +123,7 @@ def _vocabulary_changes(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mappin
     """How a vocabulary's settings and text differ from the recipe's; empty: not at all."""
     if "corpus" not in vocab:
         return ""  # it was imported
-    settings = recipe.vocab.model_dump(exclude={"tokenizer"})
+    settings = recipe.vocab.inputs()
     found: list[str] = []
     if artifact.fingerprint(settings) != artifact.fingerprint(vocab["vocab"]):
         found.append("different settings")

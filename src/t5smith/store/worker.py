@@ -11,6 +11,7 @@ from pathlib import Path
 from t5smith.base.disk import disk_errors
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
+from t5smith.store.control_words import ControlWordCounter
 from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
 from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Assignment, Plan
@@ -131,6 +132,7 @@ class Task:
                         tokens, size = blocks.shard.add(
                             document, text, unit.split, fraction, encoder.encode(text)
                         )
+                        blocks.control_words.add(text)
                         self.progress.documents += tokens > 0
                         self.progress.tokens += tokens
                         self.progress.text_bytes += size
@@ -176,6 +178,7 @@ class _BlockWriter:
         self.task, self.assignment, self.done, self.encoder = task, assignment, done, encoder
         self.skipped = SkippedRecords(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
+        self.control_words = ControlWordCounter(task.vocabulary)
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
         self.current = assignment.part.block_of(assignment.part.start)
         self.shard = self._open()
@@ -231,7 +234,8 @@ class _BlockWriter:
     def _close(self) -> None:
         if self.shard is None:
             return
-        self.shard.close(self.skipped, self.tallies, self.encoder.cut, self.files)
+        self.shard.close(self.skipped, self.tallies, self.encoder.cut, self.files, self.control_words.counts)
+        self.control_words.counts.clear()
         self.shard, self.encoder.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
         self.skipped.clear()

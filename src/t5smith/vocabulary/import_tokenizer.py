@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from t5smith.vocabulary.tokenizer_files import (
     read_tokenizer_file,
     tokenizer_file,
 )
-from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token
+from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token, with_unknown_words
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 METHOD = 1
@@ -37,7 +37,7 @@ BYTES = "bytes"
 FIELD = "vocab.tokenizer"
 PATH_SUFFIXES = (".json", ".xz", ".model")
 """A name with one of these suffixes is a path, not a name on the Hub."""
-USED_BY_IMPORT = ("tokenizer", "control_symbols")
+USED_BY_IMPORT = ("tokenizer", "control_symbols", "unknown_words")
 """Settings of `[vocab]` that have an effect if the tokenizer is imported."""
 BYTE_SENTINELS = 125
 """Sentinels of ByT5, as in transformers' ByT5Tokenizer; `<extra_id_i>` has the same id, 259 + i."""
@@ -66,7 +66,9 @@ class ImportedTokenizer:
     appended: tuple[str, ...] = field(repr=False)
 
 
-def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str = FIELD) -> ImportedTokenizer:
+def import_tokenizer(
+    name: str, control_symbols: Iterable[str] = (), where: str = FIELD, unknown_words: Sequence[str] = ()
+) -> ImportedTokenizer:
     """Read a tokenizer and append the sentinels and control symbols that it lacks.
 
     Args:
@@ -74,6 +76,7 @@ def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str 
         (`google/mt5-small` or `hf:NAME@REVISION`) or `bytes`. An existing path takes precedence.
       control_symbols: pieces that no text is encoded as.
       where: the setting or flag with the name, for messages.
+      unknown_words: words of a text that become the unknown id.
 
     Raises:
       T5smithError: not found, unreadable, or not a Unigram tokenizer with `<pad>` and `</s>`.
@@ -94,6 +97,12 @@ def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str 
     tree = tokenizer_json.with_sentinels(tree, extra_ids(file))
     appended = tuple(piece for piece in tokenizer_json.pieces_and_control(tree)[0] if piece not in before)
     vocabulary = Vocabulary(json.dumps(tree), file)
+    if unknown_words and vocabulary.is_byte_level:
+        raise T5smithError(
+            "a vocabulary of bytes has nothing unknown", where="vocab.unknown_words", expected="an empty list"
+        )
+    if unknown_words:
+        vocabulary = Vocabulary(json.dumps(with_unknown_words(tree, unknown_words, file)), file)
     return ImportedTokenizer(name, _readable(file), hashlib.sha256(data).hexdigest(), vocabulary, appended)
 
 
@@ -116,7 +125,9 @@ def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
     with phase("vocab", f"reading the tokenizer {settings.tokenizer}", at_once=False):
-        tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
+        tokenizer = import_tokenizer(
+            settings.tokenizer, settings.control_symbols, unknown_words=settings.unknown_words
+        )
     inputs = import_inputs(tokenizer, settings)
     if unused := _unused_settings(settings):
         warn(f"{FIELD} imports a tokenizer, so these settings have no effect: {', '.join(unused)}")
@@ -148,6 +159,7 @@ def import_inputs(tokenizer: ImportedTokenizer, settings: VocabSettings) -> dict
         "import": METHOD,
         "tokenizer": BYTES if settings.tokenizer == BYTES else tokenizer.sha256,
         "control_symbols": list(dict.fromkeys(settings.control_symbols)),
+        **({"unknown_words": list(settings.unknown_words)} if settings.unknown_words else {}),
     }
 
 

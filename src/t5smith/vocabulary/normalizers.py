@@ -7,7 +7,7 @@ import functools
 import json
 import lzma
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.vocab import VocabSettings
 
+UNK = "<unk>"
 SPACE = "▁"
 """Stands for a space in pieces."""
 BUNDLED = Path(__file__).parent / "t5" / "tokenizer.json.xz"
@@ -32,6 +33,9 @@ def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
     """
     settings = settings or VocabSettings()
     steps: list[normalizers.Normalizer] = []
+    if settings.unknown_words:
+        # Also for <unk> itself: by this step a tokenizer.json tells that it is a word of the text.
+        steps += [normalizers.Replace(word, UNK) for word in dict.fromkeys((UNK, *settings.unknown_words))]
     if settings.normalization == "nmt_nfkc":
         # The tokenizers library misreads the table for decomposed letters, so they are composed first.
         steps += [normalizers.NFC(), normalizers.Precompiled(_nmt_nfkc())]
@@ -51,7 +55,16 @@ def normalizes_each_word(json_text: str) -> bool:
         for name in ("nfkc", "nfc", "none")
         for lowercase in (False, True)
     )
-    return json.loads(json_text) in [normalizer_json(normalizer(settings)) for settings in candidates]
+    tree = json.loads(json_text)
+    if tree and tree["type"] == "Sequence":
+        tree["normalizers"] = [step for step in tree["normalizers"] if not replaces_word(step)]
+    return tree in [normalizer_json(normalizer(settings)) for settings in candidates]
+
+
+def replaces_word(step: Mapping[str, Any]) -> bool:
+    """Whether a normalizer step replaces a word, as those for `vocab.unknown_words`."""
+    word = step.get("pattern", {}).get("String", "")
+    return step["type"] == "Replace" and bool(word) and not any(map(str.isspace, word + step["content"]))
 
 
 def normalizer_json(part: normalizers.Normalizer | None) -> Any:
@@ -71,11 +84,14 @@ def _nmt_nfkc() -> bytes:
 
 
 def symbol_pattern(settings: VocabSettings) -> str:
-    """A regular expression, of Python and of the tokenizers library, for user symbols; empty: there are none.
+    """A regular expression, of Python and of the tokenizers library, for user symbols in normalized text.
+
+    With `vocab.unknown_words` it also matches `<unk>`, which these words become. It is empty without symbols.
 
     Of several symbols that begin at the same place it matches the longest.
     """
-    longest_first = sorted(dict.fromkeys(settings.user_symbols), key=len, reverse=True)
+    names = dict.fromkeys(settings.user_symbols) | ({UNK: None} if settings.unknown_words else {})
+    longest_first = sorted(names, key=len, reverse=True)
     return "|".join(map(re.escape, longest_first))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import Bar, count
 from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.symbols import CONTROL_WORD
+from t5smith.recipe.symbols import CONTROL_WORD, KNOWN_CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.corpus import CorpusFiles
@@ -48,6 +49,7 @@ class TextSample:
         heap: list[tuple[float, int, str]] = []
         number = 0
         weights = _file_weights(recipe.vocab, files)
+        control = KNOWN_CONTROL_WORD if recipe.vocab.unknown_words else CONTROL_WORD
 
         def on_bytes(amount: int) -> None:
             bar.advance(amount, documents=count(self.documents))
@@ -60,13 +62,13 @@ class TextSample:
         for document in split_documents(files, "train", on_bytes, self.skipped):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
-            found = list(chunks(document.text))
+            found = list(chunks(document.text, control))
             # The chunks with the largest of these keys are a sample weighted by `weight`
             # (Efraimidis and Spirakis, 2006).
             keys = [math.log1p(-rng.random()) / weight for _ in found]
             if cleaner.names and (threshold == -math.inf or max(keys, default=threshold) > threshold):
                 text = cleaner.clean(document, tallies) or ""
-                found = list(chunks(text))
+                found = list(chunks(text, control))
                 keys += [math.log1p(-rng.random()) / weight for _ in found[len(keys) :]]
             for key, chunk in zip(keys, found, strict=False):
                 number += 1
@@ -110,12 +112,12 @@ def _file_weights(settings: VocabSettings, files: CorpusFiles) -> dict[str, floa
     return weights
 
 
-def chunks(text: str) -> Iterator[str]:
+def chunks(text: str, control: re.Pattern[str] = CONTROL_WORD) -> Iterator[str]:
     """Cut a document into chunks of at most MAX_CHUNK_CHARACTERS, at white space where possible.
 
-    Control words become spaces: a trained piece `</s>` could not be told from the control piece.
+    Matches of `control` become spaces: a trained piece `</s>` could not be told from the control piece.
     """
-    text = CONTROL_WORD.sub(" ", text)
+    text = control.sub(" ", text)
     start = 0
     while len(text) - start > MAX_CHUNK_CHARACTERS:
         limit = start + MAX_CHUNK_CHARACTERS

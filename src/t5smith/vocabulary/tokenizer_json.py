@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.symbols import SENTINELS
-from t5smith.vocabulary.normalizers import SPACE
+from t5smith.vocabulary.normalizers import SPACE, UNK, replaces_word
 
-CONTROL = PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+PAD, EOS = "<pad>", "</s>"
+CONTROL = PAD, EOS, UNK
 """T5's control pieces, in the order of their ids."""
 SENTINEL_NAMES = tuple(f"<extra_id_{i}>" for i in reversed(range(SENTINELS)))
 """Sentinels in the order of their ids: `<extra_id_0>` has the highest."""
@@ -210,6 +211,40 @@ def with_control(tree: TokenizerTree, names: Sequence[str]) -> TokenizerTree:
     others = [token for token in tree.get("added_tokens") or [] if token["id"] not in numbers]
     tokens = sorted([*others, *new], key=lambda token: token["id"])
     return append({**tree, "added_tokens": tokens}, [name for name in names if name not in ids])
+
+
+def unknown_words(tree: TokenizerTree) -> tuple[str, ...]:
+    """The words of a text that the tokenizer encodes as its unknown id."""
+    normalizer = tree.get("normalizer")
+    steps = normalizer["normalizers"] if normalizer and normalizer["type"] == "Sequence" else []
+    name = tree["model"]["vocab"][tree["model"]["unk_id"]][0]
+    found = (step for step in steps if replaces_word(step) and step["content"] == name)
+    return tuple(step["pattern"]["String"] for step in found)
+
+
+def with_unknown_words(tree: TokenizerTree, words: Sequence[str], source: object) -> TokenizerTree:
+    """Make the words of a text in a list, and `<unk>`, the unknown id.
+
+    Raises:
+      T5smithError: the tokenizer has no unknown piece.
+    """
+    if not words:
+        return tree
+    number = unk_id(tree, source)
+    name = tree["model"]["vocab"][number][0]
+    own = tree.get("normalizer")
+    steps = own["normalizers"] if own and own["type"] == "Sequence" else [own] if own else []
+    # A character map has to stay the first step.
+    first = [step for step in steps[:1] if step["type"] == "Precompiled"]
+    replace = [
+        {"type": "Replace", "pattern": {"String": word}, "content": name}
+        for word in dict.fromkeys((name, UNK, *words))
+    ]
+    normalizer = {"type": "Sequence", "normalizers": [*first, *replace, *steps[len(first) :]]}
+    others = [token for token in tree.get("added_tokens") or [] if token["id"] != number]
+    token = {**control_token(number, name), "normalized": True}
+    tokens = sorted([*others, token], key=lambda token: token["id"])
+    return {**tree, "normalizer": normalizer, "added_tokens": tokens}
 
 
 def symbol_score(name: str) -> float:

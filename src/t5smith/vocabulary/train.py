@@ -95,7 +95,7 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
 def vocab_inputs(recipe: Recipe, files: CorpusFiles) -> dict[str, Any]:
     """All that a trained vocabulary depends on."""
     corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
-    settings = recipe.vocab.model_dump(exclude={"tokenizer"})
+    settings = recipe.vocab.inputs()
     return {
         "method": METHOD + bool(recipe.vocab.user_symbols),
         "vocab": settings,
@@ -170,7 +170,9 @@ def build(
     tokenizer.decoder = metaspace
     if settings.byte_fallback:
         tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), metaspace])
-    special = [AddedToken(name, special=True, normalized=False) for name in (*CONTROL, *symbols)]
+    # Found after normalization, <unk> does not cut the text before it, and other words have become <unk>.
+    found_late = {UNK} if settings.unknown_words else set[str]()
+    special = [AddedToken(name, special=True, normalized=name in found_late) for name in (*CONTROL, *symbols)]
     special += [AddedToken(name, special=True, normalized=False, lstrip=True) for name in SENTINEL_NAMES]
     tokenizer.add_special_tokens(special)
     return tokenizer

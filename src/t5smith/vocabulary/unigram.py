@@ -97,9 +97,8 @@ def drop_rare_characters(text: list[str], settings: VocabSettings) -> list[str]:
         return text
     normal = normalizer(settings)
     # User symbols need no characters, and lose none. Stretches of other text have even numbers.
-    stretches = (
-        re.compile(f"({symbol_pattern(settings)})").split if settings.user_symbols else lambda part: [part]
-    )
+    symbols = symbol_pattern(settings)
+    stretches = re.compile(f"({symbols})").split if symbols else lambda part: [part]
     counts: Counter[str] = Counter()
     for part in text:
         counts.update("".join(stretches(normal.normalize_str(part))[::2]))
@@ -181,15 +180,18 @@ def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
 
 
 def _without_symbols(text: str, settings: VocabSettings) -> str:
-    return re.sub(symbol_pattern(settings), "", text) if settings.user_symbols else text
+    symbols = symbol_pattern(settings)
+    return re.sub(symbols, "", text) if symbols else text
 
 
 def _between_symbols(word: str, settings: VocabSettings) -> list[str]:
     """The parts of a word before, between and after user symbols, with a symbol before all but the first."""
-    if not settings.user_symbols:
+    symbols = symbol_pattern(settings)
+    if not symbols:
         return [word]
-    first, *others = re.split(symbol_pattern(settings), word)
-    return [*([first] if first else []), *(settings.user_symbols[0] + part for part in others if part)]
+    first, *others = re.split(symbols, word)
+    symbol = (*settings.user_symbols, UNK)[0]
+    return [*([first] if first else []), *(symbol + part for part in others if part)]
 
 
 def _train(

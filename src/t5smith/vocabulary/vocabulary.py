@@ -43,6 +43,7 @@ class Vocabulary:
       piece_bytes: int32 (size,); UTF-8 bytes of normalized text per id, 0 for control ids and `<unk>`. The
         `▁` that starts a word counts as one byte, its space.
       is_text: bool (size,); False for pad, eos, sentinels and other control ids, True for `<unk>`.
+      unknown_words: words of a text that are encoded as `unk_id`; other control words are text.
       all_pieces: the piece of each id.
       is_byte_level: whether each byte of a text is one id, as in ByT5.
     """
@@ -73,7 +74,8 @@ class Vocabulary:
         for array in (self.sentinel_ids, self.is_text, self.piece_bytes):
             array.flags.writeable = False
 
-        no_text = control | {self.unk_id}
+        self.unknown_words = tokenizer_json.unknown_words(tree)
+        no_text = control if self.unknown_words else control | {self.unk_id}
         self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
         self._text: PieceEncoder | ByteEncoder = (
             ByteEncoder(tree, self.all_pieces, no_text, self._bytes, source)
@@ -225,8 +227,11 @@ class Vocabulary:
         """
         folder.mkdir(parents=True, exist_ok=True)
         tree = json.loads(self._json)
-        tree["post_processor"] = tokenizer_json.append_eos(self.eos_id)
-        tree["truncation"] = tree["padding"] = None
+        tree |= {
+            "post_processor": tokenizer_json.append_eos(self.eos_id),
+            "truncation": None,
+            "padding": None,
+        }
         standard = {self.pad_id, self.eos_id, self.unk_id, *self.sentinel_ids.tolist()}
         others = [int(number) for number in np.flatnonzero(~self.is_text) if number not in standard]
         names = [

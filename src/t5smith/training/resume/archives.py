@@ -134,7 +134,9 @@ def artifact_changes(
     if not (vocab or is_needed(folder, made)):
         return []
     if recipe.vocab.tokenizer:
-        tokenizer = import_tokenizer(recipe.vocab.tokenizer, recipe.vocab.control_symbols)
+        tokenizer = import_tokenizer(
+            recipe.vocab.tokenizer, recipe.vocab.control_symbols, unknown_words=recipe.vocab.unknown_words
+        )
         changed = differences(made.inputs, import_inputs(tokenizer, recipe.vocab))
     else:
         changed = differences(made.inputs, vocab_inputs(recipe, files))

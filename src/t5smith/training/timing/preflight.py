@@ -50,7 +50,9 @@ def stand_in_vocabulary(recipe: Recipe) -> Vocabulary:
     """A vocabulary of the size that a recipe requests, or the one that it imports."""
     settings = recipe.vocab
     if settings.tokenizer:
-        return import_tokenizer(settings.tokenizer, settings.control_symbols).vocabulary
+        return import_tokenizer(
+            settings.tokenizer, settings.control_symbols, unknown_words=settings.unknown_words
+        ).vocabulary
     trained = max(settings.size - len(CONTROL) - len(reserved_pieces(settings)), 1)
     pieces = [(f"▁{number}", -1.0 - number) for number in range(trained)]
     return Vocabulary(build(pieces, settings.control_symbols, settings).to_str())
