@@ -7,7 +7,7 @@ import errno
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +40,7 @@ sys.addaudithook(_count)
 
 
 @contextmanager
-def counted() -> Iterator[collections.Counter[str]]:
+def counted() -> Generator[collections.Counter[str]]:
     """Counts how often each file is opened and each folder is listed."""
     global _counted
     _counted = collections.Counter()
@@ -51,7 +51,7 @@ def counted() -> Iterator[collections.Counter[str]]:
 
 
 @contextmanager
-def descriptors(more: int) -> Iterator[None]:
+def descriptors(more: int) -> Generator[None]:
     """Limits this process to the descriptors that are open and some more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = len(os.listdir("/dev/fd"))
