@@ -76,7 +76,7 @@ _REFUSED = {
 _LFS = b"version https://git-lfs.github.com/spec/"
 _OBJECT = re.compile(rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 _MEDIAWIKI = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[\s>]")
-_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
+_TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 
 
 def file_format(corpus: CorpusSettings, name: str) -> str:
