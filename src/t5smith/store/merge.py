@@ -146,6 +146,7 @@ class _Totals:
             dropped = sum(sum(step["dropped"].values()) for step in note["cleaning"])
             read = sum(note[split]["documents"] + note[split]["empty"] for split in SPLITS)
             self._usable[unit.files[0]] += dropped + read
+            self.input_files.count(unit.files[0], dropped + read, note["skipped_records"]["counts"])
             for message in note["skipped_records"]["first"][:1]:
                 self._first_skipped.setdefault(unit.files[0], message)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -183,6 +184,7 @@ class _BlockWriter:
         self.current = assignment.part.block_of(assignment.part.start)
         self.shard = self._open()
         self.documents, self._before = 0, 0
+        self._documents_before, self._skipped_before = 0, Counter[str]()
         self.files = FileNotes()
 
     def begin_file(self, file: str) -> None:
@@ -190,10 +192,15 @@ class _BlockWriter:
         if self.current == 0 and self.shard is not None:
             self.files.formats[file_format(self.task.recipe.corpus, split_row_range(file)[0])] += 1
         self._before = self._records()
+        self._documents_before, self._skipped_before = self.documents, self.skipped.counts.copy()
 
     def end_file(self, file: str) -> None:
-        """Note a file that had no record."""
-        if self.assignment.unit.blocks == 1 and self._records() == self._before:
+        """Note the records of a file that lies within one block."""
+        if self.assignment.unit.blocks != 1:
+            return
+        skipped = self.skipped.counts - self._skipped_before
+        self.files.count(file, self.documents - self._documents_before, skipped)
+        if self._records() == self._before:
             self.files.without_records.append(file)
 
     def _records(self) -> int:
