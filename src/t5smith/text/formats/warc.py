@@ -28,7 +28,9 @@ def web_archive(
         from warcio.archiveiterator import ArchiveIterator
         from warcio.exceptions import ArchiveLoadFailed
     except ImportError:
-        raise T5smithError("warcio is not installed", where=name, fix="pip install 't5smith[web]'") from None
+        raise T5smithError(
+            "warcio is not installed", where=name, fix="run `pip install 't5smith[web]'`"
+        ) from None
     source = _Source(stream)
     # Headers of pages are read below: warcio would take a truncated one for the end of the archive.
     archive: Any = ArchiveIterator(source, no_record_parse=True)
@@ -152,6 +154,6 @@ def _page_text(page: str, name: str) -> str:
         raise T5smithError(
             "trafilatura, which extracts the text of pages, is not installed",
             where=name,
-            fix="pip install 't5smith[web]', or use WET files, which hold text",
+            fix="run `pip install 't5smith[web]'`, or use WET files, which hold text",
         ) from None
     return extract(page, include_comments=False) or ""
