@@ -205,6 +205,7 @@ def test_shards_beyond_the_limits_are_read_without_a_map(
     files: int, space: int, mapped: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many files stay mapped as limits allow; the others hold no descriptor, also after a move."""
+    monkeypatch.setattr("t5smith.store.shards._descriptors", lambda: 0)
     soft = {resource.RLIMIT_NOFILE: files, resource.RLIMIT_AS: space}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft[kind], -1))
     flat = np.arange(200, dtype="<u2")

@@ -180,7 +180,6 @@ def test_a_compressed_table_is_unpacked_first(
     [
         ("a.parquet", b"PAR1 no more", "damaged, or not what its name says"),
         ("a.arrow", b"ARROW1 no more", "damaged, or not what its name says"),
-        ("a.arrow", b"", "damaged, or not what its name says"),
         ("a.csv", b"a,b\nx,y\n", "none is called 'text'"),
         ("a.csv", b"a,b\n1,2\n", "no field holds text"),
         ("a.jsonl", b"hei\n" * (MAX_BAD_START + 1), ":1: not JSON"),

@@ -129,5 +129,16 @@ class Shards:
 def _limits() -> tuple[int, int]:
     """Number and bytes of the files of a split that may be mapped."""
     files, space = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))
-    most = MOST_MAPS if files == resource.RLIM_INFINITY else min(files // SHARE, MOST_MAPS)
+    most = MOST_MAPS
+    if files != resource.RLIM_INFINITY:
+        # A process that holds many descriptors already keeps a third of those left for other files.
+        most = min(files // SHARE, max(files - _descriptors(), 0) // 3, MOST_MAPS)
     return most, 1 << 62 if space == resource.RLIM_INFINITY else space // SHARE // 2
+
+
+def _descriptors() -> int:
+    """Number of descriptors that this process holds; 0 if the system does not list them."""
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:
+        return 0
