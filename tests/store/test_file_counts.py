@@ -50,7 +50,7 @@ def test_the_counts_add_up_file_by_file(tmp_path: Path) -> None:
 
 def test_very_many_files_are_counted_together() -> None:
     notes = FileNotes()
-    for number in range(file_notes.MAX_COUNTED + 5):
+    for number in range(file_notes.MAX_LISTED + 5):
         notes.count(str(number), 2, {"no text": 1})
-    assert len(notes.records) == file_notes.MAX_COUNTED
+    assert len(notes.records) == file_notes.MAX_LISTED
     assert notes.unlisted == 15

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
+from reading import read, write, write_table
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
@@ -22,17 +22,6 @@ from t5smith.text.skipped_records import SkippedRecords
 SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e"
 """What `str.splitlines` takes for the end of a line, and no format here."""
 TEXT = st.text(st.sampled_from(f'ab æ,;"\\\t\n\r\ufeff😀{SEPARATORS}'), max_size=12)
-
-
-def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
-    skipped = SkippedRecords()
-    corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
-
-
-def write(path: Path, data: bytes | str) -> Path:
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +63,7 @@ def test_irregular_tables_as_the_csv_module_reads_them(folder: Path, body: str) 
     # A byte order mark in front of a row is left by a program that joined files.
     rows = [row for row in csv.reader(io.StringIO(data.replace("\ufeff", ""), newline="")) if row][1:]
     ours = [row for row in csv.reader(io.StringIO(data, newline="")) if row][1:]
-    assert len(texts) + skipped.counts.total() == len(rows) or len(texts) + skipped.counts.total() == len(
-        ours
-    )
+    assert len(rows) <= len(texts) + skipped.counts.total() <= len(ours)
     if "\ufeff" not in body and not skipped.counts["not CSV"]:
         assert texts == [row[1] for row in rows if len(row) == 2 and row != ["id", "text"]]
         assert skipped.counts["wrong number of fields"] == sum(len(row) != 2 for row in rows)
@@ -261,25 +248,15 @@ def test_fields_within_fields_of_json(tmp_path: Path) -> None:
 KINDS = ["a.parquet", "a.arrow", "b.arrow"]
 
 
-def write_table(path: Path, table: pa.Table) -> Path:
-    if path.suffix == ".parquet":
-        parquet.write_table(table, path, row_group_size=3)
-    else:
-        new = pa.ipc.new_file if path.name.startswith("a") else pa.ipc.new_stream
-        with new(str(path), table.schema) as writer:
-            writer.write_table(table, max_chunksize=2)
-    return path
-
-
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
 def test_bytes_are_text_if_they_are_named(tmp_path: Path, name: str, kind: pa.DataType) -> None:
     """As older programs write strings."""
     values = pa.array(["blå".encode(), None, b"bl\xe5", b""], kind)
-    path = write_table(tmp_path / name, pa.table({"text": values, "n": [1, 2, 3, 4]}))
+    path = write_table(tmp_path / name, pa.table({"text": values, "n": [1, 2, 3, 4]}), rows=2)
     texts, skipped = read(path)
     assert (texts, skipped.counts) == (["blå", ""], {"no text": 1, "not UTF-8": 1})
-    path = write_table(tmp_path / name, pa.table({"raw": values, "n": [1, 2, 3, 4]}))
+    path = write_table(tmp_path / name, pa.table({"raw": values, "n": [1, 2, 3, 4]}), rows=2)
     with pytest.raises(T5smithError, match=r"no field holds text.*'raw \(.*binary.*\)'"):
         read(path)
     assert read(path, text_field="raw") == (texts, skipped) or read(path, text_field="raw")[0] == texts
@@ -288,7 +265,7 @@ def test_bytes_are_text_if_they_are_named(tmp_path: Path, name: str, kind: pa.Da
 @pytest.mark.parametrize("name", KINDS)
 def test_fields_within_structs(tmp_path: Path, name: str) -> None:
     rows = [{"b": {"c": "en"}}, {"b": None}, None, {"b": {"c": None}}, {"b": {"c": "to"}}]
-    path = write_table(tmp_path / name, pa.table({"a": rows, "n": [1, 2, 3, 4, 5]}))
+    path = write_table(tmp_path / name, pa.table({"a": rows, "n": [1, 2, 3, 4, 5]}), rows=2)
     texts, skipped = read(path, text_field="a.b.c")
     expected = [((row or {}).get("b") or {}).get("c") for row in pa.table({"a": rows})["a"].to_pylist()]
     assert texts == [text for text in expected if text is not None]
@@ -307,7 +284,7 @@ def test_fields_within_structs(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_column_of_another_type_is_named_with_it(tmp_path: Path, name: str) -> None:
     for values, kind in (([["a"]], "list<"), ([3], "int64"), ([None], "null")):
-        path = write_table(tmp_path / name, pa.table({"text": values, "title": ["t"]}))
+        path = write_table(tmp_path / name, pa.table({"text": values, "title": ["t"]}), rows=2)
         with pytest.raises(
             T5smithError, match=f"the field 'text' is not text but of the type {kind}.*'title'"
         ):
@@ -318,7 +295,7 @@ def test_a_column_of_another_type_is_named_with_it(tmp_path: Path, name: str) ->
 def test_every_row_of_a_table_is_a_document_or_counted(
     folder: Path, texts: list[str | None], name: str
 ) -> None:
-    path = write_table(folder / name, pa.table({"text": pa.array(texts, pa.string())}))
+    path = write_table(folder / name, pa.table({"text": pa.array(texts, pa.string())}), rows=2)
     usable = [text for text in texts if text is not None]
     if not usable:
         with pytest.raises(T5smithError, match="is empty"):

@@ -20,6 +20,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from reading import read, write
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
@@ -31,18 +32,6 @@ from t5smith.text.documents import positioned_documents, read_documents
 from t5smith.text.row_count import count_rows
 from t5smith.text.skipped_records import MAX_BAD_START, SkippedRecords, skipped_messages
 from t5smith.vocabulary.train import vocab
-
-
-def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
-    skipped = SkippedRecords()
-    corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
-
-
-def write(path: Path, data: bytes | str) -> Path:
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
 
 GOOD = [json.dumps({"text": f"dag {i}"}) for i in range(30)]
 

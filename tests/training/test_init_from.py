@@ -124,6 +124,12 @@ def test_the_tokenizer_comes_with_the_model(exported, tmp_path):
     assert recipe.replace(**{"vocab.tokenizer": "bytes"}).vocab.tokenizer == "bytes"
 
 
+def test_a_model_without_a_tokenizer_needs_one_to_be_named(tmp_path):
+    source = {"vocab.size": 32_000, "train.init_from": str(DATA / "checkpoint_0")}
+    with pytest.raises(T5smithError, match=r"train.init_from: no tokenizer is imported with .*Set vocab.tok"):
+        run(tiny_recipe(tmp_path / "run", **source))
+
+
 def test_another_vocabulary_takes_over_rows(exported, tmp_path, capsys):
     recipe = tiny_recipe(tmp_path / "run", **{"vocab.size": 330, "train.init_from": str(exported[0])})
     run(recipe.replace(**{"train.steps": 3, "train.evaluate_every": 3}))

@@ -13,12 +13,41 @@ from t5smith.base.errors import T5smithError
 Kind = Literal["model", "dataset"]
 TIMEOUT_S = 20.0
 _NAMESPACED = re.compile(r"[A-Za-z0-9][\w-]*/[A-Za-z0-9][\w.-]*")
+NAME = re.compile(r"(?:hf:)?(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[^@\s]+))?")
+"""`google/mt5-small`, `t5-small`, or one of them as `hf:NAME@REVISION`."""
 _LOG_IN = "log in with `hf auth login`"
 _NOUN = {"model": "model", "dataset": "data set"}
 
 
 class HubUnreachable(Exception):  # noqa: N818 - it is no fault of the program
     """The Hub cannot be reached. Its text is the reason, in one line."""
+
+
+def hub_name(name: str, field: str, expected: str) -> tuple[str, str | None]:
+    """The name of a model on the Hub and its revision, or None; see :data:`NAME`.
+
+    Args:
+      name: as it was written; nothing is there under it as a path.
+      field: the setting or flag with it, for messages.
+      expected: what may be written there.
+
+    Raises:
+      T5smithError: it has another form.
+    """
+    if (match := NAME.fullmatch(name)) is None:
+        what = f"{name!r} is neither a path nor a name on the Hugging Face Hub"
+        raise T5smithError(what, where=field, expected=expected)
+    return match["name"], match["revision"]
+
+
+def not_fetched(name: str, field: str, error: HubUnreachable) -> T5smithError:
+    """The error for a model that is neither here nor in the cache, while the Hub cannot be reached."""
+    return T5smithError(
+        f"{name} was not found here, and the Hugging Face Hub cannot be reached ({error})",
+        where=field,
+        fix=f"offline? Download it first, with `{download('model', name)}`, and name that folder; what was "
+        "fetched once is kept",
+    )
 
 
 def download(kind: Kind, name: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from t5smith.base.errors import T5smithError
-from t5smith.base.hub import HubUnreachable, download, files_on_hub, hub_errors
+from t5smith.base.hub import HubUnreachable, files_on_hub, hub_errors, hub_name, not_fetched
 from t5smith.base.phase import phase
-from t5smith.interop.weights import index_file, weight_file
-from t5smith.vocabulary.import_tokenizer import HUB_NAME
+from t5smith.interop.weights import INDEX, weight_file
 
 SMALL_FILES = (
     *("config.json", "tokenizer_config.json", "generation_config.json"),
@@ -32,14 +31,7 @@ def fetch_model(name: str, where: str) -> Path:
     """
     import huggingface_hub
 
-    match = HUB_NAME.fullmatch(name)
-    if match is None:
-        raise T5smithError(
-            f"{name!r} is neither a path nor a name on the Hugging Face Hub",
-            where=where,
-            expected="a folder, or a name such as google/t5-v1_1-base",
-        )
-    repository, revision = match["name"], match["revision"]
+    repository, revision = hub_name(name, where, "a folder, or a name such as google/t5-v1_1-base")
     try:
         available = files_on_hub("model", repository, where, revision)
         weights = weight_file(available)
@@ -48,9 +40,9 @@ def fetch_model(name: str, where: str) -> Path:
             expected = "safetensors, flax_model.msgpack or pytorch_model.bin"
             raise T5smithError(what, where=where, expected=expected)
         patterns = [file for file in SMALL_FILES if file in available]
-        stem, _, ending = weights.removesuffix(".index.json").rpartition(".")
-        patterns += [weights] if weights == f"{stem}.{ending}" else [weights, f"{stem}-*.{ending}"]
-        assert weights in (f"{stem}.{ending}", index_file(f"{stem}.{ending}"))
+        patterns.append(weights)
+        if weights.endswith(INDEX):
+            patterns.append(weights.removesuffix(INDEX).replace(".", "-*."))  # its shards
         with phase("train", f"fetching {name}"), hub_errors("model", repository, where, revision):
             return Path(
                 huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns)
@@ -65,9 +57,4 @@ def _cached(repository: str, revision: str | None, where: str, error: HubUnreach
     found = huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision)
     if isinstance(found, str) and weight_file(entry.name for entry in Path(found).parent.iterdir()):
         return Path(found).parent
-    raise T5smithError(
-        f"{repository} was not found here, and the Hugging Face Hub cannot be reached ({error})",
-        where=where,
-        fix=f"offline? Download it first, with `{download('model', repository)}`, and name that folder; what "
-        "was fetched once is kept",
-    ) from None
+    raise not_fetched(repository, where, error) from None

@@ -68,6 +68,7 @@ class Source:
             f"{name}: there is no model",
             where=FIELD,
             expected="a Hugging Face folder, a run folder with an exported model, or a checkpoint of T5X",
+            fix="name the folder with config.json; of a run, export the model first with `t5smith export`",
         )
 
     @cached_property

@@ -22,18 +22,15 @@ _READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
 }
 """Files with weights in a Hugging Face folder, the best first. Each may be cut into shards with an index."""
 WEIGHT_FILES = tuple(_READERS)
+INDEX = ".index.json"
+"""Ends the name of the list of a file's shards."""
 _TENSORFLOW = "tf_model.h5"
-
-
-def index_file(weights: str) -> str:
-    """The name of the index that lists the shards of a file with weights."""
-    return f"{weights}.index.json"
 
 
 def weight_file(names: Iterable[str]) -> str:
     """Of the files in a folder, the one that is read: weights, or an index of shards; "" if there is none."""
     names = set(names)
-    candidates = (one for weights in WEIGHT_FILES for one in (weights, index_file(weights)))
+    candidates = (one for weights in WEIGHT_FILES for one in (weights, weights + INDEX))
     return next((name for name in candidates if name in names), "")
 
 

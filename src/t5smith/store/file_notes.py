@@ -12,12 +12,9 @@ from t5smith.base.wrapping import pluralize
 
 MAX_SHOWN = 3
 """Files without a record that are printed."""
-MAX_LISTED = 1000
-"""Files without a record that the manifest lists; the number is of all."""
-
-
-MAX_COUNTED = 1_000
-"""Number of files whose records are counted apart."""
+MAX_LISTED = 1_000
+"""Files without a record that the manifest lists, and files whose records are counted apart; the number of
+files without a record, and of records, is of all."""
 
 
 @dataclass
@@ -29,7 +26,7 @@ class FileNotes:
       without_records: names of files in which there was nothing, neither documents nor skipped records.
       empty: number of these.
       records: of each file the documents, before cleaning, and the skipped records by kind.
-      unlisted: number of records of all files beyond MAX_COUNTED.
+      unlisted: number of records of all files beyond MAX_LISTED.
     """
 
     formats: Counter[str] = field(default_factory=Counter[str])
@@ -39,8 +36,8 @@ class FileNotes:
     unlisted: int = 0
 
     def count(self, file: str, documents: int, skipped: Mapping[str, int]) -> None:
-        """Add records of a file, of the first MAX_COUNTED files."""
-        if file not in self.records and len(self.records) >= MAX_COUNTED:
+        """Add records of a file, of the first MAX_LISTED files."""
+        if file not in self.records and len(self.records) >= MAX_LISTED:
             self.unlisted += documents + sum(skipped.values())
             return
         own = self.records.setdefault(file, {"documents": 0, "skipped": {}})

@@ -7,6 +7,7 @@ lines look like.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import json
@@ -45,8 +46,9 @@ _ENDINGS = {
     ".warc": "warc",
     ".wet": "warc",
 }
-_READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc"}
+_READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 """First bytes of formats that are read."""
+_WARC = re.compile(rb"WARC/\d\.\d\r?\n")
 _REFUSED = {
     b"%PDF-": "a PDF file",
     b"PK\x03\x04": "a zip archive",
@@ -73,6 +75,8 @@ _REFUSED = {
     b"\x80\x05": "a Python pickle",
 }
 """First bytes of what is not read."""
+_OF_TEXT = (b"%PDF-", b"{\\rtf")
+"""Those that may be followed by text alone. With the others, a text such as ORCA is none of these files."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _OBJECT = re.compile(rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 _MEDIAWIKI = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[\s>]")
@@ -123,8 +127,10 @@ def _by_content(name: str, by_name: str, _stamp: object) -> str:
         head = stored if what else _head(stream)
     if what := what or _unreadable(head):
         raise _refusal(name, what)
+    if _WARC.match(head):
+        return "warc"
     for magic, kind in _READ.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and not _is_plain(head):
             return kind
     # Readers of binary formats say better what is wrong with a damaged file.
     if not by_name and _is_binary(head):
@@ -147,15 +153,11 @@ def refusal(name: object, head: bytes) -> T5smithError | None:
         fix = "download the file itself: on the Hugging Face Hub its link has /resolve/ and not /blob/ in it"
         return T5smithError("this is a web page, not the file", where=name, fix=fix)
     what = _unreadable(head)
-    if what == _POINTER:
-        return T5smithError(f"this is {what}", where=name, fix=_PULL)
-    return T5smithError(f"this is {what}", where=name, fix=_AGAIN) if what else None
+    return _refusal(name, what, _AGAIN) if what else None
 
 
-def _refusal(name: str, what: str) -> T5smithError:
-    if what == _POINTER:
-        return T5smithError(f"this is {what}", where=name, fix=_PULL)
-    return T5smithError(f"this is {what}", where=name, expected="a format that t5smith reads", fix=_FIX)
+def _refusal(name: object, what: str, fix: str = _FIX) -> T5smithError:
+    return T5smithError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
 
 
 def _head(stream: IO[bytes]) -> bytes:
@@ -173,13 +175,22 @@ def _head(stream: IO[bytes]) -> bytes:
 def _unreadable(head: bytes) -> str:
     """What a file is that cannot be read; "" if its first bytes do not show that."""
     for magic, what in _REFUSED.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and (magic in _OF_TEXT or not _is_plain(head)):
             return what
     if head.startswith(_LFS):
         return _POINTER
     if head[257:262] == b"ustar":
         return "a tar archive"
     return ""
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether bytes are ASCII or UTF-8 text without control characters."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text)
 
 
 def _is_binary(head: bytes) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
-from t5smith.base.hub import HubUnreachable, download, files_on_hub, hub_errors
+from t5smith.base.hub import HubUnreachable, files_on_hub, hub_errors, hub_name, not_fetched
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import up_to_date
@@ -41,10 +40,6 @@ USED_BY_IMPORT = ("tokenizer", "control_symbols", "unknown_words")
 """Settings of `[vocab]` that have an effect if the tokenizer is imported."""
 BYTE_SENTINELS = 125
 """Sentinels of ByT5, as in transformers' ByT5Tokenizer; `<extra_id_i>` has the same id, 259 + i."""
-HUB_NAME = re.compile(
-    r"(?:hf:)?(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[^@\s]+))?"
-)
-"""`google/mt5-small`, `t5-small`, or one of them as `hf:NAME@REVISION`."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +106,25 @@ def _readable(file: Path) -> str:
     return f"{file.name} at {file.parent.name}" if file.parent.parent.name == "snapshots" else file.name
 
 
+def recipe_tokenizer(recipe: Recipe) -> ImportedTokenizer:
+    """Read the tokenizer that a recipe imports.
+
+    Raises:
+      T5smithError: as :func:`import_tokenizer`; the model that training continues from brings none.
+    """
+    settings, source = recipe.vocab, recipe.train.init_from
+    try:
+        return import_tokenizer(
+            settings.tokenizer, settings.control_symbols, unknown_words=settings.unknown_words
+        )
+    except T5smithError as error:
+        if settings.tokenizer != source:
+            raise
+        what = f"no tokenizer is imported with {source} ({error.what})"
+        fix = "set vocab.tokenizer to the one that it was trained with, such as google/mt5-small"
+        raise T5smithError(what, where="train.init_from", fix=fix) from None
+
+
 def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
     """Make the vocabulary folder of a recipe with `vocab.tokenizer`.
 
@@ -125,9 +139,7 @@ def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
     with phase("vocab", f"reading the tokenizer {settings.tokenizer}", at_once=False):
-        tokenizer = import_tokenizer(
-            settings.tokenizer, settings.control_symbols, unknown_words=settings.unknown_words
-        )
+        tokenizer = recipe_tokenizer(recipe)
     inputs = import_inputs(tokenizer, settings)
     if unused := _unused_settings(settings):
         warn(f"{FIELD} imports a tokenizer, so these settings have no effect: {', '.join(unused)}")
@@ -208,7 +220,7 @@ def fetch_from_hub(model: str, field: str) -> Path:
     The cache is used if the Hub cannot be reached or HF_HUB_OFFLINE is set.
 
     Args:
-      model: see :data:`HUB_NAME`.
+      model: see :data:`t5smith.base.hub.NAME`.
       field: the setting or flag with the name, for messages.
 
     Raises:
@@ -216,14 +228,8 @@ def fetch_from_hub(model: str, field: str) -> Path:
     """
     import huggingface_hub
 
-    match = HUB_NAME.fullmatch(model)
-    if match is None:
-        raise T5smithError(
-            f"{model!r} is neither a path nor a name on the Hugging Face Hub",
-            where=field,
-            expected="a folder, a tokenizer.json, a .model file, a name such as google/mt5-small, or bytes",
-        )
-    name, revision = match["name"], match["revision"]
+    expected = "a folder, a tokenizer.json, a .model file, a name such as google/mt5-small, or bytes"
+    name, revision = hub_name(model, field, expected)
     try:
         available = files_on_hub("model", name, field, revision)
         with hub_errors("model", name, field, revision):
@@ -245,9 +251,4 @@ def _fetch_from_cache(name: str, revision: str | None, field: str, error: HubUnr
         found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
         if isinstance(found, str):
             return Path(found)
-    raise T5smithError(
-        f"{name} was not found here, and the Hugging Face Hub cannot be reached ({error})",
-        where=field,
-        fix=f"offline? Download it first, with `{download('model', name)}`, and name that folder, or another "
-        "folder or file; what was fetched once is kept",
-    ) from None
+    raise not_fetched(name, field, error) from None

@@ -27,7 +27,7 @@ from t5smith.text.corpus import CorpusFiles
 from t5smith.training.resume.fingerprint import changes, training_fingerprint
 from t5smith.training.resume.history import History
 from t5smith.training.settle import clock_of, with_measured_settings
-from t5smith.vocabulary.import_tokenizer import import_inputs, import_tokenizer
+from t5smith.vocabulary.import_tokenizer import import_inputs, recipe_tokenizer
 from t5smith.vocabulary.train import vocab_inputs
 
 if TYPE_CHECKING:
@@ -134,10 +134,7 @@ def artifact_changes(
     if not (vocab or is_needed(folder, made)):
         return []
     if recipe.vocab.tokenizer:
-        tokenizer = import_tokenizer(
-            recipe.vocab.tokenizer, recipe.vocab.control_symbols, unknown_words=recipe.vocab.unknown_words
-        )
-        changed = differences(made.inputs, import_inputs(tokenizer, recipe.vocab))
+        changed = differences(made.inputs, import_inputs(recipe_tokenizer(recipe), recipe.vocab))
     else:
         changed = differences(made.inputs, vocab_inputs(recipe, files))
     found = _manifest(store or folder / "store", "store")

@@ -16,7 +16,7 @@ from t5smith.training.compile import compiled_step
 from t5smith.training.settle import trial_recipe
 from t5smith.training.setup import StepSetup
 from t5smith.training.timing.summary import state_bytes
-from t5smith.vocabulary.import_tokenizer import import_tokenizer
+from t5smith.vocabulary.import_tokenizer import recipe_tokenizer
 from t5smith.vocabulary.tokenizer_json import CONTROL
 from t5smith.vocabulary.train import build
 from t5smith.vocabulary.unigram import reserved_pieces
@@ -50,9 +50,7 @@ def stand_in_vocabulary(recipe: Recipe) -> Vocabulary:
     """A vocabulary of the size that a recipe requests, or the one that it imports."""
     settings = recipe.vocab
     if settings.tokenizer:
-        return import_tokenizer(
-            settings.tokenizer, settings.control_symbols, unknown_words=settings.unknown_words
-        ).vocabulary
+        return recipe_tokenizer(recipe).vocabulary
     trained = max(settings.size - len(CONTROL) - len(reserved_pieces(settings)), 1)
     pieces = [(f"▁{number}", -1.0 - number) for number in range(trained)]
     return Vocabulary(build(pieces, settings.control_symbols, settings).to_str())
