@@ -191,9 +191,9 @@ def test_epochs_are_how_often_each_window_is_read(prepared):
 @pytest.mark.parametrize(
     ("changes", "many", "rate"),
     [
-        ({}, False, "muon_adafactor at 0.04, the default rate for so many steps"),
+        ({}, False, "muon_adafactor at 0.04, the default rate for so many tokens"),
         ({"train.batch_size": 512}, True, "muon_adafactor at 0.04, the default"),
-        ({"train.steps": 10_000}, True, "muon_adafactor at 0.02, the default"),
+        ({"train.steps": 100_000}, True, "muon_adafactor at 0.017, the default"),
         ({"train.optimizer.learning_rate": 0.015}, False, "muon_adafactor at 0.015 "),
     ],
 )

@@ -187,7 +187,7 @@ def test_a_longer_run_continues_with_the_warm_up_it_was_trained_with(run_folder,
 
 
 def test_a_longer_run_continues_with_the_rate_it_was_trained_with(run_folder, capfd, monkeypatch):
-    monkeypatch.setitem(DEFAULT_LEARNING_RATE, "muon_adafactor", (0.03, 0.01, 0.04))
+    monkeypatch.setitem(DEFAULT_LEARNING_RATE, "muon_adafactor", (0.34, 0.01, 0.04))
     recipe = tiny_recipe(run_folder, **{"train.steps": 4})
     train(recipe)
     assert train(recipe.replace(**{"train.steps": 8})).name == "step-00000008"
@@ -196,7 +196,7 @@ def test_a_longer_run_continues_with_the_rate_it_was_trained_with(run_folder, ca
     # Also that of an earlier version, whose default was another.
     settings = run_folder / "train" / "settings.json"
     assert json.loads(settings.read_text())["train"]["optimizer"]["learning_rate"] == 0.015
-    monkeypatch.setitem(DEFAULT_LEARNING_RATE, "muon_adafactor", (0.03, 0.02, 0.04))
+    monkeypatch.setitem(DEFAULT_LEARNING_RATE, "muon_adafactor", (0.34, 0.02, 0.04))
     train(recipe.replace(**{"train.steps": 8}))
     assert not (run_folder / "previous").exists()
 

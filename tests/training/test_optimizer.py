@@ -14,6 +14,7 @@ import pytest
 from programs import init
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import is_stacked
+from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.adafactor import WIDE, adafactor
 from t5smith.training.optimizer import (
@@ -215,14 +216,32 @@ def test_weight_decay_is_for_matrices_only():
 
 
 def test_each_optimizer_has_its_own_default_learning_rate():
-    assert peak_learning_rate(OptimizerSettings(name="adafactor"), 100_000) == 0.01
-    assert peak_learning_rate(OptimizerSettings(name="adamw"), 100_000) == 0.001
-    assert peak_learning_rate(OptimizerSettings(name="adamw", learning_rate=0.5), 100) == 0.5
+    recipe = Recipe(name="rate")
+    assert peak_learning_rate(recipe.replace(**{"train.optimizer.name": "adafactor"})) == 0.01
+    assert peak_learning_rate(recipe.replace(**{"train.optimizer.name": "adamw"})) == 0.001
+    assert peak_learning_rate(recipe.replace(**{"train.optimizer.learning_rate": 0.5}), 100) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tokens"),
+    [
+        ({}, 512),
+        ({"objective.window_length": 64}, 64),
+        ({"objective.input_length": 64, "objective.window_length": 30}, 64),
+    ],
+)
+def test_the_default_learning_rate_is_that_of_the_tokens(lengths, tokens):
+    recipe = Recipe(name="rate").replace(**lengths, **{"train.batch_size": 16, "train.steps": 1})
+    steps = 5_120_000 // (16 * tokens)
+    assert peak_learning_rate(recipe, steps) == 0.027
+    assert peak_learning_rate(recipe.replace(**{"train.steps": steps})) == 0.027
+    assert peak_learning_rate(recipe, steps * 4) == 0.013
 
 
 @pytest.mark.parametrize("name", sorted(DEFAULT_LEARNING_RATE))
 def test_the_default_learning_rate_falls_with_the_steps(name):
-    rates = [peak_learning_rate(OptimizerSettings(name=name), 10**power) for power in range(7)]
+    recipe = Recipe(name="rate").replace(**{"train.optimizer.name": name, "train.batch_size": 8})
+    rates = [peak_learning_rate(recipe, 10**power) for power in range(7)]
     assert rates == sorted(rates, reverse=True)
     assert rates[1] > rates[-1]
     assert rates[0] == DEFAULT_LEARNING_RATE[name][2]

@@ -71,7 +71,7 @@ def test_the_learning_rate_is_that_of_the_first_estimate(recipe):
     save_measured(recipe, {**MEASURED, "clock": record})
     measured = with_measured_settings(recipe)
     assert measured.train.steps == 400
-    assert measured.train.optimizer.learning_rate == 0.025
+    assert measured.train.optimizer.learning_rate == 0.027
     by_hand = recipe.replace(**{"train.optimizer.learning_rate": 0.5})
     assert with_measured_settings(by_hand).train.optimizer.learning_rate == 0.5
 

@@ -19,19 +19,20 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from t5smith.model.params import Parameters, is_stacked
+from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.train import OptimizerSettings, TrainSettings
 from t5smith.training.adafactor import MIN_SCALE, adafactor
 from t5smith.training.muon import muon
 from t5smith.training.schedule import Schedule, create_timed_schedule
 
 DEFAULT_LEARNING_RATE = {
-    "adafactor": (2.0, 0.01, 0.04),
-    "adamw": (0.03, 0.001, 0.002),
-    "adamwscale": (1.5, 0.02, 0.05),
-    "muon": (0.1, 0.001, 0.004),
-    "muon_adafactor": (2.0, 0.01, 0.04),
+    "adafactor": (60.0, 0.01, 0.04),
+    "adamw": (3.0, 0.001, 0.002),
+    "adamwscale": (60.0, 0.02, 0.05),
+    "muon": (6.0, 0.001, 0.004),
+    "muon_adafactor": (60.0, 0.01, 0.04),
 }
-"""By optimizer: what is divided by the root of the number of steps, and the lowest and highest rate. Long
+"""By optimizer: what is divided by the root of the number of tokens, and the lowest and highest rate. Long
 runs get the usual rates: T5's for Adafactor, also with Muon; nanoT5's for AdamWScale; AdamW's for AdamW, and
 for Muon, whose updates have the same RMS. Short runs need higher ones: see docs/optimizers.md."""
 
@@ -42,12 +43,27 @@ MUON_SHARE = 0.15
 direction, so a smaller RMS is enough; see docs/optimizers.md."""
 
 
-def peak_learning_rate(settings: OptimizerSettings, steps: int) -> float:
-    """`learning_rate` if set, else the optimizer's default for this number of steps, to two digits."""
-    if settings.learning_rate is not None:
-        return settings.learning_rate
-    factor, lowest, highest = DEFAULT_LEARNING_RATE[settings.name]
-    return float(f"{min(max(factor / steps**0.5, lowest), highest):.2g}")
+def peak_learning_rate(recipe: Recipe, steps: int | None = None) -> float:
+    """`learning_rate` if set, else the optimizer's default for the tokens of this training.
+
+    Args:
+      recipe: with a number as batch size.
+      steps: instead of the recipe's.
+    """
+    rate = recipe.train.optimizer.learning_rate
+    return default_learning_rate(recipe, steps) if rate is None else rate
+
+
+def default_learning_rate(recipe: Recipe, steps: int | None = None) -> float:
+    """The optimizer's default for steps × batch size × input length tokens, to two digits.
+
+    The input length is the recipe's, else its window length, else 512, which is T5's.
+    """
+    train, objective = recipe.train, recipe.objective
+    length = objective.input_length or objective.window_length or 512
+    tokens = (train.steps if steps is None else steps) * train.rows * length
+    factor, lowest, highest = DEFAULT_LEARNING_RATE[train.optimizer.name]
+    return float(f"{min(max(factor / tokens**0.5, lowest), highest):.2g}")
 
 
 def create_optimizer(

@@ -116,7 +116,7 @@ def with_measured_settings(
         # Warm-up and learning rate are those of the first estimate, whatever the clock made of it.
         estimate = found.record.points[0][2]
         warmup = warmup_steps(recipe.train.schedule, estimate)
-        rate = None if trained else peak_learning_rate(recipe.train.optimizer, estimate)
+        rate = None if trained else peak_learning_rate(_replaced(recipe, measured), estimate)
         return _replaced(recipe, measured, warmup if warmup < measured["steps"] else None, rate)
     return _replaced(recipe, measured)
 

@@ -62,7 +62,7 @@ class StepSetup:
     def create(cls, recipe: Recipe, vocabulary: Vocabulary, hours: float | None = None) -> StepSetup:
         """The step of a recipe with numbers for batch size and steps."""
         train, config = recipe.train, ModelConfig.create(recipe.model, vocabulary.size)
-        peak = peak_learning_rate(train.optimizer, train.steps)
+        peak = peak_learning_rate(recipe)
         schedule = create_schedule(train.schedule, peak, train.steps)
         return StepSetup(
             recipe,

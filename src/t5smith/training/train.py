@@ -174,7 +174,7 @@ def _clock(run: Run, record: Record, forecast: Forecast, facts: Mapping[str, Any
     """The clock of a start, from the facts of its checkpoint; its record is kept."""
     train = run.setup.recipe.train
     save_record(run.recipe, record)
-    peak = peak_learning_rate(train.optimizer, train.steps)
+    peak = peak_learning_rate(run.setup.recipe)
     warmup = warmup_steps(train.schedule, train.steps)
     spent = float(facts[CLOCK]["seconds"]) if CLOCK in facts else 0.0
 

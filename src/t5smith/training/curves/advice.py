@@ -102,9 +102,9 @@ def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
         if plan.every < steps:
             plan_words = f"evaluated every {pluralize(plan.every, 'step')}"
     optimizer = setup.recipe.train.optimizer
-    rate = f"{optimizer.name} at {peak_learning_rate(optimizer, steps):g}"
+    rate = f"{optimizer.name} at {peak_learning_rate(setup.recipe):g}"
     if optimizer.learning_rate is None:
-        rate += ", the default rate for so many steps"
+        rate += ", the default rate for so many tokens"
     info(f"train     {', '.join(parts)}; {plan_words}; {rate}")
     most = max(by_corpus, key=lambda name: by_corpus[name])
     if by_corpus[most] > MANY_EPOCHS:

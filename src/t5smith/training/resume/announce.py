@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from t5smith.base.progress import info
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.train import ScheduleSettings
-from t5smith.training.optimizer import peak_learning_rate
+from t5smith.training.optimizer import default_learning_rate
 from t5smith.training.resume.history import History, Start
 from t5smith.training.schedule import create_schedule, warmup_steps
 from t5smith.training.setup import Setup
@@ -35,11 +35,11 @@ def print_start(recipe: Recipe, setup: Setup, start: Start, history: History, hi
             f"train     the warm-up stays at {schedule.warmup_steps:,} steps, as it was trained; the default "
             f"for {steps:,} steps is {default:,}"
         )
-    optimizer, default_rate = recipe.train.optimizer, peak_learning_rate(recipe.train.optimizer, steps)
-    if optimizer.learning_rate is None and setup.recipe.train.optimizer.learning_rate != default_rate:
+    rate, default_rate = setup.recipe.train.optimizer.learning_rate, default_learning_rate(setup.recipe)
+    if recipe.train.optimizer.learning_rate is None and rate is not None and rate != default_rate:
         info(
-            f"train     the learning rate stays at {setup.recipe.train.optimizer.learning_rate:g}, as it was "
-            f"trained; the default for {steps:,} steps is {default_rate:g}"
+            f"train     the learning rate stays at {rate:g}, as it was trained; the default for {steps:,} "
+            f"steps is {default_rate:g}"
         )
     if len(start.inputs.get("extended", ())) > len(history.extensions):
         if setup.hours is not None or "hours" in history.inputs["train"]:

@@ -60,7 +60,7 @@ def training_fingerprint(recipe: Recipe, hours: float | None = None) -> dict[str
       hours: how long training lasts by the clock; None: as many steps as the recipe says.
     """
     train = recipe.train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | {"steps", *LENGTHS})
-    train["optimizer"]["learning_rate"] = peak_learning_rate(recipe.train.optimizer, recipe.train.steps)
+    train["optimizer"]["learning_rate"] = peak_learning_rate(recipe)
     train["schedule"]["warmup_steps"] = warmup_steps(recipe.train.schedule, recipe.train.steps)
     if recipe.train.schedule.name in FALLING:
         train |= {"steps": recipe.train.steps} if hours is None else {"hours": hours}
