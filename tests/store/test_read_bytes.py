@@ -38,6 +38,7 @@ def fine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Report every byte, and read from files in small pieces."""
     monkeypatch.setattr(documents, "PROGRESS_BYTES", 1)
     monkeypatch.setattr("t5smith.text.compression._BUFFER", 1 << 10)
+    monkeypatch.setattr("t5smith.text.decompression._BUFFER", 1 << 10)
 
 
 @pytest.mark.usefixtures("fine")

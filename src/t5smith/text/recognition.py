@@ -19,12 +19,8 @@ from typing import IO, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import (
-    compression_of,
-    compression_suffix,
-    is_archive_damage,
-    open_stream,
-)
+from t5smith.text.compression import compression_of, compression_suffix, open_stream
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.locations import is_url
 
 HEAD_BYTES = 1 << 16

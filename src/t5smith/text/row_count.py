@@ -10,7 +10,8 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import is_archive_damage, open_stream
+from t5smith.text.compression import open_stream
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.formats.csv import delimiter_of, headers
 from t5smith.text.formats.parquet_arrow import arrow_row_count, parquet_row_count
 from t5smith.text.locations import RemoteFile

@@ -10,7 +10,8 @@ from collections.abc import Generator, Mapping
 from typing import IO, TYPE_CHECKING, cast
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage, open_stream
+from t5smith.text.compression import open_stream
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.formats.wiki_dump import BEGIN, CHUNK_BYTES, Page, Pages

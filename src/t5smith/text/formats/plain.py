@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document, lines_before
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
