@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, cast
 
@@ -36,6 +37,10 @@ _MAGIC = {
 """First bytes of each kind; of zstd also those of a frame that is skipped."""
 MAGIC_BYTES = 10
 _BUFFER = 1 << 18
+
+
+OpenAgain = Callable[[], AbstractContextManager[IO[bytes]]]
+"""Opens the decompressed bytes of a file once more, from the beginning."""
 
 
 def compression_suffix(name: str) -> str:
@@ -99,6 +104,18 @@ def open_stream(name: str, *, seekable: bool = False) -> Generator[tuple[IO[byte
                 yield raw, unpacked
 
 
+@contextlib.contextmanager
+def opened(name: str) -> Generator[IO[bytes]]:
+    """The decompressed bytes of a file, as :func:`open_stream`."""
+    with open_stream(name) as (_, stream):
+        yield stream
+
+
+def is_compressed(name: str, raw: IO[bytes]) -> bool:
+    """Whether a stream is, which stays at its beginning; see :func:`decompressed`."""
+    return bool(_compression(name, raw))
+
+
 def decompressed(name: str, raw: IO[bytes]) -> IO[bytes]:
     """The decompressed bytes of a stream; the stream itself if it is not compressed.
 
@@ -143,7 +160,7 @@ def open_file(name: str) -> Generator[IO[bytes]]:
             if is_url(name):
                 import fsspec
 
-                file = cast("contextlib.AbstractContextManager[io.RawIOBase]", fsspec.open(name, "rb"))
+                file = cast("AbstractContextManager[io.RawIOBase]", fsspec.open(name, "rb"))
                 # Its own files read no line of a limited length.
                 stream: IO[bytes] = io.BufferedReader(stack.enter_context(file), _BUFFER)
             else:

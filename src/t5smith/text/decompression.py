@@ -53,9 +53,11 @@ class Decompressed(io.RawIOBase):
         self._damage: Exception | None = None
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
+        """Some more bytes; at the first damage, what the decoder's library raises."""
         while not self._left:
             if self._damage is not None:
                 raise self._damage

@@ -15,7 +15,7 @@ from t5smith.text.decompression import is_archive_damage
 from t5smith.text.formats.csv import delimiter_of, headers
 from t5smith.text.formats.parquet_arrow import arrow_row_count, parquet_row_count
 from t5smith.text.locations import RemoteFile
-from t5smith.text.recognition import recognized
+from t5smith.text.recognition import ARCHIVES, recognized
 
 
 def count_rows(file: Path | RemoteFile) -> int:
@@ -48,7 +48,7 @@ def count_rows(file: Path | RemoteFile) -> int:
         what = f"its rows cannot be counted ({error})"
         raise T5smithError(what, where=name, fix="fetch the file again, or name all of it") from None
     raise T5smithError(
-        "plain text has no rows to count",
+        f"{ARCHIVES.get(kind, 'plain text')} has no rows to count",
         where=name,
         expected="Parquet, Arrow, JSON lines or CSV, if a range of rows is named",
         fix="name all of it",

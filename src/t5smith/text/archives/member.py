@@ -25,8 +25,8 @@ class Member:
 
     Attributes:
       name: its name in the archive, with folders.
-      base: its position among all members. Positions count bytes as they are unpacked, as far as headers state
-        them, and no more than could be in the archive.
+      base: its position in the archive. Positions count bytes as they are unpacked, as far as headers state
+        them, and no more than there could be.
       span: number of positions up to the next member.
       open: its bytes; raises what `is_archive_damage` knows.
       fault: the kind of skipped record that it is, and what is wrong; none: it can be read.
@@ -60,26 +60,35 @@ class Part(io.RawIOBase):
     """
 
     def __init__(self, file: IO[bytes], start: int, size: int, seekable: bool = True) -> None:
-        """The `size` bytes from `start`; if the file is not seekable it is there, and nobody else reads it."""
+        """The `size` bytes from `start`; a file that is not seekable is there, and nobody else reads it."""
         self._file, self._start, self._size, self._seekable = file, start, size, seekable
         self.place = 0
         self.failed = False
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def seekable(self) -> bool:
+        """Whether it can be read from any place."""
         return self._seekable
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place."""
         self._checkSeekable()
         self.place = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place}.get(whence, self._size), 0)
         return self.place
 
     def tell(self) -> int:
+        """The place."""
         return self.place
 
     def readinto(self, buffer: Any, /) -> int:
+        """Some more bytes.
+
+        Raises:
+          EOFError: the file ends before.
+        """
         size = min(len(buffer), self._size - self.place)
         if size <= 0:
             return 0
@@ -109,7 +118,7 @@ class Rereadable:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = cast(io.BufferedReader, stream)
-        self._kept: IO[bytes] | None = tempfile.SpooledTemporaryFile(_IN_MEMORY)
+        self._kept: IO[bytes] | None = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - see close
         self._size = 0
         self._settled = False
         self._damage: Exception | None = None

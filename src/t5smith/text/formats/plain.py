@@ -179,7 +179,7 @@ def text_blocks(lines: Lines) -> Iterator[Positioned]:
     held: list[str] = []
     position, first, size = blocks.start, 1, 0
     # When reading starts in the middle, text before the first blank line belongs to another block.
-    ours = not blocks.start and blocks.includes(0)
+    ours = not blocks.start and blocks.includes(blocks.block_of(0))
     broken = False
     for raw in lines.raw():
         if not ours and blocks.stop is not None and lines.position >= blocks.stop:
