@@ -188,9 +188,7 @@ class _Reader:
                 source.settle()
                 if document is not None:
                     found += 1
-                    document = Document(
-                        document.text, self.archive, document.line, self.blocks.base + 1, self.member.name
-                    )
+                    document = Document(document.text, self.archive, document.line, member=self.member.name)
                 yield own.place(position), document
         in_one_block = own.block_of(0) == own.block_of(own.span * own.ratio)
         if not found and in_one_block and self._number_of_records() == before:
