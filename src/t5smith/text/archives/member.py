@@ -19,7 +19,7 @@ _IN_MEMORY = 1 << 20
 _BUFFER = 1 << 18
 
 
-@dataclass(frozen=True)
+@dataclass
 class Member:
     """A file in an archive, or a stretch of the archive that is damaged.
 
@@ -32,6 +32,7 @@ class Member:
       fault: the kind of skipped record that it is, and what is wrong; none: it can be read.
       seekable: whether its bytes can be read from any position at no cost.
       empty: it has no bytes.
+      damaged: it is, as its reader has found and counted.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Member:
     fault: tuple[str, str] | None = None
     seekable: bool = False
     empty: bool = False
+    damaged: bool = False
 
 
 def member_name(raw: bytes | str) -> str:
@@ -56,14 +58,12 @@ class Part(io.RawIOBase):
 
     Attributes:
       place: bytes read so far.
-      failed: a reader was told that bytes are missing or damaged.
     """
 
     def __init__(self, file: IO[bytes], start: int, size: int, seekable: bool = True) -> None:
         """The `size` bytes from `start`; a file that is not seekable is there, and nobody else reads it."""
         self._file, self._start, self._size, self._seekable = file, start, size, seekable
         self.place = 0
-        self.failed = False
 
     def readable(self) -> bool:
         """Always."""
@@ -92,15 +92,11 @@ class Part(io.RawIOBase):
         size = min(len(buffer), self._size - self.place)
         if size <= 0:
             return 0
-        try:
-            if self._seekable:
-                self._file.seek(self._start + self.place)
-            data = cast(io.BufferedReader, self._file).read1(size)
-            if not data:
-                raise EOFError("it ends in the middle")
-        except Exception as error:
-            self.failed |= is_archive_damage(error)
-            raise
+        if self._seekable:
+            self._file.seek(self._start + self.place)
+        data = cast(io.BufferedReader, self._file).read1(size)
+        if not data:
+            raise EOFError("it ends in the middle")
         buffer[: len(data)] = data
         self.place += len(data)
         return len(data)
@@ -123,11 +119,15 @@ class Rereadable:
         self._settled = False
         self._damage: Exception | None = None
 
+    def cursor(self) -> Cursor:
+        """A reader of the bytes from the beginning."""
+        assert not self._settled
+        return Cursor(self)
+
     @contextmanager
     def again(self) -> Generator[IO[bytes]]:
-        """The bytes from the beginning."""
-        assert not self._settled
-        yield io.BufferedReader(_Cursor(self), _BUFFER)
+        """The bytes from the beginning, to look at some of them."""
+        yield io.BufferedReader(self.cursor(), _BUFFER)
 
     def settle(self) -> None:
         """Keep no more: what is being read is read for the last time."""
@@ -161,18 +161,30 @@ class Rereadable:
         return data
 
 
-class _Cursor(io.RawIOBase):
-    """A reader of a :class:`Rereadable`."""
+class Cursor(io.RawIOBase):
+    """A reader of a :class:`Rereadable`.
+
+    Attributes:
+      failed: it has come to where the bytes are damaged, or end too early, and raised that.
+    """
 
     def __init__(self, source: Rereadable) -> None:
+        """Start at the beginning."""
         self._source = source
         self._place = 0
+        self.failed = False
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        data = self._source.read(self._place, len(buffer))
+        """Some more bytes."""
+        try:
+            data = self._source.read(self._place, len(buffer))
+        except Exception as error:
+            self.failed |= is_archive_damage(error)
+            raise
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)

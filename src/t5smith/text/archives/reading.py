@@ -15,7 +15,7 @@ from typing import IO
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.archives.member import Member, Rereadable
+from t5smith.text.archives.member import Cursor, Member, Rereadable
 from t5smith.text.archives.tar_members import tar_members
 from t5smith.text.archives.zip_members import zip_members
 from t5smith.text.compression import copy_to_disk, decompressed, is_compressed
@@ -73,7 +73,7 @@ def archive_documents(
     """
     last = 0
     for member in list_members(kind, stream):
-        last = member.base + member.span - 1
+        last = max(last, member.base + member.span - 1)
         own = MemberSelection(
             blocks.block_bytes,
             reader=blocks.reader,
@@ -121,32 +121,38 @@ class _Reader:
         """Its documents, with their positions in the archive."""
         member, skipped = self.member, self.records.skipped
         if member.fault:
-            self._count(*member.fault)
+            if self._first:
+                self._count(*member.fault)
         elif side_member(member.name) or member.empty:
             if self._first:
-                kind = EMPTY_MEMBERS if member.empty else SIDE_MEMBERS
-                skipped.leave_out(kind, member.name)
+                skipped.leave_out(EMPTY_MEMBERS if member.empty else SIDE_MEMBERS, member.name)
         else:
             try:
                 yield from self._read()
             except T5smithError as error:
-                if self.corpus.strict or _is_of_this_machine(error):
-                    raise
-                if self._first:
-                    self.records.skip(UNREADABLE, error)
+                self._refuse(error)
             except Exception as error:
                 if not is_archive_damage(error):
                     raise
-                self._count(DAMAGED_ARCHIVE, str(error) or type(error).__name__)
+                self._count_damage(error, self._first)
+
+    def _refuse(self, error: T5smithError) -> None:
+        if self.corpus.strict or _is_of_this_machine(error):
+            raise error
+        if self._first:
+            self.records.skip(UNREADABLE, error)
+
+    def _count_damage(self, error: Exception, ours: bool) -> None:
+        self.member.damaged = True
+        if ours:
+            self._count(DAMAGED_ARCHIVE, str(error) or type(error).__name__)
 
     def _count(self, kind: str, what: str) -> None:
-        if not self._first:
-            return
+        if kind == DAMAGED_ARCHIVE:
+            what = f"the archive is cut short or damaged ({what})"
         if kind == SIDE_MEMBERS:
             self.records.skipped.leave_out(kind, self.member.name)
             return
-        if kind == DAMAGED_ARCHIVE:
-            what = f"the archive is cut short or damaged ({what})"
         fix = _FIXES.get(kind, f"unpack {self.archive}, and name what is in it")
         self.records.skip(kind, T5smithError(what, where=self._where, fix=fix))
 
@@ -162,7 +168,8 @@ class _Reader:
             with source.again() as begin:
                 kind = format_of_stream(self._where, stored, begin)
             if kind in ARCHIVES:
-                self._count(NESTED, f"this member is {ARCHIVES[kind]}")
+                if self._first:
+                    self._count(NESTED, f"this member is {ARCHIVES[kind]}")
                 return
             kind = kind if self.corpus.format == "auto" else self.corpus.format
             # What is not read from beginning to end, and a file that is one document, are of one block.
@@ -173,26 +180,46 @@ class _Reader:
                 yield from self._documents(kind, source, own)
 
     def _documents(self, kind: str, source: Rereadable, own: MemberSelection) -> Iterator[Positioned]:
-        corpus, records, before = self.corpus, self.records, self._number_of_records()
-        field = json_field(self._where, corpus, source.again) if kind == "jsonl" else ""
-        with ExitStack() as stack:
-            stream = stack.enter_context(source.again())
-            if kind in RANDOM_ACCESS:
-                source.settle()
-                on_disk = stack.enter_context(tempfile.TemporaryFile())
-                copy_to_disk(stream, on_disk)
-                stream = on_disk
-            read = self._read_format(corpus, kind, field, self._where, stream, own, records, source.again)
-            found = 0
-            for position, document in read:
+        records, before, found = self.records, self._number_of_records(), 0
+        cursor = source.cursor()
+        try:
+            for position, document in self._records_of(kind, source, cursor, own):
                 source.settle()
                 if document is not None:
                     found += 1
                     document = Document(document.text, self.archive, document.line, member=self.member.name)
                 yield own.place(position), document
-        in_one_block = own.block_of(0) == own.block_of(own.span * own.ratio)
+        except T5smithError as error:
+            self._refuse(error)
+        end = own.span * own.ratio
+        try:
+            # What a reader leaves may be damaged too.
+            while not cursor.failed and cursor.read(_BUFFER):
+                pass
+            self.member.damaged = cursor.failed
+        except Exception as error:
+            if not is_archive_damage(error):
+                raise
+            yield own.place(end), None
+            self._count_damage(error, own.includes(own.block_of(end)))
+        in_one_block = own.block_of(0) == own.block_of(end)
         if not found and in_one_block and self._number_of_records() == before:
             records.skipped.leave_out(EMPTY_MEMBERS, self.member.name)
+
+    def _records_of(
+        self, kind: str, source: Rereadable, cursor: Cursor, own: MemberSelection
+    ) -> Iterator[Positioned]:
+        field = json_field(self._where, self.corpus, source.again) if kind == "jsonl" else ""
+        stream: IO[bytes] = io.BufferedReader(cursor, _BUFFER)
+        with ExitStack() as stack:
+            if kind in RANDOM_ACCESS:
+                source.settle()
+                on_disk = stack.enter_context(tempfile.TemporaryFile())
+                copy_to_disk(stream, on_disk)
+                stream = on_disk
+            yield from self._read_format(
+                self.corpus, kind, field, self._where, stream, own, self.records, source.again
+            )
 
     def _number_of_records(self) -> int:
         return self.records.skipped.counts.total()

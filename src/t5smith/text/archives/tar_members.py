@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, cast
 
 from t5smith.text.archives.first_bytes import TAR_BLOCK, is_tar_header
 from t5smith.text.archives.member import Member, Part, member_name
@@ -90,10 +90,14 @@ def _member(tape: _Tape, start: int, block: bytes, size: int, extended: dict[str
         fault = UNREADABLE, "this member is a file with holes"
     elif kind not in _REGULAR:
         fault = UNREADABLE, f"this member is of an unknown type, {member_name(kind)!r}"
+    damaged = False
     if kind != _FOLDER and not (kind in _REGULAR and name.endswith("/") and not size):
-        yield Member(name, start, max(size, 1), lambda: part, fault, tape.seekable, not size and not fault)
+        empty = not size and not fault
+        member = Member(name, start, max(size, 1), lambda: part, fault, tape.seekable, empty)
+        yield member
+        damaged = member.damaged
     tape.ended = not tape.skip(size, part.place)
-    if tape.ended and not part.failed:
+    if tape.ended and not damaged:
         yield _damaged(start, "it ends within this member", name)
 
 
@@ -153,7 +157,8 @@ class _Tape:
         self.place = target
         while place < target:
             try:
-                data = self.stream.read(min(_SKIPPED, target - place))
+                # Only this gives all there is before damage.
+                data = cast(io.BufferedReader, self.stream).read1(min(_SKIPPED, target - place))
             except Exception as error:
                 if not is_archive_damage(error):
                     raise
