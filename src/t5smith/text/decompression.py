@@ -26,6 +26,8 @@ _DECODERS: dict[str, Callable[[], Any]] = {
     DEFLATE: lambda: zlib.decompressobj(wbits=-15),
 }
 _BUFFER = 1 << 18
+_ZSTD_STEP = 1 << 12
+"""Bytes given to zstd at a time: what comes out is not limited, and four bytes may become 128 KiB."""
 
 
 def is_archive_damage(error: BaseException) -> bool:
@@ -44,10 +46,11 @@ class Decompressed(io.RawIOBase):
         self._file, self._ending, self._new = file, ending, _DECODERS[ending]
         # Streams of these may be followed by zeros.
         self._padded = ending in (".gz", ".xz")
+        self._step_bytes = min(_ZSTD_STEP, _BUFFER) if ending == ".zst" else _BUFFER
         self._decoder: Any = None
         self._streams = 0
         self._packed = self._left = b""
-        self._read = 0
+        self._read = self._given = 0
         # Of the current stream: its first byte in the file, and the bytes unpacked.
         self._start = self._unpacked = 0
         self._damage: Exception | None = None
@@ -58,19 +61,20 @@ class Decompressed(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """Some more bytes; at the first damage, what the decoder's library raises."""
-        while not self._left:
+        while self._given == len(self._left):
             if self._damage is not None:
                 raise self._damage
             if self._decoder is None and not self._next_stream():
                 return 0
+            self._given = 0
             self._decode()
-        size = min(len(buffer), len(self._left))
-        buffer[:size] = self._left[:size]
-        self._left = self._left[size:]
+        size = min(len(buffer), len(self._left) - self._given)
+        buffer[:size] = self._left[self._given : self._given + size]
+        self._given += size
         return size
 
     def _fetch(self) -> bool:
-        self._packed = self._file.read(_BUFFER)
+        self._packed = self._file.read(self._step_bytes)
         self._read += len(self._packed)
         return bool(self._packed)
 
@@ -132,7 +136,7 @@ class Decompressed(io.RawIOBase):
             # zstd does not limit what comes out, but takes all that goes in.
             while skipped < self._unpacked if steps else position < failed:
                 if not packed and getattr(decoder, "needs_input", True):
-                    packed = self._file.read(_BUFFER if steps else min(_BUFFER, failed - position))
+                    packed = self._file.read(_BUFFER if steps else min(self._step_bytes, failed - position))
                     position += len(packed)
                     if not packed:
                         return

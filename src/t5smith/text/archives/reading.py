@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import IO
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.wrapping import pluralize
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.archives.member import Cursor, Member, Rereadable
 from t5smith.text.archives.tar_members import tar_members
@@ -29,6 +30,7 @@ from t5smith.text.skipped_records import (
     DAMAGED_ARCHIVE,
     EMPTY_MEMBERS,
     ENCRYPTED,
+    MAX_REPORTED,
     NESTED,
     SIDE_MEMBERS,
     UNREADABLE,
@@ -71,7 +73,7 @@ def archive_documents(
     Raises:
       T5smithError: strict, and a member cannot be read; a package is missing, or the disk is full.
     """
-    last = 0
+    last, known = 0, len(records.skipped.members)
     for member in list_members(kind, stream):
         last = max(last, member.base + member.span - 1)
         own = MemberSelection(
@@ -85,6 +87,11 @@ def archive_documents(
         if own.any:
             yield member.base, None
             yield from _Reader(corpus, name, member, own, records, read_format).documents()
+    if records.whole and not records.usable and len(found := records.skipped.members) > known:
+        names = ", ".join(found[known:][:MAX_REPORTED]) + ", …" * (len(found) > known + MAX_REPORTED)
+        what = f"nothing in it but {pluralize(len(found) - known, 'member')} without text ({names})"
+        fix = "if they are the text, unpack it and name the files"
+        records.first_error = records.first_error or T5smithError(what, where=name, fix=fix)
     yield last, None
 
 
@@ -137,7 +144,7 @@ class _Reader:
                 self._count_damage(error, self._first)
 
     def _refuse(self, error: T5smithError) -> None:
-        if self.corpus.strict or _is_of_this_machine(error):
+        if self.records.skipped.strict or _is_of_this_machine(error):
             raise error
         if self._first:
             self.records.skip(UNREADABLE, error)

@@ -44,7 +44,7 @@ def tar_members(stream: IO[bytes]) -> Iterator[Member]:
             yield _damaged(start, str(error) or type(error).__name__)
             return
         if len(block) < TAR_BLOCK:
-            if not ended or block.strip(b"\0"):
+            if not lost and (not ended or block.strip(b"\0")):
                 yield _damaged(start, "it does not end in blocks of zeros")
             return
         if not block.strip(b"\0"):
