@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from t5smith.base.artifact import read_manifest
-from t5smith.pipeline import prepare
+from t5smith.pipeline import prepare, summary
 from t5smith.recipe.recipe import Recipe
+from t5smith.reports.contents import run_report
 from t5smith.training.curves.advice import print_outlook
 from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.curves.repetition import (
@@ -68,7 +69,7 @@ def test_shares_and_epochs_are_printed_and_a_repeated_corpus_gives_a_warning(
 
 
 def test_the_manifest_has_what_was_read_until_then(mixed: Recipe) -> None:
-    folder = train(mixed)
+    folder = train(mixed.replace(**{"train.keep_checkpoints": 3}))
     for name, steps in (("step-00000002", 2), (folder.name, mixed.train.steps)):
         facts = read_manifest(folder.parent / name, "checkpoint").facts
         assert facts["corpora"] == use_facts(corpus_use(Run(mixed).setup, steps))["corpora"]
@@ -84,7 +85,7 @@ def test_the_manifest_has_what_was_read_until_then(mixed: Recipe) -> None:
         (
             {"a": 5.0, "b": 9.0, "c": 7.0, "d": 6.0, "e": 8.0},
             True,
-            "read often: 'b' (9 times), 'e' (8 times), 'c' (7 times) and 2 more; ",
+            "read often: 'b' (9 times), 'e' (8 times), 'c' (7 times) and 2",
         ),
     ],
 )
@@ -102,6 +103,16 @@ def test_of_many_corpora_those_that_are_read_most_are_listed() -> None:
     assert lines[0] == "c3: 5.0% of the windows, about 3 epochs"
     assert lines[-1].startswith("3 other corpora")
     assert len(lines) == SHOWN + 1
+
+
+def test_the_report_of_a_run_warns_too(finished: Recipe) -> None:
+    run = Run(finished)
+    facts = summary(run)
+    assert facts["train"]["epochs"] == pytest.approx(corpus_use(run.setup)[0].epochs)
+    assert not [text for text in run_report(run, facts).warnings if "times" in text]
+    often = facts | {"train": facts["train"] | {"epochs": 9.0}}
+    (warning,) = [text for text in run_report(run, often).warnings if "times" in text]
+    assert warning.startswith("the text was read 9 times")
 
 
 def test_epochs_come_back_from_the_facts() -> None:
