@@ -78,11 +78,13 @@ def test_a_page_is_one_document(tmp_path: Path, extracted: list[str], name: str,
 
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "windows-1252", "utf-16", "koi8-r"])
 def test_a_page_in_the_encoding_that_it_declares(tmp_path: Path, extracted: list[str], encoding: str) -> None:
-    text = "это текст" if encoding == "koi8-r" else "blå dag"
+    """The standard of HTML reads iso-8859-1 as windows-1252, which has dashes."""
+    text = "это текст" if encoding == "koi8-r" else "blå dag – og natt"
     data = page([text], f'<meta http-equiv="Content-Type" content="text/html; charset={encoding}">')
-    assert read(write(tmp_path / "a.html", data.encode(encoding)), strict=True)[0] == [text]
+    written = encoding.replace("iso-8859-1", "windows-1252")
+    assert read(write(tmp_path / "a.html", data.encode(written)), strict=True)[0] == [text]
     if encoding != "utf-16":
-        unnamed = write(tmp_path / "b.html", page([text], '<meta charset="no-such-one">').encode(encoding))
+        unnamed = write(tmp_path / "b.html", page([text], '<meta charset="no-such-one">').encode(written))
         with pytest.raises(T5smithError, match=r"b.html:1: invalid UTF-8, .*`iconv -f latin1"):
             read(unnamed)
     assert extracted
@@ -145,6 +147,8 @@ def test_without_trafilatura_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         ('\ufeff<rss version="2.0"><channel><title>x</title></channel></rss>', "rss"),
         ("<feed>\n<doc>\n<title>Wikipedia: Oslo</title>\n</doc>\n</feed>", "feed"),
         ('<cesDoc xmlns="x"><p>' + "a" * 100_000, "cesDoc"),
+        ('<?xml version="1.0"?>\n<liste>en dag</liste>', "liste"),
+        ('<!DOCTYPE liste SYSTEM "liste.dtd">\n<liste>en dag</liste>', "liste"),
     ],
 )
 def test_other_xml_is_refused_by_its_root_element(tmp_path: Path, name: str, data: str, root: str) -> None:
@@ -158,10 +162,17 @@ def test_other_xml_is_refused_by_its_root_element(tmp_path: Path, name: str, dat
     assert read(path, format="text", document="file")[0] == [data.removeprefix("\ufeff")]
 
 
+def test_the_ending_xml_says_it_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.xml.gz", gzip.compress(b"<s> en dag </s>\n"))
+    with pytest.raises(T5smithError, match="the root element <s>"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "<s> en dag </s>\n<s> to dager </s>\n",
+        "<s> en dag </s>\n",
         "<unk> er en hval\n",
         "<kari> Hei!\n<ola> Hei <3\n",
         "<p>en</p>\n<p>to</p>",

@@ -109,9 +109,7 @@ def file_format(corpus: CorpusSettings, name: str) -> str:
 def is_splittable(corpus: CorpusSettings, name: str) -> bool:
     """Whether reading may start at any byte: not compressed, and lines show where a document begins."""
     kind = file_format(corpus, name)
-    by_line = kind in ("jsonl", "mediawiki", "wikiextractor") or (
-        kind == "text" and corpus.document != "file"
-    )
+    by_line = kind in _BY_LINE or (kind == "text" and corpus.document != "file")
     return by_line and not compression_of(name)
 
 
