@@ -8,7 +8,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,20 @@ def test_more_shards_than_descriptors(many: Recipe, monkeypatch: pytest.MonkeyPa
     notes = str(Workspace.beside(many.folder / "store").notes)
     listed = sum(number for name, number in opened.items() if notes in name and name.endswith("/shards"))
     assert listed == 1, "the folder of notes is listed once per task, not once per shard"
+
+
+def test_maps_leave_room_beside_descriptors_in_use(tmp_path: Path) -> None:
+    """As with a loader that holds hundreds of files: a quarter of the limit may be more than is left."""
+    for number in range(20):
+        np.full(3, number, "<u2").tofile(tmp_path / f"{number}.bin")
+    files = [(str(tmp_path / f"{number}.bin"), 3) for number in range(20)]
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(open(tmp_path / "0.bin", "rb"))
+        stack.enter_context(descriptors(more=13))
+        shards = Shards(files, np.dtype("<u2"))
+        assert shards.mapped == 4
+        assert shards.tolist() == [number for number in range(20) for _ in range(3)]
 
 
 def test_a_file_is_opened_to_hash_to_recognize_and_to_read_it(many: Recipe) -> None:

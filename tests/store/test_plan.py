@@ -115,6 +115,7 @@ def packed(texts: list[str], kind: str) -> bytes:
         ("wiki", wiki),
         ("g.warc.wet.gz", wet),
         ("h.tsv.xz", lambda t: lzma.compress(table(t, "\t"))),
+        ("AA/wiki_00", wiki_docs),
         ("part-0", rows),
     )
     size = -(-len(texts) // len(makers))
@@ -137,6 +138,15 @@ def packed(texts: list[str], kind: str) -> bytes:
     return out.getvalue()
 
 
+def wiki_docs(texts: list[str]) -> bytes:
+    """As WikiExtractor writes them, without titles."""
+    docs = (
+        f'<doc id="{i}" url="http://a/{i}" title="">\n\n\n{escape(t)}\n\n</doc>\n'
+        for i, t in enumerate(texts)
+    )
+    return "".join(docs).encode()
+
+
 def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
     lines: list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]] = []
     for ending, squeeze in SQUEEZE.items():
@@ -146,6 +156,7 @@ def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
             (f"c.jsonl{ending}", lambda t, s=squeeze: s(rows(t)), {}),
             (f"d.csv{ending}", lambda t, s=squeeze: s(table(t)), {}),
             (f"j.xml{ending}", lambda t, s=squeeze: s(wiki(t)), {}),
+            (f"k_00{ending}", lambda t, s=squeeze: s(wiki_docs(t)), {}),
             (f"f.parquet{ending}", lambda t, s=squeeze: s(parquet_file(t)), {}),
             (f"g.arrow{ending}", lambda t, s=squeeze: s(arrow_file(t)), {}),
             (f"h.arrow{ending}", lambda t, s=squeeze: s(arrow_stream(t)), {}),

@@ -25,7 +25,13 @@ from t5smith.text.document import BlockSelection, Document, MemberSelection
 from t5smith.text.folders.side_files import side_file, side_folder
 from t5smith.text.formats.jsonl import json_field
 from t5smith.text.formats.plain import Positioned
-from t5smith.text.recognition import ARCHIVES, RANDOM_ACCESS, format_of_stream
+from t5smith.text.recognition import (
+    ARCHIVES,
+    RANDOM_ACCESS,
+    chosen_format,
+    format_of_stream,
+    one_document_per_file,
+)
 from t5smith.text.skipped_records import (
     DAMAGED_ARCHIVE,
     EMPTY_MEMBERS,
@@ -178,9 +184,9 @@ class _Reader:
                 if self._first:
                     self._count(NESTED, f"this member is {ARCHIVES[kind]}")
                 return
-            kind = kind if self.corpus.format == "auto" else self.corpus.format
+            kind = chosen_format(self.corpus, kind, self._where)
             # What is not read from beginning to end, and a file that is one document, are of one block.
-            whole = kind in RANDOM_ACCESS or (kind == "text" and self.corpus.document == "file")
+            whole = kind in RANDOM_ACCESS or one_document_per_file(self.corpus, kind)
             ratio = PACKED_RATIO if packed else 1
             own = replace(self.blocks, span=1 if whole else self.blocks.span, ratio=ratio)
             if own.any:
