@@ -15,7 +15,7 @@ from t5smith.vocabulary.train import vocab
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+def recipe_of_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """A recipe on 400 kB of JSON lines, with its vocabulary; processes are started for any size."""
     monkeypatch.setattr(module, "IN_PROCESS_BYTES", 0)
     draw = random.Random(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from clusters import recipe, sibling, store_files  # noqa: F401
+from clusters import sibling, store_files
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
@@ -34,6 +34,11 @@ prepare.IN_PROCESS_BYTES = 0
 from t5smith.cli.main import main
 sys.exit(main(["prepare", sys.argv[1]]))
 """
+
+
+@pytest.fixture
+def recipe(recipe_of_tasks: Recipe) -> Recipe:
+    return recipe_of_tasks
 
 
 def test_several_processes_make_the_same_store_as_one(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import slurm_stand_in
-from clusters import recipe, sibling, store_files  # noqa: F401
+from clusters import sibling, store_files
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan
@@ -22,6 +22,11 @@ from t5smith.store.tasks import slurm, slurm_queue
 from t5smith.store.tasks.slurm_queue import SlurmJobs, SlurmState
 
 SETTINGS = {"prepare.executor": "slurm", "prepare.slurm": ("partition=normal", "time=1:00")}
+
+
+@pytest.fixture
+def recipe(recipe_of_tasks: Recipe) -> Recipe:
+    return recipe_of_tasks
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def job(recipe: Recipe, stand_in: Path) -> Recipe:  # noqa: F811
+def job(recipe: Recipe, stand_in: Path) -> Recipe:
     """A recipe for Slurm, whose run folder has a name with spaces and %."""
     return sibling(recipe, "a 100% run").replace(**SETTINGS)
 
@@ -52,11 +57,11 @@ def submitted(stand_in: Path) -> int:
     return len(list((stand_in / "jobs").iterdir()))
 
 
-def local_store(recipe: Recipe) -> dict[str, bytes]:  # noqa: F811
+def local_store(recipe: Recipe) -> dict[str, bytes]:
     return store_files(prepare(sibling(recipe, "local")))
 
 
-def test_a_slurm_job_makes_the_same_store(job: Recipe, recipe: Recipe, stand_in: Path) -> None:  # noqa: F811
+def test_a_slurm_job_makes_the_same_store(job: Recipe, recipe: Recipe, stand_in: Path) -> None:
     assert store_files(prepare(job)) == local_store(recipe)
     assert "#SBATCH --partition=normal" in (stand_in / "jobs" / "77" / "script").read_text()
     assert submitted(stand_in) == 1  # and none for statistics, which would wait for ever if a task fails
@@ -74,7 +79,7 @@ def test_a_slurm_job_makes_the_same_store(job: Recipe, recipe: Recipe, stand_in:
 )
 def test_a_machine_lost_in_the_middle_of_a_unit_does_not_change_the_store(
     job: Recipe,
-    recipe: Recipe,  # noqa: F811
+    recipe: Recipe,
     stand_in: Path,
     events: dict[str, list[str]],
     jobs: int,
@@ -97,7 +102,7 @@ def test_tasks_lost_too_often_are_an_error(job: Recipe, stand_in: Path) -> None:
 @pytest.mark.slow
 def test_a_job_array_that_failed_in_part_is_continued(
     job: Recipe,
-    recipe: Recipe,  # noqa: F811
+    recipe: Recipe,
     stand_in: Path,
 ) -> None:
     happens(stand_in, _1=["TIMEOUT"], _2=["OUT_OF_MEMORY"], _3=["SIGNAL"])
@@ -116,7 +121,7 @@ def test_a_job_array_that_failed_in_part_is_continued(
 @pytest.mark.slow
 def test_a_cancelled_job_is_an_error_and_continues_later(
     job: Recipe,
-    recipe: Recipe,  # noqa: F811
+    recipe: Recipe,
     stand_in: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -128,9 +133,7 @@ def test_a_cancelled_job_is_an_error_and_continues_later(
         wait(notes, jobs, poll)
 
     monkeypatch.setattr(slurm, "_wait", cancel)
-    with pytest.raises(
-        T5smithError, match=r"2 of 2 tasks did not finish \(2 cancelled\); task 0: .*77_0.out"
-    ):
+    with pytest.raises(T5smithError, match=r"2 of 2 tasks did not finish \(2 cancelled\); task 0: "):
         prepare(job)
     monkeypatch.setattr(slurm, "_wait", wait)
     assert store_files(prepare(job)) == local_store(recipe)
@@ -149,7 +152,7 @@ def test_compute_nodes_that_do_not_see_the_folder_are_reported(job: Recipe, stan
 @pytest.mark.slow
 def test_a_command_that_is_stopped_waits_for_its_job_when_started_again(
     job: Recipe,
-    recipe: Recipe,  # noqa: F811
+    recipe: Recipe,
     stand_in: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -192,24 +195,20 @@ def test_a_user_error_of_a_task_names_the_task_and_its_machine(
         file.write('{"text": 7}\n')
     happens(stand_in, _0=["HELD"])
     (stand_in / "held").touch()
-    message = (
-        r"text\.jsonl:1001: .* is int, not text \(task 1 on .*\).*its other tasks go on; `scancel 77` ends"
-    )
+    message = r"text\.jsonl:1001: .* is int, not text \(task 1 on .*\).*its other tasks go on; `scancel 77`"
     with pytest.raises(T5smithError, match=message):
         prepare(job.replace(**{"corpus.strict": True}))
 
 
 def test_what_sbatch_says_is_reported(job: Recipe, stand_in: Path) -> None:
     (stand_in / "reject").write_text("invalid partition specified: normal")
-    message = (
-        r"prepare\.slurm: sbatch rejected the job \(error: invalid partition specified: normal error: Batch"
-    )
+    message = r"prepare\.slurm: sbatch rejected the job \(error: invalid partition specified: normal error: "
     with pytest.raises(T5smithError, match=message):
         prepare(job)
 
 
 def test_a_missing_sbatch_is_reported(
-    recipe: Recipe,  # noqa: F811
+    recipe: Recipe,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:

@@ -149,7 +149,8 @@ def _submit(recipe: Recipe, notes: Path, tasks: int, ranks: Sequence[int]) -> Sl
     executor = slurm_executor(recipe, notes, tasks, folder)
     with executor.logging_dir.open("executor.pik", "wb") as file:
         dill.dump(executor, file, fmode=CONTENTS_FMODE)
-    executor.logging_dir.open("ranks_to_run.json", "w").write(json.dumps(list(ranks)))
+    with executor.logging_dir.open("ranks_to_run.json", "w") as file:
+        json.dump(list(ranks), file)
     options = executor.get_sbatch_args(min(len(ranks), ARRAY_LIMIT))
     # Slurm replaces % in the name, and a folder may have spaces in its name.
     log = shlex.quote(f"{folder / 'slurm_logs'}".replace("%", "%%") + "/%A_%a.out")
