@@ -105,6 +105,7 @@ VARIED = [
     ("vocab", "inputs/vocab/normalization", "nfc", "It applies NFC and", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "nmt_nfkc", "T5's normalization", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "none", "applies no Unicode normalization", "applies NFKC"),
+    ("vocab", "inputs/corpus/train", [], "bytes of an earlier version of the text,", "bytes of the text,"),
     ("vocab", "inputs/vocab/lowercase", True, "It never writes capitals", "case is kept"),
     ("vocab", "inputs/vocab/split_digits", True, "Each digit is a piece of its own", None),
     ("vocab", "inputs/vocab/byte_fallback", True, "becomes its UTF-8 bytes", "becomes `<unk>`"),
@@ -237,3 +238,26 @@ def test_data_sets_of_the_hub_are_in_the_front_matter(made):
     assert (read.language, read.datasets, read.library_name) == ("nb", ["org/texts"], "transformers")
     # `base_model` is for a model that training started from.
     assert read.base_model is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "base"),
+    [
+        ("google/t5-v1_1-base", "`google/t5-v1_1-base`", "google/t5-v1_1-base"),
+        ("hf:google/mt5-small@main", "`hf:google/mt5-small@main`", "google/mt5-small"),
+        ("t5-small", "`t5-small`", "t5-small"),
+        ("/home/me/models/mine", "`mine`", None),
+        ("runs/old/model", "`model`", None),
+    ],
+)
+def test_a_model_that_continues_another_names_it(made, name, shown, base):
+    initial = {"config.json": "f" * 64, "model.safetensors": "0123456789abcdef" * 4}
+    continued = changed(
+        changed(made, "recipe", "train.init_from", name), "checkpoint", "inputs/initial", initial
+    )
+    text = card(continued)
+    assert f"pre-trained further from {shown}" in text
+    assert "drawn at random" not in text
+    assert f"The parameters are those of {shown} (SHA-256 of its weights 0123456789ab…)" in text
+    assert yaml.safe_load(model_card(continued).split("---")[1]).get("base_model") == base
+    assert "/home/me" not in text

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import t5smith
 from programs import forward, init
 from t5smith.base.errors import T5smithError
-from t5smith.interop.huggingface_load import load_model
+from t5smith.interop.huggingface_load import is_tied, load_model
 from t5smith.interop.huggingface_names import from_huggingface, to_huggingface
 from t5smith.interop.huggingface_save import config_json, write_model
 from t5smith.interop.model import Model
@@ -25,6 +25,23 @@ from t5smith.text.corpus import find_files
 from t5smith.text.documents import read_documents
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
+
+
+@pytest.mark.parametrize(
+    ("values", "tied"),
+    [
+        ({"model_type": "t5"}, True),
+        ({"model_type": "t5", "tie_word_embeddings": False}, False),
+        # As transformers 5 saves an untied T5.
+        ({"model_type": "t5", "tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
+        ({"model_type": "t5", "tie_word_embeddings": True, "scale_decoder_outputs": True}, True),
+        ({"model_type": "mt5"}, False),
+        ({"model_type": "mt5", "tie_word_embeddings": True, "transformers_version": "4.57.6"}, True),
+        ({"model_type": "mt5", "tie_word_embeddings": True, "transformers_version": "5.1.0"}, False),
+    ],
+)
+def test_whether_a_configuration_ties_the_head(values, tied):
+    assert is_tied(values) == tied
 
 
 def lines(count):

@@ -68,12 +68,13 @@ def test_msgpack(tmp_path, monkeypatch):
         "params": {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "0": np.ones((3,), np.float16)}},
         "long": np.arange(1000, dtype=np.float32).reshape(10, 100),
         "version": 3,
+        "key": np.arange(2, dtype=np.uint32),
     }
     # More than a gigabyte in truth.
     monkeypatch.setattr(msgpack_utils, "MAX_CHUNK_SIZE", 1_024)
     (tmp_path / "a").write_bytes(msgpack_utils.msgpack_serialize(tree))
     read = read_msgpack(tmp_path / "a")
-    assert read.keys() == {"params.a.b", "params.a.0", "long"}
+    assert read.keys() == {"params.a.b", "params.a.0", "long", "key"}
     np.testing.assert_array_equal(read["params.a.b"].read(), tree["params"]["a"]["b"])
     np.testing.assert_array_equal(read["long"].read(), tree["long"])
 

@@ -17,6 +17,16 @@ STORE: dict[str, Any] = {
         "first": ["a.jsonl:2: the field 'text' is int", "a.jsonl:3: invalid UTF-8"],
     },
     "cut_stretches": 1_200,
+    "input_files": {
+        "formats": {"jsonl": 2, "text": 1},
+        "empty": 1_200,
+        "without_records": ["nb/empty.txt"],
+        "not_read": {
+            "counts": {"readme": 1, "split test": 1},
+            "files": ["nn/README.md", "nn/test.jsonl"],
+            "data_sets": {"nn": "its split train is read (1 file)"},
+        },
+    },
     "cleaning": [
         {
             "step": "language",
@@ -101,6 +111,7 @@ FIGURES: dict[str, Any] = {
 }
 TITLES = [
     "From records to documents",
+    "Formats and files not read",
     "Cleaning",
     "Tokens",
     "Lengths of documents",
@@ -151,6 +162,23 @@ def test_records_less_removed_records_are_documents(full: str) -> None:
     assert 'Removed</div><div class="value">18.0 %</div><div class="about">180 of 1,000 records' in full
     assert "1,200 stretches of text without white space" in full
     assert "<li>a.jsonl:3: invalid UTF-8</li>" in full
+
+
+def test_input_files_are_listed_by_format_and_by_why_they_are_not_read(full: str) -> None:
+    assert lines(full, "Formats and files not read") == [
+        ["", "files"],
+        ["read as jsonl", "2"],
+        ["read as text", "1"],
+        ["not read: readme", "1"],
+        ["not read: split test", "1"],
+    ]
+    text = Reader(full).text
+    assert "nn is a data set: its split train is read (1 file)." in text
+    assert "Files that are not read: 2 files" in text
+    assert "nn/test.jsonl" in text
+    assert "nb/empty.txt… and 1,199 more" in text.replace("\n", "")
+    plain = STORE | {"input_files": {"formats": {"text": 3}, "empty": 0, "without_records": []}}
+    assert "Formats and files not read" not in corpus_page("norsk", plain, FIGURES)
 
 
 def test_bars_show_what_each_step_removed(full: str) -> None:

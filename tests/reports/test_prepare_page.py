@@ -59,7 +59,7 @@ def test_preparing_writes_the_corpus_report(recipe: Recipe, capfd: pytest.Captur
             assert html.escape(text) in page
     assert MARKUP not in page
     assert html.escape(MARKUP) in page
-    assert "the field &#x27;text&#x27; is int" in page
+    assert "the field &#x27;text&#x27; is a number" in page
 
 
 def test_the_page_is_rewritten_only_if_it_would_differ(

@@ -50,7 +50,7 @@ def test_several_processes_make_the_same_store_as_one(recipe: Recipe) -> None:
 def test_a_user_error_of_a_task_is_raised(recipe: Recipe, tmp_path: Path) -> None:
     with (tmp_path / "text.jsonl").open("a") as file:
         file.write('{"text": 7}\n')
-    with pytest.raises(T5smithError, match=r"text\.jsonl:1001: the field 'text' is int, not text"):
+    with pytest.raises(T5smithError, match=r"text\.jsonl:1001: the field 'text' is a number, not text"):
         prepare(recipe.replace(**{"corpus.strict": True}))
 
 

@@ -11,6 +11,7 @@ import lzma
 import random
 from collections.abc import Callable
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pytest
@@ -90,6 +91,16 @@ def wet(texts: list[str]) -> bytes:
     return b"".join(records)
 
 
+def wiki(texts: list[str]) -> bytes:
+    """A dump as MediaWiki exports it, whose pages have no title."""
+    pages = "".join(
+        f"  <page>\n    <title />\n    <ns>0</ns>\n    <revision>\n"
+        f"      <text>{escape(text)}</text>\n    </revision>\n  </page>\n"
+        for text in texts
+    )
+    return f"<mediawiki>\n{pages}</mediawiki>\n".encode()
+
+
 def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
     lines: list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]] = []
     for ending, squeeze in SQUEEZE.items():
@@ -98,6 +109,7 @@ def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
             (f"b.txt{ending}", lambda t, s=squeeze: s("\n".join(t).encode()), {"document": "line"}),
             (f"c.jsonl{ending}", lambda t, s=squeeze: s(rows(t)), {}),
             (f"d.csv{ending}", lambda t, s=squeeze: s(table(t)), {}),
+            (f"j.xml{ending}", lambda t, s=squeeze: s(wiki(t)), {}),
             (f"f.parquet{ending}", lambda t, s=squeeze: s(parquet_file(t)), {}),
             (f"g.arrow{ending}", lambda t, s=squeeze: s(arrow_file(t)), {}),
             (f"h.arrow{ending}", lambda t, s=squeeze: s(arrow_stream(t)), {}),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from t5smith.base.artifact import building, file_hash
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.prepare import prepare
-from t5smith.store.token_store import Shards, Split, TokenStore, id_dtype
+from t5smith.store.shards import Shards
+from t5smith.store.token_store import Split, TokenStore, id_dtype
 from t5smith.vocabulary.train import build
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -193,3 +196,42 @@ def test_a_table_of_shards_damaged_before_hashing_is_rejected(recipe: MakeRecipe
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(T5smithError, match=r"damaged manifest or shards.json \(.* Make it"):
         TokenStore.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "space", "mapped"), [(12, -1, 3), (1 << 20, 8 * 2 * 2 * 10, 2), (3, -1, 0)]
+)
+def test_shards_beyond_the_limits_are_read_without_a_map(
+    files: int, space: int, mapped: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many files stay mapped as limits allow; the others hold no descriptor, also after a move."""
+    monkeypatch.setattr("t5smith.store.shards._descriptors", lambda: 0)
+    soft = {resource.RLIMIT_NOFILE: files, resource.RLIMIT_AS: space}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft[kind], -1))
+    flat = np.arange(200, dtype="<u2")
+    (tmp_path / "train").mkdir()
+    names = [(str(tmp_path / "train" / str(number)), 10) for number in range(20)]
+    for number, (name, size) in enumerate(names):
+        flat[number * size : (number + 1) * size].tofile(name)
+    before = len(os.listdir("/dev/fd"))
+    shards = pickle.loads(pickle.dumps(Shards(names, np.dtype("<u2"))))
+    assert shards.mapped == mapped
+    assert len(os.listdir("/dev/fd")) - before <= mapped + 1
+    (tmp_path / "train").rename(tmp_path / "moved")
+    assert shards.tolist() == flat.tolist()
+    starts = np.random.default_rng(0).integers(0, 200 - 7, 500)
+    assert shards.windows_at(starts, 7).tolist() == flat[starts[:, None] + np.arange(7)].tolist()
+    del shards
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_shard_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (0, 0))
+    (tmp_path / "a.bin").write_bytes(bytes(20))
+    shards = Shards([(str(tmp_path / "a.bin"), 10)], np.dtype("<u2"))
+    (tmp_path / "a.bin").write_bytes(bytes(10))
+    with pytest.raises(ValueError, match=r"a\.bin is shorter than its 10 ids"):
+        shards[:]
+    (tmp_path / "a.bin").unlink()
+    with pytest.raises(T5smithError, match=r"a\.bin: cannot be read \(No such file"):
+        shards[:]

@@ -109,3 +109,22 @@ def test_a_task_of_other_settings_writes_nothing_into_the_store(
     with pytest.raises(FileNotFoundError):
         Task.load(notes, 1, 0).run()
     assert contents(prepare(after)) == found
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_what_is_not_finished_is_in_the_notes(
+    recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, steps: tuple[str, ...]
+) -> None:
+    """A store may be finished, and renamed, while a task that was believed dead still writes a shard."""
+    settings = recipe().replace(**{"cleaning.steps": steps})
+    notes = unfinished(settings, monkeypatch)
+    seen: list[str] = []
+
+    def look() -> None:
+        for folder in settings.folder.rglob("*.part"):
+            seen.append(folder.relative_to(settings.folder).parts[0])
+
+    interrupt_at("close", 1, look, monkeypatch)
+    Task.load(notes, 1, 0).run()
+    assert seen
+    assert set(seen) == {"store.notes"}

@@ -20,6 +20,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from reading import read, write
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
@@ -32,18 +33,6 @@ from t5smith.text.row_count import count_rows
 from t5smith.text.skipped_records import MAX_BAD_START, SkippedRecords, skipped_messages
 from t5smith.vocabulary.train import vocab
 
-
-def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
-    skipped = SkippedRecords()
-    corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
-
-
-def write(path: Path, data: bytes | str) -> Path:
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
-
 GOOD = [json.dumps({"text": f"dag {i}"}) for i in range(30)]
 
 
@@ -53,9 +42,8 @@ GOOD = [json.dumps({"text": f"dag {i}"}) for i in range(30)]
         ("a.jsonl", b'{"text": "x"', "not JSON", ":16: not JSON"),
         ("a.jsonl", b"[1, 2]", "not JSON", ":16: not a JSON object"),
         ("a.jsonl", b'{"id": 3}', "no text", ":16: no field 'text'"),
-        ("a.jsonl", b'{"text": 3}', "no text", ":16: the field 'text' is int, not text"),
+        ("a.jsonl", b'{"text": 3}', "no text", ":16: the field 'text' is a number, not text"),
         ("a.jsonl", b'{"text": "bl\xe5"}', "not UTF-8", ":16: invalid UTF-8: byte 0xe5"),
-        ("a.jsonl", rb'{"text": "\ud83d"}', "not Unicode", ":16: half of a surrogate pair"),
         ("a.jsonl", b'{"text": "' + b"x" * 500 + b'"}', "too long", ":16: a line of 513 bytes is longer"),
     ],
 )
@@ -181,7 +169,6 @@ def test_a_compressed_table_is_unpacked_first(
     [
         ("a.parquet", b"PAR1 no more", "damaged, or not what its name says"),
         ("a.arrow", b"ARROW1 no more", "damaged, or not what its name says"),
-        ("a.arrow", b"", "damaged, or not what its name says"),
         ("a.csv", b"a,b\nx,y\n", "none is called 'text'"),
         ("a.csv", b"a,b\n1,2\n", "no field holds text"),
         ("a.jsonl", b"hei\n" * (MAX_BAD_START + 1), ":1: not JSON"),
@@ -361,7 +348,7 @@ def test_what_is_skipped_is_told_even_if_nothing_is_left(
     vocab(recipe)
     with pytest.raises(T5smithError, match="the valid split has no text"):
         prepare(recipe)
-    assert "v.jsonl:2: the field 'text' is int" in capfd.readouterr().err
+    assert "v.jsonl:2: the field 'text' is a number" in capfd.readouterr().err
 
 
 def test_of_each_kind_one_place_is_told_and_archives_first(capfd: pytest.CaptureFixture[str]) -> None:

@@ -286,3 +286,50 @@ def test_rows_of_csv_and_none_of_plain_text(tmp_path: Path) -> None:
     assert read(f"hf:{folder}:train") == ["en\nto"]
     with pytest.raises(T5smithError, match="plain text has no rows to count"):
         read(f"hf:{folder}:train[:1]")
+
+
+def test_without_the_hub_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+    import huggingface_hub
+
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionError("no route\nto host")
+
+    def retries(*_: object, **__: object) -> None:
+        pytest.fail("the library that retries for half a minute was asked")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fails)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", retries)
+    for pattern in ("hf:some/set:nb:train", "hf://datasets/some/set"):
+        with pytest.raises(T5smithError) as caught:
+            find_files([pattern], "corpus.train")
+        assert str(caught.value) == (
+            "corpus.train: some/set is no folder here, and the Hugging Face Hub cannot be reached (no "
+            "route). Offline? Download it first, with `hf download --repo-type dataset some/set --local-dir "
+            "set`, and name that folder, or name local files"
+        )
+
+
+def test_a_url_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NetworkError(Exception):  # what packages for protocols raise need not be an OSError
+        pass
+
+    def fails(*_: object, **__: object) -> None:
+        raise NetworkError("no route\nto host")
+
+    monkeypatch.setattr(fsspec.filesystem("memory").__class__, "isdir", fails)
+    with pytest.raises(T5smithError, match=r"cannot be reached \(no route\)\. Offline\? Download the text"):
+        find_files(["memory://some/set"], "corpus.train")
+
+
+def test_configurations_and_splits_are_listed(hub: Path) -> None:
+    names = ", ".join(f"unshuffled_deduplicated_{name} (train)" for name in ("no", "nn"))
+    with pytest.raises(T5smithError, match="has no configuration 'klingon'; expected one of ") as caught:
+        read(f"hf:{hub}:klingon:train")
+    assert names in str(caught.value)
+    with pytest.raises(T5smithError, match="has no configuration 'klingon'; expected one of "):
+        read(f"hf:{hub}:klingon")
+    with pytest.raises(T5smithError, match="has several configurations; expected one of ") as caught:
+        read(str(hub))
+    assert names in str(caught.value)

@@ -6,30 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from reading import read, write_table
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.documents import read_documents
 from t5smith.text.skipped_records import SkippedRecords
 
 KINDS = ["a.parquet", "a.arrow", "b.arrow"]
-
-
-def read(path: Path, **more: object) -> tuple[list[str], SkippedRecords]:
-    skipped = SkippedRecords()
-    corpus = CorpusSettings.model_validate(more)
-    return [document.text for document in read_documents(corpus, [path], skipped=skipped)], skipped
-
-
-def write(path: Path, table: pa.Table) -> Path:
-    if path.suffix == ".parquet":
-        parquet.write_table(table, path, row_group_size=3)
-    else:
-        new = pa.ipc.new_file if path.name.startswith("a") else pa.ipc.new_stream
-        with new(str(path), table.schema) as writer:
-            writer.write_table(table)
-    return path
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -39,7 +21,7 @@ def test_categories_are_text(tmp_path: Path, name: str, kind: pa.DataType) -> No
     texts = ["en", None, "to", "en", "to", "tre", "en"]
     column = pa.array(texts, kind).dictionary_encode()
     numbers = pa.array(range(7)).dictionary_encode()
-    path = write(tmp_path / name, pa.table({"n": numbers, "beskrivelse": column}))
+    path = write_table(tmp_path / name, pa.table({"n": numbers, "beskrivelse": column}))
     found, skipped = read(path)
     assert (found, skipped.counts) == ([text for text in texts if text], {"no text": 1})
     assert f"{path}:2: the field 'beskrivelse' is empty" in skipped.first[0]
@@ -50,37 +32,37 @@ def test_categories_are_text(tmp_path: Path, name: str, kind: pa.DataType) -> No
 @pytest.mark.parametrize("name", ["a.arrow", "b.arrow"])
 def test_null_among_the_categories(tmp_path: Path, name: str) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, None, 2], pa.int8()), ["en", None, "to"])
-    found, skipped = read(write(tmp_path / name, pa.table({"text": column})))
+    found, skipped = read(write_table(tmp_path / name, pa.table({"text": column})))
     assert (found, skipped.counts) == (["en", "en", "to"], {"no text": 2})
 
 
 def test_damaged_categories(tmp_path: Path) -> None:
     bad = pa.array([b"en", b"\xff", b"to"]).view(pa.utf8())
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 1]), bad)
-    found, skipped = read(write(tmp_path / "a.arrow", pa.table({"text": column})))
+    found, skipped = read(write_table(tmp_path / "a.arrow", pa.table({"text": column})))
     assert (found, skipped.counts) == (["en", "to"], {"not UTF-8": 2})
     assert "a.arrow:2: invalid UTF-8" in skipped.first[0]
     for values in (bad, pa.array(["en"])):
         beyond = pa.DictionaryArray.from_arrays(pa.array([0, 9]), values, safe=False)
-        path = write(tmp_path / "b.arrow", pa.table({"text": beyond}))
+        path = write_table(tmp_path / "b.arrow", pa.table({"text": beyond}))
         with pytest.raises(T5smithError, match=r"b\.arrow: damaged, or not what its name says"):
             read(path)
 
 
 def test_views_that_are_not_utf8(tmp_path: Path) -> None:
     bad = pa.array([b"en", b"\xff"], pa.binary_view()).view(pa.string_view())
-    found, skipped = read(write(tmp_path / "a.arrow", pa.table({"text": bad})))
+    found, skipped = read(write_table(tmp_path / "a.arrow", pa.table({"text": bad})))
     assert (found, skipped.counts) == (["en"], {"not UTF-8": 1})
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_two_columns_with_the_name_are_refused(tmp_path: Path, name: str) -> None:
     columns = [pa.array(["en"]), pa.array([1]), pa.array(["to"])]
-    path = write(tmp_path / name, pa.table(columns, names=["text", "id", "text"]))
+    path = write_table(tmp_path / name, pa.table(columns, names=["text", "id", "text"]))
     with pytest.raises(T5smithError) as caught:
         read(path)
     assert str(caught.value) == (f"{path}: 2 fields are called 'text'. Rename or remove all but one of them")
-    path = write(tmp_path / name, pa.table(columns, names=["a", "b", "b"]))
+    path = write_table(tmp_path / name, pa.table(columns, names=["a", "b", "b"]))
     with pytest.raises(T5smithError, match="2 fields are called 'b'"):
         read(path, text_field="b")
     assert read(path, text_field="a") == (["en"], SkippedRecords())

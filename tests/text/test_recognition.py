@@ -42,7 +42,19 @@ def test_json_lines_of_any_name(tmp_path: Path, name: str, squeeze) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [TEXT, b"{en} dag", b'{"en": ikke JSON}\n', b'{\n "a": 1\n}', b"[1] en dag", b""]
+    "text",
+    [
+        TEXT,
+        b"ORCA er en hval.",
+        b"PAR1 og PAR2",
+        b"WARC/1.0 er et format.",
+        b"GIF8 er kort",
+        b"{en} dag",
+        b'{"en": ikke JSON}\n',
+        b'{\n "a": 1\n}',
+        b"[1] en dag",
+        b"",
+    ],
 )
 def test_other_text_is_text(tmp_path: Path, text: bytes) -> None:
     assert file_format(CorpusSettings(), written(tmp_path / "a", text)) == "text"
@@ -111,8 +123,9 @@ def zipped() -> bytes:
         (b"7z\xbc\xaf\x27\x1c\0\x04" + bytes(90), "a 7-Zip archive"),
         (b"\x04\x22\x4d\x18\x64\x40\xa7" + bytes(90), "an LZ4 archive"),
         (b"SQLite format 3\0" + bytes(90), "an SQLite database"),
+        (b"ORC\x0a\x03\x00\x00\x00" + bytes(90), "an ORC file"),
     ],
-    ids=["lfs", "pdf", "7z", "lz4", "sqlite"],
+    ids=["lfs", "pdf", "7z", "lz4", "sqlite", "orc"],
 )
 def test_what_is_refused_is_named(tmp_path: Path, name: str, data: bytes, what: str) -> None:
     path = tmp_path / name

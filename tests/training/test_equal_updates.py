@@ -78,6 +78,7 @@ def test_accumulation_gives_the_same_losses(plain, parts):
     assert plain[-1] < plain[0]
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_same_losses_with_the_default_optimizer():
     default = OptimizerSettings().name
     parts = losses(accumulation=4, optimizer=default)

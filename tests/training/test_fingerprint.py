@@ -56,6 +56,7 @@ DOES_NOT = {
     "train.prefetch_batches": 5,
     "train.prefetch_workers": 1,
     "train.steps": 60,
+    "train.init_from": "some/model",
 }
 """Settings that they do not depend on; the number of steps only under a schedule that never falls."""
 

@@ -8,14 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
+from hub_server import Hub, reaching, serving
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
@@ -160,7 +159,7 @@ def test_a_tokenizer_is_found_by_folder_file_or_run_folder(tmp_path: Path, how: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not a tokenizer.json"),
+        ("", r"this file is empty \(0 bytes\)"),
         ("{", "not a tokenizer.json"),
         ("[1, 2]", "not a tokenizer.json"),
         ('"model"', "not a tokenizer.json"),
@@ -303,74 +302,21 @@ def test_an_unreachable_hub_gives_a_one_line_error(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The part of the Hub's API that a download needs."""
-
-    commit = "a" * 40
-    models: ClassVar[dict[str, dict[str, bytes]]] = {}
-    refusals: ClassVar[dict[str, tuple[int, str]]] = {
-        "no/such": (404, "RepoNotFound"),
-        "some/private": (401, "RepoNotFound"),
-        "some/gated": (403, "GatedRepo"),
-    }
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-    def answer(self) -> None:
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
-        listing = parts[0] == "api"
-        if name in self.refusals and not (listing and name == "some/gated"):
-            status, code = self.refusals[name]
-            return self.send(status, b"", {"X-Error-Code": code})
-        if "revision" in parts and parts[-1] == "v2":
-            return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        files = self.models.get(name, {"tokenizer.json": b""})
-        if listing:
-            entries = [{"rfilename": file} for file in files]
-            return self.send(200, json.dumps({"id": name, "sha": self.commit, "siblings": entries}).encode())
-        return self.send(200, files[parts[-1]], {"ETag": f'"{name}"', "X-Repo-Commit": self.commit})
-
-    def send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in ({"Content-Length": str(len(data))} | (headers or {})).items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     from test_sentencepiece import BASE, SOME, by_hand
 
-    Hub.models = {
+    models = {
         "some/both": {"tokenizer.json": json.dumps(tree()).encode(), "spiece.model": b"not asked for"},
         "some/old": {"config.json": b"{}", "spiece.model": by_hand([*BASE, *SOME])},
         "some/image": {"model.bin": b""},
     }
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(models) as address:
+        yield address
 
 
 def online(folder: Path, hub: str, name: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    environment |= {
-        "HF_HUB_CACHE": str(folder / "cache"),
-        "HF_ENDPOINT": hub,
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    environment = reaching(hub, folder / "cache")
     line = [sys.executable, "-m", "t5smith", "vocab", "--run-dir", str(folder / "run")]
     line += ["--vocab.tokenizer", name, "--json"]
     return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True)

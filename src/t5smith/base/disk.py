@@ -40,7 +40,12 @@ def fsync(path: Path) -> None:
 
 _ELSEWHERE = "choose a run_dir that you can write to"
 _MORE_SPACE = "free some space and run the command again; finished stages are kept"
+_MORE_FILES = "raise the limit (ulimit -n), or close other programs, and run the command again"
+_MORE_MEMORY = "allow more (ulimit -v) or use fewer prepare.tasks, and run the command again"
 _DISK_ERRORS = {
+    errno.EMFILE: ("this process has opened as many files as it may", _MORE_FILES),
+    errno.ENFILE: ("this system has opened as many files as it may", _MORE_FILES),
+    errno.ENOMEM: ("memory ran out", _MORE_MEMORY),
     **dict.fromkeys((errno.EACCES, errno.EPERM), ("no permission to write", _ELSEWHERE)),
     errno.EROFS: ("the file system is read-only", _ELSEWHERE),
     errno.ENOSPC: ("the disk is full", _MORE_SPACE),
@@ -64,7 +69,8 @@ def disk_errors(place: Path) -> Generator[None]:
     """Turn errors of the disk into one line that names the place.
 
     Raises:
-      T5smithError: no permission, read-only file system, full disk, used-up quota, or file too large.
+      T5smithError: no permission, read-only file system, full disk, used-up quota, or file too large; too
+        many open files, or no more memory.
     """
     try:
         yield
@@ -77,12 +83,23 @@ def disk_errors(place: Path) -> Generator[None]:
         raise T5smithError(what, where=where, fix=fix) from error
 
 
+def limit_error(error: Exception) -> T5smithError | None:
+    """The error of a process that has reached a limit, of files or of memory; None if it is another one."""
+    code = _disk_errno(error) if isinstance(error, OSError | MemoryError) else None
+    if code not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return None
+    what, fix = _DISK_ERRORS[code]
+    return T5smithError(what, where=error.filename if isinstance(error, OSError) else None, fix=fix)
+
+
 def _disk_errno(error: Exception) -> int | None:
     """The errno behind an exception, if it is one that a user can fix.
 
     tokenizers, safetensors and tensorstore raise their own exceptions, whose text includes the errno. numpy's
     text only has the number of items that were written.
     """
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno if error.errno in _DISK_ERRORS else None
     text = str(error)

@@ -82,9 +82,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A stopped training has saved its state and has an exit code; other exceptions are bugs.
         code = getattr(error, "exit_code", None)
         if not isinstance(code, int):
-            raise
+            return _exit_code(_reached_limit(error))
         print(f"t5smith: {error}{_without(args)}", file=sys.stderr)
         return code
+
+
+def _reached_limit(error: Exception) -> int:
+    """Report that the process has reached a limit of files or memory; any other exception is raised."""
+    from t5smith.base.disk import limit_error
+    from t5smith.base.progress import info
+
+    if (found := limit_error(error)) is None:
+        raise error
+    info(f"t5smith: error: {found}")
+    return 2
 
 
 def _without(args: list[str]) -> str:

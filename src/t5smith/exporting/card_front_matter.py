@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from t5smith.recipe.recipe import Recipe
@@ -20,6 +21,7 @@ openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr unknown""
 LICENSES = frozenset(_LICENSES.split())
 """Identifiers that the Hub knows (huggingface.co/docs/hub/repositories-licenses); others are `other`."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?![a-z])", re.IGNORECASE)
+_HUB_MODEL = re.compile(r"(?:hf:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|(?:m|by)?t5-[\w.-]+)(?:@\S+)?")
 _HUB_FILE = re.compile(r"hf://datasets/([^/@]+(?:/[^/@]+)?)[@/]")
 
 
@@ -38,12 +40,20 @@ def front_matter(recipe: Recipe, files: Iterable[Mapping[str, Any]]) -> str:
         fields["license"] = recipe.license.lower() if known else "other"
         if not known:
             fields["license_name"] = re.sub(r"[^a-z0-9.]+", "-", recipe.license.lower()).strip("-") or "other"
+    if base := hub_model(recipe.train.init_from):
+        fields["base_model"] = base
     fields["library_name"] = "transformers"
     fields["tags"] = ["t5", "text2text-generation", "t5smith"]
     if datasets := hub_datasets(files):
         fields["datasets"] = datasets
     # JSON's strings are YAML's; without quotes the language code `no` would be false.
     return "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
+
+
+def hub_model(name: str) -> str:
+    """The name of a model on the Hub, without a revision; "" if it is a path."""
+    found = _HUB_MODEL.fullmatch(name)
+    return "" if found is None or Path(name).exists() else found[1]
 
 
 def hub_datasets(files: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from t5smith.base.artifact import Manifest
 from t5smith.base.wrapping import pluralize
+from t5smith.text.skipped_records import NOT_FAULTS
 
 MOST_FILES = 8
 """Names of files that are listed; of more, only the number is."""
@@ -45,7 +46,8 @@ def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) ->
         f"Training read this text {epochs:.3g} times.",
         _held_out(corpus),
     ]
-    skipped = sum(store.facts["skipped_records"]["counts"].values())
+    counts: dict[str, int] = store.facts["skipped_records"]["counts"]
+    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS)
     if skipped:
         lines.append(
             f"{pluralize(skipped, 'record')} could not be read and was left out."
@@ -115,8 +117,8 @@ def _value(value: object) -> str:
     return PurePath(value).name if isinstance(value, str) else str(value)
 
 
-def tokenizer_section(vocab: Manifest) -> str:
-    """How the tokenizer was made and what it does to a text."""
+def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
+    """How the tokenizer was made and what it does to a text; `store` has the text of training."""
     facts = vocab.facts
     if "vocab" not in vocab.inputs:
         source = tokenizer_source(vocab)
@@ -127,22 +129,33 @@ def tokenizer_section(vocab: Manifest) -> str:
     case = (
         "text is lowercased, so the model never writes capitals" if settings["lowercase"] else "case is kept"
     )
+    same = vocab.inputs["corpus"]["train"] == store.inputs["corpus"]["train"]
+    text = "the text" if same else "an earlier version of the text"
     lines = [
         f"A SentencePiece-style Unigram tokenizer: {facts['pieces']:,} pieces of at most "
-        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of the text, "
+        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of {text}, "
         f"and {facts['sentinels']} sentinels.",
         f"It {normal} and turns all white space into single spaces; {case}.",
     ]
     if settings["split_digits"]:
         lines.append("Each digit is a piece of its own.")
     if settings["character_coverage"] < 1:
-        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of the text.")
+        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of {text}.")
     rare = "its UTF-8 bytes" if settings["byte_fallback"] else "`<unk>`"
     lines.append(f"A character without a piece becomes {rare}.")
     for name, what in (("user_symbols", "always one piece"), ("control_symbols", "never encoded from text")):
         if settings[name]:
             lines.append(f"{', '.join(f'`{symbol}`' for symbol in settings[name])}: {what}.")
+    if words := settings.get("unknown_words"):
+        names = ", ".join(f"`{word}`" for word in dict.fromkeys(("<unk>", *words)))
+        lines.append(f"{names} in a text: the unknown piece.")
     return "\n".join(lines)
+
+
+def without_folders(name: str) -> str:
+    """The last part of a path; a name on the Hub is left as it is."""
+    is_path = name.startswith(("/", "~", ".")) or name.count("/") > 1
+    return PurePath(name).name if is_path else name
 
 
 def tokenizer_source(vocab: Manifest) -> str | None:
@@ -150,6 +163,6 @@ def tokenizer_source(vocab: Manifest) -> str | None:
     name = vocab.facts.get("tokenizer")
     if name is None:
         return None
-    name = PurePath(name).name if name.startswith(("/", "~", ".")) else name
+    name = without_folders(name)
     read = vocab.facts["read_from"]
     return f"`{name}`" if read == name else f"`{name}` ({read})"

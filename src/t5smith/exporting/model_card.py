@@ -11,7 +11,7 @@ from t5smith.base.artifact import Manifest
 from t5smith.base.units import duration
 from t5smith.base.wrapping import pluralize
 from t5smith.exporting.card_front_matter import front_matter, hub_datasets
-from t5smith.exporting.card_text import text_section, tokenizer_section, tokenizer_source
+from t5smith.exporting.card_text import text_section, tokenizer_section, tokenizer_source, without_folders
 from t5smith.exporting.card_usage import is_prefix, usage
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import Denoiser, denoisers_of, describe
@@ -75,7 +75,7 @@ def model_card(made: Made) -> str:
 
 # {recipe.name}
 
-A {_kind(config)} encoder-decoder{language}, pre-trained from scratch with t5smith {__version__}
+A {_kind(config)} encoder-decoder{language}, {_begun(recipe)} with t5smith {__version__}
 to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 
 {usage(config, denoisers)}
@@ -85,7 +85,7 @@ to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 
 ## Tokenizer
 
-{tokenizer_section(made.vocab)}
+{tokenizer_section(made.vocab, made.store)}
 
 ## Model and training
 
@@ -210,9 +210,22 @@ def _limits(made: Made) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def _begun(recipe: Recipe) -> str:
+    if name := recipe.train.init_from:
+        return f"pre-trained further from `{without_folders(name)}`"
+    return "pre-trained from scratch"
+
+
 def _lineage(made: Made) -> str:
     files = made.store.inputs["corpus"]["train"]
     lines = ["The parameters were drawn at random: the model descends from no other."]
+    if name := made.recipe.train.init_from:
+        hashes = made.checkpoint.inputs["initial"]
+        weights = next(hashes[file] for file in hashes if file != "config.json")
+        lines = [
+            f"The parameters are those of `{without_folders(name)}` (SHA-256 of its weights "
+            f"{weights[:12]}…), trained further: its licence applies to this model too."
+        ]
     if source := tokenizer_source(made.vocab):
         lines.append(f"The tokenizer was imported from {source}, whose licence applies to it.")
     if datasets := hub_datasets(files):

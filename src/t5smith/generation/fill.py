@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.base.phase import phase
 from t5smith.base.progress import progress, warn
 from t5smith.generation.decoding import decode
@@ -58,7 +59,8 @@ def model_folder(folder: Path) -> Path:
     """
     if not folder.is_dir():
         what = "this is a file" if folder.exists() else "there is no such folder"
-        raise T5smithError(what, where=folder, expected="a run folder or an exported model folder")
+        expected, fix = "a run folder or an exported model folder", download_first(str(folder))
+        raise T5smithError(what, where=folder, expected=expected, fix=fix)
     if (folder / "config.json").is_file():
         return folder
     if (folder / "model").is_dir():

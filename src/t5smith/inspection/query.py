@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import RUN_SETTINGS, run_recipe
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -174,8 +175,8 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
         if (exported / "config.json").is_file():
             return load_exported(exported), str(exported)
     if not folder.is_dir():
-        expected = "a run folder or an exported model folder"
-        raise T5smithError("there is no such folder", where=folder, expected=expected)
+        expected, fix = "a run folder or an exported model folder", download_first(str(folder))
+        raise T5smithError("there is no such folder", where=folder, expected=expected, fix=fix)
     if not (folder / RUN_SETTINGS).is_file() and recipe is None:
         raise T5smithError(
             "there is no model here", where=folder, expected="a run folder or an exported model folder"

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from t5smith.base.errors import T5smithError
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.interop.model import Model
+from t5smith.interop.stored_tensor import StoredTensor
 from t5smith.interop.weights import read_json, read_weights
 from t5smith.model.config import ModelConfig
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -38,7 +41,43 @@ def load_model(folder: str | Path) -> Model:
             where=folder,
             expected="the tokenizer that the model was trained with",
         )
-    return Model(from_huggingface(read_weights(folder), config), config, vocabulary)
+    return Model(from_huggingface(read_tensors(folder, values), config), config, vocabulary)
+
+
+def is_tied(values: Mapping[str, Any]) -> bool:
+    """Whether the head is the embedding with scaled logits, as in T5 1.0.
+
+    transformers 5 writes `tie_word_embeddings` for every T5 and mT5. Of a T5 `scale_decoder_outputs` shows
+    which it is; mT5's logits are never scaled there.
+    """
+    is_mt5 = values["model_type"] == "mt5"
+    if is_mt5 and str(values.get("transformers_version", "")).split(".")[0] not in ("", "3", "4"):
+        return False
+    tied = values.get("tie_word_embeddings", not is_mt5)
+    return bool(tied and values.get("scale_decoder_outputs", True))
+
+
+def read_tensors(folder: Path, values: Mapping[str, Any]) -> dict[str, StoredTensor]:
+    """The weights of a folder, with a head exactly if the sizes by `values`, its `config.json`, have one.
+
+    Raises:
+      T5smithError: as :func:`read_weights`; a head is stored that the configuration has no use for.
+    """
+    tensors = read_weights(folder)
+    shared, head = tensors.get("shared.weight"), tensors.get("lm_head.weight")
+    if shared is None:
+        return tensors
+    if not is_tied(values):
+        # Only transformers 5 means a head with the embedding's numbers, but without their scale.
+        on_paper = head is None and values.get("tie_word_embeddings") is True
+        return tensors | {"lm_head.weight": shared} if on_paper else tensors
+    if head and not np.array_equal(head.read(), shared.read()):
+        raise T5smithError(
+            "the head is tied to the embedding, but the weights have another one",
+            where=folder / "config.json",
+            fix="set tie_word_embeddings to false there, if the model was trained with a head of its own",
+        )
+    return tensors
 
 
 def config_of(values: Mapping[str, Any], ids: int, config_path: Path) -> ModelConfig:
@@ -74,7 +113,7 @@ def config_of(values: Mapping[str, Any], ids: int, config_path: Path) -> ModelCo
             num_heads=values["num_heads"],
             relative_attention_num_buckets=values.get("relative_attention_num_buckets", 32),
             relative_attention_max_distance=values.get("relative_attention_max_distance", 128),
-            tie_word_embeddings=values.get("tie_word_embeddings", True),
+            tie_word_embeddings=is_tied(values),
             gated=FEED_FORWARD[feed_forward],
             layer_norm_epsilon=values.get("layer_norm_epsilon", 1e-6),
         )

@@ -24,8 +24,8 @@ _TYPES = {
     "BF16": "bfloat16",
     "F32": "float32",
     "F64": "float64",
-    "I64": "int64",
-    "I32": "int32",
+    "BOOL": "bool",
+    **{f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
 
 

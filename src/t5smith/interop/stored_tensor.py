@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DTYPES: Mapping[str, np.dtype] = {
-    **{name: np.dtype(name) for name in ("float16", "float32", "float64", "int64", "int32")},
+    **{name: np.dtype(name) for name in ("float16", "float32", "float64", "bool")},
+    **{f"{kind}{bits}": np.dtype(f"{kind}{bits}") for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 """Types of numbers that weights of a T5 have, or that stand beside them."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.interop.msgpack_file import read_msgpack
 from t5smith.interop.other_names import from_flax, from_t5x, is_t5x
 from t5smith.interop.pytorch_file import read_pytorch
@@ -21,18 +22,15 @@ _READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
 }
 """Files with weights in a Hugging Face folder, the best first. Each may be cut into shards with an index."""
 WEIGHT_FILES = tuple(_READERS)
+INDEX = ".index.json"
+"""Ends the name of the list of a file's shards."""
 _TENSORFLOW = "tf_model.h5"
-
-
-def index_file(weights: str) -> str:
-    """The name of the index that lists the shards of a file with weights."""
-    return f"{weights}.index.json"
 
 
 def weight_file(names: Iterable[str]) -> str:
     """Of the files in a folder, the one that is read: weights, or an index of shards; "" if there is none."""
     names = set(names)
-    candidates = (one for weights in WEIGHT_FILES for one in (weights, index_file(weights)))
+    candidates = (one for weights in WEIGHT_FILES for one in (weights, weights + INDEX))
     return next((name for name in candidates if name in names), "")
 
 
@@ -56,7 +54,7 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
     if found in _READERS:
         return reader(folder / found)
     tensors: dict[str, StoredTensor] = {}
-    for name in _shards(folder / found):
+    for name in shards(folder / found):
         path = folder / name
         if not path.is_file():
             raise T5smithError("not found", where=path, expected=f"a shard that {found} lists", fix=AGAIN)
@@ -67,7 +65,12 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _shards(index: Path) -> list[str]:
+def shards(index: Path) -> list[str]:
+    """The names of the shards that an index lists, all in its folder.
+
+    Raises:
+      T5smithError: it is damaged, or names a file elsewhere.
+    """
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict):
         raise T5smithError("no weight_map", where=index, fix=AGAIN)
@@ -109,7 +112,10 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise T5smithError(
-            "not found", where=path, expected="a run folder or a Hugging Face model folder"
+            "not found",
+            where=path,
+            expected="a run folder or a Hugging Face model folder",
+            fix=None if path.parent.is_dir() else download_first(str(path.parent)),
         ) from None
     except OSError as error:
         raise T5smithError(f"cannot be read ({error.strerror})", where=path) from None

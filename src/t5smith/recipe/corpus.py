@@ -33,7 +33,7 @@ class CorpusSettings(Settings):
     """Held-out text. Default: the share `held_out_fraction` of the documents in `train`."""
     held_out_fraction: Fraction = 0.01
     """Share of documents that are held out, chosen by a hash of their text; not used if `valid` is set."""
-    format: Literal["auto", "text", "jsonl", "csv", "parquet", "arrow", "warc"] = "auto"
+    format: Literal["auto", "text", "jsonl", "csv", "parquet", "arrow", "warc", "mediawiki"] = "auto"
     """File format. auto: by the file name (.jsonl .json .ndjson .jsonlines, .csv .tsv, .parquet, .arrow,
     .warc .wet) or its first lines; other files are plain text. Compression (.gz, .xz, .zst, .bz2) is
     recognized by the first bytes."""

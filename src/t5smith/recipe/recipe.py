@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.base import Folder, Settings
@@ -46,6 +46,13 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _tokenizer_of_the_source(self) -> Self:
+        """A model that training continues from brings its tokenizer, if `[vocab]` sets nothing."""
+        if self.train.init_from and self.vocab == VocabSettings():
+            object.__setattr__(self, "vocab", VocabSettings(tokenizer=self.train.init_from))
+        return self
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,8 @@ SENTINELS = 100
 
 CONTROL_WORD = re.compile(r"</s>|<pad>|<unk>|<extra_id_[0-9]+>")
 """Names of pieces that are in every vocabulary."""
+KNOWN_CONTROL_WORD = re.compile(CONTROL_WORD.pattern.replace("<unk>|", ""))
+"""The same without `<unk>`, for text in which that means "unknown"."""
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -37,6 +39,26 @@ def check_symbols(control: Sequence[str], user: Sequence[str]) -> None:
             where="vocab.user_symbols",
             expected="each name in one of the two lists",
         )
+
+
+def check_unknown_words(words: Sequence[str], symbols: Sequence[str]) -> None:
+    """Check that each word can become the unknown id.
+
+    Args:
+      words: of `vocab.unknown_words`.
+      symbols: names of control symbols and user symbols.
+
+    Raises:
+      T5smithError: a word has a meaning of its own, or white space, or is listed twice.
+    """
+    for number, word in enumerate(words):
+        expected = None if word == "<unk>" else _lacks(word)
+        if word in symbols:
+            expected = "a word that is neither a control symbol nor a user symbol"
+        if word in words[:number]:
+            expected = "each word once"
+        if expected:
+            raise T5smithError(f"{word!r} cannot be used", where="vocab.unknown_words", expected=expected)
 
 
 def _lacks(name: str) -> str | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
 from t5smith.recipe.base import did_you_mean
 from t5smith.recipe.corpus import starting_from
 from t5smith.recipe.recipe import Recipe
@@ -59,7 +60,8 @@ def load_recipe(recipe: str | Path | None) -> Recipe:
     if name.endswith(".toml"):
         return _read(Path(name))
     if "/" in name:
-        raise T5smithError("there is no such folder", where=name, expected=_EXPECTED)
+        fix = ON_THE_HUB if download_first(name) else None
+        raise T5smithError("there is no such folder", where=name, expected=_EXPECTED, fix=fix)
     raise T5smithError(
         f"unknown recipe{did_you_mean(name, known)}",
         where=repr(name) if not name.strip() else name,
@@ -68,6 +70,7 @@ def load_recipe(recipe: str | Path | None) -> Recipe:
 
 
 _EXPECTED = "a run folder, or a file whose name ends in .toml"
+ON_THE_HUB = "a name on the Hugging Face Hub is no recipe; as a vocabulary it goes in vocab.tokenizer"
 
 
 def run_recipe(folder: Path) -> Recipe:

@@ -122,6 +122,10 @@ class TrainSettings(Settings):
     evaluate_every: NonNegative | Literal["auto"] = "auto"
     """Evaluate on held-out text every N steps; 0: only after training. auto: up to 20 times, on as many
     windows as take at most 3 % of the time; not at all in runs too short for that."""
+    init_from: str = ""
+    """Continue from this model instead of random weights: a Hugging Face folder or a name on the Hub, a run
+    folder, or a checkpoint of T5X. [model] must have its sizes. If [vocab] sets nothing, its tokenizer is
+    imported; with another vocabulary, the rows of its pieces are carried over or composed."""
 
     @property
     def rows(self) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.base import Positive, Settings, Strings
-from t5smith.recipe.symbols import check_symbols
+from t5smith.recipe.symbols import check_symbols, check_unknown_words
 
 
 class VocabSettings(Settings):
@@ -25,7 +25,11 @@ class VocabSettings(Settings):
     """Pieces that no text is ever encoded as, such as the mode tokens of a mixture. Their ids are before
     those of the sentinels."""
     user_symbols: Strings = ()
-    """Texts that are always encoded as one piece, such as <br>. They count towards `size`."""
+    """Texts that are one piece wherever they stand, such as <br>, as in SentencePiece. They count towards
+    `size`."""
+    unknown_words: Strings = ()
+    """Words of the text that stand for unknown text, such as <unk> and [UNK]: they become the unknown id, and
+    <unk> is always one of them. Default: none; such words are text, spelled out."""
     max_piece_length: Annotated[int, Field(ge=1, le=64)] = 16
     """Maximum length of a piece, in characters."""
     normalization: Literal["nfkc", "nmt_nfkc", "nfc", "none"] = "nfkc"
@@ -61,4 +65,10 @@ class VocabSettings(Settings):
     @model_validator(mode="after")
     def _valid_symbols(self) -> Self:
         check_symbols(self.control_symbols, self.user_symbols)
+        check_unknown_words(self.unknown_words, (*self.control_symbols, *self.user_symbols))
         return self
+
+    def inputs(self) -> dict[str, Any]:
+        """What a trained vocabulary depends on: later settings only if they differ from their defaults."""
+        later = {name for name in ("unknown_words",) if not getattr(self, name)}
+        return self.model_dump(exclude={"tokenizer", *later})

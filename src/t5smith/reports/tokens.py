@@ -8,6 +8,7 @@ from typing import Any
 from t5smith.pages.facts import Facts, number, percent, size
 from t5smith.pages.markup import Html, join, tag
 from t5smith.pages.parts import card, table
+from t5smith.store.control_words import SENTINELS
 from t5smith.store.merge import UNKNOWN_WARNING_SHARE
 
 SPLITS = {"train": "Training", "valid": "Held out"}
@@ -55,6 +56,29 @@ def tokens_part(store: Facts, figures: Facts) -> Html | None:
         shown = table(files, ["", "files", "on disk"], numbers=True)
         parts.append(tag("details", tag("summary", "Input files"), shown))
     return join(parts)
+
+
+def control_words_part(store: Facts) -> Html | None:
+    """Words such as `<unk>` that stand in the text itself."""
+    words: Mapping[str, Any] = store.get("control_words") or {}
+    if not words:
+        return None
+    lines = [
+        [
+            f"{word}…>" if word == SENTINELS else word,
+            f"{own['occurrences']:,}",
+            f"{own['tokens']:,}",
+            percent(own["share"]),
+            own["read_as"],
+        ]
+        for word, own in words.items()
+    ]
+    about = (
+        "Training reads such words as text, or as unknown if they are in vocab.unknown_words. AutoTokenizer "
+        "reads those that are pieces of the vocabulary as control pieces."
+    )
+    head = ["word", "occurrences", "tokens", "share of tokens", "read as"]
+    return join([tag("p", about, class_="note"), table(lines, head, numbers=True)])
 
 
 def _much_unknown(store: Facts) -> Html | None:

@@ -15,11 +15,14 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
+from t5smith.store.control_words import control_word_facts, report_control_words
+from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
 from t5smith.store.workspace import SPLITS, Workspace
 from t5smith.text.cleaning.pipeline import Tally
+from t5smith.text.documents import smaller_documents
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.vocabulary import Vocabulary
 from t5smith.vocabulary.word_cache import MAX_UNBROKEN
@@ -31,7 +34,12 @@ MAX_REASONS = 3
 
 
 def finish_store(
-    recipe: Recipe, workspace: Workspace, plan: Plan, vocabulary: Vocabulary, inputs: Mapping[str, Any]
+    recipe: Recipe,
+    workspace: Workspace,
+    plan: Plan,
+    vocabulary: Vocabulary,
+    inputs: Mapping[str, Any],
+    not_read: Mapping[str, Any],
 ) -> None:
     """Complete and seal the unfinished store when all its shards are written.
 
@@ -41,6 +49,7 @@ def finish_store(
       plan: of the shards.
       vocabulary: of the ids.
       inputs: for the manifest.
+      not_read: files of folders that are not read, see :meth:`t5smith.text.folders.notes.FolderNotes.facts`.
 
     Raises:
       T5smithError: a split, a corpus or a file has no text; with `corpus.strict`, records were skipped.
@@ -52,14 +61,17 @@ def finish_store(
         totals.add(unit, name, json.loads(workspace.note(name).read_text(encoding="utf-8")))
     totals.skipped.raise_if_strict()
     totals.raise_if_a_file_is_unusable()
+    totals.input_files.report()
     totals.skipped.report()
     cleaning = [tally.told() for tally in totals.tallies.values()]
     _report_cleaning(cleaning)
-    _raise_if_empty(recipe, totals.counts, totals.corpora["train"])
+    plain = totals.input_files.formats.keys() == {"text"}
+    _raise_if_empty(recipe, totals.counts, totals.corpora["train"], plain)
     facts: dict[str, Any] = {
         "vocab_size": vocabulary.size,
         "skipped_records": totals.skipped.facts(),
         "cut_stretches": totals.cut,
+        "input_files": totals.input_files.facts() | ({"not_read": not_read} if not_read else {}),
     }
     if totals.cut:
         warn(
@@ -72,6 +84,10 @@ def finish_store(
         _write_ends(workspace, split, totals.counts[split]["documents"], totals.shards[split])
         facts[split] = _split_facts(totals.counts[split], totals.corpora[split], separator)
         _report_split(facts[split], split)
+    tokens = sum(facts[split]["tokens"] for split in SPLITS)
+    if words := control_word_facts(totals.control_words, vocabulary, tokens):
+        facts["control_words"] = words
+        report_control_words(words)
     table = json.dumps(totals.shards, ensure_ascii=False, separators=(",", ":"))
     artifact.write_atomically(workspace.store / "shards.json", table)
     write_figures(workspace, plan, vocabulary, totals.shards, facts)
@@ -89,6 +105,8 @@ class _Totals:
       shards: of each split, the names of its files and their numbers of tokens.
       files: sizes and hashes of these files, for the manifest.
       cut: runs of characters without white space that were cut.
+      control_words: occurrences of each in the text.
+      input_files: their formats, and those without a record.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -99,6 +117,8 @@ class _Totals:
         self.shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
         self.files: dict[str, dict[str, Any]] = {}
         self.cut = 0
+        self.control_words: Counter[str] = Counter()
+        self.input_files = FileNotes()
         self._usable: Counter[str] = Counter()
         self._first_skipped: dict[str, str] = {}
 
@@ -108,6 +128,9 @@ class _Totals:
         for step in note["cleaning"]:
             self.tallies[step["step"]].merge(step)
         self.cut += note["cut"]
+        self.control_words.update(note.get("control_words", {}))
+        if "files" in note:  # not if an older version has begun the store
+            self.input_files.merge(note["files"])
         for split in SPLITS:
             own = note[split]
             if not unit.split or unit.split == split:
@@ -123,6 +146,7 @@ class _Totals:
             dropped = sum(sum(step["dropped"].values()) for step in note["cleaning"])
             read = sum(note[split]["documents"] + note[split]["empty"] for split in SPLITS)
             self._usable[unit.files[0]] += dropped + read
+            self.input_files.count(unit.files[0], dropped + read, note["skipped_records"]["counts"])
             for message in note["skipped_records"]["first"][:1]:
                 self._first_skipped.setdefault(unit.files[0], message)
 
@@ -182,9 +206,19 @@ def _split_facts(
 
 
 def _raise_if_empty(
-    recipe: Recipe, counts: Mapping[str, Mapping[str, int]], corpora: Mapping[str, Mapping[str, int]]
+    recipe: Recipe,
+    counts: Mapping[str, Mapping[str, int]],
+    corpora: Mapping[str, Mapping[str, int]],
+    plain: bool,
 ) -> None:
-    """Raise if a split, or the training part of a corpus, has no text."""
+    """Raise if a split, or the training part of a corpus, has no text; `plain`: it is all plain text."""
+    if not recipe.corpus.valid and sum(counts[split]["documents"] for split in SPLITS) == 1:
+        raise T5smithError(
+            "the text is a single document, so no other is left to be held out",
+            where="corpus.train",
+            expected="two documents or more",
+            fix=smaller_documents(recipe.corpus, plain),
+        )
     for split in SPLITS:
         if counts[split]["tokens"]:
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class Plan:
         """What a task reads. All tasks together read the same blocks, whatever their number."""
         own: list[Assignment] = []
         streams = [unit for unit in self.units if unit.blocks is None]
-        readers = max(1, tasks // len(streams)) if streams else 1
+        readers = _readers(streams, tasks)
         load = [0] * tasks
         for number, unit in enumerate(streams):
             for reader in range(readers):
@@ -124,6 +124,11 @@ class Plan:
                     own.append(Assignment(unit, part if unit.blocks > 1 else BlockSelection()))
         return own
 
+    def bytes_to_read(self, tasks: int) -> int:
+        """Bytes of the files, as they are stored, that all assignments of all tasks count together."""
+        readers = _readers([unit for unit in self.units if unit.blocks is None], tasks)
+        return sum(unit.read // parts * parts for unit in self.units if (parts := unit.blocks or readers))
+
     def to_json(self) -> str:
         """The plan as JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -134,6 +139,11 @@ class Plan:
         tree = json.loads(file.read_text(encoding="utf-8"))
         units = (Unit(**(unit | {"files": tuple(unit["files"])})) for unit in tree["units"])
         return cls(tree["block_bytes"], tuple(units))
+
+
+def _readers(streams: Sequence[Unit], tasks: int) -> int:
+    """Number of tasks that read each unit whose number of blocks is not known."""
+    return max(1, tasks // len(streams)) if streams else 1
 
 
 def _units(

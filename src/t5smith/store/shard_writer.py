@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t5smith.store.dedup_records import RecordWriter
+from t5smith.store.file_notes import FileNotes
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import SPLITS, Workspace, write
 from t5smith.text.cleaning.pipeline import Tally
@@ -109,18 +110,29 @@ class ShardWriter:
             writer.flush(self.dtype)
         return length, size
 
-    def close(self, skipped: SkippedRecords, tallies: Iterable[Tally], cut: int) -> dict[str, Any]:
+    def close(
+        self,
+        skipped: SkippedRecords,
+        tallies: Iterable[Tally],
+        cut: int,
+        files: FileNotes,
+        control_words: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
         """Finish the shard; returns its note.
 
         Args:
           skipped: records of its block that were skipped.
           tallies: what each cleaning step did.
           cut: number of runs of characters without white space that were cut before encoding.
+          control_words: how often each of them stands in the text.
+          files: the files that begin in it.
         """
         note: dict[str, Any] = {
             "skipped_records": skipped.facts(),
             "cleaning": [tally.facts() for tally in tallies],
             "cut": cut,
+            "control_words": dict(control_words or {}),
+            "files": files.facts(),
         }
         if self.records is not None:
             self.records.close()

@@ -1,6 +1,6 @@
 """The token store: the ids of each split in a row, read as windows of any length.
 
-Ids are stored in shards and memory-mapped, so opening a store takes no memory, however large it is.
+Ids are stored in :mod:`t5smith.store.shards`, so opening a store takes no memory, however large it is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.progress import info
+from t5smith.store.shards import Shards
 
 _IDS_AT_ONCE = 1 << 24
 _PREPARE_AGAIN = "make it again with `t5smith prepare`"
@@ -41,59 +42,6 @@ class Corpus:
     def tokens(self) -> int:
         """Number of tokens."""
         return self.stop - self.start
-
-
-class Shards:
-    """The ids of several files as one array (tokens,). Slices and windows are copies.
-
-    Attributes:
-      files: the files and their numbers of ids.
-      dtype: of the ids.
-    """
-
-    def __init__(self, files: Sequence[tuple[str, int]], dtype: np.dtype[np.unsignedinteger]) -> None:
-        self.files, self.dtype = tuple(files), dtype
-        self._starts = np.cumsum([0, *(size for _, size in self.files)])
-        # All files are mapped now, since a store that is made again while this one is read is moved.
-        self._maps = [np.memmap(file, dtype, "r", shape=(size,)) for file, size in self.files]
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the names of the files, not the ids."""
-        return Shards, (self.files, self.dtype)
-
-    def __getitem__(self, place: slice) -> NDArray[np.unsignedinteger]:
-        start, stop, _ = place.indices(len(self))
-        first = max(int(np.searchsorted(self._starts, start, "right")) - 1, 0)
-        parts: list[NDArray[np.unsignedinteger]] = [np.empty(0, self.dtype)]
-        while start < stop:
-            begin = int(self._starts[first])
-            end = min(stop, int(self._starts[first + 1]))
-            parts.append(self._maps[first][start - begin : end - begin])
-            start, first = max(start, end), first + 1
-        return np.concatenate(parts)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
-
-    def tolist(self) -> list[int]:
-        """All ids."""
-        return self[:].tolist()
-
-    def windows_at(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int32]:
-        """Windows by their first token: int64 (n,) -> int32 (n, length)."""
-        windows = np.empty((len(starts), length), np.int32)
-        first = np.searchsorted(self._starts, starts, "right") - 1
-        within = starts + length <= self._starts[first + 1]
-        for shard in np.unique(first[within]):
-            rows = np.flatnonzero(within & (first == shard))
-            places = (starts[rows] - self._starts[shard])[:, None] + np.arange(length)
-            windows[rows] = self._maps[int(shard)][places]
-        for row in np.flatnonzero(~within):
-            windows[row] = self[int(starts[row]) : int(starts[row]) + length]
-        return windows
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from t5smith.recipe.recipe import Recipe
+from t5smith.store.control_words import ControlWordCounter
 from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
+from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Assignment, Plan
 from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import Workspace, write
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import positioned_documents
+from t5smith.text.locations import split_row_range
 from t5smith.text.read_bytes import ReadBytes
+from t5smith.text.recognition import file_format
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -97,16 +102,13 @@ class Task:
           OSError: such as a full disk.
         """
         encoder = self.vocabulary.bulk_encoder(id_dtype(self.vocabulary.size))
+        done = self.workspace.finished_shards()
         for assignment in self.plan.assignments(self.tasks, self.rank):
-            self._run_assignment(assignment, encoder)
+            self._run_assignment(assignment, frozenset(done.get(assignment.unit.number, ())), encoder)
         self._report(time.monotonic())
 
-    def _run_assignment(self, assignment: Assignment, encoder: BulkEncoder) -> None:
+    def _run_assignment(self, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder) -> None:
         unit, part = assignment.unit, assignment.part
-        done = frozenset(
-            int(note.stem.partition("-")[2])
-            for note in self.workspace.note("").parent.glob(f"{unit.number:05d}-*.json")
-        )
         if self._is_done(assignment, done):
             self.progress.found += assignment.read
             self._on_read(assignment.read)
@@ -116,6 +118,7 @@ class Task:
         blocks = _BlockWriter(self, assignment, done, encoder)
         try:
             for file in unit.files:
+                blocks.begin_file(file)
                 for place, document in positioned_documents(
                     self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, read.add
                 ):
@@ -124,15 +127,18 @@ class Task:
                         blocks.go_to(block)
                     if document is None:
                         continue
+                    blocks.documents += 1
                     text = self.cleaner.clean(document, blocks.tallies)
                     if text is not None and blocks.shard is not None:
                         fraction = self.recipe.corpus.held_out_fraction
                         tokens, size = blocks.shard.add(
                             document, text, unit.split, fraction, encoder.encode(text)
                         )
+                        blocks.control_words.add(text)
                         self.progress.documents += tokens > 0
                         self.progress.tokens += tokens
                         self.progress.text_bytes += size
+                blocks.end_file(file)
             blocks.end()
             read.finish()
         except BaseException:
@@ -164,7 +170,13 @@ class Task:
 
 
 class _BlockWriter:
-    """Writes the shards of a unit one after the other, including empty ones."""
+    """Writes the shards of a unit one after the other, including empty ones.
+
+    Attributes:
+      documents: read so far, whether kept or dropped.
+      files: for the note of the shard: how many files of each format begin in it, and those without any
+        record, of a unit of small files.
+    """
 
     def __init__(
         self, task: Task, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder
@@ -172,9 +184,32 @@ class _BlockWriter:
         self.task, self.assignment, self.done, self.encoder = task, assignment, done, encoder
         self.skipped = SkippedRecords(task.recipe.corpus.strict)
         self.tallies = task.cleaner.tallies()
+        self.control_words = ControlWordCounter(task.vocabulary)
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
         self.current = assignment.part.block_of(assignment.part.start)
         self.shard = self._open()
+        self.documents, self._before = 0, 0
+        self._documents_before, self._skipped_before = 0, Counter[str]()
+        self.files = FileNotes()
+
+    def begin_file(self, file: str) -> None:
+        """Note a file's format, and start to count its records."""
+        if self.current == 0 and self.shard is not None:
+            self.files.formats[file_format(self.task.recipe.corpus, split_row_range(file)[0])] += 1
+        self._before = self._records()
+        self._documents_before, self._skipped_before = self.documents, self.skipped.counts.copy()
+
+    def end_file(self, file: str) -> None:
+        """Note the records of a file that lies within one block."""
+        if self.assignment.unit.blocks != 1:
+            return
+        skipped = self.skipped.counts - self._skipped_before
+        self.files.count(file, self.documents - self._documents_before, skipped)
+        if self._records() == self._before:
+            self.files.without_records.append(file)
+
+    def _records(self) -> int:
+        return self.documents + self.skipped.counts.total()
 
     def go_to(self, block: int) -> None:
         """Finish the current block and all blocks before `block`."""
@@ -211,7 +246,9 @@ class _BlockWriter:
     def _close(self) -> None:
         if self.shard is None:
             return
-        self.shard.close(self.skipped, self.tallies, self.encoder.cut)
+        self.shard.close(self.skipped, self.tallies, self.encoder.cut, self.files, self.control_words.counts)
+        self.control_words.counts.clear()
         self.shard, self.encoder.cut = None, 0
         self.tallies = self.task.cleaner.tallies()
         self.skipped.clear()
+        self.files = FileNotes()

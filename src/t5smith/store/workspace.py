@@ -56,6 +56,15 @@ class Workspace:
         """Counts of a shard; exists once the shard is finished."""
         return self._shard_notes / "shards" / f"{shard}.json"
 
+    def finished_shards(self) -> dict[int, list[int]]:
+        """The blocks of each unit whose shards are finished, from one listing of the folder of notes."""
+        found: dict[int, list[int]] = {}
+        for name in os.listdir(self._shard_notes / "shards"):
+            if name.endswith(".json"):
+                unit, block = name.removesuffix(".json").split("-")
+                found.setdefault(int(unit), []).append(int(block))
+        return found
+
     def records(self, shard: str) -> Path:
         """RECORD (documents,): hashes by which duplicates are found."""
         return self.notes / "draft" / "records" / f"{shard}.bin"

@@ -12,13 +12,13 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 import zstandard
 
-from t5smith.base.disk import disk_errors
+from t5smith.base.disk import disk_errors, limit_error
 from t5smith.base.errors import T5smithError
 from t5smith.text.locations import is_url
 
@@ -156,7 +156,7 @@ def open_file(name: str) -> Generator[IO[bytes]]:
         except (ImportError, OSError) as error:
             # fsspec names the package that a protocol needs.
             why = (isinstance(error, OSError) and error.strerror) or error
-            raise T5smithError(f"cannot be opened ({why})", where=name) from None
+            raise limit_error(error) or T5smithError(f"cannot be opened ({why})", where=name) from None
         yield stream
 
 
@@ -166,7 +166,7 @@ def is_archive_damage(error: BaseException) -> bool:
 
 
 class _Archive(io.RawIOBase):
-    """The decompressed bytes of an archive of one or more streams.
+    """The decompressed bytes of an archive of one or more streams, up to the first damage.
 
     The libraries' own readers take what follows the first stream for padding if it is damaged, or lose what
     they had unpacked when they find damage; this one gives all that there is, and then says so.
@@ -177,14 +177,20 @@ class _Archive(io.RawIOBase):
         # Streams of these may be followed by zeros.
         self._padded = ending in (".gz", ".xz")
         self._decoder: Any = None
-        self._begun = False
+        self._streams = 0
         self._packed = self._left = b""
+        self._read = 0
+        # Of the current stream: its first byte in the file, and the bytes unpacked.
+        self._start = self._unpacked = 0
+        self._damage: Exception | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
         while not self._left:
+            if self._damage is not None:
+                raise self._damage
             if self._decoder is None and not self._next_stream():
                 return 0
             self._decode()
@@ -193,29 +199,87 @@ class _Archive(io.RawIOBase):
         self._left = self._left[size:]
         return size
 
+    def _fetch(self) -> bool:
+        self._packed = self._file.read(_BUFFER)
+        self._read += len(self._packed)
+        return bool(self._packed)
+
     def _next_stream(self) -> bool:
         """Start the next stream, if there is another."""
         while True:
-            if self._begun and self._padded:
+            if self._streams and self._padded:
                 self._packed = self._packed.lstrip(b"\0")
             if self._packed:
-                self._decoder, self._begun = self._new(), True
+                self._decoder = self._new()
+                self._streams += 1
+                self._start, self._unpacked = self._read - len(self._packed), 0
                 return True
-            if not (data := self._file.read(_BUFFER)):
+            if not self._fetch():
                 return False
-            self._packed = data
 
     def _decode(self) -> None:
         decoder, ended = self._decoder, False
         if not self._packed and getattr(decoder, "needs_input", True):
-            self._packed = self._file.read(_BUFFER)
-            ended = not self._packed
-        # In bounded steps, where the library can: a few bytes may expand to very many.
-        most = () if self._ending == ".zst" else (_BUFFER,)
-        self._left = decoder.decompress(self._packed, *most)
+            ended = not self._fetch()
+        try:
+            self._left = _step(decoder, self._ending, self._packed, _BUFFER)
+        except Exception as error:
+            if not is_archive_damage(error):
+                raise
+            self._salvage(error)
+            return
+        self._unpacked += len(self._left)
         if decoder.eof:
             self._packed, self._decoder = decoder.unused_data, None
         else:
             self._packed = getattr(decoder, "unconsumed_tail", b"")
             if ended and not self._left:
                 raise EOFError("it ends in the middle")
+
+    def _salvage(self, error: Exception) -> None:
+        """Unpack what a failed step would have given; the error follows it."""
+        self._damage = error
+        if self._streams > 1 and not self._unpacked:
+            self._damage = EOFError("what follows the end of a stream is not another one")
+        failed = self._read - len(self._packed)
+        with contextlib.suppress(OSError):  # some remote files cannot be read again
+            self._file.seek(self._start)
+            self._left = b"".join(self._again(failed))
+
+    def _again(self, failed: int) -> Iterator[bytes]:
+        """Unpack the current stream again, byte by byte from where a step failed.
+
+        A library drops what it has unpacked in a step that fails.
+
+        Args:
+          failed: position in the file of what was given to that step.
+        """
+        decoder, skipped, position = self._new(), 0, self._start
+        packed, steps = b"", self._ending != ".zst"
+        with contextlib.suppress(*DAMAGE, OSError):
+            # zstd does not limit what comes out, but takes all that goes in.
+            while skipped < self._unpacked if steps else position < failed:
+                if not packed and getattr(decoder, "needs_input", True):
+                    packed = self._file.read(_BUFFER if steps else min(_BUFFER, failed - position))
+                    position += len(packed)
+                    if not packed:
+                        return
+                out = _step(decoder, self._ending, packed, min(_BUFFER, self._unpacked - skipped))
+                packed, skipped = getattr(decoder, "unconsumed_tail", b""), skipped + len(out)
+            while not decoder.eof:
+                packed = packed or self._file.read(_BUFFER)
+                if not packed and getattr(decoder, "needs_input", True):
+                    return
+                size = 512 if steps else 1
+                piece, packed = packed[:size], packed[size:]
+                while out := _step(decoder, self._ending, piece, 1):
+                    yield out
+                    piece = getattr(decoder, "unconsumed_tail", b"")
+                    if decoder.eof or not steps:
+                        break
+                packed = getattr(decoder, "unconsumed_tail", b"") + packed
+
+
+def _step(decoder: Any, ending: str, packed: bytes, most: int) -> bytes:
+    """Unpack in a bounded step where the library can: a few bytes may expand to very many."""
+    return decoder.decompress(packed) if ending == ".zst" else decoder.decompress(packed, most)

@@ -13,6 +13,7 @@ from t5smith.base.phase import phase
 from t5smith.recipe.corpus import CorpusSettings, split_name
 from t5smith.text.files import find_pattern
 from t5smith.text.fingerprints import HashCache, fingerprint_files
+from t5smith.text.folders.notes import FolderNotes
 from t5smith.text.locations import Location, RemoteFile, RowRange
 
 SplitName = Literal["train", "valid"]
@@ -28,23 +29,26 @@ class CorpusFiles:
       settings: the recipe's.
       train: the corpora to train on.
       valid: the corpora that are held out; empty: documents of `train` are held out by their hash.
+      notes: what is not read of the folders that were named.
     """
 
     settings: CorpusSettings
     train: Corpora
     valid: Corpora
+    notes: FolderNotes = field(default_factory=FolderNotes, compare=False)
     _hashes: HashCache = field(default_factory=HashCache, repr=False, compare=False)
 
     @classmethod
     def find(cls, settings: CorpusSettings) -> CorpusFiles:
-        """Find the files that settings name.
+        """Find the files that settings name, and print what is not read of folders.
 
         Raises:
           T5smithError: a file, or a row of one, is in both splits, or as :func:`find_corpora`.
         """
         with phase("text", "looking for files", at_once=False):
-            train = find_corpora(settings.train, "corpus.train")
-            valid = find_corpora(settings.valid, "corpus.valid") if settings.valid else {}
+            notes = FolderNotes()
+            train = find_corpora(settings.train, "corpus.train", notes)
+            valid = find_corpora(settings.valid, "corpus.valid", notes) if settings.valid else {}
         seen = _Seen()
         for name, files in train.items() if valid else ():
             for file in files:
@@ -54,7 +58,10 @@ class CorpusFiles:
                 alias = "" if str(before.location) == str(file) else f" as {before.location}"
                 fix = "name other text, or remove corpus.valid: some documents are held out then"
                 raise T5smithError(f"{file} is in corpus.train too{alias}", where="corpus.valid", fix=fix)
-        return cls(settings, train, valid)
+        found = cls(settings, train, valid, notes)
+        notes.forget({str(file) for split in (train, valid) for files in split.values() for file in files})
+        notes.report()
+        return found
 
     def files(self, split: SplitName) -> list[Location]:
         """The files named for a split, one corpus after the other."""
@@ -88,7 +95,9 @@ class CorpusFiles:
         return inputs
 
 
-def find_corpora(patterns: Sequence[str], field: str) -> dict[str, list[Location]]:
+def find_corpora(
+    patterns: Sequence[str], field: str, notes: FolderNotes | None = None
+) -> dict[str, list[Location]]:
     """The files of each named corpus, as `nb=texts/nb nn=texts/nn`; without names there is one, named "".
 
     Several patterns may have the same name. A file whose name has such a beginning is written `./nb=…`.
@@ -96,6 +105,7 @@ def find_corpora(patterns: Sequence[str], field: str) -> dict[str, list[Location
     Args:
       patterns: as in `corpus.train`.
       field: the recipe's field, for messages.
+      notes: gets what is not read of folders.
 
     Raises:
       T5smithError: no pattern at all; only some have a name; a file is in two corpora; rows of a file are
@@ -117,7 +127,8 @@ def find_corpora(patterns: Sequence[str], field: str) -> dict[str, list[Location
     found: dict[str, list[Location]] = {name: [] for name in by_name}
     seen = _Seen()
     for name, patterns in by_name.items():
-        for file in itertools.chain.from_iterable(find_pattern(pattern, name, field) for pattern in patterns):
+        of_name = (find_pattern(pattern, name, field, notes) for pattern in patterns)
+        for file in itertools.chain.from_iterable(of_name):
             before = seen.overlapping(file)
             if before is None:
                 seen.add(file, name)

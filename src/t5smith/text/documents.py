@@ -1,14 +1,16 @@
 """From files to documents, one after another, without holding a file in memory.
 
-A file is plain text, JSON lines, a table (CSV, Parquet, Arrow) or a web archive, and may be compressed with
-gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or rejected.
+A file is plain text, JSON lines, a table (CSV, Parquet, Arrow), a web archive or a MediaWiki dump, and may be
+compressed with gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or
+rejected.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
@@ -16,9 +18,10 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import open_stream
 from t5smith.text.corpus import CorpusFiles, SplitName
 from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
-from t5smith.text.fingerprints import bytes_to_read
+from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.csv import csv_rows
 from t5smith.text.formats.jsonl import json_field, json_lines
+from t5smith.text.formats.mediawiki import wiki_pages
 from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
 from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import web_archive
@@ -27,6 +30,8 @@ from t5smith.text.read_bytes import ReadBytes, bytes_read
 from t5smith.text.recognition import RANDOM_ACCESS, file_format
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
+MOST_ENDINGS = 32
+"""Endings of files of which a check before the start reads a document."""
 PROGRESS_BYTES = 1 << 16
 """Progress is reported each time this many more bytes have been read."""
 
@@ -128,12 +133,18 @@ def _format_reader(
     blocks: BlockSelection,
     records: FileRecords,
 ) -> Iterator[Positioned]:
+    if kind in RANDOM_ACCESS:
+        if not stream.seek(0, os.SEEK_END):
+            return iter(())  # empty, as any other file may be
+        stream.seek(0)
     if kind == "parquet":
         return parquet_rows(name, stream, corpus, blocks, records)
     if kind == "arrow":
         return arrow_rows(name, stream, corpus, blocks, records)
     if kind == "warc":
         return web_archive(name, stream, blocks, records)
+    if kind == "mediawiki":
+        return wiki_pages(name, stream, blocks, records, corpus.longest_document)
     lines = Lines(name, stream, blocks, records, corpus.longest_document)
     if kind == "jsonl":
         return json_lines(lines, field)
@@ -174,8 +185,44 @@ def split_documents(
             yield document
 
 
+def smaller_documents(settings: CorpusSettings, plain: bool) -> str:
+    """How one single document can be split into a training and a held-out part, as a fix.
+
+    Args:
+      settings: of the corpus.
+      plain: whether the document is of plain text, so that `corpus.document` matters.
+    """
+    fix = "name held-out text in corpus.valid"
+    smaller = {"file": 'corpus.document = "block" or "line"', "block": 'corpus.document = "line"'}
+    if plain and settings.document in smaller:
+        fix += f", or make documents smaller: {smaller[settings.document]}"
+    return fix
+
+
+def no_training_text(corpus: CorpusFiles) -> T5smithError:
+    """The error for a text without a training document: there is none, or all of them are held out."""
+    files, settings = corpus.files("train"), corpus.settings
+    found = list(itertools.islice(read_documents(settings, files), 2))
+    if not found:
+        return T5smithError(_no_text(files), where="corpus.train", fix="name files with text")
+    fix = "lower corpus.held_out_fraction"
+    what = "all documents are held out"
+    if len(found) == 1:
+        what = "the text is a single document, and it is held out"
+        fix = smaller_documents(settings, file_format(settings, str(files[0])) == "text")
+    return T5smithError(what, where="corpus.train", fix=fix)
+
+
+def _no_text(files: Sequence[Location]) -> str:
+    """What is wrong with files that have no document."""
+    if len(files) == 1:
+        size = "is empty (0 bytes)" if not file_size(files[0]) else "has no text"
+        return f"the text is empty: {files[0]} {size}"
+    return f"the text is empty: none of {len(files):,} files has any, {files[0]} is the first"
+
+
 def check_first_documents(corpus: CorpusFiles) -> None:
-    """Read the first document of each corpus, and of each ending of its files.
+    """Read the first document of each corpus, and of each ending of its files, up to MOST_ENDINGS.
 
     Raises:
       T5smithError: a corpus has no document, or as :func:`read_documents`.
@@ -183,8 +230,10 @@ def check_first_documents(corpus: CorpusFiles) -> None:
     for split, corpora in (("train", corpus.train), ("valid", corpus.valid)):
         for name, files in corpora.items():
             if next(iter(read_documents(corpus.settings, files)), None) is None:
-                what = f"the corpus {name} has no text" if name else "the text is empty"
+                what = f"the corpus {name} has no text: " if name else ""
+                what += _no_text(files)
                 raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
-            for file in first.values():
+            # Parts named a.0001, a.0002 have an ending each.
+            for file in itertools.islice(reversed(first.values()), MOST_ENDINGS):
                 next(iter(read_documents(corpus.settings, [file])), None)

@@ -50,10 +50,15 @@ class HashCache:
         self._today = int(time.time() // 86_400)
         self._changed = False
 
-    def sha256(self, path: Path) -> str:
-        """The hash of a file's content, computed only if the file may have changed."""
+    def sha256(self, path: Path, status: os.stat_result | None = None) -> str:
+        """The hash of a file's content, computed only if the file may have changed.
+
+        Args:
+          path: of the file.
+          status: of the file, if it is known.
+        """
         key = os.path.abspath(path)
-        status = path.stat()
+        status = status or path.stat()
         known = self._entries.get(key)
         if known and known[:3] == _times(status):
             sha256, settled = known[3], True
@@ -135,19 +140,24 @@ def _fingerprint(location: Location, hashes: HashCache) -> dict[str, Any]:
         location = location.file
     if isinstance(location, RemoteFile):
         return {"name": location.url, "bytes": location.bytes, "stamp": location.stamp, **rows}
-    with open_file(str(location)):
+    try:
         status = location.stat()
+        if not os.access(location, os.R_OK):
+            raise PermissionError
         facts = {"name": location.name, "bytes": status.st_size, **rows}
         if status.st_size <= MAX_HASHED_BYTES:
-            return facts | {"sha256": hashes.sha256(location)}
+            return facts | {"sha256": hashes.sha256(location, status)}
         return facts | {"changed_ns": status.st_mtime_ns}
+    except OSError:
+        with open_file(str(location)):  # says why it cannot be read
+            raise
 
 
 def bytes_to_read(location: Location) -> int:
     """The bytes of a file, as it is stored, that reading it takes: it ends after the last requested row.
 
     Raises:
-      T5smithError: it is missing or cannot be read.
+      T5smithError: it is missing.
     """
     size = file_size(location)
     if isinstance(location, RowRange) and location.of:
@@ -159,11 +169,14 @@ def file_size(location: Location) -> int:
     """Size of a file in bytes, as it is stored.
 
     Raises:
-      T5smithError: it is missing or cannot be read.
+      T5smithError: it is missing.
     """
     if isinstance(location, RowRange):
         return file_size(location.file)
     if isinstance(location, RemoteFile):
         return location.bytes
-    with open_file(str(location)):
+    try:
         return location.stat().st_size
+    except OSError:
+        with open_file(str(location)):  # says what is wrong
+            raise

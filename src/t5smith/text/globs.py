@@ -1,4 +1,4 @@
-"""Files below a folder, and files that match a glob. An unreadable folder is an error, never skipped."""
+"""Folders from one downwards, and files that match a glob. An unreadable folder is an error."""
 
 from __future__ import annotations
 
@@ -44,16 +44,6 @@ def is_regular(path: str | Path) -> bool:
     return stat.S_ISREG(kind)
 
 
-def below(folder: str | Path) -> Iterator[Path]:
-    """The files in a folder and all folders below it, without hidden ones.
-
-    Raises:
-      T5smithError: one of them cannot be read.
-    """
-    for place, names in _walk(os.fspath(folder)):
-        yield from (file for name in names if is_regular(file := Path(place, name)))
-
-
 def matching(pattern: Path) -> Iterator[Path]:
     """The files and folders that a glob matches, as `glob.glob` has it with `**`; pipes and such are none.
 
@@ -68,9 +58,11 @@ def matching(pattern: Path) -> Iterator[Path]:
 def _matching(base: str, parts: Sequence[str]) -> Iterator[str]:
     part, rest = parts[0], parts[1:]
     if part == "**":
-        for folder, names in _walk(base):
+        for folder, folders, names in walk(base):
+            folders[:] = [name for name in folders if name[0] != "."]
             # At the end it matches folders too, but they hold no other files.
-            yield from _matching(folder, rest) if rest else (os.path.join(folder, name) for name in names)
+            found = (os.path.join(folder, name) for name in names if name[0] != ".")
+            yield from _matching(folder, rest) if rest else found
         return
     for name in _listed(base, part) if glob.has_magic(part) else [part]:
         path = os.path.join(base, name)
@@ -89,8 +81,14 @@ def _listed(folder: str, pattern: str) -> list[str]:
     return [name for name in fnmatch.filter(names, pattern) if pattern[0] == "." or name[0] != "."]
 
 
-def _walk(top: str) -> Iterator[tuple[str, list[str]]]:
-    """Each folder from `top` downwards, with the files in it; once, however many links lead to it."""
+def walk(top: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each folder from `top` downwards, its folders and its files; once, however many links lead to it.
+
+    What is removed from its folders is not walked, as in `os.walk`.
+
+    Raises:
+      T5smithError: a folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise _refusal(error, "this folder")
@@ -99,11 +97,10 @@ def _walk(top: str) -> Iterator[tuple[str, list[str]]]:
     for place, folders, names in os.walk(top or os.curdir, onerror=refuse, followlinks=True):
         new: dict[str, str] = {}
         for name in sorted(folders):
-            if name[0] != ".":
-                new.setdefault(os.path.realpath(os.path.join(place, name)), name)
+            new.setdefault(os.path.realpath(os.path.join(place, name)), name)
         folders[:] = [name for real, name in new.items() if real not in seen]  # a loop of links ends
         seen |= new.keys()
-        yield place, [name for name in names if name[0] != "."]
+        yield place, folders, names
 
 
 def _refusal(error: OSError, what: str) -> T5smithError:

@@ -6,21 +6,25 @@ reads them, block by block and in parallel: nothing is downloaded or copied firs
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.locations import Location, RemoteFile, RowRange, is_url, local_path, remote_files
+from t5smith.base.hub import HubUnreachable, download, files_on_hub, first_line, hub_errors
+from t5smith.text.folders.cards import CARD, NAME_FILES, bad_description, has_configurations
+from t5smith.text.folders.saved import is_saved, saved_files
+from t5smith.text.locations import Location, RemoteFile, RowRange, local_path, remote_files
 from t5smith.text.row_count import count_rows
 
 PREFIX = "hf:"
 PARQUET = "refs/convert/parquet"
 """Where the Hub keeps Parquet of a data set whose own files only a script could read."""
+
+MAX_NAMES, MAX_SPLITS_SHOWN = 20, 8
+"""Configurations that a message names, and up to how many it shows with their splits."""
 
 _SLICED = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>(?:\d+%?)?):(?P<stop>(?:\d+%?)?)\])?")
 
@@ -72,7 +76,8 @@ def hub_files(pattern: str, field: str) -> list[Location]:
       field: the recipe's field, for messages.
 
     Raises:
-      T5smithError: there is no such data set, configuration or split.
+      T5smithError: there is no such data set, configuration or split, its description is damaged, or the Hub
+        cannot be reached.
     """
     dataset = parse_dataset_name(pattern, field)
     folder = local_path(dataset.path, field)
@@ -81,88 +86,146 @@ def hub_files(pattern: str, field: str) -> list[Location]:
             what = f"{folder} is a saved data set, which has no configuration {dataset.config!r}"
             raise T5smithError(what, where=field, expected=f"{PREFIX}{dataset.path}:{dataset.split}")
         files: list[Path | RemoteFile] = list(saved_files(folder, field, dataset.split))
+    elif folder.is_dir():
+        files = list(_local_files(replace(dataset, path=str(folder)), field))
+    elif os.path.isabs(folder) or dataset.path.startswith("."):
+        raise T5smithError(f"there is no data set {dataset.path!r}", where=field, expected="a folder")
     else:
-        files = _dataset_files(dataset, pattern, field)
+        files = _files_on_hub(dataset, field)
     if not dataset.start and not dataset.stop:
         return list(files)
     return _row_ranges(files, dataset)
 
 
-def _dataset_files(dataset: DatasetName, pattern: str, field: str) -> list[Path | RemoteFile]:
-    import datasets
-    from datasets.exceptions import DatasetNotFoundError
-
-    folder = local_path(dataset.path, field)
-    path = str(folder) if os.path.exists(folder) else dataset.path
-    config, split = dataset.config or None, dataset.split
+def _files_on_hub(dataset: DatasetName, field: str) -> list[Path | RemoteFile]:
     try:
-        names = datasets.get_dataset_config_names(path)
-        if config is None and split in names and split != "train":
-            config, split = split, "train"  # hf:PATH:CONFIG
-        builder = datasets.load_dataset_builder(path, config)
-        by_split = builder.config.data_files
-    except (FileNotFoundError, DatasetNotFoundError) as error:
-        raise T5smithError(f"there is no data set {dataset.path!r} ({_first(error)})", where=field) from None
-    except RuntimeError as error:
-        if "script" not in str(error).lower():
-            raise
-        # Only a script of its own could read it; the Hub has made Parquet of it.
-        return list(
-            remote_files(
-                f"hf://datasets/{path}@{PARQUET.replace('/', '%2F')}/{config or 'default'}/{split}", field
-            )
-        )
-    except (ValueError, OSError) as error:
-        raise T5smithError(f"{pattern!r} cannot be used ({_first(error)})", where=field) from None
-    if by_split is None or split not in by_split:
-        has = ", ".join(map(str, by_split or ())) or "none"
-        raise T5smithError(f"{dataset.path} has no split {split!r}", where=field, expected=f"one of {has}")
-    found: list[Path | RemoteFile] = []
-    for name in by_split[split]:
-        found += list(remote_files(name, field)) if is_url(name) else [Path(name)]
-    return found
+        files_on_hub("dataset", dataset.path, field)
+        names = _data_files(dataset, field)
+        return [file for name in names for file in remote_files(name, field)]
+    except HubUnreachable as error:
+        raise T5smithError(
+            f"{dataset.path} is no folder here, and the Hugging Face Hub cannot be reached ({error})",
+            where=field,
+            fix=f"offline? Download it first, with `{download('dataset', dataset.path)}`, and name that "
+            "folder, or name local files",
+        ) from None
+    except _OnlyAScriptError:
+        # The Hub has made Parquet of it.
+        place = f"hf://datasets/{dataset.path}@{PARQUET.replace('/', '%2F')}"
+        return list(remote_files(f"{place}/{dataset.config or 'default'}/{dataset.split}", field))
 
 
-def _first(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _local_files(dataset: DatasetName, field: str) -> list[Path]:
+    try:
+        return [_below(Path(dataset.path), name) for name in _data_files(dataset, field)]
+    except _OnlyAScriptError:
+        what, fix = "only the script in this folder can read its data set", NAME_FILES
+    except _NoDataFilesError:
+        what, fix = f"there is no data set {dataset.path!r}: it has no data files", NAME_FILES
+    raise T5smithError(what, where=field, fix=fix)
 
 
-def is_saved(folder: Path) -> bool:
-    """Whether `datasets` saved a data set, or several splits of one, in a folder."""
-    # False for an unreadable folder.
-    return os.path.isfile(folder / "state.json") or os.path.isfile(folder / "dataset_dict.json")
+def _below(folder: Path, name: str) -> Path:
+    """A file by the name of its folder as the user wrote it; the library has absolute names."""
+    root = os.path.abspath(folder)
+    return folder / os.path.relpath(name, root) if name.startswith(root + os.sep) else Path(name)
 
 
-def saved_files(folder: Path, field: str, split: str = "") -> list[Path]:
-    """The Arrow files of a data set that `save_to_disk` wrote.
+def cloned_files(folder: Path, field: str) -> list[Path] | None:
+    """The training split of a data set that was copied from the Hub; None: all files below the folder are.
 
     Args:
-      folder: where it is.
+      folder: with a card, see :func:`t5smith.text.folders.cards.has_card`.
       field: the recipe's field, for messages.
-      split: one of its splits; "": `train`. A data set saved without splits counts as `train`, and as the
-        split it was saved from.
 
     Raises:
-      T5smithError: it has no such split, or its description is damaged.
+      T5smithError: its description is damaged, or there are several configurations or no split `train`.
     """
     try:
-        if os.path.isfile(folder / "dataset_dict.json"):
-            splits = _json(folder / "dataset_dict.json")["splits"]
-            place = folder / (split := split or "train")
-        else:
-            splits = list(dict.fromkeys(("train", _json(folder / "state.json").get("_split") or "train")))
-            place, split = folder, split or "train"
-        if split not in splits:
-            raise T5smithError(
-                f"{folder} has no split {split!r}", where=field, expected=f"one of {', '.join(splits)}"
-            )
-        return [place / entry["filename"] for entry in _json(place / "state.json")["_data_files"]]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise T5smithError(f"the saved data set is damaged ({error})", where=folder) from None
+        names = _data_files(DatasetName(str(folder), "", "train", "", ""), field)
+        return [_below(folder, name) for name in names]
+    except _OnlyAScriptError:
+        return None
+    except _NoDataFilesError:
+        if has_configurations(folder):
+            what = "the files that the configurations of the card name are not there"
+            raise T5smithError(what, where=folder / CARD, fix=f"download them, or {NAME_FILES}") from None
+        return None  # of formats that the library does not know
 
 
-def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
+class _OnlyAScriptError(Exception):
+    """The files of a data set are known to a script of its own alone."""
+
+
+class _NoDataFilesError(Exception):
+    """A folder has no files that the library takes for data."""
+
+
+def _data_files(dataset: DatasetName, field: str) -> list[str]:
+    """The names of the files of a data set's split, as the `datasets` library finds them.
+
+    Raises:
+      _OnlyAScriptError, _NoDataFilesError: see there.
+      T5smithError: its description cannot be used, or it has no such configuration or split.
+    """
+    import datasets
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    path, config, split = dataset.path, dataset.config, dataset.split
+    try:
+        names = datasets.get_dataset_config_names(path)
+        if not config and split in names and split != "train":
+            config, split = split, "train"  # hf:PATH:CONFIG
+        if config and config not in names:
+            raise _no_such_configuration(dataset, names, field)
+        if not config and len(names) > 1 and not datasets.get_dataset_default_config_name(path):
+            raise _no_such_configuration(dataset, names, field)
+        by_split = datasets.load_dataset_builder(path, config or None).config.data_files or {}
+    except T5smithError:
+        raise
+    except DataFilesNotFoundError:
+        raise _NoDataFilesError from None
+    except (FileNotFoundError, DatasetNotFoundError) as error:
+        with hub_errors("dataset", path, field):
+            if isinstance(error.__cause__, HfHubHTTPError):
+                raise error.__cause__ from None  # such as a data set whose terms must be accepted
+        raise T5smithError(f"there is no data set {path!r} ({first_line(error)})", where=field) from None
+    except ConnectionError as error:
+        raise HubUnreachable(first_line(error)) from None
+    except Exception as error:  # whatever its parsers raise on an odd description
+        if isinstance(error, RuntimeError) and "script" in str(error).lower():
+            raise _OnlyAScriptError from None
+        raise bad_description(path, field, error) from None
+    if split not in by_split:
+        has = ", ".join(map(str, by_split)) or "none"
+        of = f"{path}:{config}" if config else path
+        expected = f"one of {has}" + (f", as {PREFIX}{of}:{next(iter(by_split))}" if by_split else "")
+        raise T5smithError(f"{path} has no split {split!r}", where=field, expected=expected)
+    return list(map(str, by_split[split]))
+
+
+def _no_such_configuration(dataset: DatasetName, names: Sequence[str], field: str) -> T5smithError:
+    """The error for a missing or unknown configuration: it lists those there are, and splits if few."""
+    import datasets
+
+    wrong = dataset.config or (dataset.split if dataset.split != "train" else "")
+    what = f"has no configuration {wrong!r}" if wrong else "has several configurations"
+    if names == ["default"]:
+        return T5smithError(
+            f"{dataset.path} {what}", where=field, expected=f"{PREFIX}{dataset.path}:{dataset.split}"
+        )
+    shown = list(names[:MAX_NAMES])
+    if len(names) <= MAX_SPLITS_SHOWN:
+        for i, name in enumerate(shown):
+            splits = datasets.load_dataset_builder(dataset.path, name).config.data_files or {}
+            shown[i] += f" ({', '.join(map(str, splits))})"
+    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+    return T5smithError(
+        f"{dataset.path} {what}",
+        where=field,
+        expected=f"one of {', '.join(shown)}{more}, as {PREFIX}{dataset.path}:{names[0]}:train",
+    )
 
 
 def _row_ranges(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import first_line
 
 ROWS = re.compile(r"#rows=(\d+)-(\d+)$")
 
@@ -75,12 +76,15 @@ def is_url(pattern: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*://", pattern) is not None
 
 
-def remote_files(pattern: str, field: str) -> Iterator[RemoteFile]:
+def remote_files(
+    pattern: str, field: str, choose: Callable[[list[str]], list[str]] | None = None
+) -> Iterator[RemoteFile]:
     """The files that a URL stands for: one, all below a folder, or those of a glob.
 
     Args:
       pattern: such as s3://bucket/texts/*.jsonl.zst.
       field: the recipe's field, for messages.
+      choose: which of the files below a folder are wanted. Default: all.
 
     Raises:
       T5smithError: the package for the protocol is not installed, or the server cannot be reached.
@@ -92,11 +96,12 @@ def remote_files(pattern: str, field: str) -> Iterator[RemoteFile]:
         if glob.has_magic(path):
             names = sorted(system.glob(path))
         elif system.isdir(path):
-            names = sorted(system.find(path))
+            names = [name for name in sorted(system.find(path)) if not _is_hidden(name)]
+            names = choose(names) if choose else names
         else:
             names = [path]
         for name in names:
-            if any(part.startswith(".") for part in Path(name).parts[1:]):
+            if _is_hidden(name):
                 continue
             info = system.info(name)
             if info["type"] == "file":
@@ -108,8 +113,14 @@ def remote_files(pattern: str, field: str) -> Iterator[RemoteFile]:
     except (ImportError, ValueError) as error:
         # fsspec names the package that a protocol needs.
         raise T5smithError(f"{pattern!r} cannot be opened ({error})", where=field) from None
-    except OSError as error:
-        raise T5smithError(f"{pattern!r} cannot be reached ({error})", where=field) from None
+    except Exception as error:  # whatever the protocol's package raises
+        fix = "offline? Download the text first, and name local files"
+        what = f"{pattern!r} cannot be reached ({first_line(error)})"
+        raise T5smithError(what, where=field, fix=fix) from None
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in Path(name).parts[1:])
 
 
 def _stamp(system: Any, name: str, info: dict[str, Any]) -> str:

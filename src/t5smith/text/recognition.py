@@ -7,6 +7,7 @@ lines look like.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import json
@@ -22,7 +23,6 @@ from t5smith.text.compression import (
     compression_of,
     compression_suffix,
     is_archive_damage,
-    open_file,
     open_stream,
 )
 from t5smith.text.locations import is_url
@@ -46,8 +46,9 @@ _ENDINGS = {
     ".warc": "warc",
     ".wet": "warc",
 }
-_READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc"}
+_READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 """First bytes of formats that are read."""
+_WARC = re.compile(rb"WARC/\d\.\d\r?\n")
 _REFUSED = {
     b"%PDF-": "a PDF file",
     b"PK\x03\x04": "a zip archive",
@@ -74,13 +75,16 @@ _REFUSED = {
     b"\x80\x05": "a Python pickle",
 }
 """First bytes of what is not read."""
+_OF_TEXT = (b"%PDF-", b"{\\rtf")
+"""Those that may be followed by text alone. With the others, a text such as ORCA is none of these files."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _OBJECT = re.compile(rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
-_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
+_MEDIAWIKI = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[\s>]")
+_TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 
 
 def file_format(corpus: CorpusSettings, name: str) -> str:
-    """The format of a file: `text`, `jsonl`, `csv`, `parquet`, `arrow` or `warc`.
+    """The format of a file: `text`, `jsonl`, `csv`, `parquet`, `arrow`, `warc` or `mediawiki`.
 
     Raises:
       T5smithError: it is missing, or of a format that cannot be read.
@@ -92,7 +96,8 @@ def file_format(corpus: CorpusSettings, name: str) -> str:
 def is_splittable(corpus: CorpusSettings, name: str) -> bool:
     """Whether reading may start at any byte: not compressed, and lines show where a document begins."""
     kind = file_format(corpus, name)
-    return not compression_of(name) and (kind == "jsonl" or (kind == "text" and corpus.document != "file"))
+    by_line = kind in ("jsonl", "mediawiki") or (kind == "text" and corpus.document != "file")
+    return by_line and not compression_of(name)
 
 
 def recognized(name: str) -> str:
@@ -115,18 +120,17 @@ def format_by_name(name: str) -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _by_content(name: str, by_name: str, _stamp: object) -> str:
-    with open_file(name) as raw:
+    with open_stream(name) as (raw, stream):
+        # The name may claim a compression that it has not.
         stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
-    what = _unreadable(stored)
-    head = stored
-    if not what:  # the name may claim a compression that it has not
-        with open_stream(name) as (_, stream):
-            head = _head(stream)
-        what = _unreadable(head)
-    if what:
+        what = _unreadable(stored)
+        head = stored if what else _head(stream)
+    if what := what or _unreadable(head):
         raise _refusal(name, what)
+    if _WARC.match(head):
+        return "warc"
     for magic, kind in _READ.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and not _is_plain(head):
             return kind
     # Readers of binary formats say better what is wrong with a damaged file.
     if not by_name and _is_binary(head):
@@ -134,15 +138,26 @@ def _by_content(name: str, by_name: str, _stamp: object) -> str:
     return by_name or next((kind for kind, fits in _LINES.items() if fits(head)), "text")
 
 
+_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE)
+_AGAIN = "download or export it again, or name the right file"
 _POINTER = "a pointer of Git LFS, not the file"
 _PULL = "in its repository run `git lfs install` and `git lfs pull`"
 _FIX = "convert it to text, JSON lines or Parquet, or name the other files only; see docs/corpora.md"
 
 
-def _refusal(name: str, what: str) -> T5smithError:
-    if what == _POINTER:
-        return T5smithError(f"this is {what}", where=name, fix=_PULL)
-    return T5smithError(f"this is {what}", where=name, expected="a format that t5smith reads", fix=_FIX)
+def refusal(name: object, head: bytes) -> T5smithError | None:
+    """The error for a file whose first bytes show that it is something else than text; None: they do not."""
+    if not head:
+        return T5smithError("this file is empty (0 bytes)", where=name, fix=_AGAIN)
+    if _WEB_PAGE.match(head):
+        fix = "download the file itself: on the Hugging Face Hub its link has /resolve/ and not /blob/ in it"
+        return T5smithError("this is a web page, not the file", where=name, fix=fix)
+    what = _unreadable(head)
+    return _refusal(name, what, _AGAIN) if what else None
+
+
+def _refusal(name: object, what: str, fix: str = _FIX) -> T5smithError:
+    return T5smithError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
 
 
 def _head(stream: IO[bytes]) -> bytes:
@@ -160,13 +175,22 @@ def _head(stream: IO[bytes]) -> bytes:
 def _unreadable(head: bytes) -> str:
     """What a file is that cannot be read; "" if its first bytes do not show that."""
     for magic, what in _REFUSED.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and (magic in _OF_TEXT or not _is_plain(head)):
             return what
     if head.startswith(_LFS):
         return _POINTER
     if head[257:262] == b"ustar":
         return "a tar archive"
     return ""
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether bytes are ASCII or UTF-8 text without control characters."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text)
 
 
 def _is_binary(head: bytes) -> bool:
@@ -193,5 +217,8 @@ def _is_json_lines(head: bytes) -> bool:
         return False
 
 
-_LINES: dict[str, Callable[[bytes], bool]] = {"jsonl": _is_json_lines}
+_LINES: dict[str, Callable[[bytes], bool]] = {
+    "jsonl": _is_json_lines,
+    "mediawiki": lambda head: bool(_MEDIAWIKI.match(head)),
+}
 """What first lines look like in each format that has no ending of its own, or is often without it."""

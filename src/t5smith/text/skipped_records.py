@@ -9,6 +9,7 @@ from typing import Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import info, warn
+from t5smith.base.wrapping import pluralize
 
 MAX_MESSAGES = 10
 """Number of messages that are kept."""
@@ -16,6 +17,19 @@ MAX_REPORTED = 3
 """Number of messages that are printed, if there are not more kinds."""
 DAMAGED_ARCHIVE = "damaged archive"
 """A kind that is not a record: how many records the rest of the archive had is unknown."""
+NOT_FAULTS = frozenset(
+    {
+        "redirects",
+        "talk pages",
+        "pages of other namespaces",
+        "pages that are not wikitext",
+        "empty pages",
+        "repeated headers",
+        "pages without text",
+        "records without a page",
+    }
+)
+"""Kinds of records that are left out as they should be: no warning, no message, no error if strict."""
 MAX_BAD_START = 20
 """A file is rejected if its first records, this many, are all unusable: its format is not what it seems."""
 
@@ -29,12 +43,25 @@ class SkippedRecords:
       counts: number of records by kind.
       first: messages of the first ones.
       kinds: message of the first one of each kind.
+      repaired: number of records by kind that are used with a mended text, and the message of the first one.
     """
 
     strict: bool = False
     counts: Counter[str] = field(default_factory=Counter[str])
     first: list[str] = field(default_factory=list[str])
     kinds: dict[str, str] = field(default_factory=dict[str, str])
+    repaired: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+
+    def repair(self, kind: str, error: T5smithError) -> None:
+        """Count a record whose text was mended and is used.
+
+        Raises:
+          T5smithError: `error`, if strict.
+        """
+        if self.strict:
+            raise error
+        number, first = self.repaired.get(kind, (0, str(error)))
+        self.repaired[kind] = (number + 1, first)
 
     def add(self, kind: str, error: T5smithError) -> None:
         """Count a skipped record.
@@ -46,9 +73,11 @@ class SkippedRecords:
         Raises:
           T5smithError: `error`, if strict.
         """
-        if self.strict:
+        if self.strict and kind not in NOT_FAULTS:
             raise error
         self.counts[kind] += 1
+        if kind in NOT_FAULTS:
+            return
         if len(self.first) < MAX_MESSAGES:
             self.first.append(str(error))
         self.kinds.setdefault(kind, str(error))
@@ -59,21 +88,36 @@ class SkippedRecords:
         Raises:
           T5smithError: strict, and records were skipped.
         """
-        if self.strict and self.counts:
+        if self.strict and self.faults:
             what = f"{self._summary()}, the first of them: {self.first[0]}"
             raise T5smithError(what, where="corpus.strict")
+
+    @property
+    def faults(self) -> Counter[str]:
+        """The counts without :data:`NOT_FAULTS`."""
+        return Counter({kind: n for kind, n in self.counts.items() if kind not in NOT_FAULTS})
 
     def merge(self, facts: Mapping[str, Any]) -> None:
         """Add the skipped records of another part of the text, as :meth:`facts` returns them."""
         self.counts.update(facts["counts"])
         self.first = [*self.first, *facts["first"]][:MAX_MESSAGES]
         self.kinds = {**facts["kinds"], **self.kinds}
+        for kind, (more, message) in facts.get("repaired", {}).items():
+            number, first = self.repaired.get(kind, (0, message))
+            self.repaired[kind] = (number + more, first)
 
     def report(self) -> None:
         """Warn about skipped records, with some of their places."""
-        if not self.counts:
+        faults = self.faults
+        if left_out := self.counts - faults:
+            kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
+            info(f"left out: {kinds}")
+        for kind, (number, first) in self.repaired.items():
+            warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")
+            info(f"  {first}")
+        if not faults:
             return
-        kinds = [f"{n:,} {kind}" for kind, n in self.counts.most_common() if kind != DAMAGED_ARCHIVE]
+        kinds = [f"{n:,} {kind}" for kind, n in faults.most_common() if kind != DAMAGED_ARCHIVE]
         details = f": {', '.join(kinds)}" if kinds else ""
         warn(f"{self._summary(details)}; the first:")
         for message in skipped_messages(self.facts())[: max(MAX_REPORTED, len(self.kinds))]:
@@ -81,7 +125,7 @@ class SkippedRecords:
 
     def _summary(self, details: str = "") -> str:
         archives = self.counts[DAMAGED_ARCHIVE]
-        records = self.counts.total() - archives
+        records = self.faults.total() - archives
         parts: list[str] = []
         if records:
             parts.append(
@@ -97,11 +141,13 @@ class SkippedRecords:
         self.counts.clear()
         self.first.clear()
         self.kinds.clear()
+        self.repaired.clear()
 
     def facts(self) -> dict[str, Any]:
         """Counts and messages for the manifest."""
         kinds = dict(sorted(self.kinds.items()))
-        return {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
+        facts = {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
+        return facts | ({"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {})
 
 
 def skipped_messages(facts: Mapping[str, Any]) -> list[str]:
@@ -153,11 +199,24 @@ class FileRecords:
         # Which rows a damaged archive has lost is unknown.
         if kind != DAMAGED_ARCHIVE and not self._next_is_requested():
             return
+        if kind in NOT_FAULTS:
+            self.usable = True  # the file has the format it seems to have
+            self.skipped.add(kind, error)
+            return
         self.unusable += 1
         self.first_error = self.first_error or error
         if self.from_start and not self.usable and self.unusable >= MAX_BAD_START:
             raise self.first_error
         self.skipped.add(kind, error)
+
+    def repair(self, kind: str, error: T5smithError) -> None:
+        """Count the record that is accepted next as mended, if its row is requested.
+
+        Raises:
+          T5smithError: strict.
+        """
+        if self.rows is None or self.rows[0] <= self.row < self.rows[1]:
+            self.skipped.repair(kind, error)
 
     def accept(self) -> bool:
         """Count a usable record; whether its row is requested."""

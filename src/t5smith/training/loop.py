@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
@@ -45,8 +46,9 @@ class _Diverged(Exception):  # noqa: N818 - caught by the loop itself
 def initial_state(setup: Setup, folder: Path | None) -> TrainState:
     """The state of a checkpoint, or without one the state before the first step."""
     if folder is None:
-        with phase("train", "initialising the parameters"):
-            return interruptible(lambda: jax.block_until_ready(setup.fresh_program()()))
+        what = f"reading {setup.source.name}" if setup.source else "initialising the parameters"
+        with phase("train", what):
+            return interruptible(lambda: jax.block_until_ready(setup.first_state()))
     with phase("train", f"restoring {folder.name}"):
         return checkpoints.restore(folder, setup.abstract_state())
 
@@ -109,8 +111,9 @@ class Loop:
         self.clock = clock.now()
         with self.log, closing(self.saver), deferred_signals() as signals:
             self._expect()
-            if self.held_out.due(self.done, self.end) and self.log.curve.last_step < self.done:
-                # A signal ended the evaluation of this step, and its state was saved.
+            first = not self.done and self.setup.source is not None and self.log.curve.windows is None
+            if self.held_out.due(self.done, self.end) and (first or self.log.curve.last_step < self.done):
+                # A source's own loss; or a signal ended the evaluation of this step after it was saved.
                 self.evaluate(state, signals)
             while self.done < self.end:
                 try:
@@ -273,11 +276,7 @@ class Loop:
         self._expect()
 
     def stop(self, state: TrainState, number: int) -> None:
-        """Save the state unless it is saved or has no update, and leave.
-
-        Raises:
-          Stopped: always.
-        """
+        """Save the state unless it is saved or has no update, and raise Stopped."""
         if self.done and self.saved != self.done:
             self.save(state)
         self.saver.finish()
@@ -289,7 +288,7 @@ class Loop:
             "parameters": parameter_count(state.parameters),
             "vocab_size": self.setup.config.vocab_size,
             "real_vocab_size": self.setup.config.real_vocab_size,
-            "ln_vocab": self.setup.uniform_loss(),
+            "ln_vocab": math.log(self.setup.config.real_vocab_size),
             **self.log.facts(),
             "skipped_batches": self.skipped.to_json(),
             "skipped_in_a_row": self.skipped_in_a_row,

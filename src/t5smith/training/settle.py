@@ -20,9 +20,10 @@ from t5smith.base.artifact import fingerprint
 from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.base.run_folder import TRAIN
-from t5smith.objective.batches import TrainingBatches
+from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.train import LENGTHS, TrainSettings
+from t5smith.store.token_store import TokenStore
 from t5smith.training.optimizer import peak_learning_rate
 from t5smith.training.schedule import warmup_steps
 from t5smith.training.timing.record import CLOCK, DECIDED, Record, Spent, read_record
@@ -40,6 +41,18 @@ MEASURED_WITH = {
 """Settings of [train] that a measurement depends on."""
 SAMPLE_BATCHES = 8
 """Number of batches whose tokens are counted to estimate the tokens per batch."""
+
+
+def training_batches(recipe: Recipe, store: TokenStore, objective: Objective) -> TrainingBatches:
+    """The training batches of a recipe with a number for the batch size."""
+    return TrainingBatches(
+        store.train,
+        objective,
+        recipe.train.rows,
+        recipe.seed,
+        recipe.objective.shift_windows,
+        corpus_weights(recipe.corpus, store.train),
+    )
 
 
 def unresolved_settings(train: TrainSettings) -> list[str]:

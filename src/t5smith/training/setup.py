@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from t5smith.base.artifact import Manifest, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.run_folder import CHECKPOINTS, TRAIN
 from t5smith.interop.model import Model
+from t5smith.interop.source import Source, source_and_input
 from t5smith.model.attention.items import ItemLayout
 from t5smith.model.config import ModelConfig
-from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
+from t5smith.objective.batches import Objective, TrainingBatches
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.token_store import TokenStore
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
@@ -27,8 +27,14 @@ from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import data_order_fingerprint, training_fingerprint
 from t5smith.training.resume.history import History
 from t5smith.training.schedule import Schedule, create_schedule, decay_start
-from t5smith.training.settle import clock_of, trial_recipe, with_measured_settings, with_steps
-from t5smith.training.state import TrainState, abstract_state, fresh_program
+from t5smith.training.settle import (
+    clock_of,
+    training_batches,
+    trial_recipe,
+    with_measured_settings,
+    with_steps,
+)
+from t5smith.training.state import TrainState, abstract_state, fresh_program, state_of
 from t5smith.training.step import StepSettings
 from t5smith.training.timing.record import Spent
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -111,12 +117,14 @@ class Setup(StepSetup):
     Attributes:
       folder: `train` in the run folder.
       inputs: all that the parameters depend on, and nothing else.
+      source: the model whose weights training starts from; None: random ones.
     """
 
     folder: Path
     store: TokenStore
     vocabulary: Vocabulary
     inputs: dict[str, Any]
+    source: Source | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -136,13 +144,17 @@ class Setup(StepSetup):
         step = decay_start(schedule, train.steps)
         return step if train.schedule.name == "wsd" and 0 < step < train.steps else None
 
+    def first_state(self) -> TrainState:
+        """The state before the first step, random or with the weights of `source`."""
+        if self.source is None:
+            return self.fresh_program()()
+        averaged = self.recipe.train.average_decay is not None
+        start = jax.jit(partial(state_of, optimizer=self.optimizer, averaged=averaged), donate_argnums=0)
+        return start(self.source.parameters(self.config, self.vocabulary, self.recipe.seed))
+
     def batches(self) -> TrainingBatches:
         """The training batches, by number."""
-        return _batches(self.recipe, self.store, self.objective)
-
-    def uniform_loss(self) -> float:
-        """Ln V over the ids in use: the loss, in nats per token, of a model that predicts all ids equally."""
-        return float(np.log(self.config.real_vocab_size))
+        return training_batches(self.recipe, self.store, self.objective)
 
 
 class Run:
@@ -230,9 +242,12 @@ class Run:
         # Raises if the held-out text is too short, which would otherwise be found after training.
         store.valid.window_count(objective.window)
         if not recipe.train.in_steps:
-            recipe = with_steps(recipe, _batches(recipe, store, objective))
+            recipe = with_steps(recipe, training_batches(recipe, store, objective))
         recipe = self.history.with_trained_defaults(recipe)
         step = StepSetup.create(recipe, vocabulary, hours)
+        source, initial = self.source
+        if source:
+            source.check(step.config)
         return Setup(
             **vars(step),
             folder=self.folder / TRAIN,
@@ -242,9 +257,16 @@ class Run:
                 "store": self._store_manifest.key,
                 **training_fingerprint(recipe, hours),
                 **data_order_fingerprint(recipe, store.train, objective),
+                **initial,
                 **({"extended": self.history.extensions} if self.history.extensions else {}),
             },
+            source=source,
         )
+
+    @cached_property
+    def source(self) -> tuple[Source | None, dict[str, Any]]:
+        """The model that training starts from, and its part of the inputs."""
+        return source_and_input(self.recipe.train.init_from, self.history.inputs)
 
     @cached_property
     def trained(self) -> tuple[Path, Manifest]:
@@ -260,12 +282,8 @@ class Run:
             reached = (
                 f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of this recipe"
             )
-            raise T5smithError(
-                f"training {reached}",
-                where=setup.checkpoints,
-                expected=f"step {steps:,}",
-                fix="run `t5smith train`",
-            )
+            expected, fix = f"step {steps:,}", "run `t5smith train`"
+            raise T5smithError(f"training {reached}", where=setup.checkpoints, expected=expected, fix=fix)
         return found
 
     @property
@@ -279,14 +297,3 @@ class Run:
         """The trained model."""
         state = checkpoints.restore(self.trained[0], self.setup.abstract_state())
         return Model(state.eval_params, self.setup.config, self.vocabulary)
-
-
-def _batches(recipe: Recipe, store: TokenStore, objective: Objective) -> TrainingBatches:
-    return TrainingBatches(
-        store.train,
-        objective,
-        recipe.train.rows,
-        recipe.seed,
-        recipe.objective.shift_windows,
-        corpus_weights(recipe.corpus, store.train),
-    )

@@ -52,7 +52,13 @@ def fresh_state(
     averaged: bool = False,
 ) -> TrainState:
     """The state of a new model before its first step, with a moving average if `averaged`."""
-    parameters = init(config, key)
+    return state_of(init(config, key), optimizer, averaged=averaged)
+
+
+def state_of(
+    parameters: Parameters, optimizer: optax.GradientTransformation, *, averaged: bool = False
+) -> TrainState:
+    """The state before the first step of a training that starts from given parameters."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,

@@ -127,7 +127,7 @@ def _compiled_meanwhile(run: Run, *, fresh: bool) -> CompiledStep:
     """
     compiling = Background(compile_step, run.setup)
     _verify(run)
-    if fresh:
+    if fresh and run.setup.source is None:
         interruptible(run.setup.fresh_program)
     return compiled_step(run.setup, compiling)
 

@@ -100,7 +100,8 @@ def compare_vocabularies(
         raise T5smithError(
             "there is no held-out text",
             where="corpus.valid" if recipe.corpus.valid else "corpus.held_out_fraction",
-            fix="raise corpus.held_out_fraction, or name files with text in corpus.valid",
+            fix="raise corpus.held_out_fraction, which cannot help if the text is a single document, or name "
+            "files with text in corpus.valid",
         )
     with phase("compare", f"encoding with {pluralize(len(imported), 'tokenizer')}", at_once=False):
         measured = tuple(

@@ -80,6 +80,10 @@ class PieceEncoder:
         """Texts as the tokenizers library encodes them, on all cores."""
         return self.tokenizer.encode_batch_fast(list(map(self._premapped, texts)), add_special_tokens=False)
 
+    def spell(self, piece: str) -> list[int]:
+        """Ids of a piece of another vocabulary, without the steps that normalise and split a text."""
+        return [token.id for token in self.tokenizer.model.tokenize(piece)]
+
     def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> BulkEncoder:
         """An encoder for much text."""
         return WordCache(self.tokenizer, dtype, raw=self._raw, preprocess=self._map)
@@ -139,6 +143,10 @@ class ByteEncoder:
     def batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Texts as the tokenizers library encodes them, on all cores."""
         return self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+
+    def spell(self, piece: str) -> list[int]:
+        """Ids of the bytes of a piece of another vocabulary."""
+        return self.encode(piece.replace(SPACE, " "))
 
     def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> BulkEncoder:
         """An encoder for much text."""

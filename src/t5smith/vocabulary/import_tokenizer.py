@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
+from t5smith.base.hub import HubUnreachable, files_on_hub, hub_errors, hub_name, not_fetched
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.base.run_folder import up_to_date
@@ -20,15 +20,15 @@ from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BYTE_BY_BYTE
-from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token
-from t5smith.vocabulary.vocabulary import (
+from t5smith.vocabulary.tokenizer_files import (
     TOKENIZER_FILES,
-    Vocabulary,
     decompressed,
     extra_ids,
     read_tokenizer_file,
     tokenizer_file,
 )
+from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token, with_unknown_words
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 METHOD = 1
 """Increase when the same file gives another vocabulary than before."""
@@ -36,15 +36,10 @@ BYTES = "bytes"
 FIELD = "vocab.tokenizer"
 PATH_SUFFIXES = (".json", ".xz", ".model")
 """A name with one of these suffixes is a path, not a name on the Hub."""
-USED_BY_IMPORT = ("tokenizer", "control_symbols")
+USED_BY_IMPORT = ("tokenizer", "control_symbols", "unknown_words")
 """Settings of `[vocab]` that have an effect if the tokenizer is imported."""
 BYTE_SENTINELS = 125
 """Sentinels of ByT5, as in transformers' ByT5Tokenizer; `<extra_id_i>` has the same id, 259 + i."""
-HUB_NAME = re.compile(
-    r"(?:hf:)?(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[^@\s]+))?"
-)
-"""`google/mt5-small`, `t5-small`, or one of them as `hf:NAME@REVISION`."""
-HUB_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,9 @@ class ImportedTokenizer:
     appended: tuple[str, ...] = field(repr=False)
 
 
-def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str = FIELD) -> ImportedTokenizer:
+def import_tokenizer(
+    name: str, control_symbols: Iterable[str] = (), where: str = FIELD, unknown_words: Sequence[str] = ()
+) -> ImportedTokenizer:
     """Read a tokenizer and append the sentinels and control symbols that it lacks.
 
     Args:
@@ -74,6 +71,7 @@ def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str 
         (`google/mt5-small` or `hf:NAME@REVISION`) or `bytes`. An existing path takes precedence.
       control_symbols: pieces that no text is encoded as.
       where: the setting or flag with the name, for messages.
+      unknown_words: words of a text that become the unknown id.
 
     Raises:
       T5smithError: not found, unreadable, or not a Unigram tokenizer with `<pad>` and `</s>`.
@@ -94,12 +92,37 @@ def import_tokenizer(name: str, control_symbols: Iterable[str] = (), where: str 
     tree = tokenizer_json.with_sentinels(tree, extra_ids(file))
     appended = tuple(piece for piece in tokenizer_json.pieces_and_control(tree)[0] if piece not in before)
     vocabulary = Vocabulary(json.dumps(tree), file)
+    if unknown_words and vocabulary.is_byte_level:
+        raise T5smithError(
+            "a vocabulary of bytes has nothing unknown", where="vocab.unknown_words", expected="an empty list"
+        )
+    if unknown_words:
+        vocabulary = Vocabulary(json.dumps(with_unknown_words(tree, unknown_words, file)), file)
     return ImportedTokenizer(name, _readable(file), hashlib.sha256(data).hexdigest(), vocabulary, appended)
 
 
 def _readable(file: Path) -> str:
     """A file's name, with the revision if it is from the Hub's cache."""
     return f"{file.name} at {file.parent.name}" if file.parent.parent.name == "snapshots" else file.name
+
+
+def recipe_tokenizer(recipe: Recipe) -> ImportedTokenizer:
+    """Read the tokenizer that a recipe imports.
+
+    Raises:
+      T5smithError: as :func:`import_tokenizer`; the model that training continues from brings none.
+    """
+    settings, source = recipe.vocab, recipe.train.init_from
+    try:
+        return import_tokenizer(
+            settings.tokenizer, settings.control_symbols, unknown_words=settings.unknown_words
+        )
+    except T5smithError as error:
+        if settings.tokenizer != source:
+            raise
+        what = f"no tokenizer is imported with {source} ({error.what})"
+        fix = "set vocab.tokenizer to the one that it was trained with, such as google/mt5-small"
+        raise T5smithError(what, where="train.init_from", fix=fix) from None
 
 
 def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
@@ -116,7 +139,7 @@ def import_vocabulary(recipe: Recipe, *, restart: bool = False) -> Path:
     folder = recipe.folder / "vocab"
     settings = recipe.vocab
     with phase("vocab", f"reading the tokenizer {settings.tokenizer}", at_once=False):
-        tokenizer = import_tokenizer(settings.tokenizer, settings.control_symbols)
+        tokenizer = recipe_tokenizer(recipe)
     inputs = import_inputs(tokenizer, settings)
     if unused := _unused_settings(settings):
         warn(f"{FIELD} imports a tokenizer, so these settings have no effect: {', '.join(unused)}")
@@ -148,6 +171,7 @@ def import_inputs(tokenizer: ImportedTokenizer, settings: VocabSettings) -> dict
         "import": METHOD,
         "tokenizer": BYTES if settings.tokenizer == BYTES else tokenizer.sha256,
         "control_symbols": list(dict.fromkeys(settings.control_symbols)),
+        **({"unknown_words": list(settings.unknown_words)} if settings.unknown_words else {}),
     }
 
 
@@ -196,57 +220,30 @@ def fetch_from_hub(model: str, field: str) -> Path:
     The cache is used if the Hub cannot be reached or HF_HUB_OFFLINE is set.
 
     Args:
-      model: see :data:`HUB_NAME`.
+      model: see :data:`t5smith.base.hub.NAME`.
       field: the setting or flag with the name, for messages.
 
     Raises:
       T5smithError: no such model, revision or file, no access, or the Hub cannot be reached.
     """
     import huggingface_hub
-    from huggingface_hub import errors
 
-    match = HUB_NAME.fullmatch(model)
-    if match is None:
-        raise T5smithError(
-            f"{model!r} is neither a path nor a name on the Hugging Face Hub",
-            where=field,
-            expected="a folder, a tokenizer.json, a .model file, a name such as google/mt5-small, or bytes",
-        )
-    name, revision = match["name"], match["revision"]
-    log_in = "log in with `hf auth login`"
+    expected = "a folder, a tokenizer.json, a .model file, a name such as google/mt5-small, or bytes"
+    name, revision = hub_name(model, field, expected)
     try:
-        # The Hub is queried once here, since hf_hub_download retries for half a minute with messages.
-        model_info = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
-        available = {entry.rfilename for entry in model_info.siblings or ()}
-        for file in TOKENIZER_FILES:
-            if file in available:
-                return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
-        what, expected, fix = (
-            f"{name} on the Hub has no tokenizer",
-            f"one of {', '.join(TOKENIZER_FILES)}",
-            None,
-        )
-    except errors.GatedRepoError:
-        what, expected = f"access to {name} on the Hub must be requested first", None
-        fix = f"accept its terms on its page there and {log_in}"
-    except errors.RepositoryNotFoundError:
-        what, expected = f"{name} was found neither here nor on the Hugging Face Hub", None
-        fix = f"name an existing folder or file; if the model is private, {log_in}"
-    except errors.RevisionNotFoundError:
-        what, expected = (
-            f"{name} on the Hub has no revision {revision!r}",
-            "one of its branches, tags or commits",
-        )
-        fix = None
-    except errors.HFValidationError as error:
-        what = f"{name} was not found here, and it is not a valid name on the Hugging Face Hub ({error})"
-        expected, fix = "an existing folder or file, or a name such as google/mt5-small", None
-    except Exception as error:  # whatever its HTTP library raises
+        available = files_on_hub("model", name, field, revision)
+        with hub_errors("model", name, field, revision):
+            for file in TOKENIZER_FILES:
+                if file in available:
+                    return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
+    except HubUnreachable as error:
         return _fetch_from_cache(name, revision, field, error)
-    raise T5smithError(what, where=field, expected=expected, fix=fix)
+    raise T5smithError(
+        f"{name} on the Hub has no tokenizer", where=field, expected=f"one of {', '.join(TOKENIZER_FILES)}"
+    )
 
 
-def _fetch_from_cache(name: str, revision: str | None, field: str, error: Exception) -> Path:
+def _fetch_from_cache(name: str, revision: str | None, field: str, error: HubUnreachable) -> Path:
     """The file in the Hub's cache; `error` says why the Hub could not be reached."""
     import huggingface_hub
 
@@ -254,9 +251,4 @@ def _fetch_from_cache(name: str, revision: str | None, field: str, error: Except
         found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
         if isinstance(found, str):
             return Path(found)
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    raise T5smithError(
-        f"{name} was not found here, and the Hugging Face Hub cannot be reached ({why})",
-        where=field,
-        fix="name an existing folder or file, or go online once: downloads are cached",
-    ) from None
+    raise not_fetched(name, field, error) from None

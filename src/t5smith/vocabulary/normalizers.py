@@ -6,7 +6,8 @@ import base64
 import functools
 import json
 import lzma
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.vocab import VocabSettings
 
+UNK = "<unk>"
 SPACE = "▁"
 """Stands for a space in pieces."""
 BUNDLED = Path(__file__).parent / "t5" / "tokenizer.json.xz"
@@ -31,6 +33,9 @@ def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
     """
     settings = settings or VocabSettings()
     steps: list[normalizers.Normalizer] = []
+    if settings.unknown_words:
+        # Also for <unk> itself: by this step a tokenizer.json tells that it is a word of the text.
+        steps += [normalizers.Replace(word, UNK) for word in dict.fromkeys((UNK, *settings.unknown_words))]
     if settings.normalization == "nmt_nfkc":
         # The tokenizers library misreads the table for decomposed letters, so they are composed first.
         steps += [normalizers.NFC(), normalizers.Precompiled(_nmt_nfkc())]
@@ -50,7 +55,16 @@ def normalizes_each_word(json_text: str) -> bool:
         for name in ("nfkc", "nfc", "none")
         for lowercase in (False, True)
     )
-    return json.loads(json_text) in [normalizer_json(normalizer(settings)) for settings in candidates]
+    tree = json.loads(json_text)
+    if tree and tree["type"] == "Sequence":
+        tree["normalizers"] = [step for step in tree["normalizers"] if not replaces_word(step)]
+    return tree in [normalizer_json(normalizer(settings)) for settings in candidates]
+
+
+def replaces_word(step: Mapping[str, Any]) -> bool:
+    """Whether a normalizer step replaces a word, as those for `vocab.unknown_words`."""
+    word = step.get("pattern", {}).get("String", "")
+    return step["type"] == "Replace" and bool(word) and not any(map(str.isspace, word + step["content"]))
 
 
 def normalizer_json(part: normalizers.Normalizer | None) -> Any:
@@ -69,26 +83,71 @@ def _nmt_nfkc() -> bytes:
     return base64.b64decode(charsmap)
 
 
-def pre_tokenizer(settings: VocabSettings, prepend_scheme: str) -> pre_tokenizers.PreTokenizer:
+def symbol_pattern(settings: VocabSettings) -> str:
+    """A regular expression, of Python and of the tokenizers library, for user symbols in normalized text.
+
+    With `vocab.unknown_words` it also matches `<unk>`, which these words become. It is empty without symbols.
+
+    Of several symbols that begin at the same place it matches the longest.
+    """
+    names = dict.fromkeys(settings.user_symbols) | ({UNK: None} if settings.unknown_words else {})
+    longest_first = sorted(names, key=len, reverse=True)
+    return "|".join(map(re.escape, longest_first))
+
+
+def check_symbols_survive(settings: VocabSettings) -> None:
+    """Check that no user symbol is changed before it is looked up.
+
+    Raises:
+      T5smithError: normalization or lowercasing changes a symbol, so that no text would be encoded as it.
+    """
+    normal = normalizer(settings)
+    for name in settings.user_symbols:
+        if (changed := normal.normalize_str(name)) != name:
+            raise T5smithError(
+                f"{name!r} cannot be used: normalization turns it into {changed!r}",
+                where="vocab.user_symbols",
+                expected="a symbol that normalization leaves unchanged",
+                fix=f"write it as {changed!r}, or change vocab.normalization or vocab.lowercase",
+            )
+
+
+def pre_tokenizer(
+    settings: VocabSettings, prepend_scheme: str, *, without_symbols: bool = False
+) -> pre_tokenizers.PreTokenizer:
     """Cut before each space, which becomes `▁`; with `split_digits` also around each digit.
 
     Args:
-      settings: for `split_digits`.
+      settings: for `split_digits` and `user_symbols`.
       prepend_scheme: `always` puts `▁` before each stretch of text, `first` only before the beginning of the
         text.
+      without_symbols: cut at user symbols and remove them, so that no piece is learned across one.
     """
-    metaspace = pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend_scheme)
-    if not settings.split_digits:
-        return metaspace
-    return pre_tokenizers.Sequence([metaspace, pre_tokenizers.Digits(individual_digits=True)])
+    steps: list[pre_tokenizers.PreTokenizer] = [
+        pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend_scheme)
+    ]
+    symbols = symbol_pattern(settings)
+    if symbols and without_symbols:
+        steps.append(pre_tokenizers.Split(Regex(symbols), "removed"))
+    if settings.split_digits and any(map(str.isnumeric, "".join(settings.user_symbols))):
+        # A digit within a symbol stays there.
+        steps.append(pre_tokenizers.Split(Regex(rf"{symbols}|\p{{N}}"), "isolated"))
+    elif settings.split_digits:
+        steps.append(pre_tokenizers.Digits(individual_digits=True))
+    return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
 
 
 def alphabet(text: Iterable[str], settings: VocabSettings) -> set[str]:
-    """The different characters of a text after normalization, `▁` for a space: each needs a piece."""
+    """The different characters of a text after normalization, `▁` for a space: each needs a piece.
+
+    Characters that occur only in user symbols need none.
+    """
     normal = normalizer(settings)
+    symbols = symbol_pattern(settings)
     characters = {SPACE, *(BYTE_NAME_CHARACTERS if settings.byte_fallback else ())}
     for part in text:
-        characters.update(normal.normalize_str(part))
+        normalized = normal.normalize_str(part)
+        characters.update(re.sub(symbols, "", normalized) if symbols else normalized)
     return characters - {" "}
 
 

@@ -12,11 +12,11 @@ from typing import Any
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import Bar, count
 from t5smith.recipe.recipe import Recipe
-from t5smith.recipe.symbols import CONTROL_WORD
+from t5smith.recipe.symbols import CONTROL_WORD, KNOWN_CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.corpus import CorpusFiles
-from t5smith.text.documents import split_documents
+from t5smith.text.documents import no_training_text, split_documents
 from t5smith.text.fingerprints import file_size
 from t5smith.text.locations import split_row_range
 from t5smith.text.skipped_records import SkippedRecords
@@ -49,7 +49,7 @@ class TextSample:
         heap: list[tuple[float, int, str]] = []
         number = 0
         weights = _file_weights(recipe.vocab, files)
-        symbols = _symbol_pattern(recipe.vocab)
+        control = KNOWN_CONTROL_WORD if recipe.vocab.unknown_words else CONTROL_WORD
 
         def on_bytes(amount: int) -> None:
             bar.advance(amount, documents=count(self.documents))
@@ -62,13 +62,13 @@ class TextSample:
         for document in split_documents(files, "train", on_bytes, self.skipped):
             self.documents += 1
             weight = weights[document.file] if weights else 1.0
-            found = list(chunks(document.text, symbols))
+            found = list(chunks(document.text, control))
             # The chunks with the largest of these keys are a sample weighted by `weight`
             # (Efraimidis and Spirakis, 2006).
             keys = [math.log1p(-rng.random()) / weight for _ in found]
             if cleaner.names and (threshold == -math.inf or max(keys, default=threshold) > threshold):
                 text = cleaner.clean(document, tallies) or ""
-                found = list(chunks(text, symbols))
+                found = list(chunks(text, control))
                 keys += [math.log1p(-rng.random()) / weight for _ in found[len(keys) :]]
             for key, chunk in zip(keys, found, strict=False):
                 number += 1
@@ -81,8 +81,11 @@ class TextSample:
                     threshold, _, removed = heapq.heappop(heap)
                     self.bytes -= len(removed.encode())
         if not any(chunk.strip() for _, _, chunk in heap):
-            fix = "name files with text, or lower corpus.held_out_fraction"
-            raise T5smithError("the text to train on is empty", where="corpus.train", fix=fix)
+            if self.documents:
+                what = "no text to train on is left"
+                fix = "name files with text, or remove cleaning steps (cleaning.steps)"
+                raise T5smithError(what, where="corpus.train", fix=fix)
+            raise no_training_text(files)
         self.dropped = sum(tally.dropped.total() for tally in tallies)
         self.chunks = [chunk for _, _, chunk in sorted(heap, key=lambda entry: entry[1])]
 
@@ -109,18 +112,12 @@ def _file_weights(settings: VocabSettings, files: CorpusFiles) -> dict[str, floa
     return weights
 
 
-def _symbol_pattern(settings: VocabSettings) -> re.Pattern[str]:
-    """Text that no piece is trained on: control words, and user symbols, which are pieces already."""
-    longest_first = sorted(set(settings.user_symbols), key=len, reverse=True)
-    return re.compile("|".join([CONTROL_WORD.pattern, *map(re.escape, longest_first)]))
-
-
-def chunks(text: str, symbols: re.Pattern[str] = CONTROL_WORD) -> Iterator[str]:
+def chunks(text: str, control: re.Pattern[str] = CONTROL_WORD) -> Iterator[str]:
     """Cut a document into chunks of at most MAX_CHUNK_CHARACTERS, at white space where possible.
 
-    Matches of `symbols` become spaces: a trained piece `</s>` could not be told from the control piece.
+    Matches of `control` become spaces: a trained piece `</s>` could not be told from the control piece.
     """
-    text = symbols.sub(" ", text)
+    text = control.sub(" ", text)
     start = 0
     while len(text) - start > MAX_CHUNK_CHARACTERS:
         limit = start + MAX_CHUNK_CHARACTERS

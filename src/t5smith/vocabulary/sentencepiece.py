@@ -14,12 +14,14 @@ from t5smith.base.errors import T5smithError
 from t5smith.vocabulary.encoding import TEXT_START
 from t5smith.vocabulary.normalizers import SPACE
 from t5smith.vocabulary.sentencepiece_charsmap import character_map
-from t5smith.vocabulary.tokenizer_json import BYTE, SENTINEL, TokenizerTree, control_token
+from t5smith.vocabulary.tokenizer_json import BYTE, SENTINEL, TokenizerTree, control_token, symbol_score
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTES = range(1, 7)
 """Types of pieces in a SentencePiece model."""
 OTHER_MODEL_TYPES = {2: "BPE", 3: "WORD", 4: "CHAR"}
 _EXPECTED = "a SentencePiece Unigram model, as T5's spiece.model"
+_INCOMPLETE = "not a complete SentencePiece model"
+_AGAIN = "download it again; a tokenizer.json must be named .json"
 _USE_ANOTHER = "use a Unigram model, or train one with `t5smith vocab`"
 
 
@@ -95,8 +97,7 @@ def _pieces(pieces: Any, closed: bool) -> tuple[list[tuple[str, float]], list[di
         elif piece.type == UNUSED:
             name = f" {number} {name}"
         elif piece.type == USER_DEFINED:
-            # The bonus with which SentencePiece prefers it to trained pieces, as measured with version 0.2.3.
-            score = 0.1 * (len(name.encode()) - 1)
+            score = symbol_score(name)
         elif piece.type == NORMAL:
             score = piece.score
         elif closed:  # a byte scores lower than its name spelled in characters
@@ -113,10 +114,10 @@ def _parse(data: bytes, source: object) -> Any:
     try:
         model = schema.ModelProto.FromString(data)
     except DecodeError:
-        raise T5smithError("not a complete SentencePiece model", where=source, expected=_EXPECTED) from None
+        raise T5smithError(_INCOMPLETE, where=source, expected=_EXPECTED, fix=_AGAIN) from None
     # The specifications of training and normalization are stored after the pieces.
     if not model.pieces or not model.HasField("trainer_spec") or not model.HasField("normalizer_spec"):
-        raise T5smithError("not a complete SentencePiece model", where=source, expected=_EXPECTED)
+        raise T5smithError(_INCOMPLETE, where=source, expected=_EXPECTED, fix=_AGAIN)
     return model
 
 

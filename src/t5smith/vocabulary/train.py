@@ -10,10 +10,12 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from t5smith.base import artifact
+from t5smith.base.artifact import fingerprint
+from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import count, info, progress, warn
-from t5smith.base.run_folder import up_to_date
+from t5smith.base.run_folder import differences, up_to_date
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
@@ -22,9 +24,9 @@ from t5smith.text.corpus import CorpusFiles
 from t5smith.text.fingerprints import bytes_to_read
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.import_tokenizer import import_vocabulary
-from t5smith.vocabulary.normalizers import SPACE, normalizer, pre_tokenizer
+from t5smith.vocabulary.normalizers import SPACE, check_symbols_survive, normalizer, pre_tokenizer
 from t5smith.vocabulary.sample import TextSample
-from t5smith.vocabulary.tokenizer_json import CONTROL, SENTINEL_NAMES, UNK
+from t5smith.vocabulary.tokenizer_json import CONTROL, SENTINEL_NAMES, UNK, symbol_score
 from t5smith.vocabulary.unigram import ScoredPiece, reserved_pieces, train_pieces
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -34,20 +36,27 @@ ENOUGH_OCCURRENCES = 50
 """A vocabulary whose pieces occur less often in the training text, on average, gives a warning."""
 SMALLEST = 1_000
 """A smaller vocabulary is not recommended."""
+FILES, HELD_OUT = ("train", "corpora"), "held_out_fraction"
+"""Inputs of a corpus that other files change. A trained vocabulary does not depend on them."""
 METHOD = 4
-"""Increase when the same text and settings give another vocabulary than before."""
+"""Increase when the same text and settings give another vocabulary than before. With user symbols it is one
+more."""
 
 
 @in_run_folder
-def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = False) -> Path:
+def vocab(
+    recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = False, retrain_vocab: bool = False
+) -> Path:
     """Train the vocabulary of a recipe on its training documents, or import `vocab.tokenizer`.
 
-    Nothing is done if the vocabulary exists and its inputs are unchanged.
+    Nothing is done if the vocabulary exists and its settings are unchanged. It is kept when files of the text
+    are added, removed or changed; its manifest has those that it was learned from.
 
     Args:
       recipe: names the text and the run folder.
       files: the recipe's files, if they have been found before.
       restart: archive trained steps if they need another vocabulary than the recipe's.
+      retrain_vocab: train it again if it was learned from other files.
 
     Returns:
       The vocabulary's folder.
@@ -58,15 +67,20 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
     """
     if recipe.vocab.tokenizer:
         return import_vocabulary(recipe, restart=restart)
+    check_symbols_survive(recipe.vocab)
     folder = recipe.folder / "vocab"
     files = files or CorpusFiles.find(recipe.corpus)
-    inputs = vocab_inputs(recipe, files)
-    if found := up_to_date(folder, "vocab", inputs, restart=restart):
-        skipped = SkippedRecords(recipe.corpus.strict)
-        skipped.merge(found.facts["skipped_records"])
-        skipped.raise_if_strict()
+    inputs = vocab_inputs(recipe, files.inputs())
+    kept = inputs if retrain_vocab else with_text_of(recorded_vocab_inputs(folder), inputs)
+    if found := up_to_date(folder, "vocab", kept, restart=restart):
+        changed = text_changes(found.inputs, inputs)
+        if not changed:
+            skipped = SkippedRecords(recipe.corpus.strict)
+            skipped.merge(found.facts["skipped_records"])
+            skipped.raise_if_strict()
         save_run_settings(recipe, "vocab")
-        info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
+        state = f"kept ({changed}; --retrain-vocab trains it again)" if changed else "unchanged"
+        info(f"vocab     {state}: {found.facts['pieces']:,} pieces in {folder}")
         return folder
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
     with artifact.building(folder, "vocab", inputs, facts) as work:
@@ -90,16 +104,47 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
     return folder
 
 
-def vocab_inputs(recipe: Recipe, files: CorpusFiles) -> dict[str, Any]:
-    """All that a trained vocabulary depends on."""
-    corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
-    settings = recipe.vocab.model_dump(exclude={"tokenizer"})
+def vocab_inputs(recipe: Recipe, corpus: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a trained vocabulary depends on; `corpus` are the inputs of :class:`CorpusFiles`."""
+    corpus = {name: value for name, value in corpus.items() if not name.startswith("valid")}
+    settings = recipe.vocab.inputs()
     return {
-        "method": METHOD,
+        "method": METHOD + bool(recipe.vocab.user_symbols),
         "vocab": settings,
         "corpus": corpus,
         **cleaning_inputs(recipe, duplicates=False),
     }
+
+
+def recorded_vocab_inputs(folder: Path) -> dict[str, Any]:
+    """The inputs of the vocabulary in a folder; empty without one."""
+    try:
+        return artifact.read_manifest(folder, "vocab", check_hashes=False).inputs
+    except T5smithError:
+        return {}
+
+
+def with_text_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs `now` with the files that an existing vocabulary was learned from: other files keep it.
+
+    Args:
+      before: inputs of the existing vocabulary; one that was imported was learned from no file.
+      now: inputs of the recipe's.
+    """
+    if "corpus" not in before or "corpus" not in now:
+        return dict(now)
+    old, new = before["corpus"], now["corpus"]
+    # Files that are named in `corpus.valid` hold out instead of a share of the documents.
+    names = FILES if ("held_out_fraction" in old) == ("held_out_fraction" in new) else (*FILES, HELD_OUT)
+    text = {name: value for name, value in old.items() if name in names}
+    return {**now, "corpus": {**{k: v for k, v in new.items() if k not in names}, **text}}
+
+
+def text_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The files in which two inputs of a vocabulary differ, in words; empty: none, or more than files."""
+    if fingerprint(with_text_of(before, now)) != fingerprint(before):
+        return ""
+    return ", ".join(differences(before, now))
 
 
 def occurrences(vocabulary: Vocabulary, sample: TextSample) -> float:
@@ -131,7 +176,10 @@ def build(
     """A tokenizer with ids as in T5: `<pad>`, `</s>`, `<unk>`, pieces, then sentinels, `<extra_id_0>` last.
 
     Bytes and user symbols come before the trained pieces, control symbols before the sentinels. A trained
-    piece with the name of one of them is dropped.
+    piece with the name of one of them is dropped, and so is one with a user symbol in it.
+
+    A user symbol is a piece as any other, whose score makes it preferred as in SentencePiece. (An added token
+    would cut the text, and the space before it would be lost.)
 
     A sentinel strips the white space before it but not after it, and `▁` is prepended only at the beginning
     of a text. So text with sentinels gets the ids of training: in `rød<extra_id_0> og` only ` og` starts a
@@ -140,12 +188,19 @@ def build(
     settings = settings or VocabSettings()
     symbols = tuple(dict.fromkeys(control_symbols))
     reserved = reserved_pieces(settings)
-    trained = [entry for entry in pieces if entry[0] not in {*symbols, *reserved}]
+    trained = [
+        (name, score)
+        for name, score in pieces
+        if name not in {*symbols, *reserved} and not any(own in name for own in settings.user_symbols)
+    ]
     # Lower than its name spelled in characters, so that `<0x41>` typed in a text is not the byte.
     reserved_score = 10 * min((score for _, score in trained), default=-1.0)
     table: list[ScoredPiece] = [
         *((name, 0.0) for name in CONTROL),
-        *((name, reserved_score) for name in reserved),
+        *(
+            (name, symbol_score(name) if name in settings.user_symbols else reserved_score)
+            for name in reserved
+        ),
         *trained,
         *((name, 0.0) for name in (*symbols, *SENTINEL_NAMES)),
     ]
@@ -158,10 +213,9 @@ def build(
     tokenizer.decoder = metaspace
     if settings.byte_fallback:
         tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), metaspace])
-    tokenizer.add_tokens(
-        [AddedToken(name, special=False, normalized=False) for name in dict.fromkeys(settings.user_symbols)]
-    )
-    special = [AddedToken(name, special=True, normalized=False) for name in (*CONTROL, *symbols)]
+    # Found after normalization, <unk> does not cut the text before it, and other words have become <unk>.
+    found_late = {UNK} if settings.unknown_words else set[str]()
+    special = [AddedToken(name, special=True, normalized=name in found_late) for name in (*CONTROL, *symbols)]
     special += [AddedToken(name, special=True, normalized=False, lstrip=True) for name in SENTINEL_NAMES]
     tokenizer.add_special_tokens(special)
     return tokenizer

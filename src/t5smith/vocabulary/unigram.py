@@ -27,6 +27,7 @@ from t5smith.vocabulary.normalizers import (
     normalizer,
     pre_tokenizer,
     size_error,
+    symbol_pattern,
 )
 from t5smith.vocabulary.tokenizer_json import CONTROL, UNK
 
@@ -56,7 +57,9 @@ def train_pieces(text: Iterable[str], settings: VocabSettings) -> list[ScoredPie
     break_unk = normalizers.Replace("<UNK>", "<UNK >")
     tokenizer.normalizer = normalizers.Sequence([normalizer(settings), break_unk])
     cut = pre_tokenizers.Split(Regex(rf".{{1,{MAX_WORD_LENGTH}}}"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizer(settings, "always"), cut])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizer(settings, "always", without_symbols=True), cut]
+    )
     size = settings.size - len(reserved_pieces(settings))
     trainer = trainers.UnigramTrainer(
         vocab_size=size,
@@ -93,9 +96,12 @@ def drop_rare_characters(text: list[str], settings: VocabSettings) -> list[str]:
     if settings.character_coverage == 1:
         return text
     normal = normalizer(settings)
+    # User symbols need no characters, and lose none. Stretches of other text have even numbers.
+    symbols = symbol_pattern(settings)
+    stretches = re.compile(f"({symbols})").split if symbols else lambda part: [part]
     counts: Counter[str] = Counter()
     for part in text:
-        counts.update(normal.normalize_str(part))
+        counts.update("".join(stretches(normal.normalize_str(part))[::2]))
     room = (1 - settings.character_coverage) * counts.total()
     rare: set[str] = set()
     for character, number in sorted(counts.items(), key=lambda entry: (entry[1], entry[0])):
@@ -104,7 +110,15 @@ def drop_rare_characters(text: list[str], settings: VocabSettings) -> list[str]:
         rare.add(character)
     # Normalized first: a character that is written in several ways may be rare in one of them only.
     table = dict.fromkeys(map(ord, rare - {" "}), " ")
-    return [normal.normalize_str(part).translate(table) for part in text] if table else text
+    if not table:
+        return text
+    return [
+        "".join(
+            stretch if i % 2 else stretch.translate(table)
+            for i, stretch in enumerate(stretches(normal.normalize_str(part)))
+        )
+        for part in text
+    ]
 
 
 def downsample_words(text: list[str], settings: VocabSettings) -> list[str]:
@@ -140,13 +154,17 @@ def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
     The trainer's candidates are strings that continue in two different ways in the list of different words.
     A word such as `hvordan`, which nothing ever continues, is not one, however frequent. So it is added once
     more with a letter after it. The letters take turns, so that none of them becomes frequent.
+
+    What follows a user symbol in a word is a word too, which does not begin with `▁`: its line begins with a
+    symbol, which the trainer removes.
     """
     counts = Counter(word for part in text for word in part.split())
     normal = normalizer(settings)
     words: Counter[str] = Counter()
     for word, number in counts.items():
         for part in normal.normalize_str(word).split():
-            words[part] += number
+            for piece in _between_symbols(part, settings):
+                words[piece] += number
     ordered = sorted(words)
     longest = settings.max_piece_length - len(SPACE)
     uncontinued = [
@@ -155,9 +173,25 @@ def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
         if words[word] > 1 and len(word) <= longest and not following.startswith(word)
     ]
     frequent = sorted(sorted(uncontinued, key=lambda word: -words[word])[: settings.size])
-    letters = sorted({letter for word in words for letter in word if letter.isalpha()}) or [""]
+    known = {letter for word in words for letter in _without_symbols(word, settings) if letter.isalpha()}
+    letters = sorted(known) or [""]
     lines = (word + letter for word, letter in zip(frequent, itertools.cycle(letters), strict=False))
     return [line for line in lines if normal.normalize_str(line) == line]
+
+
+def _without_symbols(text: str, settings: VocabSettings) -> str:
+    symbols = symbol_pattern(settings)
+    return re.sub(symbols, "", text) if symbols else text
+
+
+def _between_symbols(word: str, settings: VocabSettings) -> list[str]:
+    """The parts of a word before, between and after user symbols, with a symbol before all but the first."""
+    symbols = symbol_pattern(settings)
+    if not symbols:
+        return [word]
+    first, *others = re.split(symbols, word)
+    symbol = (*settings.user_symbols, UNK)[0]
+    return [*([first] if first else []), *(symbol + part for part in others if part)]
 
 
 def _train(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import lzma
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +14,20 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
+from t5smith.vocabulary.tokenizer_files import (
+    TOKENIZER_FILES,
+    decompressed,
+    extra_ids,
+    read_tokenizer_file,
+    tokenizer_file,
+)
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
 
 __all__ = ["BUNDLED", "EOS", "PAD", "SPACE", "TOKENIZER_FILES", "UNK", "Vocabulary"]
 
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.model", "tokenizer.model")
-"""Files with a tokenizer; the first of them in a folder is read."""
 
 # White space as the tokenizers library defines it: unlike Python, without four ASCII separators.
 _TYPED_SENTINEL = re.compile(r"([^\S\x1c-\x1f]*)<extra_id_(0|[1-9][0-9]*)>")
@@ -40,16 +43,18 @@ class Vocabulary:
       piece_bytes: int32 (size,); UTF-8 bytes of normalized text per id, 0 for control ids and `<unk>`. The
         `▁` that starts a word counts as one byte, its space.
       is_text: bool (size,); False for pad, eos, sentinels and other control ids, True for `<unk>`.
+      unknown_words: words of a text that are encoded as `unk_id`; other control words are text.
+      all_pieces: the piece of each id.
       is_byte_level: whether each byte of a text is one id, as in ByT5.
     """
 
     def __init__(self, json_text: str, source: object = "tokenizer.json") -> None:
         tree = tokenizer_json.parse(json_text, source)
         self._json = json_text
-        self._pieces, control = tokenizer_json.pieces_and_control(tree)
-        ids = {piece: number for number, piece in enumerate(self._pieces)}
+        self.all_pieces, control = tokenizer_json.pieces_and_control(tree)
+        ids = {piece: number for number, piece in enumerate(self.all_pieces)}
         self._ids = ids
-        self.size = len(self._pieces)
+        self.size = len(self.all_pieces)
         self.unk_id = tokenizer_json.unk_id(tree, source)
         self.pad_id, self.eos_id = tokenizer_json.control_ids(ids, self.unk_id, source)
         sentinels = tokenizer_json.sentinels(ids, self.unk_id, source)
@@ -60,8 +65,8 @@ class Vocabulary:
         control.discard(self.unk_id)
         self.is_text: NDArray[np.bool_] = np.ones(self.size, np.bool_)
         self.is_text[list(control)] = False
-        self._bytes = tokenizer_json.byte_pieces(tree, self._pieces)
-        lengths = [len(piece.replace(SPACE, " ").encode()) for piece in self._pieces]
+        self._bytes = tokenizer_json.byte_pieces(tree, self.all_pieces)
+        lengths = [len(piece.replace(SPACE, " ").encode()) for piece in self.all_pieces]
         for number in self._bytes:
             lengths[number] = 1
         self.piece_bytes: NDArray[np.int32] = np.where(self.is_text, lengths, 0).astype(np.int32)
@@ -69,12 +74,13 @@ class Vocabulary:
         for array in (self.sentinel_ids, self.is_text, self.piece_bytes):
             array.flags.writeable = False
 
-        no_text = control | {self.unk_id}
+        self.unknown_words = tokenizer_json.unknown_words(tree)
+        no_text = control if self.unknown_words else control | {self.unk_id}
         self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
         self._text: PieceEncoder | ByteEncoder = (
-            ByteEncoder(tree, self._pieces, no_text, self._bytes, source)
+            ByteEncoder(tree, self.all_pieces, no_text, self._bytes, source)
             if self.is_byte_level
-            else PieceEncoder(tree, self._pieces, no_text, source)
+            else PieceEncoder(tree, self.all_pieces, no_text, source)
         )
 
     @classmethod
@@ -97,6 +103,10 @@ class Vocabulary:
     def bundled(cls) -> Vocabulary:
         """The original T5 vocabulary, which is bundled with t5smith. It has no æ, ø or å."""
         return cls.load(BUNDLED)
+
+    def spell(self, piece: str) -> list[int]:
+        """The ids that a piece of another vocabulary is cut into; `▁` is a space."""
+        return self._text.spell(piece)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without `</s>`. Control words in it are text."""
@@ -167,7 +177,7 @@ class Vocabulary:
         `\ufffd`.
         """
         numbers = [int(number) for number in ids]
-        texts = [self._pieces[number].replace(SPACE, " ") for number in numbers]
+        texts = [self.all_pieces[number].replace(SPACE, " ") for number in numbers]
         end = 0
         while end < len(numbers):
             start = end
@@ -185,12 +195,12 @@ class Vocabulary:
     def _readable_piece(self, number: int) -> str:
         byte = self._bytes.get(number)
         if byte is None or not 0x20 <= byte < 0x7F:
-            return self._pieces[number]
+            return self.all_pieces[number]
         return SPACE if byte == 0x20 else chr(byte)
 
     def pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
         """Each id's piece."""
-        return [self._pieces[int(number)] for number in ids]
+        return [self.all_pieces[int(number)] for number in ids]
 
     def size_facts(self, control_symbols: int) -> dict[str, int]:
         """Numbers for the manifest: pieces without the recipe's control symbols, ids, sentinels."""
@@ -217,11 +227,16 @@ class Vocabulary:
         """
         folder.mkdir(parents=True, exist_ok=True)
         tree = json.loads(self._json)
-        tree["post_processor"] = tokenizer_json.append_eos(self.eos_id)
-        tree["truncation"] = tree["padding"] = None
+        tree |= {
+            "post_processor": tokenizer_json.append_eos(self.eos_id),
+            "truncation": None,
+            "padding": None,
+        }
         standard = {self.pad_id, self.eos_id, self.unk_id, *self.sentinel_ids.tolist()}
         others = [int(number) for number in np.flatnonzero(~self.is_text) if number not in standard]
-        names = [self._pieces[number] for number in (*self.sentinel_ids, *others) if self._pieces[number]]
+        names = [
+            self.all_pieces[number] for number in (*self.sentinel_ids, *others) if self.all_pieces[number]
+        ]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": model_max_length,
@@ -229,7 +244,7 @@ class Vocabulary:
             "model_input_names": ["input_ids", "attention_mask"],
             "pad_token": PAD,
             "eos_token": EOS,
-            "unk_token": self._pieces[self.unk_id],
+            "unk_token": self.all_pieces[self.unk_id],
             "additional_special_tokens": names,
             "clean_up_tokenization_spaces": False,
         }
@@ -244,48 +259,3 @@ def _characters(data: bytes) -> list[str]:
     texts = [decoder.decode(data[i : i + 1]) for i in range(len(data))]
     texts[-1] += decoder.decode(b"", final=True)
     return texts
-
-
-def tokenizer_file(path: Path) -> Path:
-    """The tokenizer's file in a folder or run folder; a file is returned as it is."""
-    if not path.is_dir():
-        return path
-    found = (folder / name for folder in (path, path / "vocab") for name in TOKENIZER_FILES)
-    return next((file for file in found if file.is_file()), path / TOKENIZER_FILES[0])
-
-
-def read_tokenizer_file(file: Path) -> bytes:
-    """The bytes of a tokenizer's file.
-
-    Raises:
-      T5smithError: the file is missing, or cannot be read.
-    """
-    try:
-        return file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        expected = "a folder with a tokenizer.json or spiece.model, or that file"
-        raise T5smithError("there is no tokenizer here", where=file, expected=expected) from None
-    except OSError as error:
-        raise T5smithError(f"cannot be read ({error.strerror})", where=file) from None
-
-
-def extra_ids(file: Path) -> int:
-    """Number of sentinels of a model: `extra_ids` of the tokenizer_config.json beside it, by default 100."""
-    try:
-        config = json.loads((file.parent / "tokenizer_config.json").read_text(encoding="utf-8"))
-        count = config["extra_ids"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return SENTINELS
-    return count if isinstance(count, int) and count > 0 else SENTINELS
-
-
-def decompressed(data: bytes, file: Path) -> str:
-    """The text of a tokenizer.json or tokenizer.json.xz.
-
-    Raises:
-      T5smithError: the file is damaged.
-    """
-    try:
-        return (lzma.decompress(data) if file.suffix == ".xz" else data).decode("utf-8")
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise T5smithError(f"damaged file ({error})", where=file, expected="a tokenizer.json") from None

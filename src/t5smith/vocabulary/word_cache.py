@@ -73,6 +73,8 @@ class WordCache:
         self._preprocess = preprocess
         self._normalize = None if raw else _normalize(tokenizer)
         self._words = _WordIds(tokenizer if raw else _without_normalizer(tokenizer), dtype)
+        # No `▁` is prepended to a text that begins with a piece that the library finds first.
+        self._starts = any(token.normalized for token in tokenizer.get_added_tokens_decoder().values())
         self._encode: Callable[[str], bytes] = self._encode_words
         if _crosses_spaces(tokenizer) or any(
             self._encode_words(probe) != self._encode_whole(probe) for probe in _PROBES
@@ -116,13 +118,17 @@ class WordCache:
                 # Python would split here, the library does not.
                 return self._encode_whole(text)
             words = text.split()
+            starts_a_word = not text[:1].isspace()
         else:
             # Some normalizers write `▁` themselves; to Metaspace it is the same as a space.
             text = self._preprocess(text) if self._preprocess else text
             words = self._normalize(text).replace(SPACE, " ").split(" ")
-            if not words[0]:
+            if not (starts_a_word := bool(words[0])):
                 # Metaspace adds no space to a text that begins with one.
                 del words[0]
+        if self._starts and words and starts_a_word:
+            start = self._words.ids(words[0])
+            return start + b"".join(map(self._words.__getitem__, words[1:]))
         return b"".join(map(self._words.__getitem__, words))
 
 
@@ -133,9 +139,12 @@ class _WordIds(dict[str, bytes]):
         super().__init__()
         self._tokenizer, self._dtype = tokenizer, dtype
 
+    def ids(self, text: str) -> bytes:
+        """Ids of a text without the cache."""
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, self._dtype).tobytes()
+
     def __missing__(self, word: str) -> bytes:
-        ids = self._tokenizer.encode(f" {word}", add_special_tokens=False).ids
-        data = np.array(ids, self._dtype).tobytes()
+        data = self.ids(f" {word}")
         if len(word) <= MAX_CACHED_LENGTH:
             if len(self) >= MAX_CACHED_WORDS:
                 self.clear()

@@ -34,7 +34,7 @@ def run_on_ray(recipe: Recipe, notes: Path, tasks: int, poll: Callable[[], None]
     try:
         import ray
     except ImportError:
-        fix = "pip install 't5smith[ray]'"
+        fix = "run `pip install 't5smith[ray]'`"
         raise T5smithError("Ray is not installed", where="prepare.executor", fix=fix) from None
     if start_ray := not ray.is_initialized():
         try:

@@ -103,7 +103,7 @@ def _language(settings: CleaningSettings) -> Step:
 
         block = LanguageFilter(list(own.languages), own.threshold)
     except ImportError:
-        fix = "pip install 't5smith[cleaning]'"
+        fix = "run `pip install 't5smith[cleaning]'`"
         raise T5smithError("fastText is not installed", where="cleaning.steps", fix=fix) from None
     try:
         # fasttext.load_model prints advice.

@@ -74,6 +74,6 @@ def word_tokenizer(kind: str, language: str) -> WordTokenizer:
         raise T5smithError(
             f"a package is missing ({said})",
             where="cleaning.words",
-            fix="pip install 't5smith[cleaning]', or what it names; or set cleaning.words to unicode",
+            fix="run `pip install 't5smith[cleaning]'`, or what it names; or set cleaning.words to unicode",
         ) from None
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import compression_suffix, open_stream
 from t5smith.text.document import WHOLE_FILE
-from t5smith.text.formats.columns import USUAL, named_column, shown, text_column
+from t5smith.text.formats.columns import SHOWN, USUAL, named_column, shown, text_column
 from t5smith.text.formats.plain import TOO_LONG, Lines, Positioned
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
@@ -42,7 +44,7 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
         try:
             row = rows.read()
         except csv.Error as error:
-            if ours:
+            if ours and not rows.torn:
                 fix = "close the quotes, or raise corpus.longest_document"
                 records.skip("not CSV", T5smithError(f"not CSV ({error})", where=here, fix=fix))
             continue
@@ -50,10 +52,13 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
             break
         if not ours:
             continue
+        if rows.torn or (not row and not rows.unclosed):
+            continue
         if rows.unclosed:
             records.skip("not CSV", rows.never_closed(row))
-        elif not row or rows.torn:
-            continue
+        elif row == columns:
+            error = T5smithError("the line of column names again", where=here, expected="a row")
+            records.skip("repeated headers", error)
         elif len(row) != len(columns):
             what = f"{len(row)} fields"
             fix = "put fields with the delimiter or line breaks in them in double quotes"
@@ -99,7 +104,7 @@ class _Rows:
     """
 
     def __init__(self, lines: Lines, field: str) -> None:
-        self.lines = lines
+        self.lines, self._within = lines, False
         self.begin()
         texts = self._texts()
         self.first = next(texts, "")
@@ -109,7 +114,9 @@ class _Rows:
 
     def begin(self) -> None:
         """Start the next row here."""
-        self.position, self.line = self.lines.next, self.lines.number + 1
+        within = self._within  # a line of which a part is left
+        self.position = self.lines.position if within else self.lines.next
+        self.line = self.lines.number + (not within)
         self.torn = self.unclosed = self._begun = False
 
     def header(self) -> list[str] | None:
@@ -122,12 +129,12 @@ class _Rows:
         if not _is_utf8(self.first):
             fix = "save it as UTF-8 (`iconv -f latin1 -t utf-8`)"
             raise T5smithError("the header is not UTF-8", where=where, expected="text in UTF-8", fix=fix)
+        if self.first.endswith("\r"):
+            what, fix = "lines end as on old Macs (CR)", r"end them with LF (`tr '\r' '\n'`)"
+            raise T5smithError(what, where=where, fix=fix)
         try:
             columns = self.read()
         except csv.Error as error:
-            if "\r" in self.first.rstrip("\r\n"):
-                what, fix = "lines end as on old Macs (CR)", r"end them with LF (`tr '\r' '\n'`)"
-                raise T5smithError(what, where=where, fix=fix) from None
             raise T5smithError(f"the header is not CSV ({error})", where=where) from None
         if self.torn:
             fix = "end lines with LF, or raise corpus.longest_document"
@@ -155,29 +162,56 @@ class _Rows:
         # Invalid UTF-8 is found later, in the row: skipping a line here would break quotes apart.
         lines = self.lines
         for raw in lines.raw():
+            if not self._begun and raw[:1] == b"\xef":  # files that were joined
+                raw = raw.removeprefix(codecs.BOM_UTF8)
             self._begun = True
             if raw == TOO_LONG:
-                self.torn = True
-                if lines.blocks.includes(lines.blocks.block_of(self.position)):
+                # A row is counted once, however many of its lines are too long.
+                if not self.torn and lines.blocks.includes(lines.blocks.block_of(self.position)):
                     lines.decoded(raw)
-            yield raw.decode("utf-8", "surrogateescape") or "\n"
+                self.torn = True
+                # It opens or closes quotes as it would whole.
+                raw = b'"\n' if lines.quotes % 2 else b"\n"
+            text = raw.decode("utf-8", "surrogateescape")
+            if "\r" in text and text.count("\r") > text.endswith("\r\n"):
+                # A CR alone ends a row too, as in files of mixed ends.
+                *rows, last = _ENDED_BY_CR.split(text)
+                for self._within, part in ((True, part) for part in rows):
+                    self._begun = True
+                    yield part
+                self._within, self._begun = False, True
+                yield last
+            else:
+                yield text
         # A row continues past the end of a line only within quotes.
         self.unclosed = self._begun and not lines.damaged
 
 
+_ENDED_BY_CR = re.compile(r"(?<=\r)(?!\n)(?=.)", re.DOTALL)
+
+
 def _text_column(lines: Lines, columns: list[str], corpus: CorpusSettings) -> str:
     where = f"{lines.name}:1"
+    if not named_column(columns, corpus.text_field) and (values := list(filter(_is_value, columns))):
+        raise _no_header(values[0], where)
     if corpus.text_field or named_column(columns, ""):
         return text_column(columns, columns, corpus.text_field, where)
     if len(columns) == 1:
         raise _only_column(columns[0], where)
-    texts = _texts_among(lines.name, columns, corpus)
-    found = text_column(columns, texts, "", where)
-    values = [name for name in columns if name and not _has_words(name)]
-    if values:
-        what = f"{shown(values[:1])} stands where the name of a column should"
-        raise T5smithError(what, where=where, expected=_EXPECTED, fix=_NO_HEADER)
+    found = text_column(columns, _texts_among(lines.name, columns, corpus), "", where)
+    if values := [name for name in columns if name and not _has_words(name)]:
+        raise _no_header(values[0], where)
     return found
+
+
+def _is_value(name: str) -> bool:
+    """Whether what stands where the name of a column should is an address or a longer text."""
+    return "://" in name or (len(name) > SHOWN and name.count(" ") > 4)
+
+
+def _no_header(value: str, where: str) -> T5smithError:
+    what = f"{shown([value])} stands where the name of a column should"
+    return T5smithError(what, where=where, expected=_EXPECTED, fix=_NO_HEADER)
 
 
 _EXPECTED = f"the names of the columns in the first line, one of them {USUAL[0]!r}"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import open_stream
 from t5smith.text.document import WHOLE_FILE
-from t5smith.text.formats.columns import USUAL, text_column
+from t5smith.text.formats.columns import USUAL, named_column, nested_value, shown, text_column
 from t5smith.text.formats.plain import Lines, Positioned
 from t5smith.text.locations import is_url
 from t5smith.text.skipped_records import MAX_BAD_START, FileRecords, SkippedRecords
@@ -23,19 +24,35 @@ MAX_SAMPLED = MAX_BAD_START
 
 def json_lines(lines: Lines, field: str) -> Iterator[Positioned]:
     """One document per line, in the given field of its object."""
+    records = lines.records
     for raw in lines.wanted():
         if raw is None:
             yield lines.position, None
             continue
-        text = lines.decoded(raw)
-        if not text or text.isspace():
+        line = lines.decoded(raw)
+        if line is None or not line or (line.isspace() and raw.isspace()):
             continue
         try:
-            document = lines.document(_text_of(_object(text, lines.here), field, lines.here), lines.number)
+            text = _text_of(_object(line, lines), field, lines)
         except _RecordError as fault:
-            lines.records.skip(fault.kind, fault.error)
-        else:
-            yield lines.position, document
+            if fault.of_file and records.from_start and not records.usable:
+                raise fault.error from None
+            records.skip(fault.kind, fault.error)
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            records.repair(
+                _HALF,
+                T5smithError(
+                    f"{_HALF}, read as U+FFFD",
+                    where=lines.here,
+                    expected="whole characters",
+                    fix=r"correct the \ud800-style escape",
+                ),
+            )
+            text = _SURROGATE.sub("\ufffd", text)
+        yield lines.position, lines.document(text, lines.number)
     yield lines.last, None
 
 
@@ -57,68 +74,113 @@ def json_field(name: str, corpus: CorpusSettings) -> str:
 @functools.lru_cache(maxsize=1 << 10)
 def _field_found(name: str, longest: int, _stamp: object) -> str:
     fields: dict[str, bool] = {}
-    first = ""
+    within: dict[str, None] = {}
+    first, rows, row = "", 0, dict[str, Any]()
     with open_stream(name) as (_, stream):
         lines = Lines(name, stream, WHOLE_FILE, FileRecords(SkippedRecords(), from_start=False), longest)
-        seen = 0
         for raw in lines.raw():
             if raw.isspace():
                 continue
-            if not seen and raw.lstrip()[:1] == b"[":
-                fix = "write one object per line, as with `jq -c '.[]'`"
-                what = "not JSON lines: it begins as one JSON array"
-                raise T5smithError(what, where=lines.here, expected="one JSON object per line", fix=fix)
-            seen += 1
             try:
-                row = _object(raw.decode("utf-8"), lines.here)
-            except (UnicodeDecodeError, _RecordError):
+                row = _object(raw.decode("utf-8"), lines)
+            except UnicodeDecodeError:
                 row = {}
+            except _RecordError as fault:
+                if fault.of_file and not rows:
+                    raise fault.error from None
+                row = {}
+            rows += 1
             first = first or (lines.here if row else "")
             for key, value in row.items():
                 fields[key] = fields.get(key, False) or isinstance(value, str)
-            if seen == MAX_SAMPLED:
+                within |= dict.fromkeys(_fields_within(key, value))
+            if rows == MAX_SAMPLED:
                 break
     if not fields:
         return USUAL[0]
-    return text_column(list(fields), [key for key, text in fields.items() if text], "", first)
+    if rows == 1 and not named_column(list(fields), "") and (key := _list_of_records(row)):
+        raise T5smithError(
+            f"one JSON object, with its records in a list, {key!r}",
+            where=first,
+            expected="one JSON object per line",
+            fix=f"write each record on a line, as with `jq -c '.{key}[]'`",
+        )
+    return text_column(list(fields), [key for key, text in fields.items() if text], "", first, list(within))
 
 
 class _RecordError(Exception):
-    def __init__(self, kind: str, error: T5smithError) -> None:
-        self.kind, self.error = kind, error
+    """An unusable line; `of_file` if its first one shows that a file is not JSON lines."""
+
+    def __init__(self, kind: str, error: T5smithError, of_file: bool = False) -> None:
+        self.kind, self.error, self.of_file = kind, error, of_file
 
 
-def _object(line: str, here: str) -> dict[str, Any]:
+def _object(line: str, lines: Lines) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        # Files that were joined have byte order marks in the middle.
+        row = json.loads(line.removeprefix("\ufeff") if line[:1] == "\ufeff" else line)
     except (ValueError, RecursionError) as error:
-        fix = 'write one JSON object per line, or set corpus.format = "text"'
-        raise _RecordError(
-            "not JSON", T5smithError(f"not JSON ({error})", where=here, expected="a JSON object", fix=fix)
-        ) from None
+        raise _not_json(line, error, lines.here) from None
+    if isinstance(row, list):
+        raise _not_json(line, None, lines.here)
     if not isinstance(row, dict):
-        raise _RecordError(
-            "not JSON", T5smithError("not a JSON object", where=here, expected='{"text": "…"}')
-        )
+        error = T5smithError("not a JSON object", where=lines.here, expected='{"text": "…"}')
+        raise _RecordError("not JSON", error)
     return cast(dict[str, Any], row)
 
 
-def _text_of(row: dict[str, Any], field: str, here: str) -> str:
+def _not_json(line: str, error: Exception | None, here: str) -> _RecordError:
+    begin = line.lstrip("\ufeff \t")
+    if begin.startswith("["):
+        what = "not JSON lines: it begins as one JSON array" if error else "not a JSON object but an array"
+        fix = "write one object per line, as with `jq -c '.[]'`"
+        array = T5smithError(what, where=here, expected="one JSON object per line", fix=fix)
+        return _RecordError("not JSON", array, of_file=True)
+    fix, listed = 'write one JSON object per line, or set corpus.format = "text"', None
+    if begin.startswith("{") and getattr(error, "pos", 0) >= len(line.rstrip()):
+        # An object that goes on below.
+        listed = re.search(r'"(\w+)"\s*:\s*\[\s*$', line)
+        program = f"'.{listed[1]}[]'" if listed else "."
+        fix = f"if objects go on over several lines, write each on one, as with `jq -c {program}`"
+    what = f"not JSON ({error})"
+    fault = T5smithError(what, where=here, expected="a JSON object", fix=fix)
+    return _RecordError("not JSON", fault, of_file=listed is not None)
+
+
+def _list_of_records(row: Mapping[str, Any]) -> str:
+    """The first field that holds a list of objects; "": none."""
+    for key, value in row.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return key
+    return ""
+
+
+def _fields_within(key: str, value: Any, levels: int = 3) -> Iterator[str]:
+    """The addresses of the texts within an object."""
+    for name, inner in cast("dict[str, Any]", value).items() if isinstance(value, dict) and levels else ():
+        address = f"{key}.{name}"
+        if isinstance(inner, str):
+            yield address
+        yield from _fields_within(address, inner, levels - 1)
+
+
+_KINDS = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+_HALF = "half of a surrogate pair"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _text_of(row: dict[str, Any], field: str, lines: Lines) -> str:
     text = row.get(field)
     if not isinstance(text, str):
-        kind = type(text).__name__
-        what = f"the field {field!r} is {kind}, not text" if field in row else f"no field {field!r}"
-        fields = ", ".join(map(repr, row)) or "none"
-        fix = f"set corpus.text_field to the field with the text; the fields of this line: {fields}"
-        raise _RecordError("no text", T5smithError(what, where=here, fix=fix))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        error = T5smithError(
-            "half of a surrogate pair",
-            where=here,
-            expected="whole characters",
-            fix=r"correct the \ud800-style escape",
-        )
-        raise _RecordError("not Unicode", error) from None
+        text = nested_value(row, field)
+    if not isinstance(text, str):
+        what = f"the field {field!r} is {_KINDS.get(type(text), 'null')}, not text"
+        if text is None and field not in row:
+            what = f"no field {field!r}"
+        names = [*row, *(name for key, value in row.items() for name in _fields_within(key, value))]
+        found = shown(names) or "none"
+        fix = f"set corpus.text_field to the field with the text; the fields of this line: {found}"
+        if listed := _list_of_records(row):
+            fix += f"; of a list of records write each record on a line, as with `jq -c '.{listed}[]'`"
+        raise _RecordError("no text", T5smithError(what, where=lines.here, fix=fix))
     return text

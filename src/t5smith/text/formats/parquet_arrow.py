@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.document import BlockSelection, Document
-from t5smith.text.formats.columns import text_column
+from t5smith.text.formats.columns import named_column, shown, text_column
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import FileRecords
 
@@ -110,8 +110,52 @@ def arrow_rows(
 
 
 def _text_column(schema: Any, corpus: CorpusSettings, name: str) -> str:
-    texts = [field.name for field in schema if _is_text(field.type)]
-    return text_column(schema.names, texts, corpus.text_field, name)
+    """The column with the text; `a.b` is the field `b` of the structs in `a`.
+
+    Bytes are text if they are named: much is written so that is UTF-8.
+    """
+    field = corpus.text_field
+    fields = list(schema)
+    if field and field not in schema.names and "." in field:
+        kind = _type_within(fields, field)
+        if kind is not None and (_is_text(kind) or _is_binary(kind)):
+            return field
+        within = f", of the type {kind}, is not text" if kind is not None else " is missing"
+        texts = shown([*schema.names, *_texts_within(fields)])
+        fix = f"set corpus.text_field to the field with the text; there are {texts}"
+        raise T5smithError(f"the field {field!r}{within}", where=name, fix=fix)
+    named = named_column(schema.names, field)
+    own = next((one.type for one in fields if one.name == named), None)
+    texts = [one.name for one in fields if _is_text(one.type) or (one.name == named and _is_binary(one.type))]
+    if own is not None and named not in texts:
+        within = [address for address in _texts_within(fields) if address.startswith(f"{named}.")]
+        fix = (
+            f"set corpus.text_field to the field with the text, as {shown(within or texts) or 'none here is'}"
+        )
+        raise T5smithError(f"the field {named!r} is not text but of the type {own}", where=name, fix=fix)
+    more = [*_texts_within(fields), *(f"{one.name} ({one.type})" for one in fields if _is_binary(one.type))]
+    return text_column(schema.names, texts, field, name, more)
+
+
+def _type_within(fields: Iterable[Any], address: str) -> Any:
+    """The type of a field within structs; None: it is missing."""
+    own, _, rest = address.partition(".")
+    kind = next((one.type for one in fields if one.name == own), None)
+    return _type_within(_children(kind), rest) if rest and kind is not None else kind
+
+
+def _texts_within(fields: Iterable[Any], address: str = "") -> Iterator[str]:
+    """The addresses of the texts within structs."""
+    for one in fields:
+        if address and (_is_text(one.type) or _is_binary(one.type)):
+            yield address + one.name
+        yield from _texts_within(_children(one.type), f"{address}{one.name}.")
+
+
+def _children(kind: Any) -> list[Any]:
+    import pyarrow as pa
+
+    return [kind.field(number) for number in range(kind.num_fields)] if pa.types.is_struct(kind) else []
 
 
 def _is_text(kind: Any) -> bool:
@@ -122,13 +166,35 @@ def _is_text(kind: Any) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
+def _is_binary(kind: Any) -> bool:
+    """Whether a column of this type holds bytes, plain or dictionary-encoded."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _values(batch: Any, column: str) -> Any:
+    """A column of a batch, or a field within its structs."""
+    import pyarrow.compute as pc
+
+    if column in batch.schema.names:
+        return batch.column(column)
+    own, *within = column.split(".")
+    # Unlike the arrays' own method it heeds structs that are null.
+    struct_field: Any = vars(pc)["struct_field"]
+    return struct_field(batch.column(own), within)
+
+
 def _texts(
     batch: Any, column: str, name: str, first: int, position: int, records: FileRecords
 ) -> Iterator[Positioned]:
     _validate(batch)
-    for row, value in enumerate(batch.column(column), first):
+    for row, value in enumerate(_values(batch, column), first):
         try:
             text = value.as_py()
+            if isinstance(text, bytes):
+                text = text.decode("utf-8")
         except UnicodeDecodeError:
             records.skip(
                 "not UTF-8", T5smithError("invalid UTF-8", where=f"{name}:{row}", expected="text in UTF-8")

@@ -11,7 +11,8 @@ from t5smith.text.compression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document, lines_before
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
-_BOM = b"\xef\xbb\xbf"
+_BOM, _MARK = b"\xef\xbb\xbf", "\ufeff"
+"""The byte order mark that some programs write at the beginning of a file."""
 
 _SKIPPED = 1 << 20
 """Bytes of a line that are skipped at a time."""
@@ -29,6 +30,7 @@ class Lines:
       number: number of the line read last, counted from where reading began.
       position: its first byte.
       next: first byte of the next line.
+      quotes: number of double quotes in the line that was too long last.
       damaged: the archive is truncated or altered, so the record being read is incomplete.
     """
 
@@ -42,7 +44,7 @@ class Lines:
             records,
             longest,
         )
-        self.number = 0
+        self.number = self.quotes = 0
         self.damaged = False
         self.position = self.next = blocks.start
         self._before: int | None = None
@@ -88,10 +90,13 @@ class Lines:
                 if self.number == 1 and not self._after:
                     _reject_other_encodings(line, self.here)
                 if len(line) == limit and line[-1] != 10:
+                    self.quotes = line.count(b'"')
                     self._skip_rest(read, limit)
                     yield TOO_LONG
                     continue
-                yield line.removeprefix(_BOM) if self.number == 1 and not self._after else line
+                if self.number == 1 and not self._after and line.startswith(_BOM):
+                    line = line[len(_BOM) :] or b"\n"  # not what stands for a long line
+                yield line
         except Exception as error:
             if not is_archive_damage(error):
                 raise
@@ -117,6 +122,7 @@ class Lines:
     def _skip_rest(self, read: Any, limit: int) -> None:
         while more := read(limit):
             self.next += len(more)
+            self.quotes += more.count(b'"')
             if more[-1] == 10:
                 break
 
@@ -143,7 +149,7 @@ def text_lines(lines: Lines) -> Iterator[Positioned]:
     for raw in lines.wanted():
         if raw is None:
             yield lines.position, None
-        elif (text := lines.decoded(raw)) and not text.isspace():
+        elif (text := _unmarked(lines.decoded(raw) or "")) and not text.isspace():
             yield lines.position, lines.document(text, lines.number)
     yield lines.last, None
 
@@ -160,11 +166,11 @@ def text_file(lines: Lines) -> Iterator[Positioned]:
         if size > lines.longest:
             lines.records.skip("too long", _too_long(lines))
             return
-        if held or (text and not text.isspace()):
+        if held or (text != _MARK and text and not text.isspace()):
             first = first if held else lines.number
             held.append(text)
     if held and not lines.damaged:
-        yield 0, lines.document("\n".join(held).rstrip("\n"), first)
+        yield 0, lines.document(_unmarked("\n".join(held)).rstrip("\n"), first)
 
 
 def text_blocks(lines: Lines) -> Iterator[Positioned]:
@@ -180,7 +186,7 @@ def text_blocks(lines: Lines) -> Iterator[Positioned]:
             return
         if raw.isspace() or (raw[:1] not in _PLAIN and _is_blank(raw)):
             if held and not broken:
-                yield position, lines.document("\n".join(held), first)
+                yield position, lines.document(_unmarked("\n".join(held)), first)
             held, size, broken = [], 0, False
             position = lines.position
             if blocks.stop is not None and position >= blocks.stop:
@@ -197,8 +203,15 @@ def text_blocks(lines: Lines) -> Iterator[Positioned]:
             first = first if held else lines.number
             held.append(text or "")
     if held and not broken and not lines.damaged:
-        yield position, lines.document("\n".join(held), first)
+        yield position, lines.document(_unmarked("\n".join(held)), first)
     yield lines.last, None
+
+
+def _unmarked(text: str) -> str:
+    """Text without byte order marks at the beginning of lines, where files were joined."""
+    if _MARK not in text:
+        return text
+    return "\n".join(line.removeprefix(_MARK) for line in text.split("\n"))
 
 
 def _reject_other_encodings(line: bytes, here: str) -> None:
@@ -225,9 +238,10 @@ _PLAIN = frozenset(bytes([code]) for code in range(0x21, 0x7F))
 def _is_blank(raw: bytes) -> bool:
     """Whether a line has only white space, in any script."""
     try:
-        return raw.decode("utf-8").isspace()
+        text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return False
+    return text.isspace() or text.strip() == _MARK
 
 
 def _too_long(lines: Lines, what: str = "a document is longer than allowed") -> T5smithError:

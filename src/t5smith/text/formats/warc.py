@@ -28,7 +28,9 @@ def web_archive(
         from warcio.archiveiterator import ArchiveIterator
         from warcio.exceptions import ArchiveLoadFailed
     except ImportError:
-        raise T5smithError("warcio is not installed", where=name, fix="pip install 't5smith[web]'") from None
+        raise T5smithError(
+            "warcio is not installed", where=name, fix="run `pip install 't5smith[web]'`"
+        ) from None
     source = _Source(stream)
     # Headers of pages are read below: warcio would take a truncated one for the end of the archive.
     archive: Any = ArchiveIterator(source, no_record_parse=True)
@@ -41,17 +43,20 @@ def web_archive(
                 lost, why = number, "a record does not say how long it is"
                 break
             position = number * 1000
-            data = None
-            if record.rec_type in ("conversion", "response"):
-                yield position, None
-                if blocks.includes(blocks.block_of(position)):
-                    data = _content(record, archive.loader)
+            data, kind = None, record.rec_type
+            yield position, None
+            ours = blocks.includes(blocks.block_of(position))
+            if ours and kind in ("conversion", "response"):
+                data = _content(record, archive.loader)
             if not _is_whole(record):
                 lost, why = number, "a record ends before its time"
                 break
-            text = "" if data is None else _text_of(data, record.rec_type, name, number, records)
+            text = "" if data is None else _text_of(data, kind, name, number, records)
             if text:
                 yield position, Document(text, name, number)
+            elif ours and text is not None:
+                reason = "records without a page" if data is None else "pages without text"
+                records.skip(reason, T5smithError(reason, where=f"{name}:{number}"))
     except ArchiveLoadFailed as error:
         lost, why = number + 1, str(error)
     if source.damage is not None:
@@ -69,14 +74,14 @@ def web_archive(
     yield max(number, lost) * 1000, None
 
 
-def _text_of(data: bytes, kind: str, name: str, number: int, records: FileRecords) -> str:
-    """The text of a record's content, "" without any; a record that is not UTF-8 is skipped."""
+def _text_of(data: bytes, kind: str, name: str, number: int, records: FileRecords) -> str | None:
+    """The text of a record's content, "" without any; None: it is not UTF-8, which is counted."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
         records.skip("not UTF-8", error)
-        return ""
+        return None
     return _page_text(text, name) if kind == "response" else text
 
 
@@ -149,6 +154,6 @@ def _page_text(page: str, name: str) -> str:
         raise T5smithError(
             "trafilatura, which extracts the text of pages, is not installed",
             where=name,
-            fix="pip install 't5smith[web]', or use WET files, which hold text",
+            fix="run `pip install 't5smith[web]'`, or use WET files, which hold text",
         ) from None
     return extract(page, include_comments=False) or ""

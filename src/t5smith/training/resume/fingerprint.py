@@ -31,6 +31,8 @@ NOT_IN_FINGERPRINT = {
     # These two change how sums are rounded, not what is summed.
     "gradient_accumulation",
     "remat",
+    # The content of the model is part of the fingerprint, not its name.
+    "init_from",
 }
 """Settings of [train] that do not affect the parameters."""
 ONLY_FOR = {

@@ -10,12 +10,13 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.base.units import count
 from t5smith.base.wrapping import pluralize
+from t5smith.interop.source import Source
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.compile import compiled_step
 from t5smith.training.settle import trial_recipe
 from t5smith.training.setup import StepSetup
 from t5smith.training.timing.summary import state_bytes
-from t5smith.vocabulary.import_tokenizer import import_tokenizer
+from t5smith.vocabulary.import_tokenizer import recipe_tokenizer
 from t5smith.vocabulary.tokenizer_json import CONTROL
 from t5smith.vocabulary.train import build
 from t5smith.vocabulary.unigram import reserved_pieces
@@ -28,7 +29,8 @@ def check_machine(recipe: Recipe) -> None:
     A batch size of "auto" fits by the way it is chosen, so only the disk is checked then.
 
     Raises:
-      T5smithError: the step does not fit into memory, or a checkpoint and the model do not fit on the disk.
+      T5smithError: the step does not fit into memory, a checkpoint and the model do not fit on the disk, or
+        the model that training starts from does not fit the recipe.
     """
     train = recipe.train
     settled = (
@@ -37,6 +39,8 @@ def check_machine(recipe: Recipe) -> None:
     if train.batch_size == "auto":
         settled = settled.replace(**{"train.batch_size": train.gradient_accumulation})
     setup = StepSetup.create(settled, stand_in_vocabulary(recipe))
+    if train.init_from:
+        Source.find(train.init_from).check(setup.config)
     if train.batch_size != "auto":
         compiled_step(setup)
     check_disk(recipe, setup)
@@ -46,7 +50,7 @@ def stand_in_vocabulary(recipe: Recipe) -> Vocabulary:
     """A vocabulary of the size that a recipe requests, or the one that it imports."""
     settings = recipe.vocab
     if settings.tokenizer:
-        return import_tokenizer(settings.tokenizer, settings.control_symbols).vocabulary
+        return recipe_tokenizer(recipe).vocabulary
     trained = max(settings.size - len(CONTROL) - len(reserved_pieces(settings)), 1)
     pieces = [(f"▁{number}", -1.0 - number) for number in range(trained)]
     return Vocabulary(build(pieces, settings.control_symbols, settings).to_str())

@@ -65,7 +65,7 @@ def try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
 
 def _try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
     ahead = setup.recipe.train.prefetch_batches
-    state = setup.fresh_program()()
+    state = setup.first_state()
     jax.block_until_ready(state)
     points = () if setup.hours is None else (TRIAL_POINTS,)
     begun = time.perf_counter()

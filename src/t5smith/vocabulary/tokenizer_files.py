@@ -1,0 +1,70 @@
+"""The file of a tokenizer: where it is in a folder, and its bytes, or what a wrong file is."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+
+from t5smith.base.errors import T5smithError
+from t5smith.base.hub import download_first
+from t5smith.recipe.symbols import SENTINELS
+from t5smith.text.recognition import HEAD_BYTES, refusal
+from t5smith.vocabulary.tokenizer_json import NAME_ONE
+
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.model", "tokenizer.model")
+"""Files with a tokenizer; the first of them in a folder is read."""
+
+
+def tokenizer_file(path: Path) -> Path:
+    """The tokenizer's file in a folder or run folder; a file is returned as it is."""
+    if not path.is_dir():
+        return path
+    found = (folder / name for folder in (path, path / "vocab") for name in TOKENIZER_FILES)
+    return next((file for file in found if file.is_file()), path / TOKENIZER_FILES[0])
+
+
+def read_tokenizer_file(file: Path) -> bytes:
+    """The bytes of a tokenizer's file.
+
+    Raises:
+      T5smithError: the file is missing, empty, of another kind, or cannot be read.
+    """
+    try:
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        expected = "a folder with a tokenizer.json or spiece.model, or that file"
+        fix = None if file.parent.is_dir() else download_first(str(file))
+        raise T5smithError("there is no tokenizer here", where=file, expected=expected, fix=fix) from None
+    except OSError as error:
+        raise T5smithError(f"cannot be read ({error.strerror})", where=file) from None
+    if wrong := refusal(file, data[:HEAD_BYTES]):
+        raise wrong
+    return data
+
+
+def extra_ids(file: Path) -> int:
+    """Number of sentinels of a model: `extra_ids` of the tokenizer_config.json beside it, by default 100."""
+    try:
+        config = json.loads((file.parent / "tokenizer_config.json").read_text(encoding="utf-8"))
+        count = config["extra_ids"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return SENTINELS
+    return count if isinstance(count, int) and count > 0 else SENTINELS
+
+
+def decompressed(data: bytes, file: Path) -> str:
+    """The text of a tokenizer.json or tokenizer.json.xz.
+
+    Raises:
+      T5smithError: the file is damaged.
+    """
+    try:
+        return (lzma.decompress(data) if file.suffix == ".xz" else data).decode("utf-8")
+    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        raise T5smithError(
+            f"damaged file, or no tokenizer.json ({error})",
+            where=file,
+            expected="a tokenizer.json",
+            fix=NAME_ONE,
+        ) from None
