@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,10 @@ def run_on_slurm(recipe: Recipe, notes: Path, tasks: int, poll: Callable[[], Non
         job.
       RuntimeError: a task failed with another error.
     """
+    for command in ("sbatch", "squeue"):
+        if shutil.which(command) is None:
+            fix = "run this on a machine that submits jobs, or set prepare.executor"
+            raise T5smithError(f"{command} was not found", where="prepare.executor", fix=fix)
     again = RESUBMISSIONS
     while missing := missing_ranks(notes, tasks):
         earlier = SlurmJobs.read(notes)
@@ -162,7 +167,12 @@ def _submit(recipe: Recipe, notes: Path, tasks: int, ranks: Sequence[int]) -> Sl
         arguments = [f"--export=ALL,RUN_OFFSET={offset}"]
         if jobs:
             arguments.append(f"--dependency=afterany:{jobs[-1]}")
-        jobs.append(_sbatch(script, arguments))
+        try:
+            jobs.append(_sbatch(script, arguments))
+        except T5smithError:
+            if jobs:
+                subprocess.run(["scancel", *jobs], capture_output=True, check=False)
+            raise
     submitted = SlurmJobs(tasks, tuple(ranks), tuple(jobs), folder.relative_to(notes).as_posix())
     write_atomically(SlurmJobs.file(notes), json.dumps(asdict(submitted)))
     info(
@@ -177,17 +187,9 @@ def _sbatch(script: str, arguments: Sequence[str]) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".slurm", encoding="utf-8") as file:
         file.write(script)
         file.flush()
-        try:
-            done = subprocess.run(
-                ["sbatch", *arguments, file.name],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-        except FileNotFoundError:
-            fix = "run this on a machine that submits jobs, or set prepare.executor"
-            raise T5smithError("sbatch was not found", where="prepare.executor", fix=fix) from None
+        done = subprocess.run(
+            ["sbatch", *arguments, file.name], capture_output=True, text=True, errors="replace", check=False
+        )
     said = " ".join(line.removeprefix("sbatch: ") for line in done.stderr.strip().splitlines())
     if done.returncode:
         what = f"sbatch rejected the job ({said or f'exit code {done.returncode}'})"
@@ -271,7 +273,7 @@ def _unfinished(recipe: Recipe, notes: Path, jobs: SlurmJobs, missing: Sequence[
     log = jobs.log(notes, missing[0])
     line = last_error(log)
     if line is None:
-        shown = f"{log} does not exist: do the compute nodes see this folder?"
+        shown = f"{log} was not written, so its machine may not see this folder"
         fixes.append("put run_dir on a file system that all machines share")
     else:
         shown = f"{log} ends with: {line}"
