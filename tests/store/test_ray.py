@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
 from clusters import sibling, store_files
 from t5smith.base.errors import T5smithError
@@ -51,14 +52,32 @@ def while_it_runs(monkeypatch: pytest.MonkeyPatch, happen: Callable[[Path, int],
 
 def process_in_a_unit(notes: Path, tasks: int, rank: int) -> int | None:
     """The process of a task that has begun and is not done."""
-    if not any((notes / "shards").glob("*.json")) or completed_file(notes, tasks, rank).exists():
+    started = started_file(notes, rank)
+    if not (started.exists() and any((notes / "shards").glob("*.json"))):
         return None
-    found: dict[str, Any] = json.loads(started_file(notes, rank).read_text())
-    return found["pid"]
+    return None if completed_file(notes, tasks, rank).exists() else json.loads(started.read_text())["pid"]
+
+
+def test_ray_makes_the_same_store(on_ray: Recipe, recipe: Recipe) -> None:
+    """Ray is started for it, and stopped."""
+    made = store_files(prepare(on_ray.replace(**{"prepare.tasks": 3, "prepare.workers": 2})))
+    assert made == store_files(prepare(sibling(recipe, "local")))
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Generator[Cluster]:
+    """A cluster whose tasks run on its only worker node."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=2)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
 
 
 def test_a_killed_worker_does_not_change_the_store(
-    on_ray: Recipe, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    on_ray: Recipe, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
 ) -> None:
     killed: set[int] = set()
 
@@ -72,3 +91,47 @@ def test_a_killed_worker_does_not_change_the_store(
     made = store_files(prepare(on_ray))
     assert killed
     assert made == store_files(prepare(sibling(recipe, "local")))
+
+
+def test_a_task_whose_worker_is_lost_too_often_is_an_error(
+    on_ray: Recipe, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    killed: set[int] = set()
+
+    def kill(notes: Path, tasks: int) -> None:
+        pid = process_in_a_unit(notes, tasks, 1)
+        if pid is not None and pid not in killed:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        while_it_runs(patch, kill)
+        with pytest.raises(T5smithError, match=r"a task was lost 4 times \(WorkerCrashedError\)"):
+            prepare(on_ray)
+    assert len(killed) == RETRIES + 1
+    assert store_files(prepare(on_ray)) == store_files(prepare(sibling(recipe, "local")))
+
+
+def test_a_lost_machine_does_not_change_the_store(
+    on_ray: Recipe, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    nodes = list(cluster.worker_nodes)
+
+    def lose(notes: Path, tasks: int) -> None:
+        if nodes and process_in_a_unit(notes, tasks, 1) is not None:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            cluster.add_node(num_cpus=2)
+
+    while_it_runs(monkeypatch, lose)
+    made = store_files(prepare(on_ray))
+    assert not nodes
+    assert made == store_files(prepare(sibling(recipe, "local")))
+
+
+def test_a_user_error_of_a_task_names_the_task_and_its_machine(
+    on_ray: Recipe, tmp_path: Path, cluster: Cluster
+) -> None:
+    with (tmp_path / "text.jsonl").open("a") as file:
+        file.write('{"text": 7}\n')
+    with pytest.raises(T5smithError, match=r"text\.jsonl:1001: .* is a number, not text \(task 1 on "):
+        prepare(on_ray.replace(**{"corpus.strict": True}))

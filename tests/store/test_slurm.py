@@ -194,7 +194,7 @@ def test_a_user_error_of_a_task_names_the_task_and_its_machine(
         file.write('{"text": 7}\n')
     happens(stand_in, _0=["HELD"])
     (stand_in / "held").touch()
-    message = r"text\.jsonl:1001: .* is a number, not text \(task 1 on .*\).*its other tasks go on; `scancel 77`"
+    message = r"text\.jsonl:1001: .* is a number.* \(task 1 on .*\).*its other tasks go on; `scancel 77`"
     with pytest.raises(T5smithError, match=message):
         prepare(job.replace(**{"corpus.strict": True}))
 
