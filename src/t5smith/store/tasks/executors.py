@@ -16,7 +16,7 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.tasks.task import killed, lost, missing_ranks, run_task, task_error
+from t5smith.store.tasks.task import killed, log_file, lost, missing_ranks, run_task, task_error
 
 POLL_INTERVAL_S = 0.05
 
@@ -87,11 +87,6 @@ def _start(notes: Path, tasks: int, rank: int) -> subprocess.Popen[bytes]:
             # Ctrl-C reaches only this process, which then kills its tasks.
             start_new_session=True,
         )
-
-
-def log_file(notes: Path, rank: int) -> Path:
-    """What a task on this machine or on Ray prints."""
-    return notes / "logs" / f"task-{rank:05d}.txt"
 
 
 def _error(notes: Path, tasks: int, rank: int, code: int) -> Exception:

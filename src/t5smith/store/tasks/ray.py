@@ -16,8 +16,7 @@ from typing import Any
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.tasks.executors import log_file
-from t5smith.store.tasks.task import lost, missing_ranks, run_task, task_error
+from t5smith.store.tasks.task import log_file, lost, missing_ranks, run_task, task_error
 
 POLL_INTERVAL_S = 0.05
 RETRIES = 3

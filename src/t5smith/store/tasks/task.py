@@ -65,6 +65,11 @@ def completed_file(notes: Path, tasks: int, rank: int) -> Path:
     return notes / "completed" / f"{rank:05d}-of-{tasks}"
 
 
+def log_file(notes: Path, rank: int) -> Path:
+    """What a task on this machine or on Ray prints."""
+    return notes / "logs" / f"task-{rank:05d}.txt"
+
+
 def missing_ranks(notes: Path, tasks: int) -> list[int]:
     """The tasks that are not done."""
     done = {file.name for file in (notes / "completed").glob("*")}
