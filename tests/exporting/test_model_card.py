@@ -105,6 +105,7 @@ VARIED = [
     ("vocab", "inputs/vocab/normalization", "nfc", "It applies NFC and", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "nmt_nfkc", "T5's normalization", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "none", "applies no Unicode normalization", "applies NFKC"),
+    ("vocab", "inputs/corpus/train", [], "bytes of an earlier version of the text,", "bytes of the text,"),
     ("vocab", "inputs/vocab/lowercase", True, "It never writes capitals", "case is kept"),
     ("vocab", "inputs/vocab/split_digits", True, "Each digit is a piece of its own", None),
     ("vocab", "inputs/vocab/byte_fallback", True, "becomes its UTF-8 bytes", "becomes `<unk>`"),

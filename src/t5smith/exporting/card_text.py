@@ -117,8 +117,8 @@ def _value(value: object) -> str:
     return PurePath(value).name if isinstance(value, str) else str(value)
 
 
-def tokenizer_section(vocab: Manifest) -> str:
-    """How the tokenizer was made and what it does to a text."""
+def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
+    """How the tokenizer was made and what it does to a text; `store` has the text of training."""
     facts = vocab.facts
     if "vocab" not in vocab.inputs:
         source = tokenizer_source(vocab)
@@ -129,16 +129,18 @@ def tokenizer_section(vocab: Manifest) -> str:
     case = (
         "text is lowercased, so the model never writes capitals" if settings["lowercase"] else "case is kept"
     )
+    same = vocab.inputs["corpus"]["train"] == store.inputs["corpus"]["train"]
+    text = "the text" if same else "an earlier version of the text"
     lines = [
         f"A SentencePiece-style Unigram tokenizer: {facts['pieces']:,} pieces of at most "
-        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of the text, "
+        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of {text}, "
         f"and {facts['sentinels']} sentinels.",
         f"It {normal} and turns all white space into single spaces; {case}.",
     ]
     if settings["split_digits"]:
         lines.append("Each digit is a piece of its own.")
     if settings["character_coverage"] < 1:
-        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of the text.")
+        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of {text}.")
     rare = "its UTF-8 bytes" if settings["byte_fallback"] else "`<unk>`"
     lines.append(f"A character without a piece becomes {rare}.")
     for name, what in (("user_symbols", "always one piece"), ("control_symbols", "never encoded from text")):

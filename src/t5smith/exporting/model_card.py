@@ -85,7 +85,7 @@ to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 
 ## Tokenizer
 
-{tokenizer_section(made.vocab)}
+{tokenizer_section(made.vocab, made.store)}
 
 ## Model and training
 
