@@ -36,7 +36,7 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
 """Increase when the same text and settings give another store than before."""
-NOTES_FORMAT = 2
+NOTES_FORMAT = 3
 """Increase when an unfinished store with notes of the version before cannot be continued."""
 IN_PROCESS_BYTES = 4 << 20
 """A corpus of fewer bytes is read in this process: starting others would take longer."""
