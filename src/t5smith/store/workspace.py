@@ -94,7 +94,18 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-_NOTES = ("lengths", "pieces", "shards", "ends", "progress", "failures", "logs", "parts")
+_NOTES = (
+    "lengths",
+    "pieces",
+    "shards",
+    "ends",
+    "progress",
+    "started",
+    "completed",
+    "failures",
+    "logs",
+    "parts",
+)
 _DRAFT = ("lengths", "pieces", "shards", "records", "signatures")
 
 
