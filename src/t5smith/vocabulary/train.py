@@ -140,7 +140,7 @@ def build(
 
     A sentinel strips the white space before it but not after it, and `▁` is prepended only at the beginning
     of a text. So text with sentinels gets the ids of training: in `rød<extra_id_0> og` only ` og` starts a
-    word.
+    word. With `keep_whitespace` normalization drops one space before a sentinel, and nothing is prepended.
     """
     settings = settings or VocabSettings()
     symbols = tuple(dict.fromkeys(control_symbols))
@@ -166,14 +166,15 @@ def build(
     )
     tokenizer.normalizer = normalizer(settings)
     tokenizer.pre_tokenizer = pre_tokenizer(settings, "first")
-    metaspace = decoders.Metaspace(SPACE, prepend_scheme="first")
+    keep = settings.keep_whitespace
+    metaspace = decoders.Metaspace(SPACE, prepend_scheme="never" if keep else "first")
     tokenizer.decoder = metaspace
     if settings.byte_fallback:
         tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), metaspace])
     # Found after normalization, <unk> does not cut the text before it, and other words have become <unk>.
     found_late = {UNK} if settings.unknown_words else set[str]()
     special = [AddedToken(name, special=True, normalized=name in found_late) for name in (*CONTROL, *symbols)]
-    special += [AddedToken(name, special=True, normalized=False, lstrip=True) for name in SENTINEL_NAMES]
+    special += [AddedToken(name, special=True, normalized=False, lstrip=not keep) for name in SENTINEL_NAMES]
     tokenizer.add_special_tokens(special)
     return tokenizer
 
