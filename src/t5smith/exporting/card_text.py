@@ -129,11 +129,15 @@ def tokenizer_section(vocab: Manifest) -> str:
     case = (
         "text is lowercased, so the model never writes capitals" if settings["lowercase"] else "case is kept"
     )
+    keeps = settings.get("keep_whitespace", False)
+    white_space = (
+        "keeps new lines, tabs and every space" if keeps else "turns all white space into single spaces"
+    )
     lines = [
         f"A SentencePiece-style Unigram tokenizer: {facts['pieces']:,} pieces of at most "
         f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of the text, "
         f"and {facts['sentinels']} sentinels.",
-        f"It {normal} and turns all white space into single spaces; {case}.",
+        f"It {normal} and {white_space}; {case}.",
     ]
     if settings["split_digits"]:
         lines.append("Each digit is a piece of its own.")

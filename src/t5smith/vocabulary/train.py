@@ -70,6 +70,8 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
         save_run_settings(recipe, "vocab")
         info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
         return folder
+    if recipe.vocab.keep_whitespace and "c4" in recipe.cleaning.steps:
+        warn("the cleaning step c4 strips lines and drops blank ones, also with vocab.keep_whitespace")
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
     with artifact.building(folder, "vocab", inputs, facts) as work:
         size = sum(map(bytes_to_read, files.files("train")))
