@@ -14,6 +14,7 @@ from t5smith.exporting.card_front_matter import front_matter
 from t5smith.exporting.export import _made
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.curves.repetition import CorpusUse
 from t5smith.training.setup import Run
 
 
@@ -105,6 +106,7 @@ VARIED = [
     ("vocab", "inputs/vocab/normalization", "nfc", "It applies NFC and", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "nmt_nfkc", "T5's normalization", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "none", "applies no Unicode normalization", "applies NFKC"),
+    ("vocab", "inputs/corpus/train", [], "bytes of an earlier version of the text,", "bytes of the text,"),
     ("vocab", "inputs/vocab/lowercase", True, "It never writes capitals", "case is kept"),
     ("vocab", "inputs/vocab/split_digits", True, "Each digit is a piece of its own", None),
     ("vocab", "inputs/vocab/byte_fallback", True, "becomes its UTF-8 bytes", "becomes `<unk>`"),
@@ -156,8 +158,8 @@ VARIED = [
     ("evaluation", "facts/masks_per_window", 9, "with 9 fixed masks", "with 2 fixed masks"),
     ("evaluation", "facts/step", 99, "after step 99.", "after step 6."),
     ("", "longest_input", 99, "up to 99 input tokens", "up to 32 input tokens"),
-    ("", "epochs", 12.0, "read its text 12 times and may repeat", None),
-    ("", "epochs", 2.0, "Training read this text 2 times", None),
+    ("", "uses", [CorpusUse("train", 1.0, 12.0)], "read its text 12 times and may repeat", None),
+    ("", "uses", [CorpusUse("train", 1.0, 2.0)], "Training read this text 2 times", None),
 ]
 
 
@@ -206,11 +208,12 @@ def test_an_imported_tokenizer_is_lineage_and_its_folder_is_not_shown(made):
 
 def test_named_corpora_are_listed_with_their_shares(made):
     corpora = {name: {"documents": 1, "tokens": n, "text_bytes": 3} for n, name in enumerate(("nb", "nn"), 7)}
-    text = card(
-        replace(changed(made, "store", "facts/train/corpora", corpora), shares={"nb": 0.75, "nn": 0.25})
-    )
-    assert "| nb: 75.0% of training | 1 | 7 | 3 |" in text
-    assert "| nn: 25.0% of training | 1 | 8 | 3 |" in text
+    uses = [CorpusUse("nb", 0.75, 1.5), CorpusUse("nn", 0.25, 12.0)]
+    text = card(replace(changed(made, "store", "facts/train/corpora", corpora), uses=uses))
+    assert "| nb: 75.0% of training, read 1.5 times | 1 | 7 | 3 |" in text
+    assert "| nn: 25.0% of training, read 12 times | 1 | 8 | 3 |" in text
+    assert "It read the corpus `nn` 12 times and may repeat passages of it." in text
+    assert "corpus `nb`" not in text
 
 
 @pytest.mark.parametrize(

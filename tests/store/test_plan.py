@@ -101,6 +101,15 @@ def wiki(texts: list[str]) -> bytes:
     return f"<mediawiki>\n{pages}</mediawiki>\n".encode()
 
 
+def wiki_docs(texts: list[str]) -> bytes:
+    """As WikiExtractor writes them, without titles."""
+    docs = (
+        f'<doc id="{i}" url="http://a/{i}" title="">\n\n\n{escape(t)}\n\n</doc>\n'
+        for i, t in enumerate(texts)
+    )
+    return "".join(docs).encode()
+
+
 def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
     lines: list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]] = []
     for ending, squeeze in SQUEEZE.items():
@@ -110,6 +119,7 @@ def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
             (f"c.jsonl{ending}", lambda t, s=squeeze: s(rows(t)), {}),
             (f"d.csv{ending}", lambda t, s=squeeze: s(table(t)), {}),
             (f"j.xml{ending}", lambda t, s=squeeze: s(wiki(t)), {}),
+            (f"k_00{ending}", lambda t, s=squeeze: s(wiki_docs(t)), {}),
             (f"f.parquet{ending}", lambda t, s=squeeze: s(parquet_file(t)), {}),
             (f"g.arrow{ending}", lambda t, s=squeeze: s(arrow_file(t)), {}),
             (f"h.arrow{ending}", lambda t, s=squeeze: s(arrow_stream(t)), {}),

@@ -44,9 +44,19 @@ class TrainCommand(RecipeCommand):
 
 
 @command
+class RunCommand(TrainCommand):
+    """The flags of `run`."""
+
+    retrain_vocab: bool = False
+    """Train the vocabulary again if files of the text were added, removed or changed since."""
+
+
+@command
 class VocabCommand(ArtifactCommand):
     """The flags of `vocab`."""
 
+    retrain_vocab: bool = False
+    """Train the vocabulary again if files of the text were added, removed or changed since."""
     compare: Strings = ()
     """Compare these tokenizers on held-out text, and train none. Each is a run folder, or what
     --vocab.tokenizer accepts."""
@@ -201,7 +211,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             ),
             shown=(),
             named=("", "corpus", *_CLEANING, "vocab", "prepare", "objective", "model", *_TRAIN, "evaluate"),
-            command=TrainCommand,
+            command=RunCommand,
         ),
         "vocab": RecipeVerb(
             "Train a tokenizer on the recipe's text, import one, or compare several.",

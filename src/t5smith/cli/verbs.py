@@ -61,6 +61,7 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
     )
     recipe = recipe.replace(**values)
     options = _run_folder_options(command)
+    options |= {"retrain_vocab": True} if getattr(command, "retrain_vocab", False) else {}
     if isinstance(command, VocabCommand) and _compares(command, "--compare" in args):
         function("t5smith.reports.vocab_comparison", "compare")(
             recipe, command.compare, command.max_bytes, plot=command.plot, as_json=command.json

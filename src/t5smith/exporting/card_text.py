@@ -9,6 +9,7 @@ from typing import Any
 from t5smith.base.artifact import Manifest
 from t5smith.base.wrapping import pluralize
 from t5smith.text.skipped_records import NOT_FAULTS
+from t5smith.training.curves.repetition import CorpusUse
 
 MOST_FILES = 8
 """Names of files that are listed; of more, only the number is."""
@@ -20,22 +21,24 @@ NORMALIZATIONS = {
 }
 
 
-def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) -> str:
+def text_section(store: Manifest, uses: Sequence[CorpusUse]) -> str:
     """What was read, how it was cleaned, what was held out.
 
     Args:
       store: the manifest of the token store.
-      shares: the share of the training windows of each named corpus; empty: the text is one corpus.
-      epochs: how many times training has read the text.
+      uses: how training has read each corpus.
     """
     corpus, train, valid = store.inputs["corpus"], store.facts["train"], store.facts["valid"]
     names = _names(corpus["train"])
     rows = [_row("to train on", train), _row("held out", valid)]
-    if shares:
+    read = f"Training read this text {uses[0].epochs:.3g} times."
+    if len(uses) > 1:
         corpora = train["corpora"]
         rows[1:1] = [
-            _row(f"{name}: {share:.1%} of training", corpora[name]) for name, share in shares.items()
+            _row(f"{use.name}: {use.share:.1%} of training, read {use.epochs:.3g} times", corpora[use.name])
+            for use in uses
         ]
+        read = "How often each corpus was read is in the table."
     lines = [
         f"The text was read from {names}.",
         "",
@@ -43,7 +46,7 @@ def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) ->
         "| --- | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Training read this text {epochs:.3g} times.",
+        read,
         _held_out(corpus),
     ]
     counts: dict[str, int] = store.facts["skipped_records"]["counts"]
@@ -117,8 +120,8 @@ def _value(value: object) -> str:
     return PurePath(value).name if isinstance(value, str) else str(value)
 
 
-def tokenizer_section(vocab: Manifest) -> str:
-    """How the tokenizer was made and what it does to a text."""
+def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
+    """How the tokenizer was made and what it does to a text; `store` has the text of training."""
     facts = vocab.facts
     if "vocab" not in vocab.inputs:
         source = tokenizer_source(vocab)
@@ -133,16 +136,18 @@ def tokenizer_section(vocab: Manifest) -> str:
     white_space = (
         "keeps new lines, tabs and every space" if keeps else "turns all white space into single spaces"
     )
+    same = vocab.inputs["corpus"]["train"] == store.inputs["corpus"]["train"]
+    text = "the text" if same else "an earlier version of the text"
     lines = [
         f"A SentencePiece-style Unigram tokenizer: {facts['pieces']:,} pieces of at most "
-        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of the text, "
+        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of {text}, "
         f"and {facts['sentinels']} sentinels.",
         f"It {normal} and {white_space}; {case}.",
     ]
     if settings["split_digits"]:
         lines.append("Each digit is a piece of its own.")
     if settings["character_coverage"] < 1:
-        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of the text.")
+        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of {text}.")
     rare = "its UTF-8 bytes" if settings["byte_fallback"] else "`<unk>`"
     lines.append(f"A character without a piece becomes {rare}.")
     for name, what in (("user_symbols", "always one piece"), ("control_symbols", "never encoded from text")):

@@ -13,11 +13,11 @@ from t5smith.base.progress import info, warn
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.interop.huggingface_save import write_model
 from t5smith.model.params import parameter_count
-from t5smith.objective.batches import corpus_weights
 from t5smith.recipe.recipe import Recipe, plain
+from t5smith.training.curves.repetition import corpus_use
 from t5smith.training.setup import Run
 
-FORMAT = 2
+FORMAT = 3
 """Increase when the same model gives another folder than before."""
 
 
@@ -76,11 +76,6 @@ def export(recipe: Recipe | Run) -> Path:
 def _made(run: Run, evaluation: Manifest) -> Made:
     """What the model card is written from."""
     setup, folder = run.setup, run.folder
-    plan, train = setup.objective.plan, setup.recipe.train
-    windows = train.steps * train.rows * plan.windows / len(plan.rows)
-    names = [corpus.name for corpus in setup.store.train.corpora]
-    weights = corpus_weights(setup.recipe.corpus, setup.store.train)
-    shares = [weight / sum(weights) for weight in weights]
     return Made(
         recipe=setup.recipe,
         config=setup.config,
@@ -89,6 +84,5 @@ def _made(run: Run, evaluation: Manifest) -> Made:
         checkpoint=run.trained[1],
         evaluation=evaluation,
         longest_input=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
-        epochs=windows / setup.store.train.window_count(setup.objective.window),
-        shares=dict(zip(names, shares, strict=True)) if len(names) > 1 else {},
+        uses=corpus_use(setup),
     )

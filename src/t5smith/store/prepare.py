@@ -18,7 +18,7 @@ from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import Bar, count, info, progress, warn
-from t5smith.base.run_folder import up_to_date
+from t5smith.base.run_folder import differences, up_to_date
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.toml import save_run_settings
 from t5smith.store.dedup import remove_duplicates
@@ -31,11 +31,12 @@ from t5smith.store.workspace import Workspace, discard
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles, named_weights
 from t5smith.text.skipped_records import SkippedRecords
+from t5smith.vocabulary.train import text_changes, vocab_inputs, with_text_of
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
 """Increase when the same text and settings give another store than before."""
-NOTES_FORMAT = 2
+NOTES_FORMAT = 3
 """Increase when an unfinished store with notes of the version before cannot be continued."""
 IN_PROCESS_BYTES = 4 << 20
 """A corpus of fewer bytes is read in this process: starting others would take longer."""
@@ -74,7 +75,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
     vocab_folder = recipe.folder / "vocab"
     vocab_manifest = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
-    files = files or CorpusFiles.find(recipe.corpus)
+    alone, files = files is None, files or CorpusFiles.find(recipe.corpus)
     inputs = store_inputs(recipe, files, vocab_manifest)
     key = artifact.fingerprint(inputs)
     if found := up_to_date(folder, "store", inputs, restart=restart):
@@ -86,8 +87,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
         save_run_settings(recipe, "prepare")
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
-    if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, inputs["corpus"]):
-        warn(f"the existing vocabulary was trained with {changed}; `t5smith vocab` trains it again")
+    _report_vocabulary(vocab_manifest.inputs, vocab_inputs(recipe, inputs["corpus"]), text=alone)
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
         with phase("prepare", "planning", at_once=False):
@@ -119,18 +119,15 @@ def store_inputs(recipe: Recipe, files: CorpusFiles, vocab: artifact.Manifest) -
     }
 
 
-def _vocabulary_changes(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
-    """How a vocabulary's settings and text differ from the recipe's; empty: not at all."""
-    if "corpus" not in vocab:
-        return ""  # it was imported
-    settings = recipe.vocab.inputs()
-    found: list[str] = []
-    if artifact.fingerprint(settings) != artifact.fingerprint(vocab["vocab"]):
-        found.append("different settings")
-    text = {name: value for name, value in corpus.items() if not name.startswith("valid")}
-    if artifact.fingerprint(text) != artifact.fingerprint(vocab["corpus"]):
-        found.append("different text")
-    return " and ".join(found)
+def _report_vocabulary(before: Mapping[str, Any], now: Mapping[str, Any], *, text: bool) -> None:
+    """Report how the existing vocabulary differs from the recipe's; `text`: also if only in its text."""
+    if "corpus" not in before:
+        return  # it was imported
+    if changed := differences(before, with_text_of(before, now)):
+        changes = "; ".join(changed)
+        warn(f"the vocabulary was trained with other settings ({changes}); `t5smith vocab` trains it again")
+    elif text and (files := text_changes(before, now)):
+        info(f"prepare   vocabulary kept ({files}; `t5smith vocab --retrain-vocab` trains it again)")
 
 
 def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vocab: Path) -> Plan:

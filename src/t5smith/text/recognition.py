@@ -25,6 +25,8 @@ from t5smith.text.compression import (
     is_archive_damage,
     open_stream,
 )
+from t5smith.text.formats.html import is_web_page, markup_start, root_element
+from t5smith.text.formats.wikiextractor import BEGIN
 from t5smith.text.locations import is_url
 
 HEAD_BYTES = 1 << 16
@@ -32,6 +34,9 @@ HEAD_BYTES = 1 << 16
 
 RANDOM_ACCESS = ("parquet", "arrow")
 """Formats that are not read from beginning to end."""
+
+_BY_LINE = ("jsonl", "mediawiki", "wikiextractor")
+"""Formats in which lines show where a document begins, beside text."""
 
 _ENDINGS = {
     ".jsonl": "jsonl",
@@ -45,6 +50,9 @@ _ENDINGS = {
     ".feather": "arrow",
     ".warc": "warc",
     ".wet": "warc",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
 }
 _READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 """First bytes of formats that are read."""
@@ -79,29 +87,42 @@ _OF_TEXT = (b"%PDF-", b"{\\rtf")
 """Those that may be followed by text alone. With the others, a text such as ORCA is none of these files."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _OBJECT = re.compile(rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
-_MEDIAWIKI = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[\s>]")
+_MEDIAWIKI = re.compile(rb"<mediawiki[\s>]")
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 
 
 def file_format(corpus: CorpusSettings, name: str) -> str:
-    """The format of a file: `text`, `jsonl`, `csv`, `parquet`, `arrow`, `warc` or `mediawiki`.
+    """The format of a file, one of those of `corpus.format`.
 
     Raises:
       T5smithError: it is missing, or of a format that cannot be read.
     """
     kind = recognized(name)
-    return kind if corpus.format == "auto" else corpus.format
+    if corpus.format != "auto":
+        return corpus.format
+    if kind.startswith("<"):
+        fix = 'convert it to text or JSON lines, or set corpus.format = "text" to read it as it is'
+        raise T5smithError(f"this is XML with the root element {kind}", where=name, fix=fix)
+    return kind
 
 
 def is_splittable(corpus: CorpusSettings, name: str) -> bool:
     """Whether reading may start at any byte: not compressed, and lines show where a document begins."""
     kind = file_format(corpus, name)
-    by_line = kind in ("jsonl", "mediawiki") or (kind == "text" and corpus.document != "file")
+    by_line = kind in _BY_LINE or (kind == "text" and corpus.document != "file")
     return by_line and not compression_of(name)
 
 
+def one_document_per_file(corpus: CorpusSettings, kind: str) -> bool:
+    """Whether a file of a format is one record: then one that cannot be used does not mean another format."""
+    return kind == "html" or (kind == "text" and corpus.document == "file")
+
+
 def recognized(name: str) -> str:
-    """The format of a file by its first bytes and its name, as :func:`file_format` without settings."""
+    """The format of a file by its first bytes and its name, as :func:`file_format` without settings.
+
+    XML of an unknown kind is known by its root element, as `<TEI>`.
+    """
     by_name = format_by_name(name)
     if is_url(name):
         # Looking into each of thousands of files takes a request each.
@@ -135,10 +156,11 @@ def _by_content(name: str, by_name: str, _stamp: object) -> str:
     # Readers of binary formats say better what is wrong with a damaged file.
     if not by_name and _is_binary(head):
         raise _refusal(name, "a binary file of an unknown format")
-    return by_name or next((kind for kind, fits in _LINES.items() if fits(head)), "text")
+    if by_name or (by_name := next((kind for kind, fits in _LINES.items() if fits(head)), "")):
+        return by_name
+    return f"<{root}>" if (root := root_element(head, name)) else "text"
 
 
-_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE)
 _AGAIN = "download or export it again, or name the right file"
 _POINTER = "a pointer of Git LFS, not the file"
 _PULL = "in its repository run `git lfs install` and `git lfs pull`"
@@ -149,7 +171,7 @@ def refusal(name: object, head: bytes) -> T5smithError | None:
     """The error for a file whose first bytes show that it is something else than text; None: they do not."""
     if not head:
         return T5smithError("this file is empty (0 bytes)", where=name, fix=_AGAIN)
-    if _WEB_PAGE.match(head):
+    if is_web_page(head):
         fix = "download the file itself: on the Hugging Face Hub its link has /resolve/ and not /blob/ in it"
         return T5smithError("this is a web page, not the file", where=name, fix=fix)
     what = _unreadable(head)
@@ -219,6 +241,8 @@ def _is_json_lines(head: bytes) -> bool:
 
 _LINES: dict[str, Callable[[bytes], bool]] = {
     "jsonl": _is_json_lines,
-    "mediawiki": lambda head: bool(_MEDIAWIKI.match(head)),
+    "mediawiki": lambda head: bool(_MEDIAWIKI.match(head, markup_start(head))),
+    "wikiextractor": lambda head: bool(BEGIN.match(head, markup_start(head))),
+    "html": is_web_page,
 }
 """What first lines look like in each format that has no ending of its own, or is often without it."""

@@ -21,7 +21,7 @@ def count_rows(file: Path | RemoteFile) -> int:
     """Rows of a Parquet or Arrow file, lines of a JSON lines file that are not blank, rows of a CSV file.
 
     Raises:
-      T5smithError: it cannot be read, or is plain text.
+      T5smithError: it cannot be read, or has no rows.
     """
     name = str(file)
     kind = recognized(name)
@@ -47,7 +47,7 @@ def count_rows(file: Path | RemoteFile) -> int:
         what = f"its rows cannot be counted ({error})"
         raise T5smithError(what, where=name, fix="fetch the file again, or name all of it") from None
     raise T5smithError(
-        "plain text has no rows to count",
+        f"{'plain text' if kind == 'text' else f'the format {kind}'} has no rows to count",
         where=name,
         expected="Parquet, Arrow, JSON lines or CSV, if a range of rows is named",
         fix="name all of it",
