@@ -178,6 +178,7 @@ def test_the_trainer_learns_indentation_and_blank_lines(text: list[str]) -> None
     assert found == {"▁", "\n", "\t", "▁" * 3, "▁" * 7, "\t\t", "\n\n", "\n\n\n"}
     assert pieces_of(trained([line.replace("\t", " ") for line in text])) > {"\t"}
     assert pieces_of(trained(text, max_piece_length=2)) == {"▁", "\n", "\t", "\t\t", "\n\n"}
+    assert "\t\t" in pieces_of(trained(text, character_coverage=0.9))
     assert len(pieces_of(trained(text, size=150))) == 3 + 150 // 50
 
 
@@ -299,6 +300,12 @@ def test_one_space_is_dropped_before_a_sentinel_and_no_new_line(text: list[str])
             first,
             *vocabulary.encode("\n det"),
         ]
+
+
+def test_sentinels_are_written_as_they_are_typed(text: list[str]) -> None:
+    vocabulary = trained(text)
+    for typed in ("<extra_id_0> det\n<extra_id_1>\t<extra_id_2>", "det <extra_id_0>\n\n<extra_id_1>er"):
+        assert vocabulary.decode(vocabulary.encode_with_sentinels(typed)) == typed
 
 
 def test_symbols_are_pieces_beside_new_lines(text: list[str]) -> None:
