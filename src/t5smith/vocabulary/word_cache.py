@@ -106,7 +106,7 @@ class UnitCache(_InParts):
         self._cut = units.findall
 
     def encode(self, text: str) -> bytes:
-        """As :meth:`WordCache.encode`."""
+        """Ids of a text as the bytes of an array, without `</s>`."""
         return super().encode(white_space.without_last_space(text))
 
     def _encode(self, text: str) -> bytes:
