@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_agreement import blocks, files, lines, make  # noqa: F401
+from test_agreement import blocks as _blocks
+from test_agreement import files, lines
+from test_agreement import make as _make
 from test_plan import packed, table, texts
 
 from archives import tarred, zipped
@@ -23,6 +25,7 @@ from t5smith.store.prepare import prepare
 from t5smith.vocabulary.compare import compare_vocabularies
 
 Make = Callable[..., Recipe]
+blocks, make = _blocks, _make
 
 
 def irregular() -> dict[str, bytes]:
@@ -81,7 +84,7 @@ def stop_with_every_third_block(recipe: Recipe, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_the_store_is_the_same_for_any_number_of_tasks_and_after_a_stop(
     tmp_path: Path,
-    make: Make,  # noqa: F811
+    make: Make,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
@@ -108,7 +111,7 @@ def ids(store: Path, split: str) -> bytes:
 
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("kind", ["deflated", "tar"])
-def test_the_store_is_that_of_the_files_in_the_archive(tmp_path: Path, make: Make, kind: str) -> None:  # noqa: F811
+def test_the_store_is_that_of_the_files_in_the_archive(tmp_path: Path, make: Make, kind: str) -> None:
     file = tmp_path / f"a.{kind}"
     file.write_bytes(packed(texts(1, 200), kind))
     names = [f"{tmp_path}/x/{name}" for name in unpack(file, tmp_path / "x") if name != "README.md"]
@@ -132,7 +135,7 @@ def unpack(file: Path, into: Path) -> list[str]:
         return archive.namelist()
 
 
-def test_the_manifest_counts_every_member(tmp_path: Path, make: Make) -> None:  # noqa: F811
+def test_the_manifest_counts_every_member(tmp_path: Path, make: Make) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "a.zip").write_bytes(zipped(irregular()))
@@ -158,7 +161,7 @@ def test_the_manifest_counts_every_member(tmp_path: Path, make: Make) -> None:  
     assert facts["input_files"]["formats"] == {"text": 1, "zip": 1}
 
 
-def test_dropped_documents_are_shown_with_their_member(tmp_path: Path, make: Make) -> None:  # noqa: F811
+def test_dropped_documents_are_shown_with_their_member(tmp_path: Path, make: Make) -> None:
     """In the examples of cleaning and of duplicates, which know documents by their place alone."""
     members = {f"{n}.txt": b"\n\n".join([b"en dag %d" % n, b"samme tekst", b"no %d" % n]) for n in range(9)}
     file = tmp_path / "a.zip"
@@ -170,7 +173,7 @@ def test_dropped_documents_are_shown_with_their_member(tmp_path: Path, make: Mak
     assert places[1] == {f"{file}/1.txt:3"}
 
 
-def test_vocabularies_are_compared_on_archives(tmp_path: Path, make: Make) -> None:  # noqa: F811
+def test_vocabularies_are_compared_on_archives(tmp_path: Path, make: Make) -> None:
     file = tmp_path / "a.zip"
     file.write_bytes(zipped({"a.txt": b"\n\n".join(t.encode() for t in texts(1, 60))}))
     found = compare_vocabularies(make(file), ("bytes",))
