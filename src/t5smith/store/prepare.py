@@ -25,7 +25,7 @@ from t5smith.store.dedup import remove_duplicates
 from t5smith.store.merge import finish_store, list_shards
 from t5smith.store.plan import Plan
 from t5smith.store.tasks.executors import run_tasks
-from t5smith.store.tasks.task import forget_reports, run_task
+from t5smith.store.tasks.task import forget_reports, read_progress, run_task
 from t5smith.store.token_store import verify_store
 from t5smith.store.worker import Progress
 from t5smith.store.workspace import Workspace, discard
@@ -197,18 +197,16 @@ class _ProgressView:
     workspace: Workspace
     bar: Bar
     start: float = field(default_factory=time.monotonic)
-    tasks: dict[str, Progress] = field(default_factory=dict[str, Progress])
+    tasks: dict[int, Progress] = field(default_factory=dict[int, Progress])
 
     def update(self, rank: int, own: Progress) -> None:
         """Show the progress of a task in this process."""
-        self.tasks[f"{rank:05d}"] = own
+        self.tasks[rank] = own
         self._show()
 
     def poll(self) -> None:
         """Show the progress that tasks in other processes have written to files."""
-        for file in (self.workspace.notes / "progress").iterdir():
-            if file.suffix != ".part":
-                self.tasks[file.name] = Progress(**json.loads(file.read_text()))
+        self.tasks |= read_progress(self.workspace.notes)
         self._show()
 
     def _show(self) -> None:

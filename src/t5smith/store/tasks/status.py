@@ -19,8 +19,14 @@ from t5smith.base.wrapping import pluralize
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.plan import Plan
 from t5smith.store.tasks.slurm_queue import SlurmJobs, ended_states, last_error, queued_states
-from t5smith.store.tasks.task import failure_text, failures, log_file, missing_ranks, started_file
-from t5smith.store.worker import Progress
+from t5smith.store.tasks.task import (
+    failure_text,
+    failures,
+    log_file,
+    missing_ranks,
+    read_progress,
+    started_file,
+)
 from t5smith.store.workspace import SPLITS, Workspace
 
 QUIET_S = 60.0
@@ -58,7 +64,7 @@ class PrepareStatus:
       executor: local, ray or slurm; empty if it is not known.
       command: the process and machine that works in the run folder; empty if there is none.
       bytes_read, bytes_total: of the files, as they are stored; 0 if it is finished.
-      blocks, blocks_total: finished blocks, and all of them; None: not known before compressed files are read.
+      blocks, blocks_total: finished blocks, and all of them; None: not known before archives are read.
       documents, tokens: in finished blocks, of both splits.
       tasks: number of tasks that are `done`, `running`, `failed`, `stopped` or `waiting`.
       failed: the failed tasks.
@@ -92,8 +98,9 @@ class PrepareStatus:
             )
         if self.tasks:
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.tasks.items() if number)
-            jobs = f"; Slurm job {' '.join(self.jobs)}" if self.jobs else ""
-            yield f"{'':<10}tasks on {self.executor}: {kinds}{jobs}"
+            on = {"ray": " on Ray", "slurm": " on Slurm"}.get(self.executor, "")
+            jobs = f"; job {' '.join(self.jobs)}" if self.jobs else ""
+            yield f"{'':<10}tasks{on}: {kinds}{jobs}"
         for task in self.failed[:SHOWN]:
             on = f" on {task.machine}" if task.machine else ""
             yield f"failed    task {task.task}{on}: {task.error}"
@@ -122,7 +129,9 @@ class PrepareStatus:
 
 
 def prepare_status(recipe: Recipe) -> PrepareStatus:
-    """How far `prepare` is in a recipe's run folder. Nothing is started, locked, changed or compared with the text.
+    """How far `prepare` is in a recipe's run folder. Nothing is started, locked or changed.
+
+    A finished store is not compared with the recipe and its text: `prepare` does that.
 
     Args:
       recipe: names the run folder.
@@ -146,9 +155,13 @@ def _status(folder: Path) -> PrepareStatus:
     holder = lock_holder(folder)
     alive = holder is not None and is_alive(holder) is not False
     command = f"process {holder['pid']} on {holder['host']}" if holder and alive else ""
-    jobs = [file for file in Workspace.beside(store).notes.glob("*/job.json") if file.is_file()]
-    if jobs:
-        notes = max(jobs, key=lambda file: file.stat().st_mtime).parent
+    plans = [
+        file
+        for file in Workspace.beside(store).notes.glob("*/plan.json")
+        if file.with_name("job.json").is_file() and not file.parent.suffix  # else it is being removed
+    ]
+    if plans:
+        notes = max(plans, key=lambda file: file.stat().st_mtime).parent
         return _unfinished(store, notes, command)
     if not (store / "manifest.json").is_file():
         return PrepareStatus("not started", store, command=command)
@@ -168,11 +181,7 @@ def _unfinished(store: Path, notes: Path, command: str) -> PrepareStatus:
     plan = Plan.read(notes / "plan.json")
     tasks: int = job.get("tasks") or recipe.prepare.tasks or 1
     workspace = Workspace(store, notes, draft=bool(recipe.cleaning.duplicate_steps))
-    reported = {
-        int(file.name): Progress(**json.loads(file.read_text()))
-        for file in (notes / "progress").glob("*")
-        if file.suffix != ".part"
-    }
+    reported = read_progress(notes)
     states, failed, slurm = _tasks(notes, tasks, recipe.prepare.executor == "slurm")
     finished = workspace.finished_shards()
     documents = tokens = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -90,12 +91,23 @@ def forget_reports(notes: Path, tasks: int) -> None:
     """Remove the failures and the progress of an earlier start. What tasks have completed is found now."""
     for file in (notes / "failures").iterdir():
         file.unlink(missing_ok=True)
+    reported = read_progress(notes)
     for file in (notes / "progress").iterdir():
-        if file.suffix != ".part" and completed_file(notes, tasks, int(file.name)).is_file():
-            read = json.loads(file.read_text())["read"]
-            write(file, json.dumps(vars(Progress(read, read))).encode())
-        else:
-            file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+    for rank, own in reported.items():
+        if completed_file(notes, tasks, rank).is_file():
+            found = Progress(read=own.read, found=own.read)
+            write(notes / "progress" / f"{rank:05d}", json.dumps(vars(found)).encode())
+
+
+def read_progress(notes: Path) -> dict[int, Progress]:
+    """What tasks have reported last."""
+    found: dict[int, Progress] = {}
+    for file in (notes / "progress").glob("[0-9]*[0-9]"):
+        # Empty after a crash of the machine: reports are not flushed to disk.
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            found[int(file.name)] = Progress(**json.loads(file.read_text()))
+    return found
 
 
 def note_failure(notes: Path, rank: int, failure: dict[str, Any]) -> None:
@@ -111,7 +123,8 @@ def failures(notes: Path, tasks: int) -> dict[int, dict[str, Any]]:
     for file in sorted((notes / "failures").glob("*.json")):
         rank = int(file.stem)
         if not completed_file(notes, tasks, rank).is_file():
-            found[rank] = json.loads(file.read_text(encoding="utf-8"))
+            with contextlib.suppress(ValueError, FileNotFoundError):
+                found[rank] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
