@@ -52,10 +52,25 @@ def flipped(data: bytes) -> bytes:
     return data[:place] + bytes([data[place] ^ 8]) + data[place + 1 :]
 
 
+LEFT = {"f.csv": b"id,dato\n" + b"1,2\n" * 2_000}
+"""A table of several blocks that is left after its first line."""
+
+
+def left_tar() -> bytes:
+    data = tarred(irregular() | LEFT)
+    return data[: data.rindex(b"1,2\n") - 999]
+
+
+def left_zip() -> bytes:
+    return zipped({**LEFT, **irregular()}, "stored").replace(b"1,2\n1", b"1,2\n7", 1)
+
+
 ARCHIVES: dict[str, Callable[[], bytes]] = {
     "a.zip": lambda: zipped(irregular()),
     "a.tar": lambda: tarred(irregular()),
     "a.tar.xz": lambda: lzma.compress(tarred(irregular())),
+    "left.tar": left_tar,
+    "left.zip": left_zip,
     "cut.zip": lambda: cut(zipped(irregular(), "stored")),
     "cut-deflated.zip": lambda: cut(zipped(irregular())),
     "cut.tar": lambda: cut(tarred(irregular())),
