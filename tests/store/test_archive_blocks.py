@@ -68,6 +68,7 @@ def left_zip() -> bytes:
 ARCHIVES: dict[str, Callable[[], bytes]] = {
     "a.zip": lambda: zipped(irregular()),
     "a.tar": lambda: tarred(irregular()),
+    "file.zip": lambda: zipped(irregular()),
     "a.tar.xz": lambda: lzma.compress(tarred(irregular())),
     "left.tar": left_tar,
     "left.zip": left_zip,
@@ -106,7 +107,8 @@ def test_the_store_is_the_same_for_any_number_of_tasks_and_after_a_stop(
     monkeypatch.setattr(module, "IN_PROCESS_BYTES", 1 << 20)
     file = tmp_path / name
     file.write_bytes(ARCHIVES[name]())
-    one = make(file, name="one", **{"prepare.tasks": 1})
+    document = "file" if name.startswith("file") else "block"
+    one = make(file, name="one", **{"prepare.tasks": 1, "corpus.document": document})
     store = files(prepare(one))
     assert len(json.loads(store["shards.json"])["train"]) > 5
     eight = one.replace(**{"run_dir": str(tmp_path / "eight"), "prepare.tasks": 8})

@@ -442,6 +442,18 @@ def test_a_cut_zip_is_not_the_zip_within_it(tmp_path: Path) -> None:
     assert (texts, skipped.counts) == (["en"], {"damaged archive": 1, "nested archives": 1})
 
 
+def test_no_text_before_the_damage_of_a_compressed_member_is_lost(tmp_path: Path) -> None:
+    """In a compressed archive too, where a decoder cannot go back."""
+    member = bytearray(gzip.compress(b"".join(b"dag %d\n" % n for n in range(3_000)), mtime=0))
+    member[-3] ^= 1  # the check sum
+    data = tarred({"a.txt.gz": bytes(member), "b.txt": b"siste"})
+    for packed in (data, gzip.compress(data), zipped({"a.txt.gz": bytes(member), "b.txt": b"siste"})):
+        texts, skipped = read(write(tmp_path / "a", packed), document="line")
+        assert len(texts) >= 3_000
+        assert texts[-1] == "siste"
+        assert skipped.counts == {"damaged archive": 1}
+
+
 def test_joined_archives_and_what_follows_them(tmp_path: Path) -> None:
     one, two = tarred({"a.txt": b"en"}), tarred({"b.txt": b"to"})
     texts, skipped = read(write(tmp_path / "a.tar", one + two))
