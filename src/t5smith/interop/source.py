@@ -26,7 +26,8 @@ from t5smith.model.config import WORDS, ModelConfig
 from t5smith.model.params import Parameters
 from t5smith.text.fingerprints import HashCache
 from t5smith.vocabulary.carry_over import carried_rows
-from t5smith.vocabulary.vocabulary import TOKENIZER_FILES, Vocabulary
+from t5smith.vocabulary.tokenizer_files import tokenizer_file
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 FIELD = "train.init_from"
 BIAS = "0.SelfAttention.relative_attention_bias.weight"
@@ -84,7 +85,7 @@ class Source:
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
         """The model's own vocabulary; None if it has none beside the weights."""
-        if self.is_t5x or not any((self.path / file).is_file() for file in TOKENIZER_FILES):
+        if self.is_t5x or not tokenizer_file(self.path).is_file():
             return None
         return Vocabulary.load(self.path)
 

@@ -29,6 +29,8 @@ BYTE_BY_BYTE = {
     "invert": False,
 }
 """The pre-tokenizer of a byte-level vocabulary: it splits characters, so that no byte's name is matched."""
+IN_UTF8 = 0xF5
+"""No byte from this one on occurs in UTF-8."""
 TEXT_START = r"\A"
 """Starts the pattern of a normalizer step that changes only the beginning of a whole text."""
 
@@ -167,10 +169,10 @@ class _BulkByteEncoder:
 
 
 def is_byte_level(tree: TokenizerTree, bytes_: Mapping[int, int], is_text: np.ndarray, unk_id: int) -> bool:
-    """Whether a vocabulary has exactly the 256 bytes as text pieces and leaves text unchanged."""
+    """Whether a vocabulary has the bytes of UTF-8 as text pieces, no others, and leaves text unchanged."""
     unchanged = tree.get("normalizer") is None and tree.get("pre_tokenizer") == BYTE_BY_BYTE
     text_ids = set(np.flatnonzero(is_text).tolist()) - {unk_id}
-    return unchanged and text_ids == set(bytes_) and len(bytes_) == 256
+    return unchanged and text_ids == set(bytes_) and set(range(IN_UTF8)) <= set(bytes_.values())
 
 
 def without_control_words(

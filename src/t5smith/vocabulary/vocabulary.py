@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
-from t5smith.vocabulary import sentencepiece, tokenizer_json
+from t5smith.vocabulary import tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
 from t5smith.vocabulary.tokenizer_files import (
+    TOKENIZER_CONFIG,
     TOKENIZER_FILES,
     decompressed,
-    extra_ids,
+    parse_tokenizer_file,
     read_tokenizer_file,
     tokenizer_file,
+    with_own_sentinels,
 )
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
 
@@ -87,16 +89,16 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Vocabulary:
         """Read a folder with a tokenizer, or a tokenizer.json, tokenizer.json.xz or SentencePiece model.
 
-        A SentencePiece model without sentinels gets as many as :func:`extra_ids` returns.
+        A SentencePiece model without sentinels gets as many as :func:`extra_ids` returns. A folder of a ByT5
+        has only the name of its class: its bytes get Google's sentinels.
 
         Raises:
           T5smithError: missing, damaged, not a Unigram tokenizer, or without sentinels, `</s>` or `<pad>`.
         """
         file = tokenizer_file(Path(path))
         data = read_tokenizer_file(file)
-        if file.suffix == ".model":
-            tree = tokenizer_json.with_sentinels(sentencepiece.to_tokenizer_json(data, file), extra_ids(file))
-            return cls(json.dumps(tree), file)
+        if file.suffix == ".model" or file.name == TOKENIZER_CONFIG:
+            return cls(json.dumps(with_own_sentinels(parse_tokenizer_file(data, file), file)), file)
         return cls(decompressed(data, file), file)
 
     @classmethod
@@ -107,6 +109,13 @@ class Vocabulary:
     def spell(self, piece: str) -> list[int]:
         """The ids that a piece of another vocabulary is cut into; `▁` is a space."""
         return self._text.spell(piece)
+
+    def spelling(self, number: int) -> str:
+        """The text of a piece, `▁` for a space: "" for a byte that is no character by itself."""
+        byte = self._bytes.get(number)
+        if byte is None:
+            return self.all_pieces[number]
+        return "" if byte >= 0x80 else chr(byte).replace(" ", SPACE)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without `</s>`. Control words in it are text."""
