@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
     from t5smith.interop.huggingface_load import load_model
+    from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
@@ -61,6 +62,7 @@ __all__ = [
     "prepare",
     "run",
     "train",
+    "trim_vocabulary",
     "vocab",
 ]
 
@@ -83,6 +85,7 @@ _HOMES = {
     "prepare": "pipeline",
     "run": "pipeline",
     "train": "training.train",
+    "trim_vocabulary": "interop.trimming",
     "vocab": "vocabulary.train",
 }
 """The module of each public name; `tests/test_public_api.py` compares it with the imports above."""

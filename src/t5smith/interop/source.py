@@ -49,8 +49,8 @@ class Source:
     is_t5x: bool = False
 
     @classmethod
-    def find(cls, name: str) -> Source:
-        """Find a model by its name.
+    def find(cls, name: str, where: str = FIELD) -> Source:
+        """Find a model by its name; `where` is the setting or flag with it, for messages.
 
         Raises:
           T5smithError: nothing is there, or it has no weights.
@@ -59,7 +59,7 @@ class Source:
         if not path.exists():
             from t5smith.interop.hub import fetch_model
 
-            return cls(name, fetch_model(name, FIELD))
+            return cls(name, fetch_model(name, where))
         if (path / "model" / "config.json").is_file():
             path = path / "model"
         if (path / "config.json").is_file():
@@ -68,7 +68,7 @@ class Source:
             return cls(name, path, is_t5x=True)
         raise T5smithError(
             f"{name}: there is no model",
-            where=FIELD,
+            where=where,
             expected="a Hugging Face folder, a run folder with an exported model, or a checkpoint of T5X",
             fix="name the folder with config.json; of a run, export the model first with `t5smith export`",
         )

@@ -220,6 +220,15 @@ class Vocabulary:
             "control_symbols": control_symbols,
         }
 
+    def tree(self) -> tokenizer_json.TokenizerTree:
+        """The tokenizer.json, parsed; the caller may change it."""
+        return json.loads(self._json)
+
+    @property
+    def byte_ids(self) -> list[int]:
+        """The ids of bytes, for characters without a piece; empty if they are unknown."""
+        return sorted(self._bytes)
+
     def id_of(self, piece: str) -> int | None:
         """The id of a piece or control piece, or None."""
         return self._ids.get(piece)
@@ -235,8 +244,7 @@ class Vocabulary:
         other ids.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        tree = json.loads(self._json)
-        tree |= {
+        tree = self.tree() | {
             "post_processor": tokenizer_json.append_eos(self.eos_id),
             "truncation": None,
             "padding": None,
