@@ -25,7 +25,17 @@ def folder(tmp_path_factory):
     """A tiny model and ByT5's tokenizer, saved by transformers."""
     folder = tmp_path_factory.mktemp("byt5")
     torch.manual_seed(0)
-    config = T5Config(384, 16, 4, 20, 2, 1, 2, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    config = T5Config(
+        vocab_size=384,
+        d_model=16,
+        d_kv=4,
+        d_ff=20,
+        num_layers=2,
+        num_decoder_layers=1,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+    )
     T5ForConditionalGeneration(config).save_pretrained(folder)
     ByT5Tokenizer().save_pretrained(folder)
     for name in folder.glob("*token*"):

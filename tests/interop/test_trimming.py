@@ -1,4 +1,4 @@
-"""A model trimmed to the pieces of a text: the same pieces and logits there, and training continues from it."""
+"""A model trimmed to the pieces of a text: the same pieces and logits there, and training goes on."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_run_continues_from_the_trimmed_model(trimmed, original, tmp_path):
     recipe = recipe_of(
         original,
         tmp_path / "run",
-        **{"vocab.size": 32_000, "train.init_from": str(trimmed), "train.steps": 2},
+        **{"vocab.size": 32_000, "train.init_from": str(trimmed), "train.steps": 3},
     )
     t5smith.vocab(recipe)
     t5smith.prepare(recipe)
