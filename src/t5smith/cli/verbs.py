@@ -68,7 +68,7 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         )
         return
     if isinstance(command, VocabCommand) and command.trim:
-        trim = function("t5smith.interop.trimming", "trim_vocabulary")
+        trim = function("t5smith.interop.trimming", "trim_vocabulary", "vocab")
         folder = trim(recipe, command.trim, min_count=command.min_count, max_pieces=command.max_pieces)
         print_folder(folder, "trimmed", command.json)
         return
