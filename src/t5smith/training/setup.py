@@ -26,6 +26,7 @@ from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import data_order_fingerprint, training_fingerprint
 from t5smith.training.resume.history import History
+from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.schedule import Schedule, create_schedule, decay_start
 from t5smith.training.settle import (
     clock_of,
@@ -295,5 +296,5 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The trained model."""
-        state = checkpoints.restore(self.trained[0], self.setup.abstract_state())
-        return Model(state.eval_params, self.setup.config, self.vocabulary)
+        saved = SavedParameters([self.trained[0]], self.setup.abstract_state())
+        return Model(saved.tree(), self.setup.config, self.vocabulary)
