@@ -20,6 +20,7 @@ from t5smith.interop.huggingface_names import to_huggingface
 from t5smith.training.resume import checkpoints
 from t5smith.training.setup import Run
 from t5smith.training.train import train
+from tiny import tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +87,9 @@ def test_an_average_is_the_mean_in_float64(stopped, step, name):
     assert "after step 6 (the mean of the parameters after steps 4 and 6)" in card
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_exported_if_there_is_one(prepared, tmp_path):
     folder = shutil.copytree(prepared, tmp_path / "run")
-    from tiny import tiny_recipe
-
     recipe = tiny_recipe(folder, **{"train.average_decay": 0.5, "train.steps": 4})
     train(recipe)
     evaluate(recipe)
@@ -108,7 +108,7 @@ def test_the_moving_average_is_exported_if_there_is_one(prepared, tmp_path):
     [
         (
             ["--step", "2"],
-            "--step: there is no checkpoint of this recipe after step 2. Expected: a step whose",
+            "--step: there is no checkpoint of this recipe after step 2; expected a step whose",
         ),
         (["--step", "2"], "kept: 4, 6"),
         (["--average", "3"], "--average: 3 checkpoints cannot be averaged, 2 can"),
@@ -118,20 +118,22 @@ def test_the_moving_average_is_exported_if_there_is_one(prepared, tmp_path):
 )
 def test_what_is_not_there_is_an_error_that_lists_what_is(stopped, capsys, flags, message):
     assert main(["export", str(stopped.folder), "--train.steps", "8", *flags]) == 2
-    assert message in " ".join(capsys.readouterr().err.split()).replace("expected", "Expected")
+    assert message in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_not_exported(stopped, tmp_path):
+def test_a_damaged_checkpoint_is_not_exported(stopped, tmp_path, capsys):
     copy = stopped.replace(run_dir=shutil.copytree(stopped.folder, tmp_path / "run"))
-    manifest = checkpoints.checkpoint_folder(Run(copy).setup.checkpoints, 4) / "manifest.json"
-    name = next(iter(json.loads(manifest.read_text(encoding="utf-8"))["files"]))
-    with (manifest.parent / name).open("ab") as file:
-        file.write(b"x")
-    with pytest.raises(T5smithError, match="changed since it was written"):
+    folder = checkpoints.checkpoint_folder(Run(copy).setup.checkpoints, 4)
+    entries = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
+    file = folder / max(entries, key=lambda name: entries[name]["bytes"])
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    for options in ({"step": 4}, {"average": 2}):
+        with pytest.raises(T5smithError, match="changed since it was written"):
+            export(copy, **options)
+    file.write_bytes(data[:-1])  # seen without its hash
+    with pytest.raises(T5smithError, match="after step 4; expected a step whose checkpoint is kept: 6"):
         export(copy, step=4)
-    with pytest.raises(T5smithError, match="changed since it was written"):
+    with pytest.raises(T5smithError, match="2 checkpoints cannot be averaged, 1 can"):
         export(copy, average=2)
-    assert export(copy, step=6).name == "model-step-6"
-    manifest.unlink()
-    with pytest.raises(T5smithError, match="kept: 4, 6"):
-        export(copy, step=4)
+    assert "step-00000004 is skipped" in capsys.readouterr().err

@@ -67,7 +67,7 @@ VARIED = [
     ),
     ("recipe", "objective.noise_density", 0.3, "density 0.3,", "density 0.15,"),
     ("recipe", "objective.name", "ul2", "{UL2}: Unifying Language", "spans of text. It was"),
-    ("recipe", "train.steps", 7, "| Length | 7 steps of", "| 6 steps of"),
+    ("recipe", "train.steps", 7, "| Length | 6 of 7 steps of", "| Length | 6 steps of"),
     ("recipe", "train.batch_size", 5, "of 5 examples", "of 4 examples"),
     ("recipe", "train.precision", "bfloat16", "| bfloat16; the", "| float32; the"),
     ("recipe", "train.dropout_rate", 0.1, "dropout 0.1,", "dropout 0,"),

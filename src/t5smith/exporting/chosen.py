@@ -16,7 +16,7 @@ from t5smith.training.resume.fingerprint import continues
 from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.setup import Run
 
-KEEP = "train.keep_checkpoints and train.keep_every say which are kept"
+KEEP = "set train.keep_checkpoints or train.keep_every to keep more of them"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def choose(run: Run, step: int | None = None, average: int | None = None) -> Cho
     setup, found = run.setup, dict[int, tuple[Path, Manifest]]()
     for number in saved_steps(setup.checkpoints):
         folder = checkpoint_folder(setup.checkpoints, number)
-        if number > setup.recipe.train.steps or (step is not None and number > step):
+        if number > setup.recipe.train.steps:
             continue
         try:
             # The hashes of those that are not exported need not be compared.
@@ -83,16 +83,15 @@ def choose(run: Run, step: int | None = None, average: int | None = None) -> Cho
             continue
         if continues(manifest.inputs, setup.inputs, number):
             found[number] = folder, manifest
-    wanted = _wanted(run, list(found), step, average)
+    wanted = _wanted(list(found), step, average)
     for number in wanted:
         read_manifest(found[number][0], "checkpoint")
     return Chosen(run, [found[number] for number in wanted])
 
 
-def _wanted(run: Run, steps: list[int], step: int | None, average: int | None) -> list[int]:
+def _wanted(steps: list[int], step: int | None, average: int | None) -> list[int]:
     """The steps that are exported, of those that can be, oldest first."""
-    setup = run.setup
-    kept = ", ".join(f"{number:,}" for number in saved_steps(setup.checkpoints)) or "none"
+    kept = ", ".join(f"{number:,}" for number in steps) or "none"
     if step is not None and step not in steps:
         raise T5smithError(
             f"there is no checkpoint of this recipe after step {step:,}",
@@ -100,6 +99,7 @@ def _wanted(run: Run, steps: list[int], step: int | None, average: int | None) -
             expected=f"a step whose checkpoint is kept: {kept}",
             fix=KEEP,
         )
+    steps = [number for number in steps if step is None or number <= step]
     if average is not None and average > len(steps):
         raise T5smithError(
             f"{average:,} checkpoints cannot be averaged, {len(steps):,} can",
@@ -107,6 +107,4 @@ def _wanted(run: Run, steps: list[int], step: int | None, average: int | None) -
             expected=f"at most as many as are kept{f' up to step {step:,}' if step else ''}: {kept}",
             fix=KEEP,
         )
-    if not steps:
-        raise T5smithError("there is no checkpoint", where=setup.checkpoints, fix="run `t5smith train`")
     return steps[-(average or 1) :]

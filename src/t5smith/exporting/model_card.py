@@ -206,7 +206,8 @@ def _evaluation(made: Made) -> str:
 {worse}
 The scores are of held-out documents, on {facts["windows"]:,} masked windows with {facts["masks_per_window"]}
 fixed masks for each window of text, after step {facts["step"]:,}{mean}.
-NLL is the negative log-likelihood of the right token (lower is better); text tokens are the targets without sentinels and `</s>`, which are easy.
+NLL is the negative log-likelihood of the right token (lower is better); text tokens are the targets without
+sentinels and `</s>`, which are easy.
 The unigram baseline knows only how often each piece occurs in the training text. Such scores compare models
 with the same tokenizer and objective on the same text; how good a model is for a task is seen after
 fine-tuning."""
