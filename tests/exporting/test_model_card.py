@@ -15,6 +15,7 @@ from t5smith.exporting.chosen import choose
 from t5smith.exporting.export import _made
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.curves.repetition import CorpusUse
 from t5smith.training.setup import Run
 
 
@@ -162,8 +163,8 @@ VARIED = [
     ("", "steps", [2, 4, 6], "| Weights | mean of those after steps 2, 4 and 6 |", None),
     ("", "steps", [4, 6], "after step 6 (the mean of the parameters after steps 4 and 6). NLL", None),
     ("", "longest_input", 99, "up to 99 input tokens", "up to 32 input tokens"),
-    ("", "epochs", 12.0, "read its text 12 times and may repeat", None),
-    ("", "epochs", 2.0, "Training read this text 2 times", None),
+    ("", "uses", [CorpusUse("train", 1.0, 12.0)], "read its text 12 times and may repeat", None),
+    ("", "uses", [CorpusUse("train", 1.0, 2.0)], "Training read this text 2 times", None),
 ]
 
 
@@ -212,11 +213,12 @@ def test_an_imported_tokenizer_is_lineage_and_its_folder_is_not_shown(made):
 
 def test_named_corpora_are_listed_with_their_shares(made):
     corpora = {name: {"documents": 1, "tokens": n, "text_bytes": 3} for n, name in enumerate(("nb", "nn"), 7)}
-    text = card(
-        replace(changed(made, "store", "facts/train/corpora", corpora), shares={"nb": 0.75, "nn": 0.25})
-    )
-    assert "| nb: 75.0% of training | 1 | 7 | 3 |" in text
-    assert "| nn: 25.0% of training | 1 | 8 | 3 |" in text
+    uses = [CorpusUse("nb", 0.75, 1.5), CorpusUse("nn", 0.25, 12.0)]
+    text = card(replace(changed(made, "store", "facts/train/corpora", corpora), uses=uses))
+    assert "| nb: 75.0% of training, read 1.5 times | 1 | 7 | 3 |" in text
+    assert "| nn: 25.0% of training, read 12 times | 1 | 8 | 3 |" in text
+    assert "It read the corpus `nn` 12 times and may repeat passages of it." in text
+    assert "corpus `nb`" not in text
 
 
 @pytest.mark.parametrize(

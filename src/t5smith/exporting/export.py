@@ -16,12 +16,12 @@ from t5smith.exporting.chosen import Chosen, choose
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
 from t5smith.model.params import parameter_count
-from t5smith.objective.batches import corpus_weights
 from t5smith.recipe.export import ExportSettings
 from t5smith.recipe.recipe import Recipe, plain
+from t5smith.training.curves.repetition import corpus_use
 from t5smith.training.setup import Run
 
-FORMAT = 2
+FORMAT = 3
 """Increase when the same model gives another folder than before."""
 
 
@@ -118,11 +118,6 @@ def _score(chosen: Chosen) -> Manifest:
 def _made(chosen: Chosen, evaluation: Manifest) -> Made:
     """What the model card is written from."""
     setup, folder = chosen.run.setup, chosen.run.folder
-    plan, step = setup.objective.plan, chosen.steps[-1]
-    windows = step * setup.recipe.train.rows * plan.windows / len(plan.rows)
-    names = [corpus.name for corpus in setup.store.train.corpora]
-    weights = corpus_weights(setup.recipe.corpus, setup.store.train)
-    shares = [weight / sum(weights) for weight in weights]
     return Made(
         recipe=setup.recipe,
         config=setup.config,
@@ -131,7 +126,6 @@ def _made(chosen: Chosen, evaluation: Manifest) -> Made:
         checkpoint=chosen.last,
         evaluation=evaluation,
         longest_input=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
-        epochs=windows / setup.store.train.window_count(setup.objective.window),
+        uses=corpus_use(setup, chosen.steps[-1]),
         steps=chosen.steps,
-        shares=dict(zip(names, shares, strict=True)) if len(names) > 1 else {},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from t5smith import __version__
@@ -16,13 +16,11 @@ from t5smith.exporting.card_usage import is_prefix, usage
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import Denoiser, denoisers_of, describe
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.curves.repetition import MANY_EPOCHS, CorpusUse
 
 NO_LICENSE = (
     "No licence is stated, so nobody may use the model: set `license` in the recipe and export it again."
 )
-MANY_EPOCHS = 4
-"""Text that is read more often is learned by heart (Muennighoff et al., "Scaling Data-Constrained Language
-Models", 2023)."""
 T5_PAPER = """@article{raffel2020exploring,
   title = {Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer},
   author = {Raffel, Colin and Shazeer, Noam and Roberts, Adam and Lee, Katherine and Narang, Sharan and
@@ -48,9 +46,8 @@ class Made:
       config: the sizes.
       vocab, store, checkpoint, evaluation: the manifests of the stages.
       longest_input: input tokens of a window.
-      epochs: how many times training has read the text.
+      uses: the share of the training windows of each corpus, and how many times it was read.
       steps: those of the checkpoints whose mean the model is; mostly one.
-      shares: the share of the training windows of each named corpus.
     """
 
     recipe: Recipe
@@ -60,9 +57,8 @@ class Made:
     checkpoint: Manifest
     evaluation: Manifest
     longest_input: int
-    epochs: float
+    uses: Sequence[CorpusUse]
     steps: Sequence[int]
-    shares: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def model_card(made: Made) -> str:
@@ -83,7 +79,7 @@ to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 {usage(config, denoisers)}
 ## Training text
 
-{text_section(made.store, made.shares, made.epochs)}
+{text_section(made.store, made.uses)}
 
 ## Tokenizer
 
@@ -225,8 +221,10 @@ def _limits(made: Made) -> str:
         lines.append(
             "Cleaning does not remove all that is false, private or offensive; the rest was learned."
         )
-    if made.epochs > MANY_EPOCHS:
-        lines.append(f"It read its text {made.epochs:.0f} times and may repeat passages of it.")
+    for use in made.uses:
+        if use.epochs > MANY_EPOCHS:
+            text = "its text" if len(made.uses) == 1 else f"the corpus `{use.name}`"
+            lines.append(f"It read {text} {use.epochs:.0f} times and may repeat passages of it.")
     if made.vocab.inputs.get("vocab", {}).get("lowercase"):
         lines.append("It never writes capitals.")
     return "\n".join(f"- {line}" for line in lines)

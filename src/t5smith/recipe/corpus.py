@@ -16,6 +16,11 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)")
 _NOT_RELATIVE = re.compile(r"/|~|bundled:|hf:|[a-z][a-z0-9+.-]*://")
 
 
+Format = Literal[
+    "auto", "text", "jsonl", "csv", "parquet", "arrow", "warc", "mediawiki", "wikiextractor", "html"
+]
+
+
 class CorpusSettings(Settings):
     """The text and its documents."""
 
@@ -33,10 +38,10 @@ class CorpusSettings(Settings):
     """Held-out text. Default: the share `held_out_fraction` of the documents in `train`."""
     held_out_fraction: Fraction = 0.01
     """Share of documents that are held out, chosen by a hash of their text; not used if `valid` is set."""
-    format: Literal["auto", "text", "jsonl", "csv", "parquet", "arrow", "warc", "mediawiki"] = "auto"
+    format: Format = "auto"
     """File format. auto: by the file name (.jsonl .json .ndjson .jsonlines, .csv .tsv, .parquet, .arrow,
-    .warc .wet) or its first lines; other files are plain text. Compression (.gz, .xz, .zst, .bz2) is
-    recognized by the first bytes."""
+    .warc .wet, .html .htm) or its first lines; other files are plain text. Compression (.gz, .xz, .zst, .bz2)
+    is recognized by the first bytes."""
     document: Literal["block", "file", "line"] = "block"
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
     text_field: str = ""

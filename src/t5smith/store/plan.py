@@ -20,7 +20,7 @@ from t5smith.text.document import BlockSelection
 from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.parquet_arrow import parquet_bytes
 from t5smith.text.locations import is_url, split_row_range
-from t5smith.text.recognition import RANDOM_ACCESS, file_format, is_splittable
+from t5smith.text.recognition import RANDOM_ACCESS, file_format, is_splittable, one_document_per_file
 
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 4 << 20, 256 << 20
 """Limits of the size of a block."""
@@ -182,4 +182,4 @@ def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> i
             return 1  # its size is at its end, which would take a request per file
         with open_file(file) as stream:
             return max(-(-parquet_bytes(stream, file) // block_bytes), 1)
-    return 1 if corpus.document == "file" and kind == "text" else None
+    return 1 if one_document_per_file(corpus, kind) else None
