@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/export_memory.py
 
-A random T5 1.1 of about 1 GB is saved as a checkpoint, with its optimizer's state. One process exports it as
-`t5smith export` does, another imports the result as `load_model` does. Each reports its highest resident memory
-above that after its imports.
+A random T5 1.1 of about 1 GB is saved as a checkpoint, with its optimizer's state. One process exports it
+as `t5smith export` does, another imports the result as `load_model` does. Each reports its highest resident
+memory above that after its imports.
 """
 
 from __future__ import annotations
