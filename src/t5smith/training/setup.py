@@ -281,9 +281,8 @@ class Run:
         steps = setup.recipe.train.steps
         found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
         if found is None or found[1].facts["step"] != steps:
-            reached = (
-                f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of this recipe"
-            )
+            step = found and found[1].facts["step"]
+            reached = f"ends at step {step:,}" if found else "has no checkpoint of this recipe"
             expected, fix = f"step {steps:,}", "run `t5smith train`"
             raise T5smithError(f"training {reached}", where=setup.checkpoints, expected=expected, fix=fix)
         return found
