@@ -167,6 +167,18 @@ def test_an_archive_without_anything_to_read_is_refused(
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
 
 
+def test_beside_other_files_its_members_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "a.zip", encrypted(zipped({"a.txt": b"x"})))
+    write(tmp_path / "b.zip", zipped({"README.md": b"x"}))
+    write(tmp_path / "c.tar", tarred({"a.bin": bytes(range(256)) * 9}))
+    write(tmp_path / "d.txt", "en")
+    skipped = SkippedRecords()
+    corpus = CorpusSettings(train=(str(tmp_path),))
+    documents = read_documents(corpus, CorpusFiles.find(corpus).files("train"), None, skipped)
+    assert [document.text for document in documents] == ["en"]
+    assert skipped.counts == {"encrypted members": 1, "side members": 1, "unreadable members": 1}
+
+
 OFFICE = {
     "a Word document": {"[Content_Types].xml": b"<x/>", "word/document.xml": b"<x/>"},
     "an Excel workbook": {

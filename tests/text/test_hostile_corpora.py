@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from pyarrow import parquet
 
+from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.corpus import find_files
