@@ -9,6 +9,7 @@ from typing import Any
 from t5smith.base.artifact import Manifest
 from t5smith.base.wrapping import pluralize
 from t5smith.text.skipped_records import NOT_FAULTS
+from t5smith.training.curves.repetition import CorpusUse
 
 MOST_FILES = 8
 """Names of files that are listed; of more, only the number is."""
@@ -20,22 +21,24 @@ NORMALIZATIONS = {
 }
 
 
-def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) -> str:
+def text_section(store: Manifest, uses: Sequence[CorpusUse]) -> str:
     """What was read, how it was cleaned, what was held out.
 
     Args:
       store: the manifest of the token store.
-      shares: the share of the training windows of each named corpus; empty: the text is one corpus.
-      epochs: how many times training has read the text.
+      uses: how training has read each corpus.
     """
     corpus, train, valid = store.inputs["corpus"], store.facts["train"], store.facts["valid"]
     names = _names(corpus["train"])
     rows = [_row("to train on", train), _row("held out", valid)]
-    if shares:
+    read = f"Training read this text {uses[0].epochs:.3g} times."
+    if len(uses) > 1:
         corpora = train["corpora"]
         rows[1:1] = [
-            _row(f"{name}: {share:.1%} of training", corpora[name]) for name, share in shares.items()
+            _row(f"{use.name}: {use.share:.1%} of training, read {use.epochs:.3g} times", corpora[use.name])
+            for use in uses
         ]
+        read = "How often each corpus was read is in the table."
     lines = [
         f"The text was read from {names}.",
         "",
@@ -43,7 +46,7 @@ def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) ->
         "| --- | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Training read this text {epochs:.3g} times.",
+        read,
         _held_out(corpus),
     ]
     counts: dict[str, int] = store.facts["skipped_records"]["counts"]
@@ -129,13 +132,17 @@ def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
     case = (
         "text is lowercased, so the model never writes capitals" if settings["lowercase"] else "case is kept"
     )
+    keeps = settings.get("keep_whitespace", False)
+    white_space = (
+        "keeps new lines, tabs and every space" if keeps else "turns all white space into single spaces"
+    )
     same = vocab.inputs["corpus"]["train"] == store.inputs["corpus"]["train"]
     text = "the text" if same else "an earlier version of the text"
     lines = [
         f"A SentencePiece-style Unigram tokenizer: {facts['pieces']:,} pieces of at most "
         f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of {text}, "
         f"and {facts['sentinels']} sentinels.",
-        f"It {normal} and turns all white space into single spaces; {case}.",
+        f"It {normal} and {white_space}; {case}.",
     ]
     if settings["split_digits"]:
         lines.append("Each digit is a piece of its own.")

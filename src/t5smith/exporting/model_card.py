@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from t5smith import __version__
@@ -16,13 +16,11 @@ from t5smith.exporting.card_usage import is_prefix, usage
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import Denoiser, denoisers_of, describe
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.curves.repetition import MANY_EPOCHS, CorpusUse
 
 NO_LICENSE = (
     "No licence is stated, so nobody may use the model: set `license` in the recipe and export it again."
 )
-MANY_EPOCHS = 4
-"""Text that is read more often is learned by heart (Muennighoff et al., "Scaling Data-Constrained Language
-Models", 2023)."""
 T5_PAPER = """@article{raffel2020exploring,
   title = {Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer},
   author = {Raffel, Colin and Shazeer, Noam and Roberts, Adam and Lee, Katherine and Narang, Sharan and
@@ -48,8 +46,8 @@ class Made:
       config: the sizes.
       vocab, store, checkpoint, evaluation: the manifests of the stages.
       longest_input: input tokens of a window.
-      epochs: how many times training has read the text.
-      shares: the share of the training windows of each named corpus.
+      uses: the share of the training windows of each corpus, and how many times it was read.
+      steps: those of the checkpoints whose mean the model is; mostly one.
     """
 
     recipe: Recipe
@@ -59,8 +57,8 @@ class Made:
     checkpoint: Manifest
     evaluation: Manifest
     longest_input: int
-    epochs: float
-    shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    uses: Sequence[CorpusUse]
+    steps: Sequence[int]
 
 
 def model_card(made: Made) -> str:
@@ -81,7 +79,7 @@ to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 {usage(config, denoisers)}
 ## Training text
 
-{text_section(made.store, made.shares, made.epochs)}
+{text_section(made.store, made.uses)}
 
 ## Tokenizer
 
@@ -148,25 +146,43 @@ def _training(made: Made) -> str:
         f"{config.relative_attention_max_distance}",
         "Vocabulary": f"{config.real_vocab_size:,} ids ({config.vocab_size:,} rows)",
         "Objective": describe(recipe.objective),
-        "Length": f"{pluralize(train.steps, 'step')} of {train.batch_size:,} examples, {facts['tokens']:,} "
+        "Length": f"{_length(made)} of {train.batch_size:,} examples, {facts['tokens']:,} "
         f"tokens without padding",
         "Optimizer": f"{optimizer.name}, learning rate {rate:g}, weight decay {optimizer.weight_decay:g}, "
         f"gradient norm at most {'unlimited' if optimizer.clip_norm is None else f'{optimizer.clip_norm:g}'}",
         "Schedule": f"{schedule.name}, {pluralize(warm_up, 'warm-up step')}",
-        "Precision": f"{train.precision}; the exported weights are float32",
+        "Precision": f"{train.precision}; the exported weights are {recipe.export.dtype}",
         "Regularisation": f"dropout {train.dropout_rate:g}, label smoothing {train.label_smoothing:g}, "
         f"z-loss {train.z_loss:g}",
         "Seed": f"{recipe.seed}",
         "Hardware": f"one {facts['device']} device, {duration(facts['seconds'])}, "
         f"{facts['tokens_per_second']:,.0f} tokens/s",
     }
-    if train.average_decay is not None:
-        rows["Weights"] = f"moving average of the parameters, decay {train.average_decay:g}"
+    weights = (
+        []
+        if train.average_decay is None
+        else [f"moving average of the parameters, decay {train.average_decay:g}"]
+    )
+    if len(made.steps) > 1:
+        weights.append(f"mean of those after steps {_steps(made)}")
+    if weights:
+        rows["Weights"] = "; ".join(weights)
     if skipped := sum(last - first + 1 for first, last in facts.get("skipped_batches", ())):
         rows["Skipped"] = (
             f"{skipped:,} {'batch' if skipped == 1 else 'batches'}: gradient not finite or too large"
         )
     return _table(rows)
+
+
+def _length(made: Made) -> str:
+    """How many steps were trained, of how many."""
+    step, end = made.steps[-1], made.recipe.train.steps
+    return pluralize(end, "step") if step == end else f"{step:,} of {pluralize(end, 'step')}"
+
+
+def _steps(made: Made) -> str:
+    *first, last = (f"{step:,}" for step in made.steps)
+    return f"{', '.join(first)} and {last}"
 
 
 def _evaluation(made: Made) -> str:
@@ -187,11 +203,13 @@ def _evaluation(made: Made) -> str:
         if margin is not None and margin <= 0
         else ""
     )
+    mean = f" (the mean of the parameters after steps {_steps(made)})" if len(made.steps) > 1 else ""
     return f"""{_table(rows)}
 {worse}
 The scores are of held-out documents, on {facts["windows"]:,} masked windows with {facts["masks_per_window"]}
-fixed masks for each window of text, after step {facts["step"]:,}. NLL is the negative log-likelihood of the
-right token (lower is better); text tokens are the targets without sentinels and `</s>`, which are easy.
+fixed masks for each window of text, after step {facts["step"]:,}{mean}.
+NLL is the negative log-likelihood of the right token (lower is better); text tokens are the targets without
+sentinels and `</s>`, which are easy.
 The unigram baseline knows only how often each piece occurs in the training text. Such scores compare models
 with the same tokenizer and objective on the same text; how good a model is for a task is seen after
 fine-tuning."""
@@ -209,8 +227,10 @@ def _limits(made: Made) -> str:
         lines.append(
             "Cleaning does not remove all that is false, private or offensive; the rest was learned."
         )
-    if made.epochs > MANY_EPOCHS:
-        lines.append(f"It read its text {made.epochs:.0f} times and may repeat passages of it.")
+    for use in made.uses:
+        if use.epochs > MANY_EPOCHS:
+            text = "its text" if len(made.uses) == 1 else f"the corpus `{use.name}`"
+            lines.append(f"It read {text} {use.epochs:.0f} times and may repeat passages of it.")
     if made.vocab.inputs.get("vocab", {}).get("lowercase"):
         lines.append("It never writes capitals.")
     return "\n".join(f"- {line}" for line in lines)
