@@ -130,15 +130,13 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
 
     def position_bias(*L: int) -> Float[Array, "*L N H"]:
         # Uniform with a standard deviation of sqrt(2 / (N + H)): flax's variance_scaling, as in T5X.
-        N, H = config.relative_attention_num_buckets, config.num_heads
+        N, H, own = config.relative_attention_num_buckets, config.num_heads, next(numbers)
         limit = (2 / (N + H)) ** 0.5 * 3**0.5
-        own = next(numbers)
-        size = math.prod((*L, N, H))
-        pairs = draws.threefry(keys[0][own], keys[1][own], jnp.arange(size, dtype=jnp.uint32))
+        which = jnp.arange(math.prod((*L, N, H)), dtype=jnp.uint32)
+        pairs = draws.threefry(keys[0][own], keys[1][own], which)
         return draws.uniform(pairs, -limit, limit).reshape(*L, N, H)
 
-    ones = jnp.ones
-    L, M = config.num_layers, config.num_decoder_layers
+    ones, L, M = jnp.ones, config.num_layers, config.num_decoder_layers
     tree = Parameters(
         embedding=normal((config.vocab_size, D), 1.0),
         encoder=Encoder(

@@ -19,7 +19,7 @@ from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary import tokenizer_json
-from t5smith.vocabulary.byte_level import byte_tokenizer
+from t5smith.vocabulary.encoding import byte_tokenizer
 from t5smith.vocabulary.tokenizer_files import (
     TOKENIZER_CONFIG,
     TOKENIZER_FILES,

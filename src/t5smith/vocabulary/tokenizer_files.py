@@ -10,7 +10,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.hub import download_first
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.text.recognition import HEAD_BYTES, refusal
-from t5smith.vocabulary.byte_level import google_byte_tokenizer
+from t5smith.vocabulary.encoding import google_byte_tokenizer
 from t5smith.vocabulary.sentencepiece import to_tokenizer_json
 from t5smith.vocabulary.tokenizer_json import NAME_ONE, TokenizerTree, parse, with_sentinels
 
@@ -40,7 +40,7 @@ def is_byt5(config: Path) -> bool:
 def parse_tokenizer_file(data: bytes, file: Path) -> TokenizerTree:
     """The bytes of a tokenizer's file as a tokenizer.json.
 
-    A ByT5's has Google's sentinels, see :func:`t5smith.vocabulary.byte_level.google_byte_tokenizer`.
+    A ByT5's has Google's sentinels, see :func:`t5smith.vocabulary.encoding.google_byte_tokenizer`.
 
     Raises:
       T5smithError: it is damaged, or no Unigram tokenizer.

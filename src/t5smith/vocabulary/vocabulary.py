@@ -92,7 +92,8 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Vocabulary:
         """Read a folder with a tokenizer, or a tokenizer.json, tokenizer.json.xz or SentencePiece model.
 
-        A SentencePiece model without sentinels gets as many as :func:`extra_ids` returns. A folder of a ByT5
+        A SentencePiece model without sentinels gets as many as
+        :func:`t5smith.vocabulary.tokenizer_files.extra_ids` returns. A folder of a ByT5
         has only the name of its class: its bytes get Google's sentinels.
 
         Raises:
