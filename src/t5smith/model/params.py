@@ -132,9 +132,8 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
         # Uniform with a standard deviation of sqrt(2 / (N + H)): flax's variance_scaling, as in T5X.
         N, H, own = config.relative_attention_num_buckets, config.num_heads, next(numbers)
         limit = (2 / (N + H)) ** 0.5 * 3**0.5
-        which = jnp.arange(math.prod((*L, N, H)), dtype=jnp.uint32)
-        pairs = draws.threefry(keys[0][own], keys[1][own], which)
-        return draws.uniform(pairs, -limit, limit).reshape(*L, N, H)
+        at = jnp.arange(math.prod((*L, N, H)), dtype=jnp.uint32)
+        return draws.uniform(draws.threefry(keys[0][own], keys[1][own], at), -limit, limit).reshape(*L, N, H)
 
     ones, L, M = jnp.ones, config.num_layers, config.num_decoder_layers
     tree = Parameters(
