@@ -220,13 +220,46 @@ def test_what_sbatch_says_is_reported(job: Recipe, stand_in: Path) -> None:
         prepare(job)
 
 
-def test_a_missing_sbatch_is_reported(
-    recipe: Recipe,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+@pytest.fixture
+def one_task_per_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in (slurm, slurm_queue):
+        monkeypatch.setattr(one, "ARRAY_LIMIT", 1)
+
+
+@pytest.mark.usefixtures("one_task_per_job")
+def test_more_tasks_than_an_array_may_have_are_several_jobs(
+    job: Recipe, recipe: Recipe, stand_in: Path
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(T5smithError, match="sbatch was not found"):
+    assert store_files(prepare(job)) == local_store(recipe)
+    assert submitted(stand_in) == 2
+
+
+@pytest.mark.usefixtures("one_task_per_job")
+def test_no_job_stays_behind_if_the_next_one_is_rejected(
+    job: Recipe, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = slurm._sbatch
+
+    def once(*args: Any) -> str:
+        if (stand_in / "jobs").exists():
+            (stand_in / "reject").write_text("QOSMaxSubmitJobPerUserLimit")
+        return submit(*args)
+
+    monkeypatch.setattr(slurm, "_sbatch", once)
+    with pytest.raises(T5smithError, match="QOSMaxSubmitJobPerUserLimit"):
+        prepare(job)
+    assert (stand_in / "jobs" / "77" / "cancelled").exists()
+
+
+@pytest.mark.parametrize("command", ["sbatch", "squeue"])
+def test_a_missing_command_is_reported(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, stand_in: Path, command: str
+) -> None:
+    (stand_in / command).unlink()
+    monkeypatch.setenv("PATH", str(stand_in))
+    with pytest.raises(
+        T5smithError, match=rf"prepare\.executor: {command} was not found\. Run this on a machine"
+    ):
         prepare(recipe.replace(**SETTINGS))
 
 

@@ -136,6 +136,7 @@ def slurm_executor(recipe: Recipe, notes: Path, tasks: int, folder: Path) -> Any
         # So that the job's shell finds the commands of this Python, datatrove's among them.
         env_command=f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
         sbatch_args=options,
+        max_array_size=ARRAY_LIMIT,
         logging_dir=str(folder),
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARRAY_LIMIT = 1001
-"""Slurm's default for the largest array; datatrove's jobs count on it."""
+"""Slurm's default for the largest array; more tasks are several jobs."""
 LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 """States of tasks that Slurm ended for reasons that are not theirs."""
 HELD = ("JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "launch failed requeued held")
