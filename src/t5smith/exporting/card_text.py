@@ -86,7 +86,12 @@ def _held_out(corpus: Mapping[str, Any]) -> str:
 
 def _cleaning(store: Manifest) -> Iterator[str]:
     """What cleaning dropped and changed, with the settings of each step."""
-    steps = store.facts.get("cleaning") or ()
+    for name, own in (store.facts.get("excluded") or {}).items():
+        number = own["documents"] + own["near_matches"]
+        yield f"Of the {own['entries']:,} texts in `{name}`, which must not be trained on, {own['found']:,} were"
+        yield f"found; {pluralize(number, 'document')} excluded."
+        yield ""
+    steps = [step for step in store.facts.get("cleaning") or () if step["step"] != "exclude"]
     if not steps:
         yield "The documents were not cleaned, and duplicates were not removed."
         return

@@ -1,4 +1,4 @@
-"""Hashes by which duplicates are found: one of each document's words, and MinHash signatures of its n-grams."""
+"""Hashes by which duplicates are found: one of each document's words, and MinHash signatures."""
 
 from __future__ import annotations
 

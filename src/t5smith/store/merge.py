@@ -21,6 +21,7 @@ from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
 from t5smith.store.workspace import SPLITS, Workspace
+from t5smith.text.cleaning.exclusion import STEP, Exclusions
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.documents import smaller_documents
 from t5smith.text.skipped_records import SkippedRecords
@@ -40,6 +41,7 @@ def finish_store(
     vocabulary: Vocabulary,
     inputs: Mapping[str, Any],
     not_read: Mapping[str, Any],
+    exclusions: Exclusions | None = None,
 ) -> None:
     """Complete and seal the unfinished store when all its shards are written.
 
@@ -50,13 +52,14 @@ def finish_store(
       vocabulary: of the ids.
       inputs: for the manifest.
       not_read: files of folders that are not read, see :meth:`t5smith.text.folders.notes.FolderNotes.facts`.
+      exclusions: texts that are not trained on.
 
     Raises:
       T5smithError: a split, a corpus or a file has no text; with `corpus.strict`, records were skipped.
     """
     for leftover in workspace.store.rglob("*.part"):
         leftover.unlink()
-    totals = _Totals(recipe)
+    totals = _Totals(recipe, exclusions is not None)
     for unit, name in list_shards(workspace, plan):
         totals.add(unit, name, json.loads(workspace.note(name).read_text(encoding="utf-8")))
     totals.skipped.raise_if_strict()
@@ -79,6 +82,10 @@ def finish_store(
         )
     if cleaning:
         facts["cleaning"] = cleaning
+    if exclusions is not None:
+        tally = totals.tallies[STEP]
+        facts["excluded"] = exclusions.facts(tally.dropped, tally.entries)
+        _report_excluded(facts["excluded"])
     separator = recipe.prepare.document_separator == "eos"
     for split in SPLITS:
         _write_ends(workspace, split, totals.counts[split]["documents"], totals.shards[split])
@@ -109,9 +116,11 @@ class _Totals:
       input_files: their formats, and those without a record.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, excluding: bool) -> None:
         self.skipped = SkippedRecords(recipe.corpus.strict)
-        self.tallies = {step: Tally(step) for step in recipe.cleaning.steps}
+        steps = recipe.cleaning
+        of_documents = (*steps.document_steps, STEP) if excluding else steps.document_steps
+        self.tallies = {step: Tally(step) for step in (*of_documents, *steps.duplicate_steps)}
         self.counts = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
         self.corpora: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
         self.shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
@@ -261,6 +270,15 @@ def _report_cleaning(cleaning: list[dict[str, Any]]) -> None:
         if step["changed"]:
             line += f", changed {step['changed']:,}"
         info(f"prepare   {line}")
+
+
+def _report_excluded(files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print for each file of exclusions how many of its texts were found, and what that dropped."""
+    for name, own in files.items():
+        dropped = pluralize(own["documents"] + own["near_matches"], "document")
+        near = f" ({own['near_matches']:,} as near matches)" if own["near_matches"] else ""
+        entries = pluralize(own["entries"], "text")
+        info(f"prepare   {name}: {own['found']:,} of {entries} were found; {dropped} excluded{near}")
 
 
 def _report_split(facts: dict[str, Any], split: str) -> None:

@@ -136,8 +136,9 @@ class Cleaner:
         tally.came += 1
         if (found := self._exclusions.match(document.text, text)) is None:
             return text
+        # The text itself is not shown: it may be one that nobody may keep.
         tally.entries.add(found[0])
-        tally.drop(found[1], document, text)
+        tally.dropped[found[1]] += 1
         return None
 
     def _cleaned(self, document: Document, tallies: Sequence[Tally]) -> str | None:
