@@ -88,8 +88,8 @@ def _cleaning(store: Manifest) -> Iterator[str]:
     """What cleaning dropped and changed, with the settings of each step."""
     for name, own in (store.facts.get("excluded") or {}).items():
         number = own["documents"] + own["near_matches"]
-        yield f"Of the {own['entries']:,} texts in `{name}`, which must not be trained on, {own['found']:,} were"
-        yield f"found; {pluralize(number, 'document')} excluded."
+        found = f"{own['found']:,} of {pluralize(own['entries'], 'text')} were found"
+        yield f"Texts in `{name}` were excluded: {found}, {pluralize(number, 'document')} dropped."
         yield ""
     steps = [step for step in store.facts.get("cleaning") or () if step["step"] != "exclude"]
     if not steps:

@@ -1,4 +1,4 @@
-"""The input files in the corpus report: their formats, those without text, not read, or not to be trained on."""
+"""The input files in the corpus report: formats, those without text or not read, and exclusions."""
 
 from __future__ import annotations
 

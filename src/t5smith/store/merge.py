@@ -21,7 +21,7 @@ from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
 from t5smith.store.workspace import SPLITS, Workspace
-from t5smith.text.cleaning.exclusion import STEP, Exclusions
+from t5smith.text.cleaning.exclusion import STEP, Exclusions, report_excluded
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.documents import smaller_documents
 from t5smith.text.skipped_records import SkippedRecords
@@ -85,7 +85,7 @@ def finish_store(
     if exclusions is not None:
         tally = totals.tallies[STEP]
         facts["excluded"] = exclusions.facts(tally.dropped, tally.entries)
-        _report_excluded(facts["excluded"])
+        report_excluded(facts["excluded"])
     separator = recipe.prepare.document_separator == "eos"
     for split in SPLITS:
         _write_ends(workspace, split, totals.counts[split]["documents"], totals.shards[split])
@@ -270,15 +270,6 @@ def _report_cleaning(cleaning: list[dict[str, Any]]) -> None:
         if step["changed"]:
             line += f", changed {step['changed']:,}"
         info(f"prepare   {line}")
-
-
-def _report_excluded(files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print for each file of exclusions how many of its texts were found, and what that dropped."""
-    for name, own in files.items():
-        dropped = pluralize(own["documents"] + own["near_matches"], "document")
-        near = f" ({own['near_matches']:,} as near matches)" if own["near_matches"] else ""
-        entries = pluralize(own["entries"], "text")
-        info(f"prepare   {name}: {own['found']:,} of {entries} were found; {dropped} excluded{near}")
 
 
 def _report_split(facts: dict[str, Any], split: str) -> None:

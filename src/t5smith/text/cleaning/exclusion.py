@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.progress import info
+from t5smith.base.wrapping import pluralize
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.text.cleaning.minhash import MinHasher, minhasher
@@ -126,8 +128,10 @@ class Exclusions:
         with np.load(folder / FILE) as found:
             about = json.loads(str(found["about"]))
             hasher = minhasher(recipe) if len(found["texts"]) else None
-            arrays = [found[name] for name in ("owner", "digests", "texts", "signatures")]
-        return cls(about["names"], *arrays, about["skipped"], hasher)
+            owner, digests, texts, signatures = (
+                found[name] for name in ("owner", "digests", "texts", "signatures")
+            )
+        return cls(about["names"], owner, digests, texts, signatures, about["skipped"], hasher)
 
     def match(self, raw: str, text: str) -> tuple[int, str] | None:
         """The entry that excludes a document, and the reason to be counted; None: it is not excluded.
@@ -168,6 +172,15 @@ class Exclusions:
                 **({"skipped": dict(self.skipped[number])} if self.skipped[number] else {}),
             }
         return tree
+
+
+def report_excluded(files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print for each file of exclusions how many of its texts were found, and what that dropped."""
+    for name, own in files.items():
+        dropped = pluralize(own["documents"] + own["near_matches"], "document")
+        near = f" ({own['near_matches']:,} as near matches)" if own["near_matches"] else ""
+        entries = pluralize(own["entries"], "text")
+        info(f"prepare   {name}: {own['found']:,} of {entries} were found; {dropped} excluded{near}")
 
 
 @dataclass(frozen=True)
