@@ -88,7 +88,7 @@ def _cleaning(store: Manifest) -> Iterator[str]:
     """What cleaning dropped and changed, with the settings of each step."""
     for name, own in (store.facts.get("excluded") or {}).items():
         number = own["documents"] + own["near_matches"]
-        found = f"{own['found']:,} of {pluralize(own['entries'], 'text')} were found"
+        found = f"{own['found']:,} of its {pluralize(own['entries'], 'text')} found"
         yield f"Texts in `{name}` were excluded: {found}, {pluralize(number, 'document')} dropped."
         yield ""
     steps = [step for step in store.facts.get("cleaning") or () if step["step"] != "exclude"]

@@ -108,7 +108,7 @@ class Exclusions:
             np.array(owner, np.int64),
             np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
             np.array(texts, np.int64),
-            np.array(signatures, np.uint64).reshape(len(texts), -1, 2),
+            np.array(signatures, np.uint64).reshape(len(texts), hasher.buckets if hasher else 0, 2),
             skipped,
             hasher,
         )
@@ -180,7 +180,7 @@ def report_excluded(files: Mapping[str, Mapping[str, Any]]) -> None:
         dropped = pluralize(own["documents"] + own["near_matches"], "document")
         near = f" ({own['near_matches']:,} as near matches)" if own["near_matches"] else ""
         entries = pluralize(own["entries"], "text")
-        info(f"prepare   {name}: {own['found']:,} of {entries} were found; {dropped} excluded{near}")
+        info(f"prepare   {name}: found {own['found']:,} of its {entries}; {dropped} excluded{near}")
 
 
 @dataclass(frozen=True)
