@@ -131,15 +131,12 @@ def test_near_matches_can_be_kept_and_follow_the_settings_of_near_duplicates(mak
 
 
 def test_a_document_is_excluded_as_it_was_and_as_it_was_cleaned(make: Make, tmp_path: Path) -> None:
-    changed = TEXTS[5] + " blÃ¥bÃ¦r &amp; rÃ¸dt"
+    changed = TEXTS[5] + " dag &amp; natt"
     with (tmp_path / "text.jsonl").open("a") as file:
         file.write(
-            json.dumps({"text": changed})
-            + "\n"
-            + json.dumps({"text": TEXTS[6] + " blÃ¥bÃ¦r &amp; rÃ¸dt"})
-            + "\n"
+            json.dumps({"text": changed}) + "\n" + json.dumps({"text": TEXTS[6] + " dag &amp; natt"}) + "\n"
         )
-    hashes = f"{digest(changed)}\n{digest(TEXTS[6] + ' blåbær & rødt')}\n"
+    hashes = f"{digest(changed)}\n{digest(TEXTS[6] + ' dag & natt')}\n"
     recipe = make(exclude={"list.txt": hashes}, **{"cleaning.steps": ("unicode", "exact_duplicates")})
     prepare(recipe)
     assert facts(recipe)["excluded"]["list.txt"]["found"] == 2
