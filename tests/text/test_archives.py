@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from pyarrow import parquet
 from reading import read, write
 
+from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text import decompression
@@ -165,6 +165,18 @@ def test_an_archive_without_anything_to_read_is_refused(
     with pytest.raises(T5smithError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
+
+
+def test_beside_other_files_its_members_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "a.zip", encrypted(zipped({"a.txt": b"x"})))
+    write(tmp_path / "b.zip", zipped({"README.md": b"x"}))
+    write(tmp_path / "c.tar", tarred({"a.bin": bytes(range(256)) * 9}))
+    write(tmp_path / "d.txt", "en")
+    skipped = SkippedRecords()
+    corpus = CorpusSettings(train=(str(tmp_path),))
+    documents = read_documents(corpus, CorpusFiles.find(corpus).files("train"), None, skipped)
+    assert [document.text for document in documents] == ["en"]
+    assert skipped.counts == {"encrypted members": 1, "side members": 1, "unreadable members": 1}
 
 
 OFFICE = {
@@ -337,7 +349,7 @@ def test_large_sizes_and_prefixes(tmp_path: Path) -> None:
     large[end:end] = offset
     struct.pack_into("<I", large, large.index(b"PK\x05\x06") + 12, end + len(offset) - at)
     assert read(write(tmp_path / "b.zip", bytes(large)))[0] == ["en"]
-    prefixed = write(tmp_path / "c.zip", b"PK\x03\x04" + bytes(60) + data)
+    prefixed = write(tmp_path / "c.zip", b"MZ\x90\0" + bytes(60) + data)
     assert read(prefixed)[0] == ["en"]
 
 
@@ -381,10 +393,17 @@ def test_damage_within_an_archive(tmp_path: Path) -> None:
     assert (texts, skipped.counts) == (expected, {"damaged archive": 1})
     assert "a.zip/2.txt:1: the archive is cut short or damaged (its check sum is wrong)" in skipped.first[0]
     data = bytearray(zipped(members))
-    at = [i for i in range(len(data)) if data[i : i + 4] == b"PK\x01\x02"][2]
+    at = [i for i in range(len(data)) if data.startswith(b"PK\x01\x02", i)][2]
     data[at] ^= 1
     texts, skipped = read(write(tmp_path / "b.zip", bytes(data)))
     assert (texts, skipped.counts) == ([f"dag {n}" for n in range(5)], {"damaged archive": 1})
+
+
+def test_a_cut_zip_is_not_the_zip_within_it(tmp_path: Path) -> None:
+    """The directory that is found at the end is that of a member."""
+    data = zipped({"a.txt": b"en", "indre.zip": zipped({"b.txt": b"to"}), "c.txt": b"tre"}, "stored")
+    texts, skipped = read(write(tmp_path / "a.zip", data[: data.index(b"c.txt")]))
+    assert (texts, skipped.counts) == (["en"], {"damaged archive": 1, "nested archives": 1})
 
 
 def test_joined_archives_and_what_follows_them(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class PrepareCommand(ArtifactCommand):
     """Stop at the first record that cannot be read; the same as --corpus.strict."""
     verify: bool = False
     """Check the hashes of the existing store, and write none."""
+    status: bool = False
+    """Print how far it is and which tasks failed, and start nothing; also while another process prepares."""
 
 
 @command

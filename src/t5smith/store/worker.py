@@ -79,7 +79,7 @@ class Task:
     def load(
         cls, notes: Path, tasks: int, rank: int, on_progress: Callable[[Progress], None] | None = None
     ) -> Task:
-        """Load a task of the job in a folder of notes. By default it writes its progress there."""
+        """Load a task of the job in a folder of notes. It writes its progress there."""
         job = json.loads((notes / "job.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(job["recipe"])
         workspace = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
@@ -90,6 +90,12 @@ class Task:
             hasher = None
         elif hasher is None:
             hasher = minhasher(recipe, notes)
+
+        def report(progress: Progress) -> None:
+            write(file, json.dumps(vars(progress)).encode())
+            if on_progress is not None:
+                on_progress(progress)
+
         return cls(
             workspace,
             recipe,
@@ -99,7 +105,7 @@ class Task:
             rank,
             Cleaner(recipe, exclusions),
             hasher,
-            on_progress or (lambda progress: write(file, json.dumps(vars(progress)).encode())),
+            report,
         )
 
     def run(self) -> None:
