@@ -83,9 +83,7 @@ def finish_store(
     if cleaning:
         facts["cleaning"] = cleaning
     if exclusions is not None:
-        tally = totals.tallies[STEP]
-        facts["excluded"] = exclusions.facts(tally.dropped, tally.entries)
-        report_excluded(facts["excluded"])
+        facts["excluded"] = _excluded(exclusions, totals.tallies[STEP])
     separator = recipe.prepare.document_separator == "eos"
     for split in SPLITS:
         _write_ends(workspace, split, totals.counts[split]["documents"], totals.shards[split])
@@ -256,6 +254,13 @@ def _raise_if_empty(
                 where="corpus.train",
                 fix=f"remove it, name more text for it, or check what {cause} took of it",
             )
+
+
+def _excluded(exclusions: Exclusions, tally: Tally) -> dict[str, dict[str, Any]]:
+    """The counts of each file of exclusions, which are printed."""
+    facts = exclusions.facts(tally.dropped, tally.entries)
+    report_excluded(facts)
+    return facts
 
 
 def _report_cleaning(cleaning: list[dict[str, Any]]) -> None:
