@@ -13,6 +13,7 @@ from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.evaluation.scores import score_model
 from t5smith.exporting.chosen import Chosen, choose
+from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
 from t5smith.model.params import parameter_count
@@ -38,7 +39,8 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
       The folder: `model` in the run folder; with `step` or `average` `model-step-N` or `model-average-K`.
 
     Raises:
-      T5smithError: the model is not trained or not evaluated yet, or there is no such checkpoint.
+      T5smithError: the model is not trained or not evaluated yet, there is no such checkpoint, or float16
+        does not hold the model.
     """
     run = Run.of(recipe)
     recipe = run.recipe
@@ -65,6 +67,8 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
     }
     if average is not None:
         facts["averaged_steps"] = chosen.steps
+    if recipe.export.dtype == "float16":
+        facts["float16"] = check_float16(chosen)
     if not recipe.license:
         warn("the model card states no licence: set `license`, such as apache-2.0, and export again")
     made = _made(chosen, evaluation or _score(chosen))
