@@ -77,11 +77,8 @@ def finish_store(
         "input_files": totals.input_files.facts() | ({"not_read": not_read} if not_read else {}),
     }
     if totals.cut:
-        warn(
-            f"{totals.cut:,} runs of {MAX_UNBROKEN:,} characters without white space were cut before encoding"
-        )
-    if cleaning:
-        facts["cleaning"] = cleaning
+        warn(f"{totals.cut:,} runs of {MAX_UNBROKEN:,} characters without white space were cut")
+    facts |= {"cleaning": cleaning} if cleaning else {}
     if exclusions is not None:
         facts["excluded"] = _excluded(exclusions, totals.tallies[STEP])
     separator = recipe.prepare.document_separator == "eos"
