@@ -218,7 +218,7 @@ def _limits(made: Made) -> str:
         "The model was not trained to follow instructions or to answer questions.",
         f"Windows of training had up to {made.longest_input:,} input tokens; longer inputs are untested.",
     ]
-    if not made.store.facts.get("cleaning"):
+    if "cleaning" not in made.store.inputs:
         lines.append("The text was not filtered: what is false, private or offensive in it was learned too.")
     else:
         lines.append(
