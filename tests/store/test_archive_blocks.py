@@ -157,7 +157,9 @@ def test_the_manifest_counts_every_member(tmp_path: Path, make: Make) -> None:
         },
         "b.txt": {"documents": 2, "skipped": {}},
     }
-    assert facts["skipped_records"]["members"] == ["README.md", "empty.txt"]
+    assert facts["skipped_records"]["members"] == [
+        f"{folder}/a.zip/{name}" for name in ("README.md", "empty.txt")
+    ]
     assert facts["input_files"]["formats"] == {"text": 1, "zip": 1}
 
 

@@ -122,7 +122,7 @@ def test_members_that_are_not_read_are_counted_and_named(tmp_path: Path, name: s
         "nested archives": 2,
         "unreadable members": 5,
     }
-    assert skipped.members == list(OTHERS)[:8]
+    assert skipped.members == [f"{path}/{name}" for name in list(OTHERS)[:8]]
     assert f"{path}/indre.zip: this member is a zip archive" in skipped.first[0]
     assert f"{path}/data.pdf: this is a PDF file" in skipped.first[2]
     assert "git lfs pull" in skipped.first[4]
@@ -165,6 +165,18 @@ def test_an_archive_without_anything_to_read_is_refused(
     with pytest.raises(T5smithError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
+
+
+def test_beside_other_files_its_members_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "a.zip", encrypted(zipped({"a.txt": b"x"})))
+    write(tmp_path / "b.zip", zipped({"README.md": b"x"}))
+    write(tmp_path / "c.tar", tarred({"a.bin": bytes(range(256)) * 9}))
+    write(tmp_path / "d.txt", "en")
+    skipped = SkippedRecords()
+    corpus = CorpusSettings(train=(str(tmp_path),))
+    documents = read_documents(corpus, CorpusFiles.find(corpus).files("train"), None, skipped)
+    assert [document.text for document in documents] == ["en"]
+    assert skipped.counts == {"encrypted members": 1, "side members": 1, "unreadable members": 1}
 
 
 OFFICE = {
@@ -225,7 +237,7 @@ def test_folders_links_and_devices(tmp_path: Path) -> None:
         info.size = 2
         file.addfile(info, io.BytesIO(b"en"))
     texts, skipped = read(write(tmp_path / "a.tar", out.getvalue()))
-    assert (texts, skipped.members) == (["en"], ["m1", "m2", "m3"])
+    assert (texts, skipped.members) == (["en"], [f"{tmp_path}/a.tar/m{n}" for n in (1, 2, 3)])
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("mappe/", b"")
@@ -234,7 +246,8 @@ def test_folders_links_and_devices(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
         archive.writestr("a.txt", b"en")
     texts, skipped = read(write(tmp_path / "a.zip", out.getvalue()))
-    assert (texts, skipped.counts, skipped.members) == (["en"], {"side members": 1}, ["lenke.txt"])
+    assert (texts, skipped.counts) == (["en"], {"side members": 1})
+    assert skipped.members == [f"{tmp_path}/a.zip/lenke.txt"]
 
 
 def memory(run: Callable[[], object]) -> int:
@@ -447,4 +460,4 @@ def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     again.merge(json.loads(json.dumps(skipped.facts())))
     again.report()
     text = capsys.readouterr().err
-    assert "left out: side members 6, empty members 2; members: LICENSE, data/README.md," in text
+    assert "left out: side members 6, empty members 2; members: LICENSE, README.md," in text

@@ -11,8 +11,8 @@ from t5smith.cli.bench import bench
 from t5smith.cli.commands import (
     MAX_BYTES,
     RECIPE_VERBS,
+    ExportCommand,
     GenerateCommand,
-    InspectCommand,
     PrepareCommand,
     RecipeCommand,
     RecipesCommand,
@@ -20,6 +20,7 @@ from t5smith.cli.commands import (
 )
 from t5smith.cli.flags import build, command_flags, read, recipe_flags
 from t5smith.cli.help import HELP_FLAGS, parse_or_help, show_recipe_verb
+from t5smith.cli.inspect_flags import InspectCommand
 from t5smith.cli.output import function, print_columns, print_folder, print_json, print_lines
 from t5smith.recipe.base import did_you_mean
 from t5smith.recipe.toml import headline, load_recipe, presets
@@ -74,6 +75,8 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             _show_status(recipe, command)
             return
         options |= {"verify": True} if command.verify else {}
+    if isinstance(command, ExportCommand):
+        options |= {"step": command.step, "average": command.average}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)
