@@ -29,7 +29,13 @@ from t5smith.text.formats.warc import web_archive
 from t5smith.text.formats.wikiextractor import wiki_documents
 from t5smith.text.locations import Location, split_row_range
 from t5smith.text.read_bytes import ReadBytes, bytes_read
-from t5smith.text.recognition import RANDOM_ACCESS, file_format, one_document_per_file
+from t5smith.text.recognition import (
+    RANDOM_ACCESS,
+    UnreadableFileError,
+    file_format,
+    one_document_per_file,
+    readable_format,
+)
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 MOST_ENDINGS = 32
@@ -87,7 +93,8 @@ def positioned_documents(
       blocks: which blocks are read.
       skipped: where records that cannot be used are counted.
       on_bytes: called with the number of bytes read since the last call, as stored.
-      alone: whether there is no other file: then one that is a single unusable document is an error.
+      alone: whether there is no other file: then one of a format that cannot be read, or that is a single
+        unusable document, is an error.
 
     Raises:
       T5smithError: as :func:`read_documents`.
@@ -99,7 +106,13 @@ def positioned_documents(
     whole = from_start and blocks.stop is None and blocks.readers == 1
     records = FileRecords(skipped, from_start, whole, rows)
     # Found before the file is opened: some file systems share one position among all readers of a file.
-    kind = file_format(corpus, name)
+    try:
+        kind = file_format(corpus, name)
+    except UnreadableFileError as error:
+        if alone:
+            raise
+        skipped.add_file(name, error)
+        return
     field = json_field(name, corpus) if kind == "jsonl" else ""
     with open_stream(name, seekable=kind in RANDOM_ACCESS) as (raw, stream):
         so_far = bytes_read(kind, raw, stream, blocks, records)
@@ -191,7 +204,7 @@ def split_documents(
     """
     settings = corpus.settings
     if settings.valid:
-        yield from read_documents(settings, corpus.files(split), on_bytes, skipped)
+        yield from read_documents(settings.of_split(split), corpus.files(split), on_bytes, skipped)
         return
     for document in read_documents(settings, corpus.files("train"), on_bytes, skipped):
         if is_held_out(document.text, settings.held_out_fraction) == (split == "valid"):
@@ -222,7 +235,7 @@ def no_training_text(corpus: CorpusFiles) -> T5smithError:
     what = "all documents are held out"
     if len(found) == 1:
         what = "the text is a single document, and it is held out"
-        fix = smaller_documents(settings, file_format(settings, str(files[0])) == "text")
+        fix = smaller_documents(settings, readable_format(settings, str(files[0])) == "text")
     return T5smithError(what, where="corpus.train", fix=fix)
 
 
@@ -241,12 +254,16 @@ def check_first_documents(corpus: CorpusFiles) -> None:
       T5smithError: a corpus has no document, or as :func:`read_documents`.
     """
     for split, corpora in (("train", corpus.train), ("valid", corpus.valid)):
+        settings = corpus.settings.of_split(split)
         for name, files in corpora.items():
-            if next(iter(read_documents(corpus.settings, files)), None) is None:
+            if next(iter(read_documents(settings, files)), None) is None:
                 what = f"the corpus {name} has no text: " if name else ""
                 what += _no_text(files)
                 raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
             # Parts named a.0001, a.0002 have an ending each.
             for file in itertools.islice(reversed(first.values()), MOST_ENDINGS):
-                next(iter(read_documents(corpus.settings, [file])), None)
+                # Not alone: of all files of a corpus, some may be unreadable.
+                skipped = SkippedRecords(settings.strict)
+                placed = positioned_documents(settings, str(file), WHOLE_FILE, skipped)
+                next((document for _, document in placed if document is not None), None)

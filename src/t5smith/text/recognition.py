@@ -91,19 +91,32 @@ _MEDIAWIKI = re.compile(rb"<mediawiki[\s>]")
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 
 
+class UnreadableFileError(T5smithError):
+    """A file is of a format that cannot be read, so it is no text, or not the file but a pointer to it."""
+
+
 def file_format(corpus: CorpusSettings, name: str) -> str:
     """The format of a file, one of those of `corpus.format`.
 
     Raises:
-      T5smithError: it is missing, or of a format that cannot be read.
+      UnreadableFileError: it is of a format that cannot be read.
+      T5smithError: it is missing.
     """
     kind = recognized(name)
     if corpus.format != "auto":
         return corpus.format
     if kind.startswith("<"):
         fix = 'convert it to text or JSON lines, or set corpus.format = "text" to read it as it is'
-        raise T5smithError(f"this is XML with the root element {kind}", where=name, fix=fix)
+        raise UnreadableFileError(f"this is XML with the root element {kind}", where=name, fix=fix)
     return kind
+
+
+def readable_format(corpus: CorpusSettings, name: str) -> str:
+    """The format of a file as :func:`file_format`; "": it cannot be read."""
+    try:
+        return file_format(corpus, name)
+    except UnreadableFileError:
+        return ""
 
 
 def is_splittable(corpus: CorpusSettings, name: str) -> bool:
@@ -178,8 +191,8 @@ def refusal(name: object, head: bytes) -> T5smithError | None:
     return _refusal(name, what, _AGAIN) if what else None
 
 
-def _refusal(name: object, what: str, fix: str = _FIX) -> T5smithError:
-    return T5smithError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
+def _refusal(name: object, what: str, fix: str = _FIX) -> UnreadableFileError:
+    return UnreadableFileError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
 
 
 def _head(stream: IO[bytes]) -> bytes:

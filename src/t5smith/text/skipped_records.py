@@ -15,8 +15,13 @@ MAX_MESSAGES = 10
 """Number of messages that are kept."""
 MAX_REPORTED = 3
 """Number of messages that are printed, if there are not more kinds."""
+MAX_FILES, MAX_FILES_REPORTED = 1_000, 10
+"""Number of unreadable files that are listed, and printed; they are counted beyond that."""
 DAMAGED_ARCHIVE = "damaged archive"
 """A kind that is not a record: how many records the rest of the archive had is unknown."""
+UNREADABLE_FILE = "unreadable files"
+"""A kind that is not a record: files of a format that cannot be read, beside others that can."""
+NOT_RECORDS = (DAMAGED_ARCHIVE, UNREADABLE_FILE)
 NOT_FAULTS = frozenset(
     {
         "redirects",
@@ -44,6 +49,7 @@ class SkippedRecords:
       first: messages of the first ones.
       kinds: message of the first one of each kind.
       repaired: number of records by kind that are used with a mended text, and the message of the first one.
+      files: message of each of the first unreadable files, by its name.
     """
 
     strict: bool = False
@@ -51,6 +57,7 @@ class SkippedRecords:
     first: list[str] = field(default_factory=list[str])
     kinds: dict[str, str] = field(default_factory=dict[str, str])
     repaired: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    files: dict[str, str] = field(default_factory=dict[str, str])
 
     def repair(self, kind: str, error: T5smithError) -> None:
         """Count a record whose text was mended and is used.
@@ -82,6 +89,18 @@ class SkippedRecords:
             self.first.append(str(error))
         self.kinds.setdefault(kind, str(error))
 
+    def add_file(self, name: str, error: T5smithError) -> None:
+        """Count a file that cannot be read.
+
+        Raises:
+          T5smithError: `error`, if strict.
+        """
+        if self.strict:
+            raise error
+        self.counts[UNREADABLE_FILE] += 1
+        if len(self.files) < MAX_FILES:
+            self.files[name] = str(error)
+
     def raise_if_strict(self) -> None:
         """Apply `strict` to records that were counted by an earlier run without it.
 
@@ -89,7 +108,8 @@ class SkippedRecords:
           T5smithError: strict, and records were skipped.
         """
         if self.strict and self.faults:
-            what = f"{self._summary()}, the first of them: {self.first[0]}"
+            first = next(iter([*self.first, *self.files.values()]), "")
+            what = f"{self._summary()}, the first of them: {first}"
             raise T5smithError(what, where="corpus.strict")
 
     @property
@@ -105,6 +125,7 @@ class SkippedRecords:
         for kind, (more, message) in facts.get("repaired", {}).items():
             number, first = self.repaired.get(kind, (0, message))
             self.repaired[kind] = (number + more, first)
+        self.files = dict([*self.files.items(), *facts.get("files", {}).items()][:MAX_FILES])
 
     def report(self) -> None:
         """Warn about skipped records, with some of their places."""
@@ -115,17 +136,23 @@ class SkippedRecords:
         for kind, (number, first) in self.repaired.items():
             warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")
             info(f"  {first}")
+        if number := faults.pop(UNREADABLE_FILE, 0):
+            warn(f"{_unreadable(number)}:")
+            for message in list(self.files.values())[:MAX_FILES_REPORTED]:
+                info(f"  {message}")
+            if number > MAX_FILES_REPORTED:
+                info(f"  … and {number - MAX_FILES_REPORTED:,} more")
         if not faults:
             return
-        kinds = [f"{n:,} {kind}" for kind, n in faults.most_common() if kind != DAMAGED_ARCHIVE]
+        kinds = [f"{n:,} {kind}" for kind, n in faults.most_common() if kind not in NOT_RECORDS]
         details = f": {', '.join(kinds)}" if kinds else ""
-        warn(f"{self._summary(details)}; the first:")
+        warn(f"{self._summary(details, files=False)}; the first:")
         for message in skipped_messages(self.facts())[: max(MAX_REPORTED, len(self.kinds))]:
             info(f"  {message}")
 
-    def _summary(self, details: str = "") -> str:
-        archives = self.counts[DAMAGED_ARCHIVE]
-        records = self.faults.total() - archives
+    def _summary(self, details: str = "", files: bool = True) -> str:
+        archives, unreadable = (self.counts[kind] for kind in NOT_RECORDS)
+        records = self.faults.total() - archives - unreadable
         parts: list[str] = []
         if records:
             parts.append(
@@ -134,6 +161,8 @@ class SkippedRecords:
         if archives:
             name = "damaged archive is" if archives == 1 else "damaged archives is"
             parts.append(f"the rest of {archives:,} {name} lost")
+        if unreadable and files:
+            parts.append(_unreadable(unreadable))
         return ", and ".join(parts)
 
     def clear(self) -> None:
@@ -142,12 +171,23 @@ class SkippedRecords:
         self.first.clear()
         self.kinds.clear()
         self.repaired.clear()
+        self.files.clear()
 
     def facts(self) -> dict[str, Any]:
         """Counts and messages for the manifest."""
         kinds = dict(sorted(self.kinds.items()))
-        facts = {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
-        return facts | ({"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {})
+        facts: dict[str, Any] = {
+            "counts": dict(sorted(self.counts.items())),
+            "first": list(self.first),
+            "kinds": kinds,
+        }
+        if self.repaired:
+            facts["repaired"] = dict(sorted(self.repaired.items()))
+        return facts | ({"files": dict(self.files)} if self.files else {})
+
+
+def _unreadable(number: int) -> str:
+    return f"{pluralize(number, 'file')} cannot be read and {'was' if number == 1 else 'were'} skipped"
 
 
 def skipped_messages(facts: Mapping[str, Any]) -> list[str]:
