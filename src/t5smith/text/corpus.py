@@ -118,10 +118,11 @@ def find_corpora(
       patterns: as in `corpus.train`.
       field: the recipe's field, for messages.
       notes: gets what is not read of folders.
+      settings: if given, each pattern must have a file of a format that can be read.
 
     Raises:
       T5smithError: no pattern at all; only some have a name; a file is in two corpora; rows of a file are
-        named twice; nothing matches a pattern; the name of a file cannot be used.
+        named twice; nothing matches a pattern, or nothing readable; the name of a file cannot be used.
     """
     by_name: dict[str, list[str]] = {}
     for pattern in patterns:

@@ -27,11 +27,12 @@ from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
 from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import web_archive
 from t5smith.text.formats.wikiextractor import wiki_documents
-from t5smith.text.locations import Location, split_row_range
+from t5smith.text.locations import Location, is_url, split_row_range
 from t5smith.text.read_bytes import ReadBytes, bytes_read
 from t5smith.text.recognition import (
     RANDOM_ACCESS,
     UnreadableFileError,
+    check_first_bytes,
     file_format,
     one_document_per_file,
     readable_format,
@@ -99,6 +100,24 @@ def positioned_documents(
     Raises:
       T5smithError: as :func:`read_documents`.
     """
+    try:
+        yield from _documents(corpus, name, blocks, skipped, on_bytes, alone)
+    except UnreadableFileError as error:
+        if alone:
+            raise
+        # It may have been planned as several blocks, by its name.
+        if not blocks.start and blocks.includes(0):
+            skipped.add_file(split_row_range(name)[0], error)
+
+
+def _documents(
+    corpus: CorpusSettings,
+    name: str,
+    blocks: BlockSelection,
+    skipped: SkippedRecords,
+    on_bytes: Callable[[int], Any] | None,
+    alone: bool,
+) -> Iterator[Positioned]:
     name, rows = split_row_range(name)
     assert rows is None or blocks == WHOLE_FILE
     # If some blocks are finished, what is left cannot show whether the file is usable.
@@ -106,15 +125,11 @@ def positioned_documents(
     whole = from_start and blocks.stop is None and blocks.readers == 1
     records = FileRecords(skipped, from_start, whole, rows)
     # Found before the file is opened: some file systems share one position among all readers of a file.
-    try:
-        kind = file_format(corpus, name)
-    except UnreadableFileError as error:
-        if alone:
-            raise
-        skipped.add_file(name, error)
-        return
+    kind = file_format(corpus, name)
     field = json_field(name, corpus) if kind == "jsonl" else ""
     with open_stream(name, seekable=kind in RANDOM_ACCESS) as (raw, stream):
+        if is_url(name):
+            check_first_bytes(name, raw)  # its format was known by its name
         so_far = bytes_read(kind, raw, stream, blocks, records)
         read = 0
         for position, document in _format_reader(corpus, kind, field, name, stream, blocks, records):

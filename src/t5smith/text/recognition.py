@@ -191,6 +191,16 @@ def refusal(name: object, head: bytes) -> T5smithError | None:
     return _refusal(name, what, _AGAIN) if what else None
 
 
+def check_first_bytes(name: str, raw: IO[bytes]) -> None:
+    """Check that a file that was just opened is not of a format that cannot be read, without reading on.
+
+    Raises:
+      UnreadableFileError: it is.
+    """
+    if what := _unreadable(cast(io.BufferedReader, raw).peek(HEAD_BYTES)[:HEAD_BYTES]):
+        raise _refusal(name, what)
+
+
 def _refusal(name: object, what: str, fix: str = _FIX) -> UnreadableFileError:
     return UnreadableFileError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
 
