@@ -26,11 +26,12 @@ from t5smith.base.wrapping import pluralize
 from t5smith.evaluation.examples import fill_examples
 from t5smith.interop.model import Model
 from t5smith.objective.batches import Batch, EvaluationBatches, Objective, evaluation_batches
+from t5smith.parallel.backend import compute_in
 from t5smith.recipe.evaluate import EvaluateSettings
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.store.token_store import TokenStore
 from t5smith.training.eval_step import RowSums, create_scorer, token_classes, total, unigram_nll
-from t5smith.training.setup import DTYPES, Run
+from t5smith.training.setup import Run
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 RESULTS = "evaluation.json"
@@ -123,7 +124,7 @@ class Tally:
 
 def _score(model: Model, batches: EvaluationBatches) -> Tally:
     """The sums over the batches, in float32, with a progress bar."""
-    scorer = create_scorer(model.config, token_classes(model.vocabulary), DTYPES["float32"])
+    scorer = create_scorer(model.config, token_classes(model.vocabulary), compute_in("float32"))
     tally = Tally(len(batches.objective.denoisers), model.vocabulary.size)
     scored: deque[Batch] = deque()
 

@@ -15,6 +15,7 @@ from t5smith.model.attention.masks import mask_bias
 from t5smith.model.attention.multi_head import split_heads
 from t5smith.model.attention.position_bias import position_bias
 from t5smith.model.attention.xla import attend
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import dense, feed_forward, norm
 from t5smith.model.params import DecoderLayer, Parameters
@@ -33,7 +34,7 @@ class Cache:
 
 
 def create_cache(
-    p: Parameters, config: ModelConfig, encoded: Float[Array, "B S D"], length: int, dtype: jnp.dtype
+    p: Parameters, config: ModelConfig, encoded: Float[Array, "B S D"], length: int, compute: Compute
 ) -> Cache:
     """An empty cache for `length` tokens, with the keys and values of the encoder's output."""
     B, _, D = encoded.shape
@@ -41,7 +42,7 @@ def create_cache(
     cross = p.decoder.layers.cross_attention
 
     def project(w: Float[Array, "D HK"]) -> Float[Array, "B S H K"]:
-        return split_heads(dense(encoded.reshape(-1, D), w, dtype), B, H)
+        return split_heads(dense(encoded.reshape(-1, D), w, compute), B, H)
 
     empty = jnp.zeros((L, B, length, H, K))
     return Cache(empty, empty, jax.lax.map(project, cross.k), jax.lax.map(project, cross.v))
@@ -54,7 +55,7 @@ def decode_one(
     cross_bias: Float[Array, "B 1 1 S"],
     token: Int[Array, " B"],
     position: Int[Array, ""],
-    dtype: jnp.dtype,
+    compute: Compute,
 ) -> tuple[Float[Array, "B V"], Cache]:
     """The logits of the token after `token`, which is at `position`, and the updated cache."""
     B, T, H = token.shape[0], cache.keys.shape[2], config.num_heads
@@ -72,22 +73,22 @@ def decode_one(
         layer, own = layer_and_cache
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
         q, k, v = (
-            split_heads(dense(h, w, dtype), B, H)
+            split_heads(dense(h, w, compute), B, H)
             for w in (layer.self_attention.q, layer.self_attention.k, layer.self_attention.v)
         )
         keys = jax.lax.dynamic_update_slice_in_dim(own.keys, k, position, axis=1)
         values = jax.lax.dynamic_update_slice_in_dim(own.values, v, position, axis=1)
-        x += dense(attend(q, keys, values, bias, dtype), layer.self_attention.o, dtype)
+        x += dense(attend(q, keys, values, bias, compute), layer.self_attention.o, compute)
 
         h = norm(x, layer.cross_attention_norm, config.layer_norm_epsilon)
-        q = split_heads(dense(h, layer.cross_attention.q, dtype), B, H)
-        mixed = attend(q, own.cross_keys, own.cross_values, cross_bias, dtype)
-        x += dense(mixed, layer.cross_attention.o, dtype)
+        q = split_heads(dense(h, layer.cross_attention.q, compute), B, H)
+        mixed = attend(q, own.cross_keys, own.cross_values, cross_bias, compute)
+        x += dense(mixed, layer.cross_attention.o, compute)
 
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        return x + feed_forward(h, layer.feed_forward, dtype), (keys, values)
+        return x + feed_forward(h, layer.feed_forward, compute), (keys, values)
 
     x, (keys, values) = jax.lax.scan(block, p.embedding[token], (p.decoder.layers, cache))
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
-    scores = mask_padded_rows(logits(p, config, x, dtype), config)
+    scores = mask_padded_rows(logits(p, config, x, compute), config)
     return scores, Cache(keys, values, cache.cross_keys, cache.cross_values)

@@ -22,9 +22,9 @@ from t5smith.base.run_folder import differences, up_to_date
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.toml import save_run_settings
 from t5smith.store.dedup import remove_duplicates
-from t5smith.store.executors import run_tasks
 from t5smith.store.merge import finish_store, list_shards
 from t5smith.store.plan import Plan
+from t5smith.store.tasks.executors import run_tasks
 from t5smith.store.token_store import verify_store
 from t5smith.store.worker import Progress, Task
 from t5smith.store.workspace import Workspace, discard

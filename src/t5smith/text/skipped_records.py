@@ -15,15 +15,23 @@ MAX_MESSAGES = 10
 """Number of messages that are kept."""
 MAX_REPORTED = 3
 """Number of messages that are printed, if there are not more kinds."""
-MAX_FILES, MAX_FILES_REPORTED = 1_000, 10
-"""Number of unreadable files that are listed, and printed; they are counted beyond that."""
+MAX_FILES_REPORTED = 10
+"""Number of unreadable files that are printed."""
 DAMAGED_ARCHIVE = "damaged archive"
 """A kind that is not a record: how many records the rest of the archive had is unknown."""
 UNREADABLE_FILE = "unreadable files"
 """A kind that is not a record: files of a format that cannot be read, beside others that can."""
 NOT_RECORDS = (DAMAGED_ARCHIVE, UNREADABLE_FILE)
+ENCRYPTED, NESTED, UNREADABLE = "encrypted members", "nested archives", "unreadable members"
+"""Kinds of members of archives that are not read."""
+SIDE_MEMBERS, EMPTY_MEMBERS = "side members", "empty members"
+"""Members of archives without text: readme, licence, links, ..., and files without bytes."""
+MAX_LISTED = 1_000
+"""Names of such members, and of unreadable files, that are kept."""
 NOT_FAULTS = frozenset(
     {
+        SIDE_MEMBERS,
+        EMPTY_MEMBERS,
         "redirects",
         "talk pages",
         "pages of other namespaces",
@@ -50,6 +58,7 @@ class SkippedRecords:
       kinds: message of the first one of each kind.
       repaired: number of records by kind that are used with a mended text, and the message of the first one.
       files: message of each of the first unreadable files, by its name.
+      members: names of the first members of archives that are left out as they should be.
     """
 
     strict: bool = False
@@ -58,6 +67,13 @@ class SkippedRecords:
     kinds: dict[str, str] = field(default_factory=dict[str, str])
     repaired: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     files: dict[str, str] = field(default_factory=dict[str, str])
+    members: list[str] = field(default_factory=list[str])
+
+    def leave_out(self, kind: str, member: str) -> None:
+        """Count a member of an archive that is left out as it should be."""
+        self.counts[kind] += 1
+        if len(self.members) < MAX_LISTED:
+            self.members.append(member)
 
     def repair(self, kind: str, error: T5smithError) -> None:
         """Count a record whose text was mended and is used.
@@ -98,7 +114,7 @@ class SkippedRecords:
         if self.strict:
             raise error
         self.counts[UNREADABLE_FILE] += 1
-        if len(self.files) < MAX_FILES:
+        if len(self.files) < MAX_LISTED:
             self.files[name] = str(error)
 
     def raise_if_strict(self) -> None:
@@ -125,14 +141,16 @@ class SkippedRecords:
         for kind, (more, message) in facts.get("repaired", {}).items():
             number, first = self.repaired.get(kind, (0, message))
             self.repaired[kind] = (number + more, first)
-        self.files = dict([*self.files.items(), *facts.get("files", {}).items()][:MAX_FILES])
+        self.files = dict([*self.files.items(), *facts.get("files", {}).items()][:MAX_LISTED])
+        self.members = [*self.members, *facts.get("members", [])][:MAX_LISTED]
 
     def report(self) -> None:
         """Warn about skipped records, with some of their places."""
         faults = self.faults
         if left_out := self.counts - faults:
             kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
-            info(f"left out: {kinds}")
+            names = ", ".join(self.members[:MAX_REPORTED]) + ", …" * (len(self.members) > MAX_REPORTED)
+            info(f"left out: {kinds}" + (f"; members: {names}" if names else ""))
         for kind, (number, first) in self.repaired.items():
             warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")
             info(f"  {first}")
@@ -172,18 +190,16 @@ class SkippedRecords:
         self.kinds.clear()
         self.repaired.clear()
         self.files.clear()
+        self.members.clear()
 
     def facts(self) -> dict[str, Any]:
         """Counts and messages for the manifest."""
         kinds = dict(sorted(self.kinds.items()))
-        facts: dict[str, Any] = {
-            "counts": dict(sorted(self.counts.items())),
-            "first": list(self.first),
-            "kinds": kinds,
-        }
-        if self.repaired:
-            facts["repaired"] = dict(sorted(self.repaired.items()))
-        return facts | ({"files": dict(self.files)} if self.files else {})
+        counts = dict(sorted(self.counts.items()))
+        facts: dict[str, Any] = {"counts": counts, "first": list(self.first), "kinds": kinds}
+        facts |= {"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {}
+        facts |= {"files": dict(self.files)} if self.files else {}
+        return facts | ({"members": list(self.members)} if self.members else {})
 
 
 def _unreadable(number: int) -> str:

@@ -18,8 +18,10 @@ from t5smith.base.run_folder import CHECKPOINTS, TRAIN
 from t5smith.interop.model import Model
 from t5smith.interop.source import Source, source_and_input
 from t5smith.model.attention.items import ItemLayout
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches
+from t5smith.parallel.backend import chosen_backend, compute_in
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.token_store import TokenStore
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
@@ -38,8 +40,6 @@ from t5smith.training.state import TrainState, abstract_state, fresh_program, st
 from t5smith.training.step import StepSettings
 from t5smith.training.timing.record import Spent
 from t5smith.vocabulary.vocabulary import Vocabulary
-
-DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,27 @@ class StepSetup:
         train, config = recipe.train, ModelConfig.create(recipe.model, vocabulary.size)
         peak = peak_learning_rate(train.optimizer, train.steps)
         schedule = create_schedule(train.schedule, peak, train.steps)
+        optimizer = create_optimizer(train.optimizer, schedule, config.num_heads, chosen_backend())
         return StepSetup(
             recipe,
             Objective.create(recipe.objective, vocabulary),
             config,
             schedule,
-            create_optimizer(train.optimizer, schedule, config.num_heads),
+            optimizer,
             hours=hours,
         )
 
     @property
-    def dtype(self) -> jnp.dtype:
-        """The dtype of the operands of matrix products."""
-        return DTYPES[self.recipe.train.precision]
+    def compute(self) -> Compute:
+        """Precision and backend of the step."""
+        return compute_in(self.recipe.train.precision)
 
     @property
     def step_settings(self) -> StepSettings:
         """The settings that are compiled into the step."""
         train, plan = self.recipe.train, self.objective.plan
         return StepSettings(
-            dtype=self.dtype,
+            compute=self.compute,
             z_loss=train.z_loss,
             label_smoothing=train.label_smoothing,
             dropout_rate=train.dropout_rate,
