@@ -107,13 +107,14 @@ def generate(
     else:
         with phase("generate", "decoding", at_once=False):
             done = complete(loaded, inputs, max_new_tokens, meant.ids)
-    return [_in_mode(one, meant) for one in done]
+    return [_in_mode(one, meant, loaded.vocabulary.keeps_whitespace) for one in done]
 
 
-def _in_mode(one: Completion, mode: Mode) -> Completion:
-    """A completion as the mode has it."""
+def _in_mode(one: Completion, mode: Mode, keeps_whitespace: bool) -> Completion:
+    """A completion as the mode has it; `keeps_whitespace`: its text has all of its spaces."""
     if mode.continues:
-        filled = one.filled if one.fills else f"{one.filled} {one.text}".strip()
+        joined = f"{one.filled}{one.text}" if keeps_whitespace else f"{one.filled} {one.text}".strip()
+        filled = one.filled if one.fills else joined
         return replace(one, mode=mode.token, filled=filled, continued=True)
     # A model that never learned to end its output has done its work when it has filled in all spans.
     return replace(one, mode=mode.token, cut=one.cut and (mode.ends or bool(one.unanswered)))

@@ -27,6 +27,7 @@ from t5smith.model.t5 import Segments, forward, mask_padded_rows, shift_right
 from t5smith.parallel.backend import compute_in
 from t5smith.training.eval_step import HeldOutScore, Score, token_classes
 from t5smith.vocabulary.vocabulary import Vocabulary
+from t5smith.vocabulary.white_space import visible
 
 KINDS = ("text", "sentinel", "eos")
 """The classes of target tokens, in the order of :mod:`t5smith.training.eval_step`."""
@@ -70,7 +71,7 @@ class Losses:
                     probability=math.exp(-nll),
                     nll=nll,
                     rank=rank,
-                    other=Token(other, self.vocabulary.pieces([other])[0]),
+                    other=Token(other, visible(self.vocabulary.pieces([other])[0])),
                     other_probability=math.exp(-other_nll),
                     log_z=log_z,
                     kind=KINDS[kind],
