@@ -90,7 +90,12 @@ def _held_out(corpus: Mapping[str, Any]) -> str:
 
 def _cleaning(store: Manifest) -> Iterator[str]:
     """What cleaning dropped and changed, with the settings of each step."""
-    steps = store.facts.get("cleaning") or ()
+    for name, own in (store.facts.get("excluded") or {}).items():
+        number = own["documents"] + own["near_matches"]
+        found = f"{own['found']:,} of its {pluralize(own['entries'], 'text')} found"
+        yield f"Texts in `{name}` were excluded: {found}, {pluralize(number, 'document')} dropped."
+        yield ""
+    steps = [step for step in store.facts.get("cleaning") or () if step["step"] != "exclude"]
     if not steps:
         yield "The documents were not cleaned, and duplicates were not removed."
         return

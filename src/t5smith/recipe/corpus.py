@@ -38,6 +38,12 @@ class CorpusSettings(Settings):
     """Held-out text. Default: the share `held_out_fraction` of the documents in `train`."""
     held_out_fraction: Fraction = 0.01
     """Share of documents that are held out, chosen by a hash of their text; not used if `valid` is set."""
+    exclude: Strings = ()
+    """Texts that must not be trained on, such as a takedown list or test sets: files of texts in any format,
+    or of their hashes, one per line (the SHA-256 of the words of a text with single spaces between them).
+    What matches in `train` is dropped and counted; `valid` stays as it is."""
+    exclude_near_matches: bool = True
+    """Also drop near matches of the texts of `exclude`, found as `cleaning.near_duplicates` says."""
     format: Format = "auto"
     """File format. auto: by the file name (.jsonl .json .ndjson .jsonlines, .csv .tsv, .parquet, .arrow,
     .warc .wet, .html .htm) or its first lines; other files are plain text. Archives (.zip, .tar)

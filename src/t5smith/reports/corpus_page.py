@@ -14,7 +14,7 @@ from t5smith.pages.facts import Facts, number, percent, size
 from t5smith.pages.histogram import histogram
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
-from t5smith.reports.input_files import input_files
+from t5smith.reports.input_files import excluded_texts, input_files
 from t5smith.reports.tokens import SPLITS, control_words_part, tokens_part, unknown_card
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, NOT_FAULTS, NOT_RECORDS, skipped_messages
 
@@ -76,7 +76,8 @@ def corpus_section(store: Facts, figures: Facts) -> Html | None:
 
 def unreported(facts: Facts) -> Facts:
     """The facts of a vocabulary or store that the corpus report does not show."""
-    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora", "input_files", "control_words"}
+    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora", "input_files"}
+    reported |= {"control_words", "excluded"}
     return {
         key: unreported(cast("Facts", value)) if isinstance(value, Mapping) else value
         for key, value in facts.items()
@@ -92,6 +93,7 @@ def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:
             store.get("input_files") or {}, store.get("skipped_records") or {}
         ),
         "Cleaning": _cleaning(store.get("cleaning") or ()),
+        "Excluded texts": excluded_texts(store.get("excluded") or {}),
         "Tokens": tokens_part(store, figures),
         "Control words in the text": control_words_part(store),
         "Lengths of documents": _lengths(figures.get("lengths") or {}),

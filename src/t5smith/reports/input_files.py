@@ -1,4 +1,4 @@
-"""The input files in the corpus report: their formats, those without text, and those that are not read."""
+"""The input files in the corpus report: formats, those without text or not read, and exclusions."""
 
 from __future__ import annotations
 
@@ -37,6 +37,20 @@ def input_files(facts: Facts, skipped: Facts) -> Html | None:
     if names := facts.get("without_records"):
         parts.append(_folded("Files without any text", names, facts["empty"]))
     return join(parts) if parts else None
+
+
+def excluded_texts(files: Mapping[str, Facts]) -> Html | None:
+    """A table of the files of texts that are not trained on; None without any.
+
+    Args:
+      files: `excluded` of the store's manifest.
+    """
+    columns = ("entries", "found", "documents", "near_matches")
+    rows = [[name, *(f"{own[column]:,}" for column in columns)] for name, own in files.items()]
+    if not rows:
+        return None
+    header = ["file", "texts in it", "found", "documents dropped", "dropped as near matches"]
+    return table(rows, header, numbers=True)
 
 
 def _folded(title: str, names: Sequence[str], total: int) -> Html:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.control_words import ControlWordCounter
-from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
+from t5smith.store.dedup_records import RecordWriter
 from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Assignment, Plan
 from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import Workspace, write
+from t5smith.text.cleaning.exclusion import Exclusions
+from t5smith.text.cleaning.minhash import MinHasher, minhasher
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import positioned_documents
 from t5smith.text.locations import split_row_range
@@ -82,6 +84,12 @@ class Task:
         recipe = Recipe.model_validate(job["recipe"])
         workspace = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
         file = workspace.progress(rank)
+        exclusions = Exclusions.load(notes, recipe)
+        hasher = exclusions.hasher if exclusions else None
+        if "near_duplicates" not in recipe.cleaning.steps:
+            hasher = None
+        elif hasher is None:
+            hasher = minhasher(recipe, notes)
 
         def report(progress: Progress) -> None:
             write(file, json.dumps(vars(progress)).encode())
@@ -95,8 +103,8 @@ class Task:
             Vocabulary.load(Path(job["vocab"])),
             tasks,
             rank,
-            Cleaner(recipe),
-            near_duplicate_hasher(recipe, notes),
+            Cleaner(recipe, exclusions),
+            hasher,
             report,
         )
 
@@ -134,7 +142,7 @@ class Task:
                     if document is None:
                         continue
                     blocks.documents += 1
-                    text = self.cleaner.clean(document, blocks.tallies)
+                    text = self.cleaner.clean(document, blocks.tallies, unit.split)
                     if text is not None and blocks.shard is not None:
                         fraction = self.recipe.corpus.held_out_fraction
                         tokens, size = blocks.shard.add(

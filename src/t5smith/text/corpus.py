@@ -31,12 +31,14 @@ class CorpusFiles:
       train: the corpora to train on.
       valid: the corpora that are held out; empty: documents of `train` are held out by their hash.
       notes: what is not read of the folders that were named.
+      exclude: files of texts, or of hashes of texts, that are not trained on.
     """
 
     settings: CorpusSettings
     train: Corpora
     valid: Corpora
     notes: FolderNotes = field(default_factory=FolderNotes, compare=False)
+    exclude: Sequence[Location] = ()
     _hashes: HashCache = field(default_factory=HashCache, repr=False, compare=False)
 
     @classmethod
@@ -44,8 +46,8 @@ class CorpusFiles:
         """Find the files that settings name, and print what is not read of folders.
 
         Raises:
-          T5smithError: a file, or a row of one, is in both splits; `valid_format` is set without `valid`; or
-            as :func:`find_corpora`.
+          T5smithError: a file, or a row of one, is in both splits or excluded; `valid_format` is set without
+            `valid`; or as :func:`find_corpora`.
         """
         if settings.valid_format is not None and not settings.valid:
             fix = "name held-out text in corpus.valid, or remove it"
@@ -55,8 +57,9 @@ class CorpusFiles:
             train = find_corpora(settings.train, "corpus.train", notes, settings)
             of_valid = settings.of_split("valid")
             valid = find_corpora(settings.valid, "corpus.valid", notes, of_valid) if settings.valid else {}
+            exclude = find_files(settings.exclude, "corpus.exclude") if settings.exclude else []
         seen = _Seen()
-        for name, files in train.items() if valid else ():
+        for name, files in train.items() if valid or exclude else ():
             for file in files:
                 seen.add(file, name)
         for file in itertools.chain.from_iterable(valid.values()):
@@ -64,7 +67,11 @@ class CorpusFiles:
                 alias = "" if str(before.location) == str(file) else f" as {before.location}"
                 fix = "name other text, or remove corpus.valid: some documents are held out then"
                 raise T5smithError(f"{file} is in corpus.train too{alias}", where="corpus.valid", fix=fix)
-        found = cls(settings, train, valid, notes)
+        for file in exclude:
+            if seen.overlapping(file):
+                fix = "move it out of the folder of the text, or name the text without it"
+                raise T5smithError(f"{file} is in corpus.train too", where="corpus.exclude", fix=fix)
+        found = cls(settings, train, valid, notes, exclude)
         notes.forget({str(file) for split in (train, valid) for files in split.values() for file in files})
         notes.report()
         return found
@@ -90,6 +97,8 @@ class CorpusFiles:
             "text_field": settings.text_field,
             "longest_document": settings.longest_document,
         }
+        if self.exclude:
+            inputs["exclude"] = fingerprint_files(self.exclude, self._hashes)
         # Fingerprints do not show which files are of which corpus.
         if any(self.train):
             inputs["corpora"] = [[name, len(files)] for name, files in self.train.items()]
