@@ -120,6 +120,12 @@ All settings are in `t5smith.json`.
 def _kind(config: ModelConfig) -> str:
     kinds = {(True, False): "T5 1.1", (False, True): "T5 1.0"}
     gate, head = "gated GELU" if config.gated else "ReLU", "tied" if config.tie_word_embeddings else "untied"
+    if config.bias_per_layer:
+        return (
+            "UMT5"
+            if (config.gated, config.tie_word_embeddings) == (True, False)
+            else (f"UMT5 ({gate} feed-forward, {head} head)")
+        )
     return kinds.get((config.gated, config.tie_word_embeddings), f"T5 ({gate} feed-forward, {head} head)")
 
 
