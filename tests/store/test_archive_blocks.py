@@ -7,6 +7,7 @@ import json
 import lzma
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ from test_plan import packed, table, texts
 
 from archives import tarred, zipped
 from t5smith.base.artifact import read_manifest
+from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
+from t5smith.text.document import BlockSelection
+from t5smith.text.documents import positioned_documents
+from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.compare import compare_vocabularies
 
 Make = Callable[..., Recipe]
@@ -150,6 +155,18 @@ def unpack(file: Path, into: Path) -> list[str]:
     with zipfile.ZipFile(file) as archive:
         archive.extractall(into)
         return archive.namelist()
+
+
+def test_a_compressed_member_is_of_several_blocks(tmp_path: Path) -> None:
+    """Its headers state its stored size, but its documents have positions in what is unpacked."""
+    file = tmp_path / "a.tar"
+    file.write_bytes(tarred({"a.txt.xz": lzma.compress("\n\n".join(texts(1, 2_000)).encode())}))
+    whole = BlockSelection(2_000)
+    placed = positioned_documents(CorpusSettings(), str(file), whole, SkippedRecords(strict=True))
+    found = Counter(whole.block_of(place) for place, document in placed if document is not None)
+    assert found.total() == 2_000
+    assert len(found) > 4
+    assert max(found.values()) < 1_000
 
 
 def test_the_manifest_counts_every_member(tmp_path: Path, make: Make) -> None:
