@@ -70,11 +70,18 @@ def left_zip() -> bytes:
     return zipped({**LEFT, **irregular()}, "stored").replace(b"1,2\n1", b"1,2\n7", 1)
 
 
+def cut_behind_a_member() -> bytes:
+    """A compressed tar that ends between the data of a member and the next block of 512 bytes."""
+    data = tarred({**irregular(), "g.txt": b"en\n\n" * 1_100})
+    return gzip.compress(data, 0, mtime=0)[: 15 + data.rindex(b"en\n\n") + 4 + 20]
+
+
 ARCHIVES: dict[str, Callable[[], bytes]] = {
     "a.zip": lambda: zipped(irregular()),
     "a.tar": lambda: tarred(irregular()),
     "file.zip": lambda: zipped(irregular()),
     "a.tar.xz": lambda: lzma.compress(tarred(irregular())),
+    "behind.tgz": cut_behind_a_member,
     "left.tar": left_tar,
     "left.zip": left_zip,
     "cut.zip": lambda: cut(zipped(irregular(), "stored")),
@@ -125,6 +132,19 @@ def test_the_store_is_the_same_for_any_number_of_tasks_and_after_a_stop(
     assert files(prepare(eight)) == store
     stop_with_every_third_block(stopped, monkeypatch)
     assert files(prepare(stopped)) == store
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_all_readers_agree_on_the_end(tmp_path: Path, name: str) -> None:
+    """Otherwise they would write different numbers of shards."""
+    file = tmp_path / name
+    file.write_bytes(ARCHIVES[name]())
+    ends: set[int] = set()
+    for reader in range(20):
+        part = BlockSelection(500, reader=reader, readers=20)
+        placed = positioned_documents(CorpusSettings(), str(file), part, SkippedRecords())
+        ends.add(max(part.block_of(place) for place, _ in placed))
+    assert len(ends) == 1
 
 
 def ids(store: Path, split: str) -> bytes:

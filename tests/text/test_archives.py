@@ -25,7 +25,8 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text import decompression
 from t5smith.text.archives.tar_members import MAX_EXTENDED
 from t5smith.text.corpus import CorpusFiles
-from t5smith.text.documents import read_documents
+from t5smith.text.document import WHOLE_FILE
+from t5smith.text.documents import positioned_documents, read_documents
 from t5smith.text.skipped_records import SkippedRecords
 
 
@@ -317,6 +318,9 @@ def test_sizes_in_a_zip_are_not_believed(tmp_path: Path) -> None:
     assert memory(lambda: found.append(read(path))) < 8 << 20
     assert found[0][0][0] == "en"
     assert found[0][1].counts["damaged archive"] == 1
+    # Positions have blocks, of which each becomes a shard.
+    placed = positioned_documents(CorpusSettings(), str(path), WHOLE_FILE, SkippedRecords())
+    assert max(place for place, _ in placed) < 2_000 * len(data)
 
 
 @pytest.mark.parametrize(

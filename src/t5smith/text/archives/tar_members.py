@@ -50,8 +50,7 @@ def tar_members(stream: IO[bytes]) -> Iterator[Member]:
         if not block.strip(b"\0"):
             ended = True
             continue
-        # Behind damage a check sum alone may be chance.
-        if not is_tar_header(block) or (lost and block[257:262] != b"ustar"):
+        if not is_tar_header(block):
             if not lost:
                 yield _damaged(start, "a header is damaged")
             lost = True
