@@ -32,7 +32,7 @@ def pair(tmp: object, seed: int = 0, tied: bool = False):
         d_model=16,
         d_kv=4,
         d_ff=24,
-        num_layers=1,
+        num_layers=2,
         num_decoder_layers=2,
         num_heads=3,
         feed_forward_proj="relu" if tied else "gated-gelu",
@@ -45,6 +45,8 @@ def pair(tmp: object, seed: int = 0, tied: bool = False):
         for parameter in theirs.parameters():
             # Larger than the usual initial values: outputs vary and end.
             parameter.mul_(2.0 if parameter.ndim == 2 else 1.0)
+        # </s> stands out, so that outputs end.
+        theirs.get_output_embeddings().weight[1] *= 2.0
     folder = tmp / f"model-{seed}-{tied}"  # type: ignore[operator]
     theirs.save_pretrained(folder)
     vocabulary.save(folder)

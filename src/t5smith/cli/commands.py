@@ -78,14 +78,19 @@ class PrepareCommand(ArtifactCommand):
 
 @command
 class GenerateCommand:
-    """Fill in the masked spans of texts."""
+    """Fill in the masked spans of texts, or write the text that a model was trained to write for each."""
 
     model: Annotated[Folder, POSITIONAL]
     """A run folder, or an exported model folder."""
     text: Annotated[Strings, POSITIONAL] = ()
-    """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
-    max_new_tokens: Positive = 64
-    """The largest number of tokens that is generated for a text."""
+    """Texts, with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
+    input: Folder | None = None
+    """Read the texts from this file: JSON lines (.jsonl), or one text per line."""
+    field: str = "text"
+    """With --input: the field with the text, in JSON lines."""
+    output: Folder | None = None
+    """With --input: write a line of JSON for each line of the input to this file. The same command continues
+    it after an interruption."""
     mode: str | None = None
     """Mode token before each text, for models that were trained with mode tokens, such as [R]; "" for none.
     Default: that of the model's first denoiser that masks spans."""

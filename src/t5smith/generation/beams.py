@@ -1,62 +1,26 @@
 """Beam search, step by step as transformers 5 computes it (its `_beam_search`).
 
-The running beams are extended, and beside them the best finished sequences are kept. Keys and values are never
-moved: `source` says in whose part of the cache each beam finds each of its positions.
+The running beams are extended, and beside them the best finished sequences are kept. Keys and values are
+never moved: `source` says in whose part of the cache each beam finds each of its positions.
 
 Shapes: B inputs, K beams, T new tokens, V vocabulary, N stop strings, J = 2 K candidates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from t5smith.generation.processors import Rules, Slots, process
-from t5smith.generation.stops import Stops
+from t5smith.generation.processors import Rules, process
+from t5smith.generation.state import Beams, Slots, Stops
+from t5smith.generation.stops import reached, step
 from t5smith.model.t5 import PAD_ID
 
 LOW = -1e9
 """The score of what is not there, as in transformers."""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Beams:
-    """The state of beam search beside the running sequences.
-
-    Attributes:
-      running: the sum of log probabilities of each running beam.
-      source: the beam under which the key and value of each position were written.
-      finished_tokens, finished_log_probs: the best finished sequences, as those that run.
-      scores: of the finished sequences, with the length penalty.
-      finished: whether there is such a sequence.
-      improvable: whether a running beam may become better than the worst finished one.
-      last: whether no candidate of the last step could go on.
-    """
-
-    running: Float[Array, "B K"]
-    source: Int[Array, "B K T"]
-    finished_tokens: Int[Array, "B K T1"]
-    finished_log_probs: Float[Array, "B K T"]
-    scores: Float[Array, "B K"]
-    finished: Bool[Array, "B K"]
-    improvable: Bool[Array, "B 1"]
-
-    def entering(self, position: Int[Array, ""]) -> Beams:
-        """The beams when they write keys and values at a position: each its own."""
-        B, K, _ = self.source.shape
-        own = jnp.broadcast_to(jnp.arange(K)[None], (B, K))
-        source = jax.lax.dynamic_update_index_in_dim(self.source, own, position, axis=2)
-        return replace(self, source=source)
-
-    def seen(self, position: Int[Array, ""]) -> Bool[Array, "B K T K"]:
-        """Which entries of its input's cache a beam sees."""
-        K, T = self.source.shape[1:]
-        until_now = (jnp.arange(T) <= position)[None, None, :, None]
-        return (self.source[..., None] == jnp.arange(K)[None, None, None]) & until_now
 
 
 def first_beams(B: int, K: int, length: int, ended: Bool[Array, " B"]) -> Beams:
@@ -70,6 +34,20 @@ def first_beams(B: int, K: int, length: int, ended: Bool[Array, " B"]) -> Beams:
         finished=jnp.broadcast_to(ended[:, None], (B, K)),
         improvable=~ended[:, None],
     )
+
+
+def entering(beams: Beams, position: Int[Array, ""]) -> Beams:
+    """The beams when they write keys and values at a position: each its own."""
+    B, K, _ = beams.source.shape
+    own = jnp.broadcast_to(jnp.arange(K)[None], (B, K))
+    return replace(beams, source=jax.lax.dynamic_update_index_in_dim(beams.source, own, position, axis=2))
+
+
+def seen_by(beams: Beams, position: Int[Array, ""]) -> Bool[Array, "B K T K"]:
+    """Which entries of its input's cache a beam sees."""
+    K, T = beams.source.shape[1:]
+    until_now = (jnp.arange(T) <= position)[None, None, :, None]
+    return (beams.source[..., None] == jnp.arange(K)[None, None, None]) & until_now
 
 
 def searching(beams: Beams, rules: Rules) -> Bool[Array, ""]:
@@ -105,8 +83,8 @@ def advance_beams(
     ends = (token == rules.eos_id) | (position + 1 >= limit)
     moved = _taken(stops, parent)
     if strings is not None:
-        moved = strings.step(moved.reshape(B * J, -1), token.reshape(-1)).reshape(moved.shape)
-        ends |= strings.reached(moved)
+        moved = step(strings, moved.reshape(B * J, -1), token.reshape(-1)).reshape(moved.shape)
+        ends |= reached(strings, moved)
 
     going = sums + ends.astype(jnp.float32) * LOW
     running, chosen = jax.lax.top_k(going, K)
@@ -117,8 +95,11 @@ def advance_beams(
         source=_taken(beams.source, jnp.take_along_axis(parent, chosen, axis=1)),
     )
     improvable = _improvable(beams, position, limit, rules)
-    return _taken(long, chosen), _taken(longer, chosen), _taken(moved, chosen), replace(
-        beams, improvable=improvable
+    return (
+        _taken(long, chosen),
+        _taken(longer, chosen),
+        _taken(moved, chosen),
+        replace(beams, improvable=improvable),
     )
 
 

@@ -1,13 +1,12 @@
 """The decoder one token at a time, with cached keys and values.
 
 Shapes: B inputs, K sequences per input, S input positions, T new tokens, V vocabulary, H heads, C d_kv,
-D d_model. The cache of self-attention has G groups of P sequences that may see each other's keys: the beams of
-an input (G = B, P = K), or every sequence alone (G = B K, P = 1).
+D d_model. The cache of self-attention has G groups of P sequences that may see each other's keys: the beams
+of an input (G = B, P = K), or every sequence alone (G = B K, P = 1).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,48 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.generation.state import Cache, DecoderWeights, Memory
 from t5smith.model.attention.masks import mask_bias
 from t5smith.model.attention.multi_head import split_heads
 from t5smith.model.attention.position_bias import position_bias
 from t5smith.model.attention.xla import attend
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import dense, feed_forward, norm
-from t5smith.model.params import DecoderLayer, Parameters
+from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID, encode, head_operands, mask_padded_rows
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class DecoderWeights:
-    """The decoder with an array per layer and its matrices in the precision of decoding.
-
-    A loop over stacked layers would copy every weight for every token, and convert it.
-    """
-
-    embedding: Float[Array, "V D"]
-    layers: tuple[DecoderLayer, ...]
-    relative_attention_bias: Float[Array, "N H"]
-    final_norm: Float[Array, " D"]
-    head: Float[Array, "D V"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Memory:
-    """What the decoder reads of the inputs: keys and values of cross-attention per layer, and their mask."""
-
-    keys: tuple[Float[Array, "B S H C"], ...]
-    values: tuple[Float[Array, "B S H C"], ...]
-    bias: Float[Array, "B 1 1 S"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Cache:
-    """Keys and values of self-attention per layer."""
-
-    keys: tuple[Float[Array, "G T P H C"], ...]
-    values: tuple[Float[Array, "G T P H C"], ...]
 
 
 @partial(jax.jit, static_argnames=("config", "dtype"))
@@ -70,13 +36,15 @@ def decoder_weights(p: Parameters, config: ModelConfig, dtype: jnp.dtype) -> Dec
         jax.tree.map(lambda a, n=n: matrix(a[n]), p.decoder.layers) for n in range(config.num_decoder_layers)
     )
     head = head_operands(p, config, jnp.zeros((1, config.d_model)))[1].astype(dtype)
-    return DecoderWeights(
-        p.embedding, layers, p.decoder.relative_attention_bias, p.decoder.final_norm, head
-    )
+    return DecoderWeights(p.embedding, layers, p.decoder.relative_attention_bias, p.decoder.final_norm, head)
 
 
 def read_inputs(
-    p: Parameters, weights: DecoderWeights, config: ModelConfig, input_ids: Int[Array, "B S"], dtype: jnp.dtype
+    p: Parameters,
+    weights: DecoderWeights,
+    config: ModelConfig,
+    input_ids: Int[Array, "B S"],
+    dtype: jnp.dtype,
 ) -> Memory:
     """Run the encoder, and project its output for the cross-attention of every layer."""
     B = input_ids.shape[0]
@@ -169,4 +137,6 @@ def decode_step(
         x += feed_forward(h, layer.feed_forward, dtype)
     x = norm(x, weights.final_norm, config.layer_norm_epsilon)
     scale = config.d_model**-0.5 if config.tie_word_embeddings else 1.0
-    return mask_padded_rows(dense(x * scale, weights.head, dtype), config), Cache(tuple(new[0]), tuple(new[1]))
+    return mask_padded_rows(dense(x * scale, weights.head, dtype), config), Cache(
+        tuple(new[0]), tuple(new[1])
+    )

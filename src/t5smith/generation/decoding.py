@@ -15,8 +15,9 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.signals import interruptible
 from t5smith.base.wrapping import pluralize
 from t5smith.generation.cache import decoder_weights
-from t5smith.generation.engine import Given, State, run, start
-from t5smith.generation.processors import Rules, Slots
+from t5smith.generation.engine import run, start
+from t5smith.generation.processors import Rules
+from t5smith.generation.state import Given, Slots, State
 from t5smith.generation.stops import create_stops
 from t5smith.interop.model import Model
 from t5smith.model.params import Parameters
@@ -78,9 +79,7 @@ class Decoder:
         *_, state = self._states(inputs, numbers, sentinels, every=self.settings.max_new_tokens)
         return self._sequences(state, len(inputs))
 
-    def stream(
-        self, ids: Sequence[int], sentinels: Sequence[int] = (), number: int = 0
-    ) -> Iterator[Output]:
+    def stream(self, ids: Sequence[int], sentinels: Sequence[int] = (), number: int = 0) -> Iterator[Output]:
         """What is generated for one input so far, after every token; without beam search.
 
         Raises:
@@ -100,7 +99,9 @@ class Decoder:
         """The state after every so many tokens, until all have ended."""
         settings, config = self.settings, self.model.config
         padded = np.full(
-            (_at_least(len(inputs), 1), _at_least(max(map(len, inputs)))), self.model.vocabulary.pad_id, np.int32
+            (_at_least(len(inputs), 1), _at_least(max(map(len, inputs)))),
+            self.model.vocabulary.pad_id,
+            np.int32,
         )
         for row, ids in enumerate(inputs):
             padded[row, : len(ids)] = ids
@@ -154,8 +155,10 @@ class Decoder:
         """The sequences of a state; in beam search the best finished ones."""
         settings, beams = self.settings, state.beams
         count, asked = settings.num_return_sequences, settings.log_probs
-        kept = (state.tokens, state.log_probs, None) if beams is None else (
-            beams.finished_tokens, beams.finished_log_probs, beams.scores
+        kept = (
+            (state.tokens, state.log_probs, None)
+            if beams is None
+            else (beams.finished_tokens, beams.finished_log_probs, beams.scores)
         )
         tokens, log_probs, scores = (None if x is None else np.asarray(x) for x in kept)
         assert tokens is not None

@@ -1,78 +1,27 @@
 """The decoding loop: the encoder once, then a token at a time until every sequence has ended.
 
-Shapes: B inputs, K sequences per input, S input positions, T new tokens, V vocabulary, N stop strings. The loop
-runs up to a position that is an argument, so that one program serves any `max_new_tokens` up to T, and can
-be left and entered again.
+Shapes: B inputs, K sequences per input, S input positions, T new tokens, V vocabulary, N stop strings. The
+loop runs up to a position that is an argument, so that one program serves any `max_new_tokens` up to T, and
+can be left and entered again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
-from t5smith.generation.beams import Beams, advance_beams, first_beams, searching
-from t5smith.generation.cache import (
-    Cache,
-    DecoderWeights,
-    Memory,
-    decode_step,
-    distance_bias,
-    empty_cache,
-    read_inputs,
-)
-from t5smith.generation.processors import Rules, Slots, process, warp
-from t5smith.generation.stops import Stops
+from t5smith.generation.beams import advance_beams, entering, first_beams, searching, seen_by
+from t5smith.generation.cache import decode_step, distance_bias, empty_cache, read_inputs
+from t5smith.generation.processors import Rules, process, warp
+from t5smith.generation.state import DecoderWeights, Given, Memory, Slots, State
+from t5smith.generation.stops import reached, step
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Given:
-    """What a batch is decoded with beside the model.
-
-    Attributes:
-      limit: the largest number of tokens of this batch.
-      seed: of the draws.
-      rows: the number of each input among all that are generated, which its draws depend on.
-      slots: the sentinels that outputs must have; None: outputs are free.
-      stops: the stop strings; None: there are none.
-    """
-
-    limit: Int[Array, ""]
-    seed: PRNGKeyArray
-    rows: Int[Array, " B"]
-    slots: Slots | None = None
-    stops: Stops | None = None
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class State:
-    """The loop between two tokens.
-
-    Attributes:
-      position: the number of tokens so far.
-      tokens: the start token, the tokens so far, padding.
-      log_probs: of the tokens so far, by the model alone; zeros unless they are asked for.
-      ended: whether a sequence has ended.
-      stops: the state of each stop string.
-      cache: keys and values of the tokens so far.
-      beams: the rest of beam search.
-    """
-
-    position: Int[Array, ""]
-    tokens: Int[Array, "B K T1"]
-    log_probs: Float[Array, "B K T"]
-    ended: Bool[Array, "B K"]
-    stops: Int[Array, "B K N"]
-    cache: Cache
-    beams: Beams | None
 
 
 @partial(jax.jit, static_argnames=("config", "rules", "length", "dtype"))
@@ -124,14 +73,14 @@ def run(
         return (state.position < jnp.minimum(until, given.limit)) & open_
 
     def body(state: State) -> State:
-        (B, K, _), T = state.tokens.shape, state.log_probs.shape[2]
+        K, T = state.tokens.shape[1], state.log_probs.shape[2]
         newest = jax.lax.dynamic_index_in_dim(state.tokens, state.position, axis=2, keepdims=False)
         if state.beams is None:
             seen = (jnp.arange(T) <= state.position)[None, None, :, None]
         else:
-            beams = state.beams.entering(state.position)
+            beams = entering(state.beams, state.position)
             state = replace(state, beams=beams)
-            seen = beams.seen(state.position)
+            seen = seen_by(beams, state.position)
         logits, cache = decode_step(
             weights, config, memory, state.cache, bias, seen, newest, state.position, dtype
         )
@@ -175,8 +124,8 @@ def _advance(state: State, logits: Float[Array, "R V"], given: Given, rules: Rul
         log_probs = jax.lax.dynamic_update_index_in_dim(log_probs, own, position, axis=2)
     stops, now_ended = state.stops, ended | (new == rules.eos_id)
     if given.stops is not None:
-        stops = given.stops.step(stops.reshape(B * K, -1), new.reshape(-1)).reshape(stops.shape)
-        now_ended |= given.stops.reached(stops)
+        stops = step(given.stops, stops.reshape(B * K, -1), new.reshape(-1)).reshape(stops.shape)
+        now_ended |= reached(given.stops, stops)
     tokens = jax.lax.dynamic_update_index_in_dim(state.tokens, new, position + 1, axis=2)
     return replace(
         state, position=position + 1, tokens=tokens, log_probs=log_probs, ended=now_ended, stops=stops
@@ -186,8 +135,8 @@ def _advance(state: State, logits: Float[Array, "R V"], given: Given, rules: Rul
 def _noise(given: Given, position: Int[Array, ""], B: int, K: int, V: int) -> Float[Array, "R V"]:
     """Gumbel noise: the argmax of logits plus it is a draw from their softmax (Gumbel 1954; Maddison 2014).
 
-    The key of a draw is made of the seed, the input's number, the sequence's and the position, so that it is the
-    same in any batch.
+    The key of a draw is made of the seed, the input's number, the sequence's and the position, so that it is
+    the same in any batch.
     """
 
     def draw(row: Int[Array, ""], sequence: Int[Array, ""]) -> Float[Array, " V"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ class Generator:
           changes: settings that differ from `settings`, by name: `num_beams=4`.
 
         Raises:
-          T5smithError: there is no model, it was not trained with this mode token, or a setting cannot be used.
+          T5smithError: there is no model, it was not trained with this mode token, or a setting cannot be
+            used.
         """
         tree = (settings or GenerateSettings()).model_dump()
         self.settings = GenerateSettings.model_validate(tree | changes)
@@ -91,28 +92,37 @@ class Generator:
           first: the number of the first one, which draws at random depend on.
 
         Raises:
-          T5smithError: a text is empty or has a sentinel that does not exist, or the work does not fit into memory.
+          T5smithError: a text is empty or has a sentinel that does not exist, or the work does not fit into
+            memory.
         """
-        yield from self.each_of_ids(self._encoded(texts), first)
+        yield from self.each_numbered(texts, count(first))
 
-    def each_of_ids(self, inputs: Iterable[Sequence[int]], first: int = 0) -> Iterator[Completion]:
+    def each_numbered(self, texts: Iterable[str], numbers: Iterable[int]) -> Iterator[Completion]:
+        """As :meth:`each`, with a number for each text."""
+        yield from self.each_of_ids(self._encoded(texts), numbers)
+
+    def each_of_ids(
+        self, inputs: Iterable[Sequence[int]], numbers: Iterable[int] | None = None
+    ) -> Iterator[Completion]:
         """As :meth:`each`, of ids without mode token and `</s>`."""
-        size, left = self.settings.batch_size, iter(inputs)
+        size, left = (
+            self.settings.batch_size,
+            zip(inputs, count() if numbers is None else numbers, strict=False),
+        )
         while ahead := list(islice(left, size * BATCHES_AHEAD)):
             done: dict[int, Completion] = {}
-            by_length = sorted(range(len(ahead)), key=lambda at: len(ahead[at]))
+            by_length = sorted(range(len(ahead)), key=lambda at: len(ahead[at][0]))
             for begin in range(0, len(ahead), size):
                 batch = by_length[begin : begin + size]
-                own = [ahead[at] for at in batch]
+                own = [ahead[at][0] for at in batch]
                 outputs = self._decoder.decode(
                     [self._with_mode(ids) for ids in own],
-                    [first + at for at in batch],
+                    [ahead[at][1] for at in batch],
                     [self._sentinels(ids) for ids in own],
                 )
                 for at, ids, sequences in zip(batch, own, outputs, strict=True):
                     done[at] = self._completion(ids, sequences)
             yield from (done[at] for at in range(len(ahead)))
-            first += len(ahead)
 
     def stream(self, text: str) -> Iterator[Completion]:
         """What is written for a text so far, after every token.
@@ -158,7 +168,7 @@ def generate(
     mode: str | None = None,
     **changes: Any,
 ) -> list[Completion]:
-    """Complete texts: fill in sentinels, as in `The <extra_id_0> ruined my sleep`, or generate a text from each.
+    """Complete texts: fill in sentinels, as in `The <extra_id_0> ruined my sleep`, or write a text for each.
 
     Args:
       model: a Hugging Face T5 folder, a run folder with an exported `model`, or a loaded model.
@@ -185,10 +195,7 @@ def generate_each(
 ) -> Iterator[Completion]:
     """As :func:`generate`, one completion after the other; any iterable of texts is read as it is needed.
 
-    Args:
-      model, settings, mode, changes: as :func:`generate`.
-      texts: the texts.
-      total: their number, for the progress bar, if it is known.
+    `total` is their number, for the progress bar, if it is known.
     """
     generator = Generator(model, settings, mode, **changes)
     if total is not None and total <= generator.settings.batch_size:

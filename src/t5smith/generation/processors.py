@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.generation.state import Slots
 from t5smith.recipe.generate import GenerateSettings
 
 NEVER = -jnp.inf
@@ -42,22 +43,6 @@ class Rules:
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         width = settings.num_beams if settings.num_beams > 1 else settings.num_return_sequences
         return cls(eos_id=eos_id, sequences=width, **own)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Slots:
-    """The sentinels that an output must have.
-
-    Attributes:
-      order: the sentinels in order, then the one that may close the output, or -1.
-      count: how many must be written; 0: the output is free.
-      text: whether an id is text.
-    """
-
-    order: Int[Array, "R M"]
-    count: Int[Array, " R"]
-    text: Bool[Array, " V"]
 
 
 def process(
@@ -123,7 +108,7 @@ def _repeating(
 def _allowed(
     slots: Slots, tokens: Int[Array, "R T1"], position: Int[Array, ""], limit: Int[Array, ""], eos_id: int
 ) -> Bool[Array, "R V"]:
-    """The ids that may follow: sentinels come in order, each with a token after it, and all of them in time."""
+    """The ids that may follow: sentinels in order, each with a token after it, and all of them in time."""
     rows, width = tokens.shape
     generated = jnp.arange(width)[None] <= position
     is_sentinel = (~slots.text[tokens] & generated).at[:, 0].set(False)

@@ -7,38 +7,25 @@ its bytes at once, so that a string may begin and end inside tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from t5smith.generation.state import Stops
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Stops:
-    """Tables of N strings of up to M bytes.
+def step(stops: Stops, states: Int[Array, "R N"], token: Int[Array, " R"]) -> Int[Array, "R N"]:
+    """The states after one more token."""
+    numbers = jnp.arange(stops.ends.shape[0])[None]
+    return stops.tables[numbers, states, token[:, None]]
 
-    Attributes:
-      tables: the state after a state and a token.
-      ends: the state in which each string has occurred; it is never left.
-    """
 
-    tables: Int[Array, "N M V"]
-    ends: Int[Array, " N"]
-
-    def step(self, states: Int[Array, "R N"], token: Int[Array, " R"]) -> Int[Array, "R N"]:
-        """The states after one more token."""
-        numbers = jnp.arange(self.ends.shape[0])[None]
-        return self.tables[numbers, states, token[:, None]]
-
-    def reached(self, states: Int[Array, "*R N"]) -> Bool[Array, "*R"]:
-        """Whether one of the strings has occurred."""
-        return (states == self.ends.reshape(*(1,) * (states.ndim - 1), -1)).any(axis=-1)
+def reached(stops: Stops, states: Int[Array, "B K N"]) -> Bool[Array, "B K"]:
+    """Whether one of the strings has occurred."""
+    return (states == stops.ends[None, None]).any(axis=-1)
 
 
 def create_stops(strings: Sequence[str], vocabulary: Vocabulary, rows: int) -> Stops:

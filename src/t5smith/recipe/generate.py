@@ -30,8 +30,8 @@ class GenerateSettings(Settings):
     top_k: NonNegative = 0
     """With --sample: draw from the N most probable tokens; 0: from all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """With --sample: draw from the most probable tokens that together have this probability (nucleus sampling,
-    Holtzman et al. 2020)."""
+    """With --sample: draw from the most probable tokens that together have this probability (nucleus
+    sampling, Holtzman et al. 2020)."""
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     """With --sample: draw from the tokens that have at least this share of the probability of the most
     probable token (Nguyen et al. 2024)."""
