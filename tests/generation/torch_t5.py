@@ -18,7 +18,9 @@ PIECES = 70
 
 def tiny_vocabulary() -> Vocabulary:
     """A few pieces, and a hundred sentinels."""
-    pieces = [(f"▁{a}{b}", -3.0) for a in "abcdefg" for b in "xyzuvw"] + [(one, -4.0) for one in "▁abcdefgxyzuvw"]
+    pieces = [(f"▁{a}{b}", -3.0) for a in "abcdefg" for b in "xyzuvw"] + [
+        (one, -4.0) for one in "▁abcdefgxyzuvw"
+    ]
     return Vocabulary(build(pieces, []).to_str())
 
 

@@ -132,19 +132,28 @@ class Decoder:
         fix = "ask for fewer tokens, a smaller --batch-size, or give shorter texts"
         return fitting_program(function, *args, what=what, where="--max-new-tokens", fix=fix, **static)
 
+    def check_room(self, sentinels: Sequence[int]) -> None:
+        """Check that an output with these sentinels, and a token after each, is not too long.
+
+        Raises:
+          T5smithError: it is.
+        """
+        needed, room = 2 * len(sentinels), self.settings.max_new_tokens
+        if needed > room:
+            raise T5smithError(
+                f"{pluralize(room, 'token')} cannot hold {pluralize(len(sentinels), 'span')}",
+                where="--max-new-tokens",
+                expected="a sentinel and a token for each",
+                fix=f"set it to {needed} or more, or add --no-constrain",
+            )
+
     def _slots(self, sentinels: Sequence[Sequence[int]], rows: int) -> Slots:
         """The sentinels as arrays; after the last one, the next sentinel of the vocabulary may close."""
         vocabulary = self.model.vocabulary
         order = np.full((rows, _at_least(max(map(len, sentinels)) + 1, 8)), -1, np.int32)
         count = np.zeros(rows, np.int32)
         for row, own in enumerate(sentinels):
-            if 2 * len(own) > self.settings.max_new_tokens:
-                raise T5smithError(
-                    f"{self.settings.max_new_tokens} tokens are too few for {len(own)} spans",
-                    where="--max-new-tokens",
-                    expected=f"{2 * len(own)} or more: a sentinel and a token for each",
-                    fix=f"set it to {2 * len(own)} or more, or add --no-constrain",
-                )
+            self.check_room(own)
             order[row, : len(own)], count[row] = own, len(own)
             following = 1 + max((vocabulary.sentinel_number(one) or 0 for one in own), default=0)
             if own and following < len(vocabulary.sentinel_ids):

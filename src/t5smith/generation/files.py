@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from t5smith.base.artifact import fingerprint
 from t5smith.base.disk import disk_errors, write_atomically
@@ -20,8 +21,10 @@ from t5smith.recipe.generate import GenerateSettings
 from t5smith.text.compression import open_stream
 
 NOTE = ".t5smith.json"
-"""Suffix of the file beside an output that says what it is generated with; removed when it is complete."""
+"""Suffix of the file beside an output that says what it is generated with."""
 EMPTY, NOT_UTF8, NOT_JSON, NO_FIELD = "empty", "not UTF-8", "not a JSON object", "no such text field"
+SHOWN = 5
+"""Skipped lines that are shown; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,17 @@ def generate_file(
 ) -> FileCounts:
     """Generate for every line of a file. What is in the output already, as after a kill, is kept.
 
-    Line N of the output is a JSON object for line N of the input: `text`, `filled`, `fills`, `output`, ..., or
-    `skipped` with the reason.
+    Line N of the output is a JSON object for line N of the input: `text`, `filled`, `fills`, `answer`, ...,
+    or `skipped` with the reason.
 
     Args:
-      model: as of :func:`t5smith.generation.fill.generate`, and so are settings, mode and changes.
+      model: a Hugging Face T5 folder, or a run folder with an exported `model`.
       source: JSON lines, or plain text with a text per line; may be compressed.
       target: the output.
+      settings: how to generate.
+      mode: mode token put before each text.
       field: the field with the text, in JSON lines.
+      **changes: settings by name.
 
     Raises:
       T5smithError: as `generate`; the file cannot be read; the output was begun with other settings.
@@ -96,26 +102,29 @@ def generate_file(
 
 
 def _lines_of(
-    generator: Generator, texts: Iterator[tuple[str, str]], found: int
+    generator: Generator, texts: Iterator[tuple[str, T5smithError | None]], found: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number and the content of each line of the output after the first `found`."""
-    size, number = generator.settings.batch_size * BATCHES_AHEAD, 0
-    ahead: list[tuple[int, str, str]] = []
-
-    def done() -> Iterator[tuple[int, dict[str, Any]]]:
-        usable = {at: text for at, text, reason in ahead if not reason}
-        numbers = [at - 1 for at in usable]
-        completions = dict(zip(usable, generator.each_numbered(usable.values(), numbers), strict=True))
-        for at, text, reason in ahead:
-            yield at, {"skipped": reason} if reason else line_of(text, completions[at])
-        ahead.clear()
-
-    for number, (text, reason) in enumerate(texts, 1):
-        if number > found:
-            ahead.append((number, text, reason))
-        if len(ahead) == size:
-            yield from done()
-    yield from done()
+    size = generator.settings.batch_size * BATCHES_AHEAD
+    numbered = islice(enumerate(texts, 1), found, None)
+    warned = 0
+    while ahead := list(islice(numbered, size)):
+        usable: dict[int, list[int]] = {}
+        skipped: dict[int, str] = {}
+        for number, (text, error) in ahead:
+            try:
+                if error:
+                    raise error
+                usable[number] = generator.encoded(text)
+            except T5smithError as fault:
+                skipped[number] = fault.what
+                if fault.what != EMPTY and (warned := warned + 1) <= SHOWN:
+                    warn(f"line {number:,} is skipped: {fault}")
+        done = generator.each_of_ids(usable.values(), [number - 1 for number in usable])
+        completions = dict(zip(usable, done, strict=True))
+        for number, (text, _) in ahead:
+            skip = skipped.get(number)
+            yield number, {"skipped": skip} if skip else line_of(text, completions[number])
 
 
 def line_of(text: str, one: Completion) -> dict[str, Any]:
@@ -140,23 +149,26 @@ def line_of(text: str, one: Completion) -> dict[str, Any]:
     return line
 
 
-def _texts(source: Path, field: str) -> Iterator[tuple[str, str]]:
-    """The text of each line, and why it cannot be used, or ""."""
+def _texts(source: Path, field: str) -> Iterator[tuple[str, T5smithError | None]]:
+    """The text of each line, or why it cannot be used.
+
+    Raises:
+      T5smithError: the first line has no text in this field.
+    """
     is_json = ".json" in "".join(source.suffixes[-2:])
+    expected = f"an object with a text in {field!r}" if is_json else "UTF-8 text"
     with open_stream(str(source)) as (_, stream):
         for number, raw in enumerate(stream, 1):
             text, reason = _text_of(raw, field if is_json else None)
-            if reason and reason != EMPTY:
-                expected = f"an object with a text in {field!r}" if is_json else "UTF-8 text"
-                error = T5smithError(reason, where=f"{source}:{number}", expected=expected)
-                if number == 1:
-                    fix = "name the field with --field" if reason == NO_FIELD else None
-                    raise T5smithError(reason, where=f"{source}:1", expected=expected, fix=fix)
-                warn(f"{error}")
-            yield text, reason
+            error = T5smithError(reason, where=f"{source}:{number}", expected=expected) if reason else None
+            if error and number == 1 and reason in (NOT_JSON, NO_FIELD):
+                error.fix = "name the field with --field" if reason == NO_FIELD else "name text files .txt"
+                raise T5smithError(error.what, where=error.where, expected=expected, fix=error.fix)
+            yield text, error
 
 
 def _text_of(raw: bytes, field: str | None) -> tuple[str, str]:
+    """The text of a line, or why there is none."""
     try:
         text = raw.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
@@ -168,7 +180,7 @@ def _text_of(raw: bytes, field: str | None) -> tuple[str, str]:
             return "", NOT_JSON
         if not isinstance(tree, dict):
             return "", NOT_JSON
-        text = tree.get(field)
+        text = cast("dict[str, Any]", tree).get(field)
         if not isinstance(text, str):
             return "", NO_FIELD
     return (text, "") if text.strip() else ("", EMPTY)

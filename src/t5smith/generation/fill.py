@@ -95,16 +95,12 @@ class Generator:
           T5smithError: a text is empty or has a sentinel that does not exist, or the work does not fit into
             memory.
         """
-        yield from self.each_numbered(texts, count(first))
-
-    def each_numbered(self, texts: Iterable[str], numbers: Iterable[int]) -> Iterator[Completion]:
-        """As :meth:`each`, with a number for each text."""
-        yield from self.each_of_ids(self._encoded(texts), numbers)
+        yield from self.each_of_ids(self._all_encoded(texts), count(first))
 
     def each_of_ids(
         self, inputs: Iterable[Sequence[int]], numbers: Iterable[int] | None = None
     ) -> Iterator[Completion]:
-        """As :meth:`each`, of ids without mode token and `</s>`."""
+        """As :meth:`each`, of ids from :meth:`encoded`, with a number for each."""
         size, left = (
             self.settings.batch_size,
             zip(inputs, count() if numbers is None else numbers, strict=False),
@@ -132,13 +128,23 @@ class Generator:
         """
         if self.settings.num_beams > 1:
             raise T5smithError("beam search cannot stream", where="num_beams", fix="set it to 1")
-        (ids,) = self._encoded([text])
+        (ids,) = self._all_encoded([text])
         for output in self._decoder.stream(self._with_mode(ids), self._sentinels(ids)):
             yield self._completion(ids, [output])
 
-    def _encoded(self, texts: Iterable[str]) -> Iterator[list[int]]:
+    def encoded(self, text: str) -> list[int]:
+        """The ids of a text, without mode token and `</s>`.
+
+        Raises:
+          T5smithError: it has a sentinel that does not exist, or more than `max_new_tokens` has room for.
+        """
+        ids = self.model.vocabulary.encode_with_sentinels(text)
+        self._decoder.check_room(self._sentinels(ids))
+        return ids
+
+    def _all_encoded(self, texts: Iterable[str]) -> Iterator[list[int]]:
         for number, text in enumerate(texts, 1):
-            ids = self.model.vocabulary.encode_with_sentinels(text)
+            ids = self.encoded(text)
             if not ids:
                 what = f"text {number} is empty ({text!r})"
                 raise T5smithError(what, expected="text, with sentinels where there is something to fill in")
