@@ -7,11 +7,12 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | --- | --- |
 | `run` | every stage in order; finished stages are skipped |
 | `vocab`, `prepare`, `train`, `evaluate`, `export` | one stage each |
-| `generate` | fill in the masked spans of texts |
+| `generate`, `generate_each`, `generate_file`, `stream` | fill in masked spans, or text to text |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
+| `Generator`, `GenerateSettings` | a model that is loaded once; how it generates |
 | `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
 """
 
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
     from t5smith.benchmarking.training import bench_train
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
-    from t5smith.generation.fill import generate
+    from t5smith.generation.files import generate_file
+    from t5smith.generation.fill import Generator, generate, generate_each, stream
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
     from t5smith.interop.huggingface_load import load_model
     from t5smith.pipeline import prepare, run
+    from t5smith.recipe.generate import GenerateSettings
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
     from t5smith.training.train import train
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from t5smith.vocabulary.train import vocab
 
 __all__ = [
+    "GenerateSettings",
+    "Generator",
     "Recipe",
     "T5smithError",
     "__version__",
@@ -53,6 +58,8 @@ __all__ = [
     "evaluate",
     "export",
     "generate",
+    "generate_each",
+    "generate_file",
     "inspect",
     "inspect_counts",
     "inspect_rows",
@@ -60,11 +67,14 @@ __all__ = [
     "load_recipe",
     "prepare",
     "run",
+    "stream",
     "train",
     "vocab",
 ]
 
 _HOMES = {
+    "GenerateSettings": "recipe.generate",
+    "Generator": "generation.fill",
     "Recipe": "recipe.recipe",
     "T5smithError": "base.errors",
     "bench_corrupt": "benchmarking.corrupt",
@@ -75,6 +85,8 @@ _HOMES = {
     "evaluate": "evaluation.scores",
     "export": "exporting.export",
     "generate": "generation.fill",
+    "generate_each": "generation.fill",
+    "generate_file": "generation.files",
     "inspect": "inspection.text",
     "inspect_counts": "inspection.results",
     "inspect_rows": "inspection.results",
@@ -82,6 +94,7 @@ _HOMES = {
     "load_recipe": "recipe.toml",
     "prepare": "pipeline",
     "run": "pipeline",
+    "stream": "generation.fill",
     "train": "training.train",
     "vocab": "vocabulary.train",
 }
