@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from t5smith.generation.state import Slots
+from t5smith.model.t5 import PAD_ID
 from t5smith.recipe.generate import GenerateSettings
 
 NEVER = -jnp.inf
@@ -72,7 +73,9 @@ def process(
     if rules.no_repeat_ngram_size:
         scores = jnp.where(_repeating(scores, tokens, position, rules.no_repeat_ngram_size), NEVER, scores)
     if rules.min_new_tokens:
-        scores = jnp.where((ids == rules.eos_id) & (position < rules.min_new_tokens), NEVER, scores)
+        # Beside </s>, as in transformers, padding: a model that writes it writes nothing.
+        nothing = (ids == rules.eos_id) | (ids == PAD_ID)
+        scores = jnp.where(nothing & (position < rules.min_new_tokens), NEVER, scores)
     if slots is not None:
         allowed = _allowed(slots, tokens, position, limit, rules.eos_id)
         scores = jnp.where(allowed, scores, NEVER)
