@@ -84,5 +84,5 @@ def test_beam_search_is_that_of_transformers(folder, early_stopping, length_pena
 
 
 def test_beams_with_penalties_are_those_of_transformers(folder):
-    words = {"num_beams": 3, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3, "min_new_tokens": 3}
+    words = {"num_beams": 3, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3}
     compare(folder, 1, False, words | {"num_return_sequences": 2})
