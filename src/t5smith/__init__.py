@@ -8,6 +8,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | `run` | every stage in order; finished stages are skipped |
 | `vocab`, `prepare`, `train`, `evaluate`, `export` | one stage each |
 | `generate`, `generate_each`, `generate_file`, `stream` | fill in masked spans, or text to text |
+| `prepare_status` | how far `prepare` is, and which tasks failed |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from t5smith.recipe.generate import GenerateSettings
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
+    from t5smith.store.tasks.status import prepare_status
     from t5smith.training.train import train
     from t5smith.vocabulary.compare import compare_vocabularies
     from t5smith.vocabulary.train import vocab
@@ -66,6 +68,7 @@ __all__ = [
     "load_model",
     "load_recipe",
     "prepare",
+    "prepare_status",
     "run",
     "stream",
     "train",
@@ -93,6 +96,7 @@ _HOMES = {
     "load_model": "interop.huggingface_load",
     "load_recipe": "recipe.toml",
     "prepare": "pipeline",
+    "prepare_status": "store.tasks.status",
     "run": "pipeline",
     "stream": "generation.fill",
     "train": "training.train",

@@ -51,8 +51,9 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
         (
             lambda: VocabSettings(sise=9),
             "vocab.sise: unknown key (did you mean 'size'?); expected one of tokenizer, size, "
-            "control_symbols, user_symbols, unknown_words, max_piece_length, normalization, lowercase, "
-            "split_digits, byte_fallback, character_coverage, sample_bytes, temperature, seed in [vocab]",
+            "control_symbols, user_symbols, unknown_words, max_piece_length, normalization, "
+            "keep_whitespace, lowercase, split_digits, byte_fallback, character_coverage, sample_bytes, "
+            "temperature, seed in [vocab]",
         ),
     ],
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.cli.bench import bench
 from t5smith.cli.commands import (
     MAX_BYTES,
     RECIPE_VERBS,
-    InspectCommand,
+    ExportCommand,
     PrepareCommand,
     RecipeCommand,
     RecipesCommand,
@@ -20,9 +20,13 @@ from t5smith.cli.commands import (
 from t5smith.cli.flags import build, command_flags, read, recipe_flags
 from t5smith.cli.generate import check_utf8, generate
 from t5smith.cli.help import HELP_FLAGS, parse_or_help, show_recipe_verb
-from t5smith.cli.output import function, print_columns, print_folder, print_json
+from t5smith.cli.inspect_flags import InspectCommand
+from t5smith.cli.output import function, print_columns, print_folder, print_json, print_lines
 from t5smith.recipe.base import did_you_mean
 from t5smith.recipe.toml import headline, load_recipe, presets
+
+if TYPE_CHECKING:
+    from t5smith.recipe.recipe import Recipe
 
 
 def run_verb(verb: str, args: list[str]) -> None:
@@ -66,7 +70,12 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         return
     if isinstance(command, PrepareCommand):
         recipe = recipe.replace(**{"corpus.strict": True}) if command.strict else recipe
+        if command.status:
+            _show_status(recipe, command)
+            return
         options |= {"verify": True} if command.verify else {}
+    if isinstance(command, ExportCommand):
+        options |= {"step": command.step, "average": command.average}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)
@@ -81,6 +90,22 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         print_json(result)
     else:
         function("t5smith.reports.terminal", "show")(result)
+
+
+def _show_status(recipe: Recipe, command: PrepareCommand) -> None:
+    """Print how far `prepare` is.
+
+    Raises:
+      T5smithError: other flags say what to do.
+    """
+    for flag in ("verify", "restart"):
+        if getattr(command, flag):
+            raise T5smithError("cannot be used together", where=f"--status and --{flag}", fix="choose one")
+    found = function("t5smith.store.tasks.status", "prepare_status")(recipe)
+    if command.json:
+        print_json(vars(found) | {"failed": [vars(task) for task in found.failed]})
+    else:
+        print_lines(found.lines())
 
 
 def _run_folder_options(command: RecipeCommand) -> dict[str, Any]:

@@ -132,13 +132,17 @@ def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
     case = (
         "text is lowercased, so the model never writes capitals" if settings["lowercase"] else "case is kept"
     )
+    keeps = settings.get("keep_whitespace", False)
+    white_space = (
+        "keeps new lines, tabs and every space" if keeps else "turns all white space into single spaces"
+    )
     same = vocab.inputs["corpus"]["train"] == store.inputs["corpus"]["train"]
     text = "the text" if same else "an earlier version of the text"
     lines = [
         f"A SentencePiece-style Unigram tokenizer: {facts['pieces']:,} pieces of at most "
         f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of {text}, "
         f"and {facts['sentinels']} sentinels.",
-        f"It {normal} and turns all white space into single spaces; {case}.",
+        f"It {normal} and {white_space}; {case}.",
     ]
     if settings["split_digits"]:
         lines.append("Each digit is a piece of its own.")

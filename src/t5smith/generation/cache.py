@@ -19,23 +19,24 @@ from t5smith.model.attention.masks import mask_bias
 from t5smith.model.attention.multi_head import split_heads
 from t5smith.model.attention.position_bias import position_bias
 from t5smith.model.attention.xla import attend
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import dense, feed_forward, norm
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID, encode, head_operands, mask_padded_rows
 
 
-@partial(jax.jit, static_argnames=("config", "dtype"))
-def decoder_weights(p: Parameters, config: ModelConfig, dtype: jnp.dtype) -> DecoderWeights:
+@partial(jax.jit, static_argnames=("config", "compute"))
+def decoder_weights(p: Parameters, config: ModelConfig, compute: Compute) -> DecoderWeights:
     """The weights of the decoder for :func:`decode_step`."""
 
     def matrix(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return a.astype(dtype) if a.ndim == 2 else a
+        return a.astype(compute.dtype) if a.ndim == 2 else a
 
     layers = tuple(
         jax.tree.map(lambda a, n=n: matrix(a[n]), p.decoder.layers) for n in range(config.num_decoder_layers)
     )
-    head = head_operands(p, config, jnp.zeros((1, config.d_model)))[1].astype(dtype)
+    head = head_operands(p, config, jnp.zeros((1, config.d_model)))[1].astype(compute.dtype)
     return DecoderWeights(p.embedding, layers, p.decoder.relative_attention_bias, p.decoder.final_norm, head)
 
 
@@ -44,14 +45,14 @@ def read_inputs(
     weights: DecoderWeights,
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
-    dtype: jnp.dtype,
+    compute: Compute,
 ) -> Memory:
     """Run the encoder, and project its output for the cross-attention of every layer."""
     B = input_ids.shape[0]
-    encoded = encode(p, config, input_ids, dtype).reshape(-1, config.d_model)
+    encoded = encode(p, config, input_ids, compute).reshape(-1, config.d_model)
 
     def project(w: Float[Array, "D HC"]) -> Float[Array, "B S H C"]:
-        return split_heads(dense(encoded, w, dtype), B, config.num_heads).astype(dtype)
+        return split_heads(dense(encoded, w, compute), B, config.num_heads).astype(compute.dtype)
 
     cross = [layer.cross_attention for layer in weights.layers]
     return Memory(
@@ -61,12 +62,12 @@ def read_inputs(
     )
 
 
-def empty_cache(config: ModelConfig, groups: int, per_group: int, length: int, dtype: jnp.dtype) -> Cache:
+def empty_cache(config: ModelConfig, groups: int, per_group: int, length: int, compute: Compute) -> Cache:
     """A cache for `length` tokens of each sequence."""
 
     def empty() -> tuple[Float[Array, "G T P H C"], ...]:
         shape = groups, length, per_group, config.num_heads, config.d_kv
-        return tuple(jnp.zeros(shape, dtype) for _ in range(config.num_decoder_layers))
+        return tuple(jnp.zeros(shape, compute.dtype) for _ in range(config.num_decoder_layers))
 
     return Cache(empty(), empty())
 
@@ -92,7 +93,7 @@ def decode_step(
     seen: Bool[Array, "#G #P T P"],
     token: Int[Array, "B K"],
     position: Int[Array, ""],
-    dtype: jnp.dtype,
+    compute: Compute,
 ) -> tuple[Float[Array, "BK V"], Cache]:
     """The logits of the token after `token`, which is at `position`, and the updated cache.
 
@@ -105,7 +106,7 @@ def decode_step(
       seen: which entries of its group's cache a sequence sees.
       token: the newest token of each sequence.
       position: its position.
-      dtype: precision of the operands of products.
+      compute: precision and programs of the products.
     """
     (B, K), (G, T, P, H, _) = token.shape, cache.keys[0].shape
     own_bias = jax.lax.dynamic_slice_in_dim(bias, T - 1 - position, T, axis=1)[None, :, None, :, None]
@@ -113,30 +114,30 @@ def decode_step(
     new: tuple[list[Array], list[Array]] = [], []
 
     def write(old: Float[Array, "G T P H C"], x: Float[Array, "BK HC"]) -> Float[Array, "G T P H C"]:
-        x = x.astype(dtype).reshape(G, 1, *old.shape[2:])
+        x = x.astype(compute.dtype).reshape(G, 1, *old.shape[2:])
         return jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=1)
 
     x = weights.embedding[token.reshape(-1)].astype(jnp.float32)
     for number, layer in enumerate(weights.layers):
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
         own = layer.self_attention
-        q = dense(h, own.q, dtype).reshape(G, P, H, -1)
-        keys = write(cache.keys[number], dense(h, own.k, dtype))
-        values = write(cache.values[number], dense(h, own.v, dtype))
+        q = dense(h, own.q, compute).reshape(G, P, H, -1)
+        keys = write(cache.keys[number], dense(h, own.k, compute))
+        values = write(cache.values[number], dense(h, own.v, compute))
         flat: Any = keys.reshape(G, T * P, H, -1), values.reshape(G, T * P, H, -1)
-        x += dense(attend(q, *flat, own_bias, dtype), own.o, dtype)
+        x += dense(attend(q, *flat, own_bias, compute), own.o, compute)
         new[0].append(keys)
         new[1].append(values)
 
         h = norm(x, layer.cross_attention_norm, config.layer_norm_epsilon)
-        q = dense(h, layer.cross_attention.q, dtype).reshape(B, K, H, -1)
-        mixed = attend(q, memory.keys[number], memory.values[number], memory.bias, dtype)
-        x += dense(mixed, layer.cross_attention.o, dtype)
+        q = dense(h, layer.cross_attention.q, compute).reshape(B, K, H, -1)
+        mixed = attend(q, memory.keys[number], memory.values[number], memory.bias, compute)
+        x += dense(mixed, layer.cross_attention.o, compute)
 
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        x += feed_forward(h, layer.feed_forward, dtype)
+        x += feed_forward(h, layer.feed_forward, compute)
     x = norm(x, weights.final_norm, config.layer_norm_epsilon)
     scale = config.d_model**-0.5 if config.tie_word_embeddings else 1.0
-    return mask_padded_rows(dense(x * scale, weights.head, dtype), config), Cache(
+    return mask_padded_rows(dense(x * scale, weights.head, compute), config), Cache(
         tuple(new[0]), tuple(new[1])
     )

@@ -74,7 +74,7 @@ def _one(
         text = vocabulary.decode(decoded)
         # A space at the beginning of an output is no part of its text.
         at = text.rfind(stopped[1])
-        text = text[: max(at, 0)].rstrip()
+        text = text[: max(at, 0)] if vocabulary.keeps_whitespace else text[: max(at, 0)].rstrip()
     spans = dict(reversed(list(spans_of(vocabulary, decoded))))
     fills: list[str] = []
     filled: list[int] = []
@@ -91,7 +91,9 @@ def _one(
     whole = vocabulary.decode(filled) if fills else text
     if mode.continues:
         whole = vocabulary.decode(filled)
-        whole = whole if fills else f"{whole} {text}".strip()
+        if not fills:
+            joined = f"{whole}{text}" if vocabulary.keeps_whitespace else f"{whole} {text}"
+            whole = joined if vocabulary.keeps_whitespace else joined.strip()
     cut = vocabulary.eos_id not in decoded and stopped is None
     return Completion(
         output.ids,

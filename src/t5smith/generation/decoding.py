@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -21,6 +20,7 @@ from t5smith.generation.state import Given, Slots, State
 from t5smith.generation.stops import create_stops
 from t5smith.interop.model import Model
 from t5smith.model.params import Parameters
+from t5smith.parallel.backend import compute_in
 from t5smith.recipe.generate import GenerateSettings
 from t5smith.training.compile import fitting_program
 
@@ -50,8 +50,8 @@ class Decoder:
         vocabulary = model.vocabulary
         self.model, self.settings = model, settings
         self.rules = Rules.of(settings, vocabulary.eos_id)
-        self.dtype = jnp.dtype(settings.precision)
-        self.weights = decoder_weights(model.parameters, model.config, self.dtype)
+        self.compute = compute_in(settings.precision)
+        self.weights = decoder_weights(model.parameters, model.config, self.compute)
         self.parameters: Parameters = model.parameters
         rows = model.config.vocab_size
         self.stops = create_stops(settings.stop, vocabulary, rows) if settings.stop else None
@@ -115,7 +115,7 @@ class Decoder:
             self.stops,
         )
         length = _at_least(settings.max_new_tokens)
-        static = {"config": config, "rules": self.rules, "dtype": self.dtype}
+        static = {"config": config, "rules": self.rules, "compute": self.compute}
         what = f"generating {settings.max_new_tokens:,} tokens for {pluralize(len(inputs), 'text')} "
         what += f"of up to {padded.shape[1]:,}"
         args = self.parameters, self.weights, padded, given

@@ -19,12 +19,13 @@ from t5smith.generation.cache import decode_step, distance_bias, empty_cache, re
 from t5smith.generation.processors import Rules, process, warp
 from t5smith.generation.state import DecoderWeights, Given, Memory, Slots, State
 from t5smith.generation.stops import reached, step
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID
 
 
-@partial(jax.jit, static_argnames=("config", "rules", "length", "dtype"))
+@partial(jax.jit, static_argnames=("config", "rules", "length", "compute"))
 def start(
     parameters: Parameters,
     weights: DecoderWeights,
@@ -34,7 +35,7 @@ def start(
     config: ModelConfig,
     rules: Rules,
     length: int,
-    dtype: jnp.dtype,
+    compute: Compute,
 ) -> tuple[Memory, State]:
     """Read the inputs. A row without any is no input, and has ended."""
     (B, _), K = input_ids.shape, rules.sequences
@@ -47,13 +48,13 @@ def start(
         log_probs=jnp.zeros((B, K, length), jnp.float32),
         ended=jnp.broadcast_to(none[:, None], (B, K)),
         stops=jnp.zeros((B, K, strings), jnp.int32),
-        cache=empty_cache(config, *((B, K) if is_search else (B * K, 1)), length, dtype),
+        cache=empty_cache(config, *((B, K) if is_search else (B * K, 1)), length, compute),
         beams=first_beams(B, K, length, none) if is_search else None,
     )
-    return read_inputs(parameters, weights, config, input_ids, dtype), state
+    return read_inputs(parameters, weights, config, input_ids, compute), state
 
 
-@partial(jax.jit, static_argnames=("config", "rules", "dtype"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("config", "rules", "compute"), donate_argnames=("state",))
 def run(
     weights: DecoderWeights,
     memory: Memory,
@@ -63,7 +64,7 @@ def run(
     *,
     config: ModelConfig,
     rules: Rules,
-    dtype: jnp.dtype,
+    compute: Compute,
 ) -> State:
     """Generate up to the position `until`, at most `given.limit`, or until every sequence has ended."""
     bias = distance_bias(weights, config, state.log_probs.shape[2])
@@ -82,7 +83,7 @@ def run(
             state = replace(state, beams=beams)
             seen = seen_by(beams, state.position)
         logits, cache = decode_step(
-            weights, config, memory, state.cache, bias, seen, newest, state.position, dtype
+            weights, config, memory, state.cache, bias, seen, newest, state.position, compute
         )
         state = replace(state, cache=cache)
         if state.beams is None:

@@ -7,6 +7,7 @@ documents meet in a bucket only if all of its hashes are equal.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.workspace import Workspace, temporary
+from t5smith.store.workspace import Workspace, temporary, write
 from t5smith.text.document import Document
 from t5smith.text.locations import split_row_range
 
@@ -35,7 +36,9 @@ RECORD = np.dtype(
         ("after", np.uint64),
     ]
 )
-"""A document of a shard: hash of its words, whether it is held out, its length, its place in the input."""
+"""A document of a shard: hash of its words, whether it is held out, its length, its place in the input.
+
+`after` is the byte from which lines are counted or, in an archive, the number of the member, from 1."""
 CHUNK_DOCUMENTS = 1 << 14
 """Documents that are written at once."""
 NGRAMS_AT_ONCE = 4096
@@ -56,6 +59,8 @@ class RecordWriter:
             self._targets.append(workspace.signatures(shard))
         self._out = [temporary(target).open("wb") for target in self._targets]
         self._rows: list[tuple[Any, ...]] = []
+        self._names = workspace.members(shard)
+        self._members: list[str] = []
         self._signatures: list[NDArray[np.uint64]] = []
 
     def add(self, document: Document, text: str, valid: bool, tokens: int, text_bytes: int) -> None:
@@ -63,7 +68,12 @@ class RecordWriter:
         file = self._files[document.file]
         # Except in byte-level vocabularies, texts that differ only in white space have the same ids.
         key = _key(" ".join(text.split()).encode())
-        self._rows.append((key, valid, tokens, text_bytes, file, document.line, document.counted_from))
+        after = document.counted_from
+        if document.member:
+            if self._members[-1:] != [document.member]:
+                self._members.append(document.member)
+            after = len(self._members)
+        self._rows.append((key, valid, tokens, text_bytes, file, document.line, after))
         if self._hasher is not None:
             self._signatures.append(self._hasher.signature(text))
         if len(self._rows) == CHUNK_DOCUMENTS:
@@ -73,6 +83,8 @@ class RecordWriter:
         """Finish the files: RECORD (documents,), and one that :func:`read_signatures` reads."""
         self._flush()
         self.abandon()
+        if self._members:
+            write(self._names, json.dumps(self._members).encode())
         for target in self._targets:
             temporary(target).replace(target)
 

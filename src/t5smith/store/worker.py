@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from t5smith.base.disk import disk_errors
-from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.control_words import ControlWordCounter
 from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
@@ -40,6 +38,7 @@ class Progress:
       read: bytes read from files, as they are stored.
       found: of these, those that an earlier run has read.
       documents, tokens, text_bytes: of this run, in both splits.
+      seconds: since the task started.
     """
 
     read: int = 0
@@ -47,6 +46,7 @@ class Progress:
     documents: int = 0
     tokens: int = 0
     text_bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -70,17 +70,24 @@ class Task:
     hasher: MinHasher | None
     on_progress: Callable[[Progress], None]
     progress: Progress = field(default_factory=Progress)
+    _started: float = field(default_factory=time.monotonic)
     _last_report: float = 0.0
 
     @classmethod
     def load(
         cls, notes: Path, tasks: int, rank: int, on_progress: Callable[[Progress], None] | None = None
     ) -> Task:
-        """Load a task of the job in a folder of notes. By default it writes its progress there."""
+        """Load a task of the job in a folder of notes. It writes its progress there."""
         job = json.loads((notes / "job.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(job["recipe"])
         workspace = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
         file = workspace.progress(rank)
+
+        def report(progress: Progress) -> None:
+            write(file, json.dumps(vars(progress)).encode())
+            if on_progress is not None:
+                on_progress(progress)
+
         return cls(
             workspace,
             recipe,
@@ -90,7 +97,7 @@ class Task:
             rank,
             Cleaner(recipe),
             near_duplicate_hasher(recipe, notes),
-            on_progress or (lambda progress: write(file, json.dumps(vars(progress)).encode())),
+            report,
         )
 
     def run(self) -> None:
@@ -104,7 +111,7 @@ class Task:
         done = self.workspace.finished_shards()
         for assignment in self.plan.assignments(self.tasks, self.rank):
             self._run_assignment(assignment, frozenset(done.get(assignment.unit.number, ())), encoder)
-        self.on_progress(self.progress)
+        self._report(time.monotonic())
 
     def _run_assignment(self, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder) -> None:
         unit, part = assignment.unit, assignment.part
@@ -161,7 +168,11 @@ class Task:
         now = time.monotonic()
         if now - self._last_report >= PROGRESS_INTERVAL_S:
             self._last_report = now
-            self.on_progress(self.progress)
+            self._report(now)
+
+    def _report(self, now: float) -> None:
+        self.progress.seconds = now - self._started
+        self.on_progress(self.progress)
 
 
 class _BlockWriter:
@@ -247,35 +258,3 @@ class _BlockWriter:
         self.tallies = self.task.cleaner.tallies()
         self.skipped.clear()
         self.files = FileNotes()
-
-
-def run_task(notes: Path, tasks: int, rank: int) -> Progress:
-    """Run a task in this process. A user error is also written to `notes`, for :func:`task_error`.
-
-    Raises:
-      T5smithError: text cannot be read, or the disk is full.
-    """
-    try:
-        with disk_errors(notes):
-            task = Task.load(notes, tasks, rank)
-            task.run()
-    except T5smithError as error:
-        fields = {name: getattr(error, name) for name in ("what", "where", "expected", "fix")}
-        (notes / "failures" / f"{rank:05d}.json").write_text(json.dumps(fields), encoding="utf-8")
-        raise
-    return task.progress
-
-
-def task_error(notes: Path, rank: int, code: int, log: Path) -> Exception:
-    """The error of a task that ran in another process and ended with an exit code other than 0."""
-    file = notes / "failures" / f"{rank:05d}.json"
-    if file.is_file():
-        return T5smithError(**json.loads(file.read_text(encoding="utf-8")))
-    if code < 0:
-        reason = "; the system does that if memory runs out" if code == -9 else ""
-        return T5smithError(
-            f"a task was killed by signal {-code}{reason}",
-            where="prepare",
-            fix="start again, with fewer prepare.tasks if memory ran out; finished work is kept",
-        )
-    return RuntimeError(f"task {rank} of prepare failed:\n{log.read_text(errors='replace')[-4000:]}")

@@ -1,8 +1,8 @@
 """From files to documents, one after another, without holding a file in memory.
 
 A file is plain text, JSON lines, a table (CSV, Parquet, Arrow), a web page or archive, a MediaWiki dump or
-WikiExtractor's text of one, and may be compressed with gzip, xz, zstd or bzip2. Records that cannot be used
-are counted with file and line, or rejected.
+WikiExtractor's text of one, or an archive (zip, tar) of such files, and may be compressed with gzip, xz, zstd
+or bzip2. Records that cannot be used are counted with file and line, or rejected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import open_stream
+from t5smith.text.archives.reading import archive_documents
+from t5smith.text.compression import OpenAgain, open_stream
 from t5smith.text.corpus import CorpusFiles, SplitName
 from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
 from t5smith.text.fingerprints import bytes_to_read, file_size
@@ -29,7 +30,7 @@ from t5smith.text.formats.warc import web_archive
 from t5smith.text.formats.wikiextractor import wiki_documents
 from t5smith.text.locations import Location, split_row_range
 from t5smith.text.read_bytes import ReadBytes, bytes_read
-from t5smith.text.recognition import RANDOM_ACCESS, file_format, one_document_per_file
+from t5smith.text.recognition import ARCHIVES, RANDOM_ACCESS, file_format, one_document_per_file
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 MOST_ENDINGS = 32
@@ -97,9 +98,10 @@ def positioned_documents(
     # If some blocks are finished, what is left cannot show whether the file is usable.
     from_start = not blocks.start and not blocks.reader and not blocks.finished
     whole = from_start and blocks.stop is None and blocks.readers == 1
-    records = FileRecords(skipped, from_start, whole, rows)
     # Found before the file is opened: some file systems share one position among all readers of a file.
     kind = file_format(corpus, name)
+    # The first members of an archive do not show what the others are.
+    records = FileRecords(skipped, from_start and kind not in ARCHIVES, whole, rows)
     field = json_field(name, corpus) if kind == "jsonl" else ""
     with open_stream(name, seekable=kind in RANDOM_ACCESS) as (raw, stream):
         so_far = bytes_read(kind, raw, stream, blocks, records)
@@ -120,7 +122,8 @@ def positioned_documents(
                 break
         if on_bytes:
             on_bytes(max(so_far() - read, 0))
-    if alone or not one_document_per_file(corpus, kind):
+    # What other files have is enough beside one document, or an archive whose members are counted.
+    if alone or not (kind in ARCHIVES or one_document_per_file(corpus, kind)):
         records.end()
 
 
@@ -141,11 +144,14 @@ def _format_reader(
     stream: IO[bytes],
     blocks: BlockSelection,
     records: FileRecords,
+    again: OpenAgain | None = None,
 ) -> Iterator[Positioned]:
     if kind in RANDOM_ACCESS:
         if not stream.seek(0, os.SEEK_END):
             return iter(())  # empty, as any other file may be
         stream.seek(0)
+    if kind in ARCHIVES:
+        return archive_documents(corpus, kind, name, stream, blocks, records, _format_reader)
     if kind == "parquet":
         return parquet_rows(name, stream, corpus, blocks, records)
     if kind == "arrow":
@@ -153,7 +159,7 @@ def _format_reader(
     if kind == "warc":
         return web_archive(name, stream, blocks, records)
     if kind == "mediawiki":
-        return wiki_pages(name, stream, blocks, records, corpus.longest_document)
+        return wiki_pages(name, stream, blocks, records, corpus.longest_document, again)
     if kind == "html":
         return web_page(name, stream, records, corpus.longest_document)
     lines = Lines(name, stream, blocks, records, corpus.longest_document)
@@ -162,7 +168,7 @@ def _format_reader(
     if kind == "jsonl":
         return json_lines(lines, field)
     if kind == "csv":
-        return csv_rows(lines, corpus)
+        return csv_rows(lines, corpus, again)
     return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
 
 

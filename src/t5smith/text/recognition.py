@@ -19,12 +19,9 @@ from typing import IO, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import (
-    compression_of,
-    compression_suffix,
-    is_archive_damage,
-    open_stream,
-)
+from t5smith.text.archives.first_bytes import application, archive_kind
+from t5smith.text.compression import compression_of, compression_suffix, open_stream
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.formats.html import is_web_page, markup_start, root_element
 from t5smith.text.formats.wikiextractor import BEGIN
 from t5smith.text.locations import is_url
@@ -32,7 +29,10 @@ from t5smith.text.locations import is_url
 HEAD_BYTES = 1 << 16
 """Decompressed bytes at the beginning of a file that show its format."""
 
-RANDOM_ACCESS = ("parquet", "arrow")
+ARCHIVES = {"zip": "a zip archive", "tar": "a tar archive"}
+"""Formats whose members are files."""
+
+RANDOM_ACCESS = ("parquet", "arrow", "zip")
 """Formats that are not read from beginning to end."""
 
 _BY_LINE = ("jsonl", "mediawiki", "wikiextractor")
@@ -50,6 +50,9 @@ _ENDINGS = {
     ".feather": "arrow",
     ".warc": "warc",
     ".wet": "warc",
+    ".zip": "zip",
+    ".tar": "tar",
+    **dict.fromkeys((".tgz", ".tbz2", ".txz", ".tzst"), "tar"),
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",
@@ -59,8 +62,6 @@ _READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 _WARC = re.compile(rb"WARC/\d\.\d\r?\n")
 _REFUSED = {
     b"%PDF-": "a PDF file",
-    b"PK\x03\x04": "a zip archive",
-    b"PK\x05\x06": "an empty zip archive",
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
     b"Rar!\x1a\x07": "a RAR archive",
     b"\x1f\x9d": "a file of `compress` (.Z)",
@@ -94,10 +95,23 @@ _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 def file_format(corpus: CorpusSettings, name: str) -> str:
     """The format of a file, one of those of `corpus.format`.
 
+    An archive is `zip` or `tar`, whatever the settings say of its members.
+
     Raises:
       T5smithError: it is missing, or of a format that cannot be read.
     """
     kind = recognized(name)
+    if kind in ARCHIVES:
+        return kind
+    return chosen_format(corpus, kind, name)
+
+
+def chosen_format(corpus: CorpusSettings, kind: str, name: str) -> str:
+    """The format that a file is read as: the one that is set, or the one that was recognized.
+
+    Raises:
+      T5smithError: it is XML of an unknown kind, and no format is set.
+    """
     if corpus.format != "auto":
         return corpus.format
     if kind.startswith("<"):
@@ -142,12 +156,33 @@ def format_by_name(name: str) -> str:
 @functools.lru_cache(maxsize=1 << 16)
 def _by_content(name: str, by_name: str, _stamp: object) -> str:
     with open_stream(name) as (raw, stream):
-        # The name may claim a compression that it has not.
-        stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
-        what = _unreadable(stored)
-        head = stored if what else _head(stream)
+        return _of_stream(name, by_name, raw, stream)
+
+
+def format_of_stream(name: str, raw: IO[bytes], stream: IO[bytes]) -> str:
+    """The format of a file that is open, as :func:`recognized`.
+
+    Args:
+      name: of the file.
+      raw: as it is stored; only peeked into.
+      stream: its decompressed bytes, of which the first are read.
+    """
+    return _of_stream(name, format_by_name(name), raw, stream)
+
+
+def _of_stream(name: str, by_name: str, raw: IO[bytes], stream: IO[bytes]) -> str:
+    # The name may claim a compression that it has not.
+    stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
+    what = _unreadable(stored)
+    head = stored if what else _head(stream)
     if what := what or _unreadable(head):
         raise _refusal(name, what)
+    if archive := archive_kind(head):
+        return archive
+    if by_name in ARCHIVES:
+        if not _is_plain(head):
+            return by_name  # damaged at its beginning
+        by_name = ""
     if _WARC.match(head):
         return "warc"
     for magic, kind in _READ.items():
@@ -174,7 +209,7 @@ def refusal(name: object, head: bytes) -> T5smithError | None:
     if is_web_page(head):
         fix = "download the file itself: on the Hugging Face Hub its link has /resolve/ and not /blob/ in it"
         return T5smithError("this is a web page, not the file", where=name, fix=fix)
-    what = _unreadable(head)
+    what = _unreadable(head) or ARCHIVES.get(archive_kind(head), "")
     return _refusal(name, what, _AGAIN) if what else None
 
 
@@ -201,9 +236,7 @@ def _unreadable(head: bytes) -> str:
             return what
     if head.startswith(_LFS):
         return _POINTER
-    if head[257:262] == b"ustar":
-        return "a tar archive"
-    return ""
+    return application(head)
 
 
 def _is_plain(head: bytes) -> bool:

@@ -17,8 +17,16 @@ MAX_REPORTED = 3
 """Number of messages that are printed, if there are not more kinds."""
 DAMAGED_ARCHIVE = "damaged archive"
 """A kind that is not a record: how many records the rest of the archive had is unknown."""
+ENCRYPTED, NESTED, UNREADABLE = "encrypted members", "nested archives", "unreadable members"
+"""Kinds of members of archives that are not read."""
+SIDE_MEMBERS, EMPTY_MEMBERS = "side members", "empty members"
+"""Members of archives without text: readme, licence, links, ..., and files without bytes."""
+MAX_LISTED = 1_000
+"""Names of such members that are kept."""
 NOT_FAULTS = frozenset(
     {
+        SIDE_MEMBERS,
+        EMPTY_MEMBERS,
         "redirects",
         "talk pages",
         "pages of other namespaces",
@@ -44,6 +52,7 @@ class SkippedRecords:
       first: messages of the first ones.
       kinds: message of the first one of each kind.
       repaired: number of records by kind that are used with a mended text, and the message of the first one.
+      members: names of the first members of archives that are left out as they should be.
     """
 
     strict: bool = False
@@ -51,6 +60,13 @@ class SkippedRecords:
     first: list[str] = field(default_factory=list[str])
     kinds: dict[str, str] = field(default_factory=dict[str, str])
     repaired: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    members: list[str] = field(default_factory=list[str])
+
+    def leave_out(self, kind: str, member: str) -> None:
+        """Count a member of an archive that is left out as it should be; with the path of the archive."""
+        self.counts[kind] += 1
+        if len(self.members) < MAX_LISTED:
+            self.members.append(member)
 
     def repair(self, kind: str, error: T5smithError) -> None:
         """Count a record whose text was mended and is used.
@@ -105,13 +121,16 @@ class SkippedRecords:
         for kind, (more, message) in facts.get("repaired", {}).items():
             number, first = self.repaired.get(kind, (0, message))
             self.repaired[kind] = (number + more, first)
+        self.members = [*self.members, *facts.get("members", [])][:MAX_LISTED]
 
     def report(self) -> None:
         """Warn about skipped records, with some of their places."""
         faults = self.faults
         if left_out := self.counts - faults:
             kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
-            info(f"left out: {kinds}")
+            shown = (member.rpartition("/")[2] for member in self.members[:MAX_REPORTED])
+            names = ", ".join(shown) + ", …" * (len(self.members) > MAX_REPORTED)
+            info(f"left out: {kinds}" + (f"; members: {names}" if names else ""))
         for kind, (number, first) in self.repaired.items():
             warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")
             info(f"  {first}")
@@ -142,12 +161,14 @@ class SkippedRecords:
         self.first.clear()
         self.kinds.clear()
         self.repaired.clear()
+        self.members.clear()
 
     def facts(self) -> dict[str, Any]:
         """Counts and messages for the manifest."""
         kinds = dict(sorted(self.kinds.items()))
         facts = {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
-        return facts | ({"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {})
+        facts |= {"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {}
+        return facts | ({"members": list(self.members)} if self.members else {})
 
 
 def skipped_messages(facts: Mapping[str, Any]) -> list[str]:

@@ -65,7 +65,7 @@ def compile_step(setup: StepSetup) -> CompiledStep:
     if setup.hours is None:
         step: Any = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     else:
-        optimizer = partial(optimizer_at, setup.recipe.train, setup.config.num_heads)
+        optimizer = partial(optimizer_at, setup.recipe.train, setup.config.num_heads, setup.compute.backend)
         step = create_timed_step(setup.config, optimizer, setup.step_settings)
         arguments = (jax.ShapeDtypeStruct((8,), np.float32),)
     with out_of_memory(batch_size):

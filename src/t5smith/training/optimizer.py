@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.model.compute import Backend
 from t5smith.model.params import Parameters, is_stacked
 from t5smith.recipe.train import OptimizerSettings, TrainSettings
 from t5smith.training.adafactor import MIN_SCALE, adafactor
@@ -51,7 +52,7 @@ def peak_learning_rate(settings: OptimizerSettings, steps: int) -> float:
 
 
 def create_optimizer(
-    settings: OptimizerSettings, schedule: Schedule, num_heads: int
+    settings: OptimizerSettings, schedule: Schedule, num_heads: int, backend: Backend
 ) -> optax.GradientTransformation:
     """Clip the gradient, compute a direction layer by layer, decay weights, scale by the learning rate.
 
@@ -59,9 +60,10 @@ def create_optimizer(
       settings: of the rule.
       schedule: the learning rate of each step.
       num_heads: the model's; Muon updates the heads of attention separately.
+      backend: the programs for this device.
     """
     parts = [_clip(settings.clip_norm)] if settings.clip_norm else []
-    parts.append(per_layer(*directions(settings, num_heads)))
+    parts.append(per_layer(*directions(settings, num_heads, backend)))
     if settings.weight_decay:
         parts.append(optax.add_decayed_weights(settings.weight_decay, mask=is_decayed))
     parts.append(_unless_skipped(optax.scale_by_learning_rate(cast(Any, schedule))))
@@ -69,7 +71,7 @@ def create_optimizer(
 
 
 def optimizer_at(
-    train: TrainSettings, num_heads: int, points: Array
+    train: TrainSettings, num_heads: int, backend: Backend, points: Array
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Optimizer and schedule with the clock's corrections; see :func:`create_timed_schedule`."""
     rate = create_timed_schedule(train.schedule)
@@ -77,26 +79,27 @@ def optimizer_at(
     def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
         return rate(step, points)
 
-    return create_optimizer(train.optimizer, schedule, num_heads), schedule
+    return create_optimizer(train.optimizer, schedule, num_heads, backend), schedule
 
 
 def directions(
-    settings: OptimizerSettings, num_heads: int
+    settings: OptimizerSettings, num_heads: int, backend: Backend
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """The rules without learning rate and sign: for stacked matrices of layers, and for other parameters."""
     adam = _adam(settings.beta1, settings.beta2, settings.epsilon)
     match settings.name:
         case "adafactor":
-            rule = adafactor()
+            rule = adafactor(backend)
         case "adamw":
             rule = adam
         case "adamwscale":
             rule = optax.chain(adam, optax.scale_by_param_block_rms(MIN_SCALE))
         case "muon":
-            return optax.chain(muon(num_heads), optax.scale(MUON_RMS)), adam
+            return optax.chain(muon(num_heads, backend), optax.scale(MUON_RMS)), adam
         case "muon_adafactor":
             own_scale = each_layer(optax.scale_by_param_block_rms(MIN_SCALE))
-            return optax.chain(muon(num_heads), optax.scale(MUON_SHARE), own_scale), adafactor()
+            matrices = optax.chain(muon(num_heads, backend), optax.scale(MUON_SHARE), own_scale)
+            return matrices, adafactor(backend)
     return each_layer(rule), rule
 
 

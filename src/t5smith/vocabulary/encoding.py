@@ -19,8 +19,9 @@ from tokenizers import Encoding, Tokenizer
 from t5smith.base.errors import T5smithError
 from t5smith.vocabulary.normalizers import SPACE, normalizes_each_word
 from t5smith.vocabulary.sentencepiece_charsmap import split_character_map
-from t5smith.vocabulary.tokenizer_json import TokenizerTree, metaspace
-from t5smith.vocabulary.word_cache import WordCache
+from t5smith.vocabulary.tokenizer_json import TokenizerTree, metaspace, unknown_words
+from t5smith.vocabulary.white_space import keeps_white_space, raw_units
+from t5smith.vocabulary.word_cache import UnitCache, WordCache
 
 BYTE_BY_BYTE = {
     "type": "Split",
@@ -55,10 +56,8 @@ class PieceEncoder:
     """Encodes text in the pieces of a tokenizer.json.
 
     Attributes:
-      strips_left: whether a sentinel strips the white space before it.
+      strips_left: whether a sentinel strips the white space before it. If not, normalization drops one space.
     """
-
-    strips_left = True
 
     def __init__(self, tree: TokenizerTree, pieces: Sequence[str], control: set[int], source: object) -> None:
         if metaspace(tree.get("pre_tokenizer")) is None:
@@ -66,7 +65,9 @@ class PieceEncoder:
                 "no Metaspace pre-tokenizer", where=source, expected=f"one that writes spaces as {SPACE}"
             )
         self._map, normalizer = split_character_map(tree.get("normalizer"), source)
-        self._raw = normalizes_each_word(json.dumps(tree.get("normalizer")))
+        self.strips_left = not keeps_white_space(tree)
+        self._settings = normalizes_each_word(json.dumps(tree.get("normalizer")))
+        self._unknown = unknown_words(tree)
         self.tokenizer = without_control_words(tree | {"normalizer": normalizer}, pieces, control, source)
 
     def _premapped(self, text: str) -> str:
@@ -86,7 +87,13 @@ class PieceEncoder:
 
     def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> BulkEncoder:
         """An encoder for much text."""
-        return WordCache(self.tokenizer, dtype, raw=self._raw, preprocess=self._map)
+        own = self._settings
+        if own is None or not own.keep_whitespace:
+            return WordCache(self.tokenizer, dtype, raw=own is not None, preprocess=self._map)
+        if self.strips_left:  # the normalizer is ours, the cut is not
+            return WordCache(self.tokenizer, dtype, raw=False)
+        units = raw_units(marks=own.normalization == "nfkc", words=self._unknown)
+        return UnitCache(self.tokenizer, dtype, units)
 
     @functools.cached_property
     def _for_continuation(self) -> Tokenizer:
@@ -110,6 +117,8 @@ class PieceEncoder:
 
     def encode_continuation(self, text: str) -> list[int]:
         """Ids of text after a sentinel, which starts a new word only if it begins with white space."""
+        if not self.strips_left:
+            return self.encode(text)
         text = self._premapped(text)
         word = cast(re.Match[str], _LEADING_WORD.match(text))[0]
         start = self._inside_word.encode(word, add_special_tokens=False).ids if word else []

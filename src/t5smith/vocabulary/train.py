@@ -82,6 +82,8 @@ def vocab(
         state = f"kept ({changed}; --retrain-vocab trains it again)" if changed else "unchanged"
         info(f"vocab     {state}: {found.facts['pieces']:,} pieces in {folder}")
         return folder
+    if recipe.vocab.keep_whitespace and "c4" in recipe.cleaning.steps:
+        warn("the cleaning step c4 strips lines and drops blank ones, also with vocab.keep_whitespace")
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
     with artifact.building(folder, "vocab", inputs, facts) as work:
         size = sum(map(bytes_to_read, files.files("train")))
@@ -183,7 +185,7 @@ def build(
 
     A sentinel strips the white space before it but not after it, and `▁` is prepended only at the beginning
     of a text. So text with sentinels gets the ids of training: in `rød<extra_id_0> og` only ` og` starts a
-    word.
+    word. With `keep_whitespace` normalization drops one space before a sentinel, and nothing is prepended.
     """
     settings = settings or VocabSettings()
     symbols = tuple(dict.fromkeys(control_symbols))
@@ -209,14 +211,15 @@ def build(
     )
     tokenizer.normalizer = normalizer(settings)
     tokenizer.pre_tokenizer = pre_tokenizer(settings, "first")
-    metaspace = decoders.Metaspace(SPACE, prepend_scheme="first")
+    keep = settings.keep_whitespace
+    metaspace = decoders.Metaspace(SPACE, prepend_scheme="never" if keep else "first")
     tokenizer.decoder = metaspace
     if settings.byte_fallback:
         tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), metaspace])
     # Found after normalization, <unk> does not cut the text before it, and other words have become <unk>.
     found_late = {UNK} if settings.unknown_words else set[str]()
     special = [AddedToken(name, special=True, normalized=name in found_late) for name in (*CONTROL, *symbols)]
-    special += [AddedToken(name, special=True, normalized=False, lstrip=True) for name in SENTINEL_NAMES]
+    special += [AddedToken(name, special=True, normalized=False, lstrip=not keep) for name in SENTINEL_NAMES]
     tokenizer.add_special_tokens(special)
     return tokenizer
 

@@ -25,6 +25,7 @@ from t5smith.vocabulary.tokenizer_files import (
     tokenizer_file,
 )
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
+from t5smith.vocabulary.white_space import BREAKS, keeps_white_space, visible
 
 __all__ = ["BUNDLED", "EOS", "PAD", "SPACE", "TOKENIZER_FILES", "UNK", "Vocabulary"]
 
@@ -46,6 +47,7 @@ class Vocabulary:
       unknown_words: words of a text that are encoded as `unk_id`; other control words are text.
       all_pieces: the piece of each id.
       is_byte_level: whether each byte of a text is one id, as in ByT5.
+      keeps_whitespace: whether new lines, tabs and every space are kept (`vocab.keep_whitespace`).
     """
 
     def __init__(self, json_text: str, source: object = "tokenizer.json") -> None:
@@ -77,6 +79,7 @@ class Vocabulary:
         self.unknown_words = tokenizer_json.unknown_words(tree)
         no_text = control if self.unknown_words else control | {self.unk_id}
         self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
+        self.keeps_whitespace = keeps_white_space(tree)
         self._text: PieceEncoder | ByteEncoder = (
             ByteEncoder(tree, self.all_pieces, no_text, self._bytes, source)
             if self.is_byte_level
@@ -131,7 +134,7 @@ class Vocabulary:
 
         White space before a sentinel is stripped: the space belongs to the first word of the span. Text after
         a sentinel starts a word only if it begins with white space: `rød<extra_id_0>grønn` has no `▁` before
-        `grønn`.
+        `grønn`. A vocabulary that keeps white space drops one space, and no new line.
 
         Raises:
           T5smithError: a sentinel is not in the vocabulary.
@@ -157,7 +160,8 @@ class Vocabulary:
     def decode(self, ids: Sequence[int] | NDArray[Any], keep_sentinels: bool = True) -> str:
         """The normalized text of ids, without pad and eos, and with a space before each sentinel.
 
-        A byte-level vocabulary adds no space, since there a space is a byte.
+        A byte-level vocabulary adds no space, since there a space is a byte. One that keeps white space adds
+        the one that encoding drops, but not at the beginning of a line, where nothing is dropped.
         """
         parts: list[str] = []
         for number, text in zip(ids, self.decode_each(ids), strict=True):
@@ -165,8 +169,10 @@ class Vocabulary:
             if self.is_text[int(number)]:
                 parts.append(text)
             elif sentinel is not None and keep_sentinels:
-                parts.append(f"<extra_id_{sentinel}>" if self.is_byte_level else f" <extra_id_{sentinel}>")
-        if self.is_byte_level:
+                at_start = self.keeps_whitespace and (not parts or parts[-1].endswith(tuple(BREAKS)))
+                space = "" if self.is_byte_level or at_start else " "
+                parts.append(f"{space}<extra_id_{sentinel}>")
+        if self.is_byte_level or self.keeps_whitespace:
             return "".join(parts)
         return re.sub(r" +(?= <extra_id_)", "", "".join(parts)).removeprefix(" ")
 
@@ -194,13 +200,13 @@ class Vocabulary:
         return self.all_pieces[number].replace(SPACE, " ").encode() if byte is None else bytes([byte])
 
     def readable_pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
-        """Each id's piece, but an ASCII byte as its character and a space as `▁`."""
+        """Each id's piece: an ASCII byte as its character, a space as `▁`, other white space as an escape."""
         return [self._readable_piece(int(number)) for number in ids]
 
     def _readable_piece(self, number: int) -> str:
         byte = self._bytes.get(number)
         if byte is None or not 0x20 <= byte < 0x7F:
-            return self.all_pieces[number]
+            return visible(self.all_pieces[number])
         return SPACE if byte == 0x20 else chr(byte)
 
     def pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:

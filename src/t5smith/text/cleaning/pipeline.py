@@ -49,6 +49,7 @@ class Tally:
     def show(self, key: str, reason: str, document: Document, text: str) -> None:
         """Add an example, if its key is among the smallest."""
         place = {"file": document.file, "line": document.line, "after": document.counted_from}
+        place |= {"member": document.member} if document.member else {}
         self._keep([*self.examples, {"key": key, **place, "reason": reason, "text": shortened(text)}])
 
     def merge(self, facts: Mapping[str, Any]) -> None:
@@ -66,7 +67,7 @@ class Tally:
         """The counts for reports: lines are counted from the beginning of their files."""
         examples = [
             {
-                "place": Document("", one["file"], one["line"], one["after"]).where,
+                "place": Document("", one["file"], one["line"], one["after"], one.get("member", "")).where,
                 "reason": one["reason"],
                 "text": one["text"],
             }

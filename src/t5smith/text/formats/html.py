@@ -9,7 +9,7 @@ from typing import IO
 from xml.parsers import expat
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import Document
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.formats.warc import page_text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document, lines_before
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
@@ -179,7 +179,7 @@ def text_blocks(lines: Lines) -> Iterator[Positioned]:
     held: list[str] = []
     position, first, size = blocks.start, 1, 0
     # When reading starts in the middle, text before the first blank line belongs to another block.
-    ours = not blocks.start and blocks.includes(0)
+    ours = not blocks.start and blocks.includes(blocks.block_of(0))
     broken = False
     for raw in lines.raw():
         if not ours and blocks.stop is not None and lines.position >= blocks.stop:

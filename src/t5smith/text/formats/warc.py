@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import IO, Any, cast
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords

@@ -33,7 +33,7 @@ def wiki_documents(lines: Lines) -> Iterator[Positioned]:
     held: list[str] = []
     title, position, first, size = b"", blocks.start, 1, 0
     # A reader that starts in the middle cannot tell what the lines before the first `<doc>` are.
-    ours, within, broken = not blocks.start and blocks.includes(0), False, False
+    ours, within, broken = not blocks.start and blocks.includes(blocks.block_of(0)), False, False
     for raw in lines.raw():
         if raw[:3] == BOM:
             raw = raw[3:] or b"\n"  # files were joined
