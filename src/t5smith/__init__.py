@@ -11,6 +11,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | `prepare_status` | how far `prepare` is, and which tasks failed |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
+| `trim_vocabulary` | a model with only the pieces that a text uses |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
 | `Generator`, `GenerateSettings` | a model that is loaded once; how it generates |
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
     from t5smith.interop.huggingface_load import load_model
+    from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
     from t5smith.recipe.generate import GenerateSettings
     from t5smith.recipe.recipe import Recipe
@@ -72,6 +74,7 @@ __all__ = [
     "run",
     "stream",
     "train",
+    "trim_vocabulary",
     "vocab",
 ]
 
@@ -100,6 +103,7 @@ _HOMES = {
     "run": "pipeline",
     "stream": "generation.fill",
     "train": "training.train",
+    "trim_vocabulary": "interop.trimming",
     "vocab": "vocabulary.train",
 }
 """The module of each public name; `tests/test_public_api.py` compares it with the imports above."""

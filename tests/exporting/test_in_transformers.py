@@ -23,7 +23,14 @@ import t5smith
 from programs import init
 from t5smith.exporting.card_usage import usage
 from t5smith.interop.huggingface_load import load_model
-from t5smith.interop.huggingface_save import with_losing_spare_rows, write_model
+from t5smith.interop.huggingface_names import arrays_of
+from t5smith.interop.huggingface_save import (
+    Form,
+    with_losing_spare_rows,
+    write_model,
+    write_settings,
+    write_weights,
+)
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import denoisers_of
@@ -135,6 +142,26 @@ def test_an_export_suppresses_no_token_and_its_spare_rows_are_the_mean(finished,
         head[: vocabulary.size].mean(0)[None].repeat(len(head) - vocabulary.size, 0),
         atol=1e-6,
     )
+
+
+@versions
+@pytest.mark.parametrize(
+    ("form", "tolerance"),
+    [
+        (Form(shard_bytes=60_000), 0),
+        (Form("float16", 60_000), 0.01),
+        (Form("bfloat16"), 0.1),
+    ],
+)
+@pytest.mark.parametrize("name", ["untied", "tied"])
+def test_shards_and_other_precisions_give_the_same_logits(folders, tmp_path, call, form, name, tolerance):
+    model = load_model(folders[name])
+    write_weights(tmp_path, arrays_of(model.parameters), model.config, form)
+    write_settings(tmp_path, model.config, model.vocabulary, form, model_max_length=64)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (form.shard_bytes == 60_000)
+    before = np.array(call("logits", str(folders[name])))
+    found = np.array(call("logits", str(tmp_path)))
+    np.testing.assert_allclose(found, before, atol=tolerance * np.abs(before).max(), rtol=0)
 
 
 @versions

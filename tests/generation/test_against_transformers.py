@@ -39,8 +39,8 @@ def theirs_of(model, rows, words):
     return [_without_padding(np.array(row), 0) for row in cut], found.get("sequences_scores")
 
 
-def compare(folder, seed, tied, words):
-    theirs, ours = pair(folder, seed, tied)
+def compare(folder, seed, tied, words, umt5=False):
+    theirs, ours = pair(folder, seed, tied, umt5)
     settings = GenerateSettings(max_new_tokens=LENGTH, constrain=False, **({"min_new_tokens": 0} | words))
     decoder = Decoder(ours, settings)
     rows = inputs(COUNT, seed, ours.vocabulary.size)
@@ -86,3 +86,7 @@ def test_beam_search_is_that_of_transformers(folder, early_stopping, length_pena
 def test_beams_with_penalties_are_those_of_transformers(folder):
     words = {"num_beams": 3, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3}
     compare(folder, 1, False, words | {"num_return_sequences": 2})
+
+
+def test_a_position_bias_per_layer(folder):
+    compare(folder, 5, False, {}, umt5=True)

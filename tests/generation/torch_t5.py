@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5Config, T5ForConditionalGeneration, UMT5Config, UMT5ForConditionalGeneration
 
 from t5smith.interop.huggingface_load import load_model
 from t5smith.vocabulary.train import build
@@ -25,11 +25,12 @@ def tiny_vocabulary() -> Vocabulary:
 
 
 @cache
-def pair(tmp: object, seed: int = 0, tied: bool = False):
+def pair(tmp: object, seed: int = 0, tied: bool = False, umt5: bool = False):
     """A model of transformers and the same model, loaded by us."""
     torch.manual_seed(seed)
     vocabulary = tiny_vocabulary()
-    config = T5Config(
+    kinds = (UMT5Config, UMT5ForConditionalGeneration) if umt5 else (T5Config, T5ForConditionalGeneration)
+    config = kinds[0](
         vocab_size=vocabulary.size,
         d_model=16,
         d_kv=4,
@@ -42,14 +43,14 @@ def pair(tmp: object, seed: int = 0, tied: bool = False):
         decoder_start_token_id=0,
         dropout_rate=0.0,
     )
-    theirs = T5ForConditionalGeneration(config).eval()
+    theirs = kinds[1](config).eval()
     with torch.no_grad():
         for parameter in theirs.parameters():
             # Larger than the usual initial values: outputs vary and end.
             parameter.mul_(2.0 if parameter.ndim == 2 else 1.0)
         # </s> stands out, so that outputs end.
         theirs.get_output_embeddings().weight[1] *= 2.0
-    folder = tmp / f"model-{seed}-{tied}"  # type: ignore[operator]
+    folder = tmp / f"model-{seed}-{tied}" / ("umt5" if umt5 else "")  # type: ignore[operator]
     theirs.save_pretrained(folder)
     vocabulary.save(folder)
     return theirs, load_model(folder)

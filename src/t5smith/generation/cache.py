@@ -7,6 +7,7 @@ of an input (G = B, P = K), or every sequence alone (G = B K, P = 1).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from t5smith.model.attention.xla import attend
 from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import dense, feed_forward, norm
-from t5smith.model.params import Parameters
+from t5smith.model.params import DecoderLayer, Parameters
 from t5smith.model.t5 import PAD_ID, encode, head_operands, mask_padded_rows
 
 
@@ -33,9 +34,12 @@ def decoder_weights(p: Parameters, config: ModelConfig, compute: Compute) -> Dec
     def matrix(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return a.astype(compute.dtype) if a.ndim == 2 else a
 
-    layers = tuple(
-        jax.tree.map(lambda a, n=n: matrix(a[n]), p.decoder.layers) for n in range(config.num_decoder_layers)
-    )
+    def layer(n: int) -> DecoderLayer:
+        own = jax.tree.map(lambda a: a[n], p.decoder.layers)
+        # The position bias is added, not multiplied.
+        return replace(jax.tree.map(matrix, own), relative_attention_bias=own.relative_attention_bias)
+
+    layers = tuple(layer(n) for n in range(config.num_decoder_layers))
     head = head_operands(p, config, jnp.zeros((1, config.d_model)))[1].astype(compute.dtype)
     return DecoderWeights(p.embedding, layers, p.decoder.relative_attention_bias, p.decoder.final_norm, head)
 
@@ -72,16 +76,21 @@ def empty_cache(config: ModelConfig, groups: int, per_group: int, length: int, c
     return Cache(empty(), empty())
 
 
-def distance_bias(weights: DecoderWeights, config: ModelConfig, length: int) -> Float[Array, "H T2"]:
-    """The position bias by distance: column `length - 1 - d` is that of a key `d` tokens before the query."""
-    bias = position_bias(
-        weights.relative_attention_bias,
-        length,
-        length,
-        bidirectional=False,
-        max_distance=config.relative_attention_max_distance,
+def distance_bias(
+    weights: DecoderWeights, config: ModelConfig, length: int
+) -> tuple[Float[Array, "H T2"], ...]:
+    """The position bias by distance: column `length - 1 - d` is that of a key `d` tokens before the query.
+
+    One for all layers, or one for each (UMT5).
+    """
+    shared, max_distance = weights.relative_attention_bias, config.relative_attention_max_distance
+    own = [layer.relative_attention_bias for layer in weights.layers]
+    tables = [table for table in (own if shared is None else [shared]) if table is not None]
+    rows = (
+        position_bias(table, length, length, bidirectional=False, max_distance=max_distance)[:, -1]
+        for table in tables
     )
-    return jnp.pad(bias[:, -1], ((0, 0), (0, length - 1)))
+    return tuple(jnp.pad(row, ((0, 0), (0, length - 1))) for row in rows)
 
 
 def decode_step(
@@ -89,7 +98,7 @@ def decode_step(
     config: ModelConfig,
     memory: Memory,
     cache: Cache,
-    bias: Float[Array, "H T2"],
+    bias: tuple[Float[Array, "H T2"], ...],
     seen: Bool[Array, "#G #P T P"],
     token: Int[Array, "B K"],
     position: Int[Array, ""],
@@ -109,8 +118,12 @@ def decode_step(
       compute: precision and programs of the products.
     """
     (B, K), (G, T, P, H, _) = token.shape, cache.keys[0].shape
-    own_bias = jax.lax.dynamic_slice_in_dim(bias, T - 1 - position, T, axis=1)[None, :, None, :, None]
-    own_bias = (own_bias + mask_bias(seen)[:, None]).reshape(seen.shape[0], H, seen.shape[1], T * P)
+
+    def now(table: Float[Array, "H T2"]) -> Float[Array, "#G H #P TP"]:
+        row = jax.lax.dynamic_slice_in_dim(table, T - 1 - position, T, axis=1)[None, :, None, :, None]
+        return (row + mask_bias(seen)[:, None]).reshape(seen.shape[0], H, seen.shape[1], T * P)
+
+    biases = [now(table) for table in bias]
     new: tuple[list[Array], list[Array]] = [], []
 
     def write(old: Float[Array, "G T P H C"], x: Float[Array, "BK HC"]) -> Float[Array, "G T P H C"]:
@@ -125,7 +138,7 @@ def decode_step(
         keys = write(cache.keys[number], dense(h, own.k, compute))
         values = write(cache.values[number], dense(h, own.v, compute))
         flat: Any = keys.reshape(G, T * P, H, -1), values.reshape(G, T * P, H, -1)
-        x += dense(attend(q, *flat, own_bias, compute), own.o, compute)
+        x += dense(attend(q, *flat, biases[number if len(biases) > 1 else 0], compute), own.o, compute)
         new[0].append(keys)
         new[1].append(values)
 

@@ -26,7 +26,7 @@ class DecoderWeights:
 
     embedding: Float[Array, "V D"]
     layers: tuple[DecoderLayer, ...]
-    relative_attention_bias: Float[Array, "N H"]
+    relative_attention_bias: Float[Array, "N H"] | None
     final_norm: Float[Array, " D"]
     head: Float[Array, "D V"]
 
