@@ -172,7 +172,7 @@ def read_files(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patch:
         patch.setattr(worker, "positioned_documents", noted)
         prepare(recipe)
-    return list(dict.fromkeys(seen))
+    return sorted(set(seen))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -204,6 +204,11 @@ def test_other_settings_and_damaged_shards_are_prepared_again(
     prepare(recipe)
     assert read_files(recipe.replace(**{"prepare.document_separator": "none"}), monkeypatch) == names
     assert read_files(recipe, monkeypatch) == names
+    monkeypatch.setattr(module, "NOTES_FORMAT", module.NOTES_FORMAT + 1)
+    write(tmp_path / "text" / "a.txt", "uke", 199)
+    assert read_files(recipe, monkeypatch) == ["a.txt", *names]
+    (tmp_path / "text" / "a.txt").unlink()
+    assert read_files(recipe, monkeypatch) == []
     damaged = recipe.folder / "store" / "train" / "00000-00000.bin"
     damaged.write_bytes(bytes(damaged.stat().st_size))
     write(tmp_path / "text" / "a.txt", "uke", 200)

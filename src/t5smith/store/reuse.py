@@ -39,7 +39,9 @@ def keep_notes(
     Args:
       store: its folder.
       workspace: with the notes, which are moved.
-      plan, files, inputs: what it was made from.
+      plan: of its shards.
+      files: of its text.
+      inputs: of its manifest.
     """
     kept = kept_notes(store)
     workspace.notes.rename(kept)
@@ -56,14 +58,16 @@ def take_over(
     Args:
       store: the folder of the store in place.
       workspace: of the unfinished store.
-      plan, files, inputs: what it is made from.
+      plan: of its shards.
+      files: of its text.
+      inputs: for its manifest.
     """
     kept = kept_notes(store)
     if not (kept / UNITS).is_file():
         return
     found = json.loads((kept / UNITS).read_text(encoding="utf-8"))
-    if found["store"] != _seal(store):
-        return  # another store was put in its place
+    if found["store"] != _seal(store) or _notes_format(kept) != _notes_format(workspace.notes):
+        return  # another store was put in its place, or another version made it
     source = Workspace(store, kept)
     known = {name: (number, blocks) for number, name, blocks in found["units"]}
     taken = 0
@@ -134,6 +138,11 @@ def _identities(plan: Plan, files: CorpusFiles, inputs: Mapping[str, Any]) -> li
         )
         for unit in plan.units
     ]
+
+
+def _notes_format(notes: Path) -> int | None:
+    """The version of the notes in a folder."""
+    return json.loads((notes / "job.json").read_text(encoding="utf-8")).get("notes_format")
 
 
 def _seal(store: Path) -> str | None:
