@@ -217,6 +217,10 @@ class Vocabulary:
             "control_symbols": control_symbols,
         }
 
+    def tree(self) -> tokenizer_json.TokenizerTree:
+        """The parsed tokenizer.json that this vocabulary was made from."""
+        return json.loads(self._json)
+
     def id_of(self, piece: str) -> int | None:
         """The id of a piece or control piece, or None."""
         return self._ids.get(piece)
