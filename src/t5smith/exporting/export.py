@@ -12,12 +12,13 @@ from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.interop.huggingface_save import write_model
+from t5smith.interop.spiece.model_file import why_no_spiece
 from t5smith.model.params import parameter_count
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training.curves.repetition import corpus_use
 from t5smith.training.setup import Run
 
-FORMAT = 3
+FORMAT = 4
 """Increase when the same model gives another folder than before."""
 
 
@@ -85,4 +86,5 @@ def _made(run: Run, evaluation: Manifest) -> Made:
         evaluation=evaluation,
         longest_input=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
         uses=corpus_use(setup),
+        no_spiece=why_no_spiece(run.vocabulary),
     )

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from t5smith.interop.huggingface_names import WEIGHTS, to_huggingface
 from t5smith.interop.model import Model
+from t5smith.interop.spiece.model_file import write_spiece
 from t5smith.model.config import ModelConfig
 from t5smith.model.t5 import PAD_ID
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -24,9 +25,11 @@ def write_model(folder: Path, model: Model, *, model_max_length: int) -> None:
     """Write configuration, weights (float32) and tokenizer into a folder."""
     tensors = with_losing_spare_rows(to_huggingface(model.parameters, model.config), model.config)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    _write_json(folder / "config.json", config_json(model.config, model.vocabulary))
+    config = config_json(model.config, model.vocabulary) | {"n_positions": model_max_length}
+    _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", generation_json(model.vocabulary))
     model.vocabulary.save(folder, model_max_length=model_max_length)
+    write_spiece(folder, model.vocabulary)
 
 
 def config_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:

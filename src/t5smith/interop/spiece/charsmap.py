@@ -1,9 +1,8 @@
 """SentencePiece's character map (`precompiled_charsmap`) that does what one of our normalizers does.
 
-A map replaces stretches of characters, the longest match first. So it has an entry for each character that the
-normalizer changes; for letters and marks that it composes, in each way of writing them; and for marks that it
-puts in order, in runs of two, or of three Hebrew or Arabic points. Longer runs of marks in an unusual order stay
-as they are.
+A map replaces stretches of characters, the longest match first. So it has an entry for each character that is
+changed; for letters and marks that are composed, in each way of writing them; and for marks that are put in
+order, in runs of two, or of three Hebrew or Arabic points. Longer runs in an unusual order stay as they are.
 """
 
 from __future__ import annotations

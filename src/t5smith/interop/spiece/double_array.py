@@ -1,8 +1,8 @@
 """A SentencePiece character map as bytes: a double-array trie of the Darts-clone library, and replacements.
 
-A unit of the trie is a 32-bit number: the label of the edge that leads to it (8 bits), whether a key ends here
-(bit 8), and the offset to its children (21 bits from bit 10). The child with label c is at
-`position ^ offset ^ c`. The unit below label 0 holds a key's value, the place of its replacement, and has bit 31.
+A unit of the trie is a 32-bit number: the label of the edge that leads to it (8 bits), whether a key ends
+here (bit 8), and the offset to its children (21 bits from bit 10). The child with label c is at
+`position ^ offset ^ c`. The unit below label 0 holds a key's value, the place of its replacement, and bit 31.
 """
 
 from __future__ import annotations
