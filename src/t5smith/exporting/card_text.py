@@ -162,11 +162,11 @@ def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
 def spiece_note(why_not: str) -> str:
     """Which programs read which tokenizer file; `why_not`: why there is no `spiece.model`, or ""."""
     if why_not:
-        return f"There is no `spiece.model`: a SentencePiece model cannot do what this tokenizer does, since {why_not}."
+        return f"There is no `spiece.model`, which cannot do what this tokenizer does: {why_not}."
     return (
         "`spiece.model` with `added_tokens.json` is the same tokenizer for programs that read SentencePiece "
-        "models, such as llama.cpp's converter. In transformers use `AutoTokenizer`, which reads `tokenizer.json`: "
-        "`T5Tokenizer` of version 5 ignores its normalization, and that of version 4 drops spaces after a sentinel."
+        "models, such as llama.cpp's converter. In transformers use `AutoTokenizer`, which reads "
+        "`tokenizer.json`: `T5Tokenizer` of version 5 leaves out the normalization."
     )
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
-from t5smith.recipe.symbols import SENTINELS
 from t5smith.vocabulary import sentencepiece, tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
@@ -259,8 +258,6 @@ class Vocabulary:
             "additional_special_tokens": names,
             "clean_up_tokenization_spaces": False,
         }
-        if len(self.sentinel_ids) != SENTINELS:
-            config["extra_ids"] = len(self.sentinel_ids)  # T5Tokenizer expects 100
         for name, value in (("tokenizer.json", tree), ("tokenizer_config.json", config)):
             text = json.dumps(value, ensure_ascii=False, indent=None if name == "tokenizer.json" else 1)
             (folder / name).write_text(text + "\n", encoding="utf-8")

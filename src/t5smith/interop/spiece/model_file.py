@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from t5smith.interop.spiece.charsmap import charsmap
+from t5smith.recipe.symbols import SENTINELS
 from t5smith.recipe.vocab import VocabSettings
 from t5smith.vocabulary.normalizers import SPACE, normalizer, normalizer_json
 from t5smith.vocabulary.sentencepiece import (
@@ -55,6 +56,11 @@ def write_spiece(folder: Path, vocabulary: Vocabulary) -> None:
     ids = vocabulary.sentinel_ids.tolist()
     names = {name: number for number, name in sorted(zip(ids, vocabulary.pieces(ids), strict=True))}
     (folder / ADDED_TOKENS).write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+    if len(ids) != SENTINELS:
+        # T5Tokenizer expects as many, unless told.
+        config = folder / "tokenizer_config.json"
+        settings = json.loads(config.read_text(encoding="utf-8")) | {"extra_ids": len(ids)}
+        config.write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def why_no_spiece(vocabulary: Vocabulary) -> str:
