@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -101,11 +103,23 @@ def folder(case: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@functools.cache
+def tree_of(vocabulary: Vocabulary) -> dict[str, Any]:
+    return vocabulary.tree()
+
+
 def assert_same(vocabulary: Vocabulary, line: str, ids: list[int]) -> None:
-    """SentencePiece chose these ids, or others of an equal score: `s` `es` instead of `es` `s`."""
+    """SentencePiece chose these ids, or others of an equal score: `s` `es` instead of `es` `s`.
+
+    Where each digit is a piece of its own, several unknown ones are one `<unk>` to SentencePiece.
+    """
     ours = vocabulary.encode_with_sentinels(line)
+    cut = str(tree_of(vocabulary)["pre_tokenizer"])
+    if "Digits" in cut or "p{N}" in cut:
+        unknown = vocabulary.unk_id
+        ours = [one for i, one in enumerate(ours) if one != unknown or not i or ours[i - 1] != unknown]
     if ids != ours:
-        scores = [score for _, score in vocabulary.tree()["model"]["vocab"]]
+        scores = [score for _, score in tree_of(vocabulary)["model"]["vocab"]]
         assert vocabulary.decode(ids) == vocabulary.decode(ours), line
         assert sum(scores[number] for number in ids) == pytest.approx(sum(scores[n] for n in ours)), line
 
@@ -144,7 +158,8 @@ def test_the_model_is_imported_with_the_same_ids(
     shutil.copy(folder / "spiece.model", tmp_path)
     again = import_tokenizer(str(tmp_path)).vocabulary
     assert again.all_pieces == case.all_pieces
-    assert again.encode_batch(lines) == case.encode_batch(lines)
+    for line, ids in zip(lines, again.encode_batch(lines), strict=True):
+        assert_same(case, line, ids)
     assert spiece_model(again) == (folder / "spiece.model").read_bytes()
 
 
@@ -164,17 +179,29 @@ def test_transformers_5_reads_the_json_file_as_before(case: Vocabulary, folder: 
 def test_t5tokenizer_of_transformers_5(
     case: Vocabulary, folder: Path, lines: list[str], tmp_path: Path
 ) -> None:
-    """From the model alone it gives the same ids; with both files it leaves out the normalization."""
+    """With both files it leaves out the normalization. From the model alone it gives the same ids.
+
+    But it applies the map to clusters of fewer than six bytes, and knows neither bytes nor user symbols.
+    """
     from transformers import T5Tokenizer
 
-    if case.tree()["model"]["byte_fallback"] or case.id_of("@") is not None or case.id_of("[R]"):
-        return  # it knows neither bytes nor user symbols
+    tree = case.tree()
     shutil.copy(folder / "spiece.model", tmp_path)
-    plain = [line for line in lines if normalizers.NFKC().normalize_str(line) == line and line.islower()]
-    assert len(plain) > 20
-    for read, texts in ((tmp_path, [*plain, *ODD[1:2]]), (folder, plain)):
-        found = T5Tokenizer.from_pretrained(read)(texts, add_special_tokens=False).input_ids
-        assert found == case.encode_batch(texts)
+    schema: Any = sentencepiece_model_pb2
+    model = schema.ModelProto.FromString((folder / "spiece.model").read_bytes())
+    table = model.normalizer_spec.precompiled_charsmap
+    library, exact = normalizers.Precompiled(table).normalize_str, character_map(table)
+    normal = Vocabulary.load(folder)._text.tokenizer.normalizer.normalize_str  # type: ignore[union-attr]
+    unchanged = [line for line in lines if normal(line) == line and not re.search(r"\u2581|\[R\]", line)]
+    both = T5Tokenizer.from_pretrained(folder)
+    assert len(unchanged) > len(lines) / 10
+    assert any(both(line, add_special_tokens=False).input_ids != case.encode(line) for line in ODD)
+    assert both(unchanged, add_special_tokens=False).input_ids == case.encode_batch(unchanged)
+    if not tree["model"]["byte_fallback"] and case.id_of("<br>") is None:
+        same = [line for line in lines if library(line) == exact(line) and "[R]" not in line]
+        assert len(same) > 0.8 * len(lines)
+        alone = T5Tokenizer.from_pretrained(tmp_path)
+        assert alone(same, add_special_tokens=False).input_ids == case.encode_batch(same)
 
 
 @pytest.mark.slow
@@ -237,7 +264,7 @@ def test_t5s_own_vocabulary_has_its_own_map(lines: list[str], tmp_path: Path) ->
     t5 = Vocabulary.bundled()
     processor = sentencepiece.SentencePieceProcessor(model_proto=spiece_model(t5))
     for line in lines:
-        if line != ODD[0]:  # its vertical tab is white space only to T5's tokenizer.json
+        if "\v" not in line:  # which is white space only to T5's tokenizer.json
             assert_same(t5, line, processor.encode(line))
 
 
