@@ -196,12 +196,16 @@ def test_t5tokenizer_of_transformers_5(
     both = T5Tokenizer.from_pretrained(folder)
     assert len(unchanged) > len(lines) / 10
     assert any(both(line, add_special_tokens=False).input_ids != case.encode(line) for line in ODD)
-    assert both(unchanged, add_special_tokens=False).input_ids == case.encode_batch(unchanged)
-    if not tree["model"]["byte_fallback"] and case.id_of("<br>") is None:
+    if tree["model"]["byte_fallback"]:
+        return
+    for line, ids in zip(unchanged, both(unchanged, add_special_tokens=False).input_ids, strict=True):
+        assert_same(case, line, ids)
+    if case.id_of("<br>") is None:
         same = [line for line in lines if library(line) == exact(line) and "[R]" not in line]
         assert len(same) > 0.8 * len(lines)
         alone = T5Tokenizer.from_pretrained(tmp_path)
-        assert alone(same, add_special_tokens=False).input_ids == case.encode_batch(same)
+        for line, ids in zip(same, alone(same, add_special_tokens=False).input_ids, strict=True):
+            assert_same(case, line, ids)
 
 
 @pytest.mark.slow
