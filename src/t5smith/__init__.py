@@ -7,6 +7,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | --- | --- |
 | `run` | every stage in order; finished stages are skipped |
 | `vocab`, `prepare`, `train`, `evaluate`, `export` | one stage each |
+| `prepare_status` | how far `prepare` is, and which tasks failed |
 | `generate` | fill in the masked spans of texts |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from t5smith.pipeline import prepare, run
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
+    from t5smith.store.tasks.status import prepare_status
     from t5smith.training.train import train
     from t5smith.vocabulary.compare import compare_vocabularies
     from t5smith.vocabulary.train import vocab
@@ -59,6 +61,7 @@ __all__ = [
     "load_model",
     "load_recipe",
     "prepare",
+    "prepare_status",
     "run",
     "train",
     "vocab",
@@ -81,6 +84,7 @@ _HOMES = {
     "load_model": "interop.huggingface_load",
     "load_recipe": "recipe.toml",
     "prepare": "pipeline",
+    "prepare_status": "store.tasks.status",
     "run": "pipeline",
     "train": "training.train",
     "vocab": "vocabulary.train",

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from t5smith.cli.bench import BENCH_PARTS
-from t5smith.cli.commands import RECIPE_VERBS, GenerateCommand, InspectCommand, RecipesCommand
+from t5smith.cli.commands import RECIPE_VERBS, GenerateCommand, RecipesCommand
 from t5smith.cli.flags import Flag, command_flags, recipe_flags
+from t5smith.cli.inspect_flags import InspectCommand
 from t5smith.cli.main import main
 from t5smith.cli.verbs import OTHER_VERBS
 from t5smith.recipe.recipe import Recipe

@@ -23,7 +23,14 @@ import t5smith
 from programs import init
 from t5smith.exporting.card_usage import usage
 from t5smith.interop.huggingface_load import load_model
-from t5smith.interop.huggingface_save import with_losing_spare_rows, write_model
+from t5smith.interop.huggingface_names import arrays_of
+from t5smith.interop.huggingface_save import (
+    Form,
+    with_losing_spare_rows,
+    write_model,
+    write_settings,
+    write_weights,
+)
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import denoisers_of
@@ -113,15 +120,11 @@ def test_a_spare_row_is_never_the_most_probable(seed, spare, tied, scale):
     """Whatever the rows and whatever the decoder's output."""
     draw = np.random.default_rng(seed)
     config = ModelConfig(8 + spare, 8, 4, 2, 4, 1, 1, 1, tie_word_embeddings=tied)
-    head = "shared.weight" if tied else "lm_head.weight"
-    tensors = {
-        name: draw.normal(size=(config.vocab_size, 4)).astype(np.float32) for name in ("shared.weight", head)
-    }
-    made = with_losing_spare_rows(tensors, config)
-    assert all((made[name][:8] == tensors[name][:8]).all() for name in tensors)
-    if not tied:
-        assert made["shared.weight"] is tensors["shared.weight"]
-    scores = scale * draw.normal(size=(100, 4)) @ made[head].astype(np.float64).T
+    rows = draw.normal(size=(config.vocab_size, 4)).astype(np.float32)
+    before, made = rows.copy(), with_losing_spare_rows(rows, config)
+    assert (made[:8] == before[:8]).all()
+    assert (rows == before).all()
+    scores = scale * draw.normal(size=(100, 4)) @ made.astype(np.float64).T
     probabilities = np.exp(scores - scores.max(1, keepdims=True))
     probabilities /= probabilities.sum(1, keepdims=True)
     assert (scores[:, 8:] < scores[:, :8].max(1, keepdims=True)).all()
@@ -139,6 +142,26 @@ def test_an_export_suppresses_no_token_and_its_spare_rows_are_the_mean(finished,
         head[: vocabulary.size].mean(0)[None].repeat(len(head) - vocabulary.size, 0),
         atol=1e-6,
     )
+
+
+@versions
+@pytest.mark.parametrize(
+    ("form", "tolerance"),
+    [
+        (Form(shard_bytes=60_000), 0),
+        (Form("float16", 60_000), 0.01),
+        (Form("bfloat16"), 0.1),
+    ],
+)
+@pytest.mark.parametrize("name", ["untied", "tied"])
+def test_shards_and_other_precisions_give_the_same_logits(folders, tmp_path, call, form, name, tolerance):
+    model = load_model(folders[name])
+    write_weights(tmp_path, arrays_of(model.parameters), model.config, form)
+    write_settings(tmp_path, model.config, model.vocabulary, form, model_max_length=64)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (form.shard_bytes == 60_000)
+    before = np.array(call("logits", str(folders[name])))
+    found = np.array(call("logits", str(tmp_path)))
+    np.testing.assert_allclose(found, before, atol=tolerance * np.abs(before).max(), rtol=0)
 
 
 @versions

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 
 from t5smith.base.artifact import read_manifest
 from t5smith.exporting.card_front_matter import front_matter
+from t5smith.exporting.chosen import choose
 from t5smith.exporting.export import _made
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.recipe.recipe import Recipe
@@ -20,7 +21,7 @@ from t5smith.training.setup import Run
 
 @pytest.fixture(scope="module")
 def made(finished) -> Made:
-    return _made(Run(finished), read_manifest(finished.folder / "evaluation", "evaluation"))
+    return _made(choose(Run(finished)), read_manifest(finished.folder / "evaluation", "evaluation"))
 
 
 def card(made: Made) -> str:
@@ -67,7 +68,7 @@ VARIED = [
     ),
     ("recipe", "objective.noise_density", 0.3, "density 0.3,", "density 0.15,"),
     ("recipe", "objective.name", "ul2", "{UL2}: Unifying Language", "spans of text. It was"),
-    ("recipe", "train.steps", 7, "| Length | 7 steps of", "| 6 steps of"),
+    ("recipe", "train.steps", 7, "| Length | 6 of 7 steps of", "| Length | 6 steps of"),
     ("recipe", "train.batch_size", 5, "of 5 examples", "of 4 examples"),
     ("recipe", "train.precision", "bfloat16", "| bfloat16; the", "| float32; the"),
     ("recipe", "train.dropout_rate", 0.1, "dropout 0.1,", "dropout 0,"),
@@ -157,6 +158,10 @@ VARIED = [
     ("evaluation", "facts/windows", 9876, "on 9,876 masked windows", None),
     ("evaluation", "facts/masks_per_window", 9, "with 9 fixed masks", "with 2 fixed masks"),
     ("evaluation", "facts/step", 99, "after step 99.", "after step 6."),
+    ("recipe", "export.dtype", "bfloat16", "exported weights are bfloat16", "exported weights are float32"),
+    ("", "steps", [4], "| Length | 4 of 6 steps of", "| Length | 6 steps of"),
+    ("", "steps", [2, 4, 6], "| Weights | mean of those after steps 2, 4 and 6 |", None),
+    ("", "steps", [4, 6], "after step 6 (the mean of the parameters after steps 4 and 6). NLL", None),
     ("", "longest_input", 99, "up to 99 input tokens", "up to 32 input tokens"),
     ("", "uses", [CorpusUse("train", 1.0, 12.0)], "read its text 12 times and may repeat", None),
     ("", "uses", [CorpusUse("train", 1.0, 2.0)], "Training read this text 2 times", None),

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from pyarrow import parquet
 from reading import read, write
 
+from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text import decompression
@@ -122,7 +122,7 @@ def test_members_that_are_not_read_are_counted_and_named(tmp_path: Path, name: s
         "nested archives": 2,
         "unreadable members": 5,
     }
-    assert skipped.members == list(OTHERS)[:8]
+    assert skipped.members == [f"{path}/{name}" for name in list(OTHERS)[:8]]
     assert f"{path}/indre.zip: this member is a zip archive" in skipped.first[0]
     assert f"{path}/data.pdf: this is a PDF file" in skipped.first[2]
     assert "git lfs pull" in skipped.first[4]
@@ -165,6 +165,18 @@ def test_an_archive_without_anything_to_read_is_refused(
     with pytest.raises(T5smithError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
+
+
+def test_beside_other_files_its_members_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "a.zip", encrypted(zipped({"a.txt": b"x"})))
+    write(tmp_path / "b.zip", zipped({"README.md": b"x"}))
+    write(tmp_path / "c.tar", tarred({"a.bin": bytes(range(256)) * 9}))
+    write(tmp_path / "d.txt", "en")
+    skipped = SkippedRecords()
+    corpus = CorpusSettings(train=(str(tmp_path),))
+    documents = read_documents(corpus, CorpusFiles.find(corpus).files("train"), None, skipped)
+    assert [document.text for document in documents] == ["en"]
+    assert skipped.counts == {"encrypted members": 1, "side members": 1, "unreadable members": 1}
 
 
 OFFICE = {
@@ -225,7 +237,7 @@ def test_folders_links_and_devices(tmp_path: Path) -> None:
         info.size = 2
         file.addfile(info, io.BytesIO(b"en"))
     texts, skipped = read(write(tmp_path / "a.tar", out.getvalue()))
-    assert (texts, skipped.members) == (["en"], ["m1", "m2", "m3"])
+    assert (texts, skipped.members) == (["en"], [f"{tmp_path}/a.tar/m{n}" for n in (1, 2, 3)])
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("mappe/", b"")
@@ -234,7 +246,8 @@ def test_folders_links_and_devices(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
         archive.writestr("a.txt", b"en")
     texts, skipped = read(write(tmp_path / "a.zip", out.getvalue()))
-    assert (texts, skipped.counts, skipped.members) == (["en"], {"side members": 1}, ["lenke.txt"])
+    assert (texts, skipped.counts) == (["en"], {"side members": 1})
+    assert skipped.members == [f"{tmp_path}/a.zip/lenke.txt"]
 
 
 def memory(run: Callable[[], object]) -> int:
@@ -337,7 +350,7 @@ def test_large_sizes_and_prefixes(tmp_path: Path) -> None:
     large[end:end] = offset
     struct.pack_into("<I", large, large.index(b"PK\x05\x06") + 12, end + len(offset) - at)
     assert read(write(tmp_path / "b.zip", bytes(large)))[0] == ["en"]
-    prefixed = write(tmp_path / "c.zip", b"PK\x03\x04" + bytes(60) + data)
+    prefixed = write(tmp_path / "c.zip", b"MZ\x90\0" + bytes(60) + data)
     assert read(prefixed)[0] == ["en"]
 
 
@@ -381,10 +394,17 @@ def test_damage_within_an_archive(tmp_path: Path) -> None:
     assert (texts, skipped.counts) == (expected, {"damaged archive": 1})
     assert "a.zip/2.txt:1: the archive is cut short or damaged (its check sum is wrong)" in skipped.first[0]
     data = bytearray(zipped(members))
-    at = [i for i in range(len(data)) if data[i : i + 4] == b"PK\x01\x02"][2]
+    at = [i for i in range(len(data)) if data.startswith(b"PK\x01\x02", i)][2]
     data[at] ^= 1
     texts, skipped = read(write(tmp_path / "b.zip", bytes(data)))
     assert (texts, skipped.counts) == ([f"dag {n}" for n in range(5)], {"damaged archive": 1})
+
+
+def test_a_cut_zip_is_not_the_zip_within_it(tmp_path: Path) -> None:
+    """The directory that is found at the end is that of a member."""
+    data = zipped({"a.txt": b"en", "indre.zip": zipped({"b.txt": b"to"}), "c.txt": b"tre"}, "stored")
+    texts, skipped = read(write(tmp_path / "a.zip", data[: data.index(b"c.txt")]))
+    assert (texts, skipped.counts) == (["en"], {"damaged archive": 1, "nested archives": 1})
 
 
 def test_joined_archives_and_what_follows_them(tmp_path: Path) -> None:
@@ -440,4 +460,4 @@ def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     again.merge(json.loads(json.dumps(skipped.facts())))
     again.report()
     text = capsys.readouterr().err
-    assert "left out: side members 6, empty members 2; members: LICENSE, data/README.md," in text
+    assert "left out: side members 6, empty members 2; members: LICENSE, README.md," in text

@@ -6,21 +6,21 @@ records each file has.
 
 from __future__ import annotations
 
-import bz2
+import contextlib
 import csv
 import gzip
 import io
 import json
-import lzma
 import random
-from collections.abc import Callable
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import zstandard
 from pyarrow import parquet
 
+from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.corpus import find_files
@@ -28,13 +28,6 @@ from t5smith.text.documents import read_documents
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, SkippedRecords
 
 LONGEST = 2_000
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".xz": lzma.compress,
-    ".bz2": bz2.compress,
-    ".zst": zstandard.ZstdCompressor().compress,
-}
 NAMES = ("a", "part-00000", "æ ø", "a.b.c", "--x", "a=b", "'quote\"", "[x]", "名前", "x" * 80)
 
 
@@ -88,11 +81,69 @@ def columns(random_: random.Random) -> tuple[bytes, int]:
 MAKERS = ((json_file, ".jsonl"), (table, ".csv"), (plain, ".txt"), (columns, ".parquet"))
 
 
+def archive(random_: random.Random) -> tuple[dict[str, bytes], int]:
+    """The members of an archive, some of them compressed, beside some without text, each of which counts."""
+    members: dict[str, bytes] = {}
+    total = 0
+    for number in range(random_.randrange(1, 5)):
+        maker, suffix = random_.choice(MAKERS)
+        data, records = maker(random_)
+        ending = random_.choice(("", "", *PACK))
+        folder = random_.choice(("", "../", "/", "a/b/", "./", "\u540d/"))
+        members[f"{folder}{number}{random_.choice(NAMES)}{suffix}{ending}"] = PACK[ending](data)
+        total += records
+    others = {
+        "README.md": b"x",
+        "__MACOSX/._a": b"\0",
+        "a/.b": b"x",
+        "empty.txt": b"",
+        "inner.zip": zipped({"a.txt": b"x"}),
+        "inner.tgz": gzip.compress(tarred({"a.txt": b"x"})),
+        "a.pdf": b"%PDF-1.7",
+        "a.bin": bytes(range(256)) * 9,
+    }
+    chosen = random_.sample(sorted(others), random_.randrange(4))
+    names = [*members, *chosen]
+    random_.shuffle(names)
+    return {name: (members | others)[name] for name in names}, total + len(chosen)
+
+
+def zip_file(random_: random.Random) -> tuple[bytes, int]:
+    members, records = archive(random_)
+    return zipped(members, random_.choice(list(ZIP_METHODS)), random_.random() < 0.3), records
+
+
+def tar_file(random_: random.Random) -> tuple[bytes, int]:
+    members, records = archive(random_)
+    return tarred(members, random_.choice(list(TAR_FORMATS))), records
+
+
+FILES = (*MAKERS, (zip_file, ".zip"), (tar_file, ".tar"))
+SECONDS = 60
+"""A corpus that takes longer hangs: each takes a fraction of a second."""
+
+
+@contextlib.contextmanager
+def watchdog(seed: int) -> Generator[None]:
+    """Ends what hangs, with the seed."""
+
+    def bark(*_: object) -> None:
+        raise TimeoutError(f"seed {seed} takes longer than {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, bark)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def make(random_: random.Random, folder: Path) -> int | None:
     """Write a corpus; the number of its records, or None if it is damaged, so that nobody knows."""
     total: int | None = 0
     for number in range(random_.randrange(1, 4)):
-        maker, suffix = random_.choice(MAKERS)
+        maker, suffix = random_.choice(FILES)
         data, records = maker(random_)
         ending = random_.choice(list(PACK))
         stored = bytearray(PACK[ending](data))
@@ -123,7 +174,8 @@ def check(seed: int, folder: Path) -> None:
     records = make(random.Random(seed), folder)
     corpus = CorpusSettings(longest_document=LONGEST)
     skipped = SkippedRecords()
-    texts, refusal = read(corpus, folder, skipped)
+    with watchdog(seed):
+        texts, refusal = read(corpus, folder, skipped)
     if refusal:
         # Of damaged files it is said in one line what is wrong, and with which.
         assert records is None, f"seed {seed}: {refusal}"

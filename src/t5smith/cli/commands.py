@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated
 
 from t5smith.cli.flags import POSITIONAL, command
 from t5smith.recipe.base import Folder, Positive, Strings
@@ -74,6 +74,19 @@ class PrepareCommand(ArtifactCommand):
     """Stop at the first record that cannot be read; the same as --corpus.strict."""
     verify: bool = False
     """Check the hashes of the existing store, and write none."""
+    status: bool = False
+    """Print how far it is and which tasks failed, and start nothing; also while another process prepares."""
+
+
+@command
+class ExportCommand(RecipeCommand):
+    """The flags of `export`."""
+
+    step: Positive | None = None
+    """Export the checkpoint after this step, if it is kept, into the folder model-step-N."""
+    average: Positive | None = None
+    """Export the mean of the parameters of the last K checkpoints that are kept, into the folder
+    model-average-K; with --step: of the last K up to that step."""
 
 
 @command
@@ -91,61 +104,6 @@ class GenerateCommand:
     Default: that of the model's first denoiser that masks spans."""
     json: bool = False
     """Print one JSON object as the last line of stdout."""
-
-
-@command
-class InspectCommand:
-    """Show what the model sees: a text, a batch of a run, or statistics of many batches."""
-
-    text: Annotated[str | None, POSITIONAL] = None
-    """The text to mask."""
-    noise: Strings = ()
-    """Parts of the text to mask; a part is widened to whole tokens. Default: random spans."""
-    file: Folder | None = None
-    """Read the text from this file; all of it is one window."""
-    store: Folder | None = None
-    """A run folder. Without a text: show examples of its training batches. With a text: use its objective and
-    tokenizer."""
-    batch: int = 0
-    """The number of the batch to show; with --stats the first to count."""
-    rows: int = 1
-    """How many examples of the batch to show."""
-    held_out: bool = False
-    """Show held-out windows with the fixed masks of evaluation, not training batches."""
-    stats: bool = False
-    """Count spans, positions, padding and more over many batches, and compare with theory. Without --store
-    the windows are synthetic."""
-    batches: int | None = None
-    """How many batches --stats counts. Default: 20 of training, or all that are held out."""
-    loss: bool = False
-    """Show the probability and loss of each target token, and how they sum to the batch's loss."""
-    model: Folder | None = None
-    """The model for --loss: a run folder or an exported model folder. Default: the model of --store."""
-    recipe: str | None = None
-    """Use the objective of this recipe: bundled, a .toml file, or a run folder. Default: that of --store or
-    --model, or T5's."""
-    objective: Literal["span_corruption", "prefix_lm", "ul2"] | None = None
-    """Use this objective instead; the flags below change its settings."""
-    noise_density: float | None = None
-    """Share of the tokens that are masked."""
-    mean_noise_span_length: float | None = None
-    """Mean length of a masked span, in tokens."""
-    roll: bool = False
-    """Rotate the mask by a random offset."""
-    no_eos: bool = False
-    """Do not end inputs and targets with </s>."""
-    seed: int | None = None
-    """Random seed of the masks and of the order of a run's windows. Default: the recipe's, or 0."""
-    tokenizer: Folder | None = None
-    """A tokenizer folder, for a text. Default: that of --model or --store, or T5's."""
-    full: bool = False
-    """Show every position of long examples and every length of each denoiser."""
-    json: bool = False
-    """Print one JSON object as the last line of stdout."""
-    html: Folder | None = None
-    """Write the same as a page into this .html file."""
-    plot: Folder | None = None
-    """With --stats: draw the counts into this .png, .svg or .pdf file."""
 
 
 @command
@@ -210,7 +168,18 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
                 "train.batch_size",
             ),
             shown=(),
-            named=("", "corpus", *_CLEANING, "vocab", "prepare", "objective", "model", *_TRAIN, "evaluate"),
+            named=(
+                "",
+                "corpus",
+                *_CLEANING,
+                "vocab",
+                "prepare",
+                "objective",
+                "model",
+                *_TRAIN,
+                "evaluate",
+                "export",
+            ),
             command=RunCommand,
         ),
         "vocab": RecipeVerb(
@@ -286,8 +255,9 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             "t5smith.exporting.export",
             "model",
             common=("name", "run_dir", "language", "license"),
-            shown=(),
-            named=("", "corpus", "objective", "model", *_TRAIN),
+            shown=("export",),
+            named=("", "corpus", "objective", "model", *_TRAIN, "evaluate"),
+            command=ExportCommand,
         ),
     }
 )

@@ -11,8 +11,8 @@ from t5smith.cli.bench import bench
 from t5smith.cli.commands import (
     MAX_BYTES,
     RECIPE_VERBS,
+    ExportCommand,
     GenerateCommand,
-    InspectCommand,
     PrepareCommand,
     RecipeCommand,
     RecipesCommand,
@@ -20,12 +20,14 @@ from t5smith.cli.commands import (
 )
 from t5smith.cli.flags import build, command_flags, read, recipe_flags
 from t5smith.cli.help import HELP_FLAGS, parse_or_help, show_recipe_verb
-from t5smith.cli.output import function, print_columns, print_folder, print_json
+from t5smith.cli.inspect_flags import InspectCommand
+from t5smith.cli.output import function, print_columns, print_folder, print_json, print_lines
 from t5smith.recipe.base import did_you_mean
 from t5smith.recipe.toml import headline, load_recipe, presets
 
 if TYPE_CHECKING:
     from t5smith.generation.fill import Completion
+    from t5smith.recipe.recipe import Recipe
 
 
 def run_verb(verb: str, args: list[str]) -> None:
@@ -69,7 +71,12 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         return
     if isinstance(command, PrepareCommand):
         recipe = recipe.replace(**{"corpus.strict": True}) if command.strict else recipe
+        if command.status:
+            _show_status(recipe, command)
+            return
         options |= {"verify": True} if command.verify else {}
+    if isinstance(command, ExportCommand):
+        options |= {"step": command.step, "average": command.average}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)
@@ -84,6 +91,22 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         print_json(result)
     else:
         function("t5smith.reports.terminal", "show")(result)
+
+
+def _show_status(recipe: Recipe, command: PrepareCommand) -> None:
+    """Print how far `prepare` is.
+
+    Raises:
+      T5smithError: other flags say what to do.
+    """
+    for flag in ("verify", "restart"):
+        if getattr(command, flag):
+            raise T5smithError("cannot be used together", where=f"--status and --{flag}", fix="choose one")
+    found = function("t5smith.store.tasks.status", "prepare_status")(recipe)
+    if command.json:
+        print_json(vars(found) | {"failed": [vars(task) for task in found.failed]})
+    else:
+        print_lines(found.lines())
 
 
 def _run_folder_options(command: RecipeCommand) -> dict[str, Any]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from t5smith.base.artifact import Manifest, building, find_up_to_date, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
+from t5smith.evaluation.scores import score_model
+from t5smith.exporting.chosen import Chosen, choose
+from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
-from t5smith.interop.huggingface_save import write_model
+from t5smith.interop.huggingface_save import Form, write_settings, write_weights
 from t5smith.interop.spiece.model_file import why_no_spiece
 from t5smith.model.params import parameter_count
+from t5smith.recipe.export import ExportSettings
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training.curves.repetition import corpus_use
 from t5smith.training.setup import Run
@@ -23,49 +28,56 @@ FORMAT = 4
 
 
 @in_run_folder
-def export(recipe: Recipe | Run) -> Path:
+def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None = None) -> Path:
     """Write the trained model of a run as a Hugging Face folder.
 
+    Args:
+      recipe: names the run folder.
+      step: export the checkpoint after this step. Training need not be finished.
+      average: export the mean of the parameters of the last `average` checkpoints, up to `step`.
+
     Returns:
-      The folder, `model` in the run folder.
+      The folder: `model` in the run folder; with `step` or `average` `model-step-N` or `model-average-K`.
 
     Raises:
-      T5smithError: the model is not trained or not evaluated yet.
+      T5smithError: the model is not trained or not evaluated yet, there is no such checkpoint, or float16
+        does not hold the model.
     """
     run = Run.of(recipe)
     recipe = run.recipe
-    evaluation = read_manifest(run.folder / "evaluation", "evaluation")
-    if evaluation.inputs["checkpoint"] != run.model_fingerprint:
-        raise T5smithError(
-            "these scores are of another model",
-            where=run.folder / "evaluation",
-            fix="run `t5smith evaluate`",
-        )
+    chosen = choose(run, step, average)
+    evaluation = _evaluation(chosen, needed=step is None and average is None)
     card = {"name": recipe.name, "language": recipe.language, "license": recipe.license}
     inputs = {
         "format": FORMAT,
-        "checkpoint": run.model_fingerprint,
-        "evaluation": evaluation.files,
+        "checkpoint": chosen.fingerprint,
+        "evaluation": evaluation.files if evaluation else plain(recipe.evaluate),
         "card": card,
     }
-    folder = run.folder / "model"
+    if recipe.export != ExportSettings():
+        inputs["export"] = plain(recipe.export)
+    folder = run.folder / _folder_name(step, average)
     if find_up_to_date(folder, "model", fingerprint(inputs)):
         info(f"export    already done: {folder}")
         return folder
 
-    with phase("export", "restoring the checkpoint", at_once=False):
-        trained, model = run.trained[1].facts, run.model
-    facts = {
-        "parameters": parameter_count(model.parameters),
-        "step": trained["step"],
-        "dtype": "float32",
+    facts: dict[str, Any] = {
+        "parameters": parameter_count(chosen.parameters.shapes),
+        "step": chosen.steps[-1],
+        "dtype": recipe.export.dtype,
     }
+    if average is not None:
+        facts["averaged_steps"] = chosen.steps
+    if recipe.export.dtype == "float16":
+        facts["float16"] = check_float16(chosen)
     if not recipe.license:
         warn("the model card states no licence: set `license`, such as apache-2.0, and export again")
-    made = _made(run, evaluation)
+    made = _made(chosen, evaluation or _score(chosen))
+    form = Form(recipe.export.dtype, recipe.export.shard_bytes)
     writing = phase("export", "writing the model", at_once=False)
     with writing, building(folder, "model", inputs, facts) as work:
-        write_model(work, model, model_max_length=made.longest_input)
+        write_weights(work, chosen.parameters.array, made.config, form)
+        write_settings(work, made.config, run.vocabulary, form, model_max_length=made.longest_input)
         (work / "README.md").write_text(model_card(made), encoding="utf-8")
         # The run folder says nothing about the model.
         settings = json.dumps(plain(recipe.replace(run_dir=None)), indent=1, ensure_ascii=False) + "\n"
@@ -74,17 +86,52 @@ def export(recipe: Recipe | Run) -> Path:
     return folder
 
 
-def _made(run: Run, evaluation: Manifest) -> Made:
+def _folder_name(step: int | None, average: int | None) -> str:
+    parts = ["model"]
+    parts += [] if average is None else [f"average-{average}"]
+    parts += [] if step is None else [f"step-{step}"]
+    return "-".join(parts)
+
+
+def _evaluation(chosen: Chosen, *, needed: bool) -> Manifest | None:
+    """The scores in the run folder, if they are of this model; None if they are not, but not `needed`.
+
+    Raises:
+      T5smithError: they are needed, and missing or of another model.
+    """
+    folder = chosen.run.folder / "evaluation"
+    try:
+        found = read_manifest(folder, "evaluation")
+    except T5smithError:
+        if needed:
+            raise
+        return None
+    if found.inputs["checkpoint"] == chosen.fingerprint:
+        return found
+    if needed:
+        raise T5smithError("these scores are of another model", where=folder, fix="run `t5smith evaluate`")
+    return None
+
+
+def _score(chosen: Chosen) -> Manifest:
+    """The scores of a model that is not the one that `t5smith evaluate` scores."""
+    with phase("export", "restoring the checkpoint", at_once=False):
+        model = chosen.model()
+    return Manifest("evaluation", "", {}, score_model(chosen.run, model, chosen.steps[-1]), {})
+
+
+def _made(chosen: Chosen, evaluation: Manifest) -> Made:
     """What the model card is written from."""
-    setup, folder = run.setup, run.folder
+    setup, folder = chosen.run.setup, chosen.run.folder
     return Made(
         recipe=setup.recipe,
         config=setup.config,
         vocab=read_manifest(folder / "vocab", "vocab"),
         store=read_manifest(folder / "store", "store", check_hashes=False),
-        checkpoint=run.trained[1],
+        checkpoint=chosen.last,
         evaluation=evaluation,
         longest_input=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
-        uses=corpus_use(setup),
-        no_spiece=why_no_spiece(run.vocabulary),
+        no_spiece=why_no_spiece(chosen.run.vocabulary),
+        uses=corpus_use(setup, chosen.steps[-1]),
+        steps=chosen.steps,
     )

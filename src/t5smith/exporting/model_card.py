@@ -54,6 +54,7 @@ class Made:
       longest_input: input tokens of a window.
       uses: the share of the training windows of each corpus, and how many times it was read.
       no_spiece: why there is no `spiece.model`; "" if there is one.
+      steps: those of the checkpoints whose mean the model is; mostly one.
     """
 
     recipe: Recipe
@@ -65,6 +66,7 @@ class Made:
     longest_input: int
     uses: Sequence[CorpusUse]
     no_spiece: str
+    steps: Sequence[int]
 
 
 def model_card(made: Made) -> str:
@@ -147,25 +149,43 @@ def _training(made: Made) -> str:
         f"{config.relative_attention_max_distance}",
         "Vocabulary": f"{config.real_vocab_size:,} ids ({config.vocab_size:,} rows)",
         "Objective": describe(recipe.objective),
-        "Length": f"{pluralize(train.steps, 'step')} of {train.batch_size:,} examples, {facts['tokens']:,} "
+        "Length": f"{_length(made)} of {train.batch_size:,} examples, {facts['tokens']:,} "
         f"tokens without padding",
         "Optimizer": f"{optimizer.name}, learning rate {rate:g}, weight decay {optimizer.weight_decay:g}, "
         f"gradient norm at most {'unlimited' if optimizer.clip_norm is None else f'{optimizer.clip_norm:g}'}",
         "Schedule": f"{schedule.name}, {pluralize(warm_up, 'warm-up step')}",
-        "Precision": f"{train.precision}; the exported weights are float32",
+        "Precision": f"{train.precision}; the exported weights are {recipe.export.dtype}",
         "Regularisation": f"dropout {train.dropout_rate:g}, label smoothing {train.label_smoothing:g}, "
         f"z-loss {train.z_loss:g}",
         "Seed": f"{recipe.seed}",
         "Hardware": f"one {facts['device']} device, {duration(facts['seconds'])}, "
         f"{facts['tokens_per_second']:,.0f} tokens/s",
     }
-    if train.average_decay is not None:
-        rows["Weights"] = f"moving average of the parameters, decay {train.average_decay:g}"
+    weights = (
+        []
+        if train.average_decay is None
+        else [f"moving average of the parameters, decay {train.average_decay:g}"]
+    )
+    if len(made.steps) > 1:
+        weights.append(f"mean of those after steps {_steps(made)}")
+    if weights:
+        rows["Weights"] = "; ".join(weights)
     if skipped := sum(last - first + 1 for first, last in facts.get("skipped_batches", ())):
         rows["Skipped"] = (
             f"{skipped:,} {'batch' if skipped == 1 else 'batches'}: gradient not finite or too large"
         )
     return _table(rows)
+
+
+def _length(made: Made) -> str:
+    """How many steps were trained, of how many."""
+    step, end = made.steps[-1], made.recipe.train.steps
+    return pluralize(end, "step") if step == end else f"{step:,} of {pluralize(end, 'step')}"
+
+
+def _steps(made: Made) -> str:
+    *first, last = (f"{step:,}" for step in made.steps)
+    return f"{', '.join(first)} and {last}"
 
 
 def _evaluation(made: Made) -> str:
@@ -186,11 +206,13 @@ def _evaluation(made: Made) -> str:
         if margin is not None and margin <= 0
         else ""
     )
+    mean = f" (the mean of the parameters after steps {_steps(made)})" if len(made.steps) > 1 else ""
     return f"""{_table(rows)}
 {worse}
 The scores are of held-out documents, on {facts["windows"]:,} masked windows with {facts["masks_per_window"]}
-fixed masks for each window of text, after step {facts["step"]:,}. NLL is the negative log-likelihood of the
-right token (lower is better); text tokens are the targets without sentinels and `</s>`, which are easy.
+fixed masks for each window of text, after step {facts["step"]:,}{mean}.
+NLL is the negative log-likelihood of the right token (lower is better); text tokens are the targets without
+sentinels and `</s>`, which are easy.
 The unigram baseline knows only how often each piece occurs in the training text. Such scores compare models
 with the same tokenizer and objective on the same text; how good a model is for a task is seen after
 fine-tuning."""

@@ -85,16 +85,36 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
                 yield Entry(path, f"{layer}.{theirs}.{name}.weight", layers, True, shapes[ours])
 
 
+ArrayAt = Callable[[str], np.ndarray]
+"""Gives the array at a path in :class:`Parameters`."""
+
+
+def arrays_of(parameters: Parameters) -> ArrayAt:
+    """The arrays of parameters in memory, float32."""
+    return lambda path: np.asarray(jax.device_get(_leaf(parameters, path)), np.float32)
+
+
+def huggingface_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of the Hugging Face checkpoint, by name."""
+    return {
+        entry.name.format(layer): entry.shape[::-1] if entry.transposed else entry.shape
+        for entry in entries(config)
+        for layer in range(entry.layers or 1)
+    }
+
+
+def huggingface_tensors(array_at: ArrayAt, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
+    """All tensors of the Hugging Face checkpoint with their names. One of our arrays is read at a time."""
+    for entry in entries(config):
+        array = array_at(entry.path)
+        for layer in range(entry.layers or 1):
+            one = array if entry.layers is None else array[layer]
+            yield entry.name.format(layer), np.ascontiguousarray(one.T if entry.transposed else one)
+
+
 def to_huggingface(parameters: Parameters, config: ModelConfig) -> dict[str, np.ndarray]:
     """All tensors of the Hugging Face checkpoint by name, float32."""
-    tensors: dict[str, np.ndarray] = {}
-    for entry in entries(config):
-        leaf = np.asarray(jax.device_get(_leaf(parameters, entry.path)), np.float32)
-        for layer in range(entry.layers or 1):
-            array = leaf if entry.layers is None else leaf[layer]
-            name = entry.name.format(layer)
-            tensors[name] = np.ascontiguousarray(array.T if entry.transposed else array)
-    return tensors
+    return dict(huggingface_tensors(arrays_of(parameters), config))
 
 
 def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:

@@ -40,8 +40,9 @@ class CorpusSettings(Settings):
     """Share of documents that are held out, chosen by a hash of their text; not used if `valid` is set."""
     format: Format = "auto"
     """File format. auto: by the file name (.jsonl .json .ndjson .jsonlines, .csv .tsv, .parquet, .arrow,
-    .warc .wet, .html .htm) or its first lines; other files are plain text. Compression (.gz, .xz, .zst, .bz2)
-    is recognized by the first bytes."""
+    .warc .wet, .html .htm) or its first lines; other files are plain text. Archives (.zip, .tar)
+    and compression (.gz, .xz, .zst, .bz2) are recognized by the first bytes; an archive's files are of this
+    format."""
     document: Literal["block", "file", "line"] = "block"
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
     text_field: str = ""

@@ -107,7 +107,7 @@ def _removed(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
     )
     counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
     removed: list[tuple[str, Mapping[str, int]]] = [
-        ("not articles", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
+        ("left out", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
         (
             "unreadable",
             {k: number for k, number in counts.items() if k != DAMAGED_ARCHIVE and k not in NOT_FAULTS},
@@ -149,6 +149,9 @@ def _flow(store: Facts, figures: Facts) -> Html | None:
         what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
         note = f"{what} truncated or damaged. What could not be unpacked is lost and not counted above."
         notes.append(tag("p", note, class_="note"))
+    if members := skipped.get("members"):
+        names = tag("ul", *(tag("li", name) for name in members), class_="places")
+        notes.append(tag("details", tag("summary", "Members of archives without text"), names))
     if skipped.get("first"):
         found = tag("ul", *(tag("li", line) for line in skipped_messages(skipped)), class_="places")
         notes.append(tag("details", tag("summary", "First unreadable records"), found))

@@ -25,8 +25,9 @@ from t5smith.store.dedup import remove_duplicates
 from t5smith.store.merge import finish_store, list_shards
 from t5smith.store.plan import Plan
 from t5smith.store.tasks.executors import run_tasks
+from t5smith.store.tasks.task import forget_reports, read_progress, run_task
 from t5smith.store.token_store import verify_store
-from t5smith.store.worker import Progress, Task
+from t5smith.store.worker import Progress
 from t5smith.store.workspace import Workspace, discard
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles, named_weights
@@ -140,11 +141,11 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
         found = json.loads(job.read_text(encoding="utf-8"))
         resume = (found["key"], found.get("notes_format")) == (key, NOTES_FORMAT)
     plan = Plan.create(files)
+    tasks = _number_of_tasks(recipe, plan)
     # The plan names the files, which may have been moved since.
     if resume and Plan.read(workspace.notes / "plan.json") == plan:
-        discard(workspace.notes / "failures")
-        discard(workspace.notes / "progress")
         draft.make()
+        forget_reports(workspace.notes, tasks)
     else:
         discard(workspace.store)
         discard(workspace.notes)
@@ -154,6 +155,7 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
         "key": key,
         "notes_format": NOTES_FORMAT,
         "recipe": plain(recipe),
+        "tasks": tasks,
         "vocab": str(vocab.absolute()),
         "store": str(workspace.store.absolute()),
     }
@@ -161,18 +163,30 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
     return plan
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_small(plan: Plan) -> bool:
+    return sum(unit.bytes for unit in plan.units) < IN_PROCESS_BYTES
+
+
+def _number_of_tasks(recipe: Recipe, plan: Plan) -> int:
+    settings = recipe.prepare
+    return settings.tasks or (1 if _is_small(plan) and settings.executor == "local" else _cores())
+
+
 def _run(recipe: Recipe, workspace: Workspace, plan: Plan) -> None:
     settings = recipe.prepare
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    size = sum(unit.bytes for unit in plan.units)
-    tasks = settings.tasks or (cores if size >= IN_PROCESS_BYTES or settings.executor != "local" else 1)
+    tasks = _number_of_tasks(recipe, plan)
     with progress("prepare", plan.bytes_to_read(tasks) or None, "bytes") as bar:
         view = _ProgressView(workspace, bar)
-        if settings.executor == "local" and (tasks == 1 or size < IN_PROCESS_BYTES):
+        if settings.executor == "local" and (tasks == 1 or _is_small(plan)):
             for rank in range(tasks):
-                Task.load(workspace.notes, tasks, rank, lambda own, rank=rank: view.update(rank, own)).run()
+                run_task(workspace.notes, tasks, rank, lambda own, rank=rank: view.update(rank, own))
             return
-        run_tasks(recipe, workspace.notes.absolute(), tasks, min(tasks, settings.workers or cores), view.poll)
+        workers = min(tasks, settings.workers or _cores())
+        run_tasks(recipe, workspace.notes.absolute(), tasks, workers, view.poll)
         view.poll()
 
 
@@ -183,18 +197,16 @@ class _ProgressView:
     workspace: Workspace
     bar: Bar
     start: float = field(default_factory=time.monotonic)
-    tasks: dict[str, Progress] = field(default_factory=dict[str, Progress])
+    tasks: dict[int, Progress] = field(default_factory=dict[int, Progress])
 
     def update(self, rank: int, own: Progress) -> None:
         """Show the progress of a task in this process."""
-        self.tasks[f"{rank:05d}"] = own
+        self.tasks[rank] = own
         self._show()
 
     def poll(self) -> None:
         """Show the progress that tasks in other processes have written to files."""
-        for file in (self.workspace.notes / "progress").iterdir():
-            if file.suffix != ".part":
-                self.tasks[file.name] = Progress(**json.loads(file.read_text()))
+        self.tasks |= read_progress(self.workspace.notes)
         self._show()
 
     def _show(self) -> None:

@@ -77,11 +77,17 @@ class Task:
     def load(
         cls, notes: Path, tasks: int, rank: int, on_progress: Callable[[Progress], None] | None = None
     ) -> Task:
-        """Load a task of the job in a folder of notes. By default it writes its progress there."""
+        """Load a task of the job in a folder of notes. It writes its progress there."""
         job = json.loads((notes / "job.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(job["recipe"])
         workspace = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
         file = workspace.progress(rank)
+
+        def report(progress: Progress) -> None:
+            write(file, json.dumps(vars(progress)).encode())
+            if on_progress is not None:
+                on_progress(progress)
+
         return cls(
             workspace,
             recipe,
@@ -91,7 +97,7 @@ class Task:
             rank,
             Cleaner(recipe),
             near_duplicate_hasher(recipe, notes),
-            on_progress or (lambda progress: write(file, json.dumps(vars(progress)).encode())),
+            report,
         )
 
     def run(self) -> None:

@@ -122,7 +122,8 @@ def positioned_documents(
                 break
         if on_bytes:
             on_bytes(max(so_far() - read, 0))
-    if alone or not one_document_per_file(corpus, kind):
+    # What other files have is enough beside one document, or an archive whose members are counted.
+    if alone or not (kind in ARCHIVES or one_document_per_file(corpus, kind)):
         records.end()
 
 

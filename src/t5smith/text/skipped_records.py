@@ -63,7 +63,7 @@ class SkippedRecords:
     members: list[str] = field(default_factory=list[str])
 
     def leave_out(self, kind: str, member: str) -> None:
-        """Count a member of an archive that is left out as it should be."""
+        """Count a member of an archive that is left out as it should be; with the path of the archive."""
         self.counts[kind] += 1
         if len(self.members) < MAX_LISTED:
             self.members.append(member)
@@ -128,7 +128,8 @@ class SkippedRecords:
         faults = self.faults
         if left_out := self.counts - faults:
             kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
-            names = ", ".join(self.members[:MAX_REPORTED]) + ", …" * (len(self.members) > MAX_REPORTED)
+            shown = (member.rpartition("/")[2] for member in self.members[:MAX_REPORTED])
+            names = ", ".join(shown) + ", …" * (len(self.members) > MAX_REPORTED)
             info(f"left out: {kinds}" + (f"; members: {names}" if names else ""))
         for kind, (number, first) in self.repaired.items():
             warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")

@@ -28,6 +28,7 @@ from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import data_order_fingerprint, training_fingerprint
 from t5smith.training.resume.history import History
+from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.schedule import Schedule, create_schedule, decay_start
 from t5smith.training.settle import (
     clock_of,
@@ -280,9 +281,8 @@ class Run:
         steps = setup.recipe.train.steps
         found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
         if found is None or found[1].facts["step"] != steps:
-            reached = (
-                f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of this recipe"
-            )
+            step = found and found[1].facts["step"]
+            reached = f"ends at step {step:,}" if found else "has no checkpoint of this recipe"
             expected, fix = f"step {steps:,}", "run `t5smith train`"
             raise T5smithError(f"training {reached}", where=setup.checkpoints, expected=expected, fix=fix)
         return found
@@ -296,5 +296,5 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The trained model."""
-        state = checkpoints.restore(self.trained[0], self.setup.abstract_state())
-        return Model(state.eval_params, self.setup.config, self.vocabulary)
+        saved = SavedParameters([self.trained[0]], self.setup.abstract_state())
+        return Model(saved.tree(), self.setup.config, self.vocabulary)

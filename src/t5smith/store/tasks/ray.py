@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ def _run(
     while waiting or running:
         while waiting and len(running) < (recipe.prepare.workers or tasks):
             rank = waiting.pop()
-            running[remote.remote(str(notes), tasks, rank)] = rank
+            running[remote.remote(str(notes), tasks, rank, os.getcwd())] = rank
         ended, _ = ray.wait(list(running), timeout=POLL_INTERVAL_S)
         for task in ended:
             rank = running.pop(task)
@@ -75,8 +76,13 @@ def _run(
         poll()
 
 
-def _ray_task(notes: str, tasks: int, rank: int) -> None:
-    """Run a task in a worker of Ray; what went wrong is also in its log file."""
+def _ray_task(notes: str, tasks: int, rank: int, folder: str) -> None:
+    """Run a task in a worker of Ray; what went wrong is also in its log file.
+
+    Files of the text may be named relative to `folder`.
+    """
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
     try:
         run_task(Path(notes), tasks, rank)
     except Exception:

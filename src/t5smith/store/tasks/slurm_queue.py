@@ -34,14 +34,16 @@ class SlurmState:
     node: str = ""
 
     def ended(self) -> str:
+        """How and where it ended."""
+        return f"{self.how()} on {self.node}" if self.node else self.how()
+
+    def how(self) -> str:
         """How it ended."""
         code, _, number = self.reason.partition(":")
         if number.isdecimal() and int(number):
             known = int(number) in [member.value for member in signal.Signals]
-            how = f"killed by {signal.Signals(int(number)).name if known else f'signal {number}'}"
-        else:
-            how = f"{self.name.lower()}{f' with exit code {code}' if code.isdecimal() and int(code) else ''}"
-        return f"{how} on {self.node}" if self.node else how
+            return f"killed by {signal.Signals(int(number)).name if known else f'signal {number}'}"
+        return f"{self.name.lower()}{f' with exit code {code}' if code.isdecimal() and int(code) else ''}"
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,16 @@ FIELDS = ("what", "where", "expected", "fix")
 FEWER = "start again, with fewer prepare.tasks if memory ran out; finished work is kept"
 
 
-def run_task(notes: Path, tasks: int, rank: int) -> Progress:
+def run_task(
+    notes: Path, tasks: int, rank: int, on_progress: Callable[[Progress], None] | None = None
+) -> Progress:
     """Run a task in this process, and note its start and its end; an error for :func:`task_error`.
+
+    Args:
+      notes: the folder with the job.
+      tasks: number of tasks.
+      rank: the task.
+      on_progress: also called with its progress. Default: this process runs one task of several.
 
     Raises:
       T5smithError: text cannot be read, the disk is full, or this machine does not see the run folder.
@@ -31,13 +41,14 @@ def run_task(notes: Path, tasks: int, rank: int) -> Progress:
             where=notes,
             fix="put run_dir on a file system that all machines share, then run the same command again",
         )
-    # There are as many tasks as cores, so each encodes in one thread.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if on_progress is None:
+        # There are as many tasks as cores, so each encodes in one thread.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
     failure_file(notes, rank).unlink(missing_ok=True)
     write(started_file(notes, rank), json.dumps(this_process()).encode())
     try:
         with disk_errors(notes):
-            task = Task.load(notes, tasks, rank)
+            task = Task.load(notes, tasks, rank, on_progress)
             task.run()
             write(completed_file(notes, tasks, rank), b"")
     except T5smithError as error:
@@ -76,6 +87,29 @@ def missing_ranks(notes: Path, tasks: int) -> list[int]:
     return [rank for rank in range(tasks) if completed_file(notes, tasks, rank).name not in done]
 
 
+def forget_reports(notes: Path, tasks: int) -> None:
+    """Remove the failures and the progress of an earlier start. What tasks have completed is found now."""
+    for file in (notes / "failures").iterdir():
+        file.unlink(missing_ok=True)
+    reported = read_progress(notes)
+    for file in (notes / "progress").iterdir():
+        file.unlink(missing_ok=True)
+    for rank, own in reported.items():
+        if completed_file(notes, tasks, rank).is_file():
+            found = Progress(read=own.read, found=own.read)
+            write(notes / "progress" / f"{rank:05d}", json.dumps(vars(found)).encode())
+
+
+def read_progress(notes: Path) -> dict[int, Progress]:
+    """What tasks have reported last."""
+    found: dict[int, Progress] = {}
+    for file in (notes / "progress").glob("[0-9]*[0-9]"):
+        # Empty after a crash of the machine: reports are not flushed to disk.
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            found[int(file.name)] = Progress(**json.loads(file.read_text()))
+    return found
+
+
 def note_failure(notes: Path, rank: int, failure: dict[str, Any]) -> None:
     """Note how a task failed, with the machine. The notes may be gone: another run has taken over."""
     if (notes / "failures").is_dir():
@@ -89,7 +123,8 @@ def failures(notes: Path, tasks: int) -> dict[int, dict[str, Any]]:
     for file in sorted((notes / "failures").glob("*.json")):
         rank = int(file.stem)
         if not completed_file(notes, tasks, rank).is_file():
-            found[rank] = json.loads(file.read_text(encoding="utf-8"))
+            with contextlib.suppress(ValueError, FileNotFoundError):
+                found[rank] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
@@ -108,6 +143,16 @@ def task_error(notes: Path, tasks: int, rank: int, name_place: bool = False) -> 
     place = f" (task {rank} on {failure['host']})" if name_place else ""
     if "traceback" in failure:
         return RuntimeError(f"task {rank} of prepare failed{place}:\n{failure['traceback'][-4000:]}")
+    return _user_error(failure, place)
+
+
+def failure_text(failure: dict[str, Any]) -> str:
+    """The error of a task in one line."""
+    line = failure["what"] if "traceback" in failure else str(_user_error(failure))
+    return " ".join(line.split())
+
+
+def _user_error(failure: dict[str, Any], place: str = "") -> T5smithError:
     fields = {name: failure[name] for name in FIELDS}
     return T5smithError(**fields | {"what": fields["what"] + place})
 

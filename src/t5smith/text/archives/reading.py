@@ -94,7 +94,8 @@ def archive_documents(
             yield member.base, None
             yield from _Reader(corpus, name, member, own, records, read_format).documents()
     if records.whole and not records.usable and len(found := records.skipped.members) > known:
-        names = ", ".join(found[known:][:MAX_REPORTED]) + ", …" * (len(found) > known + MAX_REPORTED)
+        shown = (member.removeprefix(f"{name}/") for member in found[known:][:MAX_REPORTED])
+        names = ", ".join(shown) + ", …" * (len(found) > known + MAX_REPORTED)
         what = f"nothing in it but {pluralize(len(found) - known, 'member')} without text ({names})"
         fix = "if they are the text, unpack it and name the files"
         records.first_error = records.first_error or T5smithError(what, where=name, fix=fix)
@@ -138,7 +139,7 @@ class _Reader:
                 self._count(*member.fault)
         elif side_member(member.name) or member.empty:
             if self._first:
-                skipped.leave_out(EMPTY_MEMBERS if member.empty else SIDE_MEMBERS, member.name)
+                skipped.leave_out(EMPTY_MEMBERS if member.empty else SIDE_MEMBERS, self._where)
         else:
             try:
                 yield from self._read()
@@ -164,7 +165,7 @@ class _Reader:
         if kind == DAMAGED_ARCHIVE:
             what = f"the archive is cut short or damaged ({what})"
         if kind == SIDE_MEMBERS:
-            self.records.skipped.leave_out(kind, self.member.name)
+            self.records.skipped.leave_out(kind, self._where)
             return
         fix = _FIXES.get(kind, f"unpack {self.archive}, and name what is in it")
         self.records.skip(kind, T5smithError(what, where=self._where, fix=fix))
@@ -217,7 +218,7 @@ class _Reader:
             self._count_damage(error, own.includes(own.block_of(end)))
         in_one_block = own.block_of(0) == own.block_of(end)
         if not found and in_one_block and self._number_of_records() == before:
-            records.skipped.leave_out(EMPTY_MEMBERS, self.member.name)
+            records.skipped.leave_out(EMPTY_MEMBERS, self._where)
 
     def _records_of(
         self, kind: str, source: Rereadable, cursor: Cursor, own: MemberSelection

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from t5smith.text.archives.first_bytes import ZIP
 from t5smith.text.archives.member import Member, Part, member_name
 from t5smith.text.decompression import DEFLATE, Decompressed
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, ENCRYPTED, SIDE_MEMBERS, UNREADABLE
@@ -190,6 +191,9 @@ def _directory(stream: IO[bytes], total: int) -> Iterator[_Entry]:
 
 def _place_of_directory(stream: IO[bytes], total: int) -> tuple[int, int, int]:
     """Where the directory begins and ends, and what is to be added to its offsets."""
+    # With other bytes before the first member, this is that of a program that unpacks it; otherwise what is
+    # shifted is the directory of an archive in this one, which is cut short.
+    begins = _read_at(stream, 0, total, len(_HEADER)) in ZIP
     start = max(total - MAX_COMMENT - _END_BYTES - _END_64_BYTES - _LOCATOR_BYTES, 0)
     tail = _read_at(stream, start, total, total - start)
     at = len(tail)
@@ -203,7 +207,7 @@ def _place_of_directory(stream: IO[bytes], total: int) -> tuple[int, int, int]:
             if large >= 0 and tail[large : large + 4] == _END_64:
                 size, offset = struct.unpack_from("<QQ", tail, large + 40)
                 end = start + large
-        if size <= end and end - size >= offset:
+        if size <= end and (offset == end - size or (offset < end - size and not begins)):
             return end - size, end, end - size - offset
     raise _DamagedError("its directory is missing, so it is cut short or damaged")
 
