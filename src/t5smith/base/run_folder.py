@@ -171,7 +171,7 @@ def _describe(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     ):
         name = "cleaning.steps"
     before, after = old.get(name), new.get(name)
-    if name in ("corpus.train", "corpus.valid"):
+    if name in ("corpus.train", "corpus.valid", "corpus.exclude"):
         return f"{name} {_changed_files(before or [], after or [])}"
     if name in ("corpus.corpora", "corpus.valid_corpora"):
         return "names of the corpora"

@@ -19,6 +19,7 @@ from t5smith.exporting.card_text import (
     without_folders,
 )
 from t5smith.exporting.card_usage import is_prefix, usage
+from t5smith.exporting.source_card import SourceCard
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import Denoiser, denoisers_of, describe
 from t5smith.recipe.recipe import Recipe
@@ -55,6 +56,7 @@ class Made:
       uses: the share of the training windows of each corpus, and how many times it was read.
       no_spiece: why there is no `spiece.model`; "" if there is one.
       steps: those of the checkpoints whose mean the model is; mostly one.
+      source: the licence of the model that training continued from; None: random weights.
     """
 
     recipe: Recipe
@@ -67,6 +69,7 @@ class Made:
     uses: Sequence[CorpusUse]
     no_spiece: str
     steps: Sequence[int]
+    source: SourceCard | None = None
 
 
 def model_card(made: Made) -> str:
@@ -126,6 +129,12 @@ All settings are in `t5smith.json`.
 def _kind(config: ModelConfig) -> str:
     kinds = {(True, False): "T5 1.1", (False, True): "T5 1.0"}
     gate, head = "gated GELU" if config.gated else "ReLU", "tied" if config.tie_word_embeddings else "untied"
+    if config.bias_per_layer:
+        return (
+            "UMT5"
+            if (config.gated, config.tie_word_embeddings) == (True, False)
+            else (f"UMT5 ({gate} feed-forward, {head} head)")
+        )
     return kinds.get((config.gated, config.tie_word_embeddings), f"T5 ({gate} feed-forward, {head} head)")
 
 
@@ -224,7 +233,7 @@ def _limits(made: Made) -> str:
         "The model was not trained to follow instructions or to answer questions.",
         f"Windows of training had up to {made.longest_input:,} input tokens; longer inputs are untested.",
     ]
-    if not made.store.facts.get("cleaning"):
+    if "cleaning" not in made.store.inputs:
         lines.append("The text was not filtered: what is false, private or offensive in it was learned too.")
     else:
         lines.append(
@@ -253,13 +262,22 @@ def _lineage(made: Made) -> str:
         weights = next(hashes[file] for file in hashes if file != "config.json")
         lines = [
             f"The parameters are those of `{without_folders(name)}` (SHA-256 of its weights "
-            f"{weights[:12]}…), trained further: its licence applies to this model too."
+            f"{weights[:12]}…), trained further: its licence applies to this model too.",
+            _source_license(made.source or SourceCard(missing="it was not looked up")),
         ]
     if source := tokenizer_source(made.vocab):
         lines.append(f"The tokenizer was imported from {source}, whose licence applies to it.")
     if datasets := hub_datasets(files):
         lines.append(f"The licences of the data sets apply too: {', '.join(datasets)}.")
     return "\n".join(lines)
+
+
+def _source_license(source: SourceCard) -> str:
+    if source.license:
+        return f"Its model card names the licence `{source.license}`."
+    return (
+        f"Its licence is not stated here, because {source.missing}: look it up before you publish this model."
+    )
 
 
 def _table(rows: Mapping[str, str]) -> str:

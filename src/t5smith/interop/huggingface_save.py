@@ -112,10 +112,14 @@ def shards_of(
 
 
 def config_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The `config.json` of a T5, with the names of transformers' `T5Config`."""
+    """The `config.json` of a T5, with the names of transformers' `T5Config`.
+
+    A model with a position bias in each layer is a UMT5 there, whose other parts are those of T5.
+    """
+    family = "UMT5" if config.bias_per_layer else "T5"
     return {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": "t5",
+        "architectures": [f"{family}ForConditionalGeneration"],
+        "model_type": family.lower(),
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
         "d_model": config.d_model,

@@ -29,6 +29,7 @@ from t5smith.store.tasks.task import forget_reports, read_progress, run_task
 from t5smith.store.token_store import verify_store
 from t5smith.store.worker import Progress
 from t5smith.store.workspace import Workspace, discard
+from t5smith.text.cleaning.exclusion import Exclusions
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles, named_weights
 from t5smith.text.skipped_records import SkippedRecords
@@ -97,11 +98,13 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
                 if other not in (workspace.store, workspace.notes):
                     discard(other)
             plan = _plan(recipe, files, workspace, key, vocab_folder)
+            if exclusions := Exclusions.read(recipe, files):
+                exclusions.save(workspace.notes)
         _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
             remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
         with phase("prepare", "merging the shards", at_once=False):
-            finish_store(recipe, workspace, plan, vocabulary, inputs, files.notes.facts())
+            finish_store(recipe, workspace, plan, vocabulary, inputs, files.notes.facts(), exclusions)
         artifact.replace_atomically(workspace.store, folder)
         discard(beside.notes)
         discard(beside.store)

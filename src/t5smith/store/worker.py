@@ -11,17 +11,19 @@ from pathlib import Path
 
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.control_words import ControlWordCounter
-from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
+from t5smith.store.dedup_records import RecordWriter
 from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Assignment, Plan
 from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import Workspace, write
+from t5smith.text.cleaning.exclusion import Exclusions
+from t5smith.text.cleaning.minhash import MinHasher, minhasher
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import positioned_documents
 from t5smith.text.locations import split_row_range
 from t5smith.text.read_bytes import ReadBytes
-from t5smith.text.recognition import file_format
+from t5smith.text.recognition import readable_format
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -82,6 +84,12 @@ class Task:
         recipe = Recipe.model_validate(job["recipe"])
         workspace = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
         file = workspace.progress(rank)
+        exclusions = Exclusions.load(notes, recipe)
+        hasher = exclusions.hasher if exclusions else None
+        if "near_duplicates" not in recipe.cleaning.steps:
+            hasher = None
+        elif hasher is None:
+            hasher = minhasher(recipe, notes)
 
         def report(progress: Progress) -> None:
             write(file, json.dumps(vars(progress)).encode())
@@ -95,8 +103,8 @@ class Task:
             Vocabulary.load(Path(job["vocab"])),
             tasks,
             rank,
-            Cleaner(recipe),
-            near_duplicate_hasher(recipe, notes),
+            Cleaner(recipe, exclusions),
+            hasher,
             report,
         )
 
@@ -126,7 +134,7 @@ class Task:
             for file in unit.files:
                 blocks.begin_file(file)
                 for place, document in positioned_documents(
-                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, read.add
+                    blocks.corpus, file, replace(part, finished=done), blocks.skipped, read.add
                 ):
                     block = part.block_of(place)
                     if block != blocks.current:
@@ -134,7 +142,7 @@ class Task:
                     if document is None:
                         continue
                     blocks.documents += 1
-                    text = self.cleaner.clean(document, blocks.tallies)
+                    text = self.cleaner.clean(document, blocks.tallies, unit.split)
                     if text is not None and blocks.shard is not None:
                         fraction = self.recipe.corpus.held_out_fraction
                         tokens, size = blocks.shard.add(
@@ -179,6 +187,7 @@ class _BlockWriter:
     """Writes the shards of a unit one after the other, including empty ones.
 
     Attributes:
+      corpus: settings that the files are read with.
       documents: read so far, whether kept or dropped.
       files: for the note of the shard: how many files of each format begin in it, and those without any
         record, of a unit of small files.
@@ -188,7 +197,8 @@ class _BlockWriter:
         self, task: Task, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder
     ) -> None:
         self.task, self.assignment, self.done, self.encoder = task, assignment, done, encoder
-        self.skipped = SkippedRecords(task.recipe.corpus.strict)
+        self.corpus = task.recipe.corpus.of_split(assignment.unit.split)
+        self.skipped = SkippedRecords(self.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.control_words = ControlWordCounter(task.vocabulary)
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
@@ -200,8 +210,9 @@ class _BlockWriter:
 
     def begin_file(self, file: str) -> None:
         """Note a file's format, and start to count its records."""
-        if self.current == 0 and self.shard is not None:
-            self.files.formats[file_format(self.task.recipe.corpus, split_row_range(file)[0])] += 1
+        begins_here = self.current == 0 and self.shard is not None
+        if begins_here and (kind := readable_format(self.corpus, split_row_range(file)[0])):
+            self.files.formats[kind] += 1
         self._before = self._records()
         self._documents_before, self._skipped_before = self.documents, self.skipped.counts.copy()
 

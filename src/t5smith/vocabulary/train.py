@@ -19,6 +19,7 @@ from t5smith.base.run_folder import differences, up_to_date
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.cleaning.exclusion import STEP
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.fingerprints import bytes_to_read
@@ -36,7 +37,7 @@ ENOUGH_OCCURRENCES = 50
 """A vocabulary whose pieces occur less often in the training text, on average, gives a warning."""
 SMALLEST = 1_000
 """A smaller vocabulary is not recommended."""
-FILES, HELD_OUT = ("train", "corpora"), "held_out_fraction"
+FILES, HELD_OUT = ("train", "corpora", "exclude"), "held_out_fraction"
 """Inputs of a corpus that other files change. A trained vocabulary does not depend on them."""
 METHOD = 4
 """Increase when the same text and settings give another vocabulary than before. With user symbols it is one
@@ -139,6 +140,8 @@ def with_text_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
     # Files that are named in `corpus.valid` hold out instead of a share of the documents.
     names = FILES if ("held_out_fraction" in old) == ("held_out_fraction" in new) else (*FILES, HELD_OUT)
     text = {name: value for name, value in old.items() if name in names}
+    kept = {STEP: before[STEP]} if STEP in before else {}
+    now = {name: value for name, value in now.items() if name != STEP} | kept
     return {**now, "corpus": {**{k: v for k, v in new.items() if k not in names}, **text}}
 
 
