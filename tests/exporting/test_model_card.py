@@ -14,6 +14,8 @@ from t5smith.exporting.card_front_matter import front_matter
 from t5smith.exporting.chosen import choose
 from t5smith.exporting.export import _made
 from t5smith.exporting.model_card import Made, model_card
+from t5smith.exporting.source_card import SourceCard, read_card, source_card
+from t5smith.interop.source import Source
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.curves.repetition import CorpusUse
 from t5smith.training.setup import Run
@@ -141,6 +143,13 @@ VARIED = [
         None,
     ),
     ("store", "facts/skipped_records/counts", {"json": 4}, "4 records could not be read and were", None),
+    (
+        "store",
+        "facts/skipped_records/counts",
+        {"unreadable files": 1},
+        "1 file could not be read and was",
+        None,
+    ),
     ("evaluation", "facts/text", {"nll": 1.5, "accuracy": 0.5}, "text tokens | 1.500 nats per", None),
     ("evaluation", "facts/text", NONE, "Accuracy on text tokens | not measured", None),
     ("evaluation", "facts/text", {"nll": 1.5, "accuracy": 0.5}, "Accuracy on text tokens | 50.0%", None),
@@ -267,4 +276,44 @@ def test_a_model_that_continues_another_names_it(made, name, shown, base):
     assert "drawn at random" not in text
     assert f"The parameters are those of {shown} (SHA-256 of its weights 0123456789ab…)" in text
     assert yaml.safe_load(model_card(continued).split("---")[1]).get("base_model") == base
+    known = card(replace(continued, source=SourceCard("apache-2.0")))
+    assert "applies to this model too. Its model card names the licence `apache-2.0`." in known
+    unknown = card(replace(continued, source=SourceCard(missing="its model card names none")))
+    assert "Its licence is not stated here, because its model card names none: look it up" in unknown
     assert "/home/me" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("---\nlicense: apache-2.0\n---\n# A model", SourceCard("apache-2.0")),
+        ("---\nlicense: [mit, cc-by-4.0]\n---\n", SourceCard("mit, cc-by-4.0")),
+        (
+            "---\nlicense: other\nlicense_name: own\nlicense_link: https://a.no/l\n---\n",
+            SourceCard("own, https://a.no/l"),
+        ),
+        ("---\nlicense: 'a`\n# b<c>'\n---\n", SourceCard("a b c")),
+        ("---\nlanguage: no\n---\n", SourceCard(missing="its model card names none")),
+        ("---\nlicense: 7\n---\n", SourceCard(missing="its model card names none")),
+        ("# A model", SourceCard(missing="its model card has no front matter that can be read")),
+        ("---\n[\n---\n", SourceCard(missing="its model card has no front matter that can be read")),
+        (
+            "---\na: !!python/object/apply:os.system [exit]\n---\n",
+            SourceCard(missing="its model card has no front matter that can be read"),
+        ),
+        (None, SourceCard(missing="it has no model card (README.md)")),
+    ],
+)
+def test_the_licence_of_the_model_it_continues_is_that_of_its_card(tmp_path, text, found):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert read_card(tmp_path) == found
+
+
+def test_the_source_of_a_run_is_looked_up(finished, tmp_path):
+    setup = Run(finished).setup
+    assert source_card(setup) is None
+    gone = replace(setup, recipe=finished.replace(**{"train.init_from": str(tmp_path)}))
+    assert source_card(gone) == SourceCard(missing="it was not found any more")
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    assert source_card(replace(gone, source=Source("mine", tmp_path))) == SourceCard("mit")

@@ -8,7 +8,7 @@ from typing import Any
 
 from t5smith.base.artifact import Manifest
 from t5smith.base.wrapping import pluralize
-from t5smith.text.skipped_records import NOT_FAULTS
+from t5smith.text.skipped_records import NOT_FAULTS, UNREADABLE_FILE
 from t5smith.training.curves.repetition import CorpusUse
 
 MOST_FILES = 8
@@ -50,12 +50,16 @@ def text_section(store: Manifest, uses: Sequence[CorpusUse]) -> str:
         _held_out(corpus),
     ]
     counts: dict[str, int] = store.facts["skipped_records"]["counts"]
-    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS)
+    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS and kind != UNREADABLE_FILE)
     if skipped:
         lines.append(
             f"{pluralize(skipped, 'record')} could not be read and was left out."
             if skipped == 1
             else f"{skipped:,} records could not be read and were left out."
+        )
+    if files := counts.get(UNREADABLE_FILE):
+        lines.append(
+            f"{pluralize(files, 'file')} could not be read and {'was' if files == 1 else 'were'} left out."
         )
     unknown = train["unknown_rate"]
     if unknown:
@@ -162,6 +166,17 @@ def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
         names = ", ".join(f"`{word}`" for word in dict.fromkeys(("<unk>", *words)))
         lines.append(f"{names} in a text: the unknown piece.")
     return "\n".join(lines)
+
+
+def spiece_note(why_not: str) -> str:
+    """Which programs read which tokenizer file; `why_not`: why there is no `spiece.model`, or ""."""
+    if why_not:
+        return f"There is no `spiece.model`, which cannot do what this tokenizer does: {why_not}."
+    return (
+        "`spiece.model` with `added_tokens.json` is the same tokenizer for programs that read SentencePiece "
+        "models, such as llama.cpp's converter. In transformers use `AutoTokenizer`, which reads "
+        "`tokenizer.json`: `T5Tokenizer` of version 5 leaves out the normalization."
+    )
 
 
 def without_folders(name: str) -> str:

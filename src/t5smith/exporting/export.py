@@ -15,14 +15,16 @@ from t5smith.evaluation.scores import score_model
 from t5smith.exporting.chosen import Chosen, choose
 from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
+from t5smith.exporting.source_card import source_card
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
+from t5smith.interop.spiece.model_file import why_no_spiece
 from t5smith.model.params import parameter_count
 from t5smith.recipe.export import ExportSettings
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training.curves.repetition import corpus_use
 from t5smith.training.setup import Run
 
-FORMAT = 3
+FORMAT = 4
 """Increase when the same model gives another folder than before."""
 
 
@@ -47,6 +49,8 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
     chosen = choose(run, step, average)
     evaluation = _evaluation(chosen, needed=step is None and average is None)
     card = {"name": recipe.name, "language": recipe.language, "license": recipe.license}
+    if source := source_card(run.setup):
+        card["source_license"] = source.license or source.missing
     inputs = {
         "format": FORMAT,
         "checkpoint": chosen.fingerprint,
@@ -70,7 +74,8 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
     if recipe.export.dtype == "float16":
         facts["float16"] = check_float16(chosen)
     if not recipe.license:
-        warn("the model card states no licence: set `license`, such as apache-2.0, and export again")
+        known = f"; that of the model it continues is {source.license}" if source and source.license else ""
+        warn(f"the model card states no licence: set `license`, such as apache-2.0, and export again{known}")
     made = _made(chosen, evaluation or _score(chosen))
     form = Form(recipe.export.dtype, recipe.export.shard_bytes)
     writing = phase("export", "writing the model", at_once=False)
@@ -130,6 +135,8 @@ def _made(chosen: Chosen, evaluation: Manifest) -> Made:
         checkpoint=chosen.last,
         evaluation=evaluation,
         longest_input=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
+        no_spiece=why_no_spiece(chosen.run.vocabulary),
         uses=corpus_use(setup, chosen.steps[-1]),
         steps=chosen.steps,
+        source=source_card(setup),
     )

@@ -11,8 +11,15 @@ from t5smith.base.artifact import Manifest
 from t5smith.base.units import duration
 from t5smith.base.wrapping import pluralize
 from t5smith.exporting.card_front_matter import front_matter, hub_datasets
-from t5smith.exporting.card_text import text_section, tokenizer_section, tokenizer_source, without_folders
+from t5smith.exporting.card_text import (
+    spiece_note,
+    text_section,
+    tokenizer_section,
+    tokenizer_source,
+    without_folders,
+)
 from t5smith.exporting.card_usage import is_prefix, usage
+from t5smith.exporting.source_card import SourceCard
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import Denoiser, denoisers_of, describe
 from t5smith.recipe.recipe import Recipe
@@ -47,7 +54,9 @@ class Made:
       vocab, store, checkpoint, evaluation: the manifests of the stages.
       longest_input: input tokens of a window.
       uses: the share of the training windows of each corpus, and how many times it was read.
+      no_spiece: why there is no `spiece.model`; "" if there is one.
       steps: those of the checkpoints whose mean the model is; mostly one.
+      source: the licence of the model that training continued from; None: random weights.
     """
 
     recipe: Recipe
@@ -58,7 +67,9 @@ class Made:
     evaluation: Manifest
     longest_input: int
     uses: Sequence[CorpusUse]
+    no_spiece: str
     steps: Sequence[int]
+    source: SourceCard | None = None
 
 
 def model_card(made: Made) -> str:
@@ -84,6 +95,7 @@ to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 ## Tokenizer
 
 {tokenizer_section(made.vocab, made.store)}
+{spiece_note(made.no_spiece)}
 
 ## Model and training
 
@@ -117,6 +129,12 @@ All settings are in `t5smith.json`.
 def _kind(config: ModelConfig) -> str:
     kinds = {(True, False): "T5 1.1", (False, True): "T5 1.0"}
     gate, head = "gated GELU" if config.gated else "ReLU", "tied" if config.tie_word_embeddings else "untied"
+    if config.bias_per_layer:
+        return (
+            "UMT5"
+            if (config.gated, config.tie_word_embeddings) == (True, False)
+            else (f"UMT5 ({gate} feed-forward, {head} head)")
+        )
     return kinds.get((config.gated, config.tie_word_embeddings), f"T5 ({gate} feed-forward, {head} head)")
 
 
@@ -244,13 +262,22 @@ def _lineage(made: Made) -> str:
         weights = next(hashes[file] for file in hashes if file != "config.json")
         lines = [
             f"The parameters are those of `{without_folders(name)}` (SHA-256 of its weights "
-            f"{weights[:12]}…), trained further: its licence applies to this model too."
+            f"{weights[:12]}…), trained further: its licence applies to this model too.",
+            _source_license(made.source or SourceCard(missing="it was not looked up")),
         ]
     if source := tokenizer_source(made.vocab):
         lines.append(f"The tokenizer was imported from {source}, whose licence applies to it.")
     if datasets := hub_datasets(files):
         lines.append(f"The licences of the data sets apply too: {', '.join(datasets)}.")
     return "\n".join(lines)
+
+
+def _source_license(source: SourceCard) -> str:
+    if source.license:
+        return f"Its model card names the licence `{source.license}`."
+    return (
+        f"Its licence is not stated here, because {source.missing}: look it up before you publish this model."
+    )
 
 
 def _table(rows: Mapping[str, str]) -> str:
