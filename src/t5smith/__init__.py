@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from t5smith.interop.huggingface_load import load_model
     from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
-    from t5smith.recipe.generate import GenerateSettings
+    from t5smith.recipe.evaluate import GenerateSettings
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
     from t5smith.store.tasks.status import prepare_status
@@ -79,7 +79,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GenerateSettings": "recipe.generate",
+    "GenerateSettings": "recipe.evaluate",
     "Generator": "generation.fill",
     "Recipe": "recipe.recipe",
     "T5smithError": "base.errors",

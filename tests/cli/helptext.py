@@ -10,7 +10,7 @@ from t5smith.cli.flags import Flag, command_flags, recipe_flags
 from t5smith.cli.inspect_flags import InspectCommand
 from t5smith.cli.main import main
 from t5smith.cli.verbs import OTHER_VERBS
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.recipe.recipe import Recipe
 
 WITH_FLAGS = [

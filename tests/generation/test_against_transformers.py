@@ -9,7 +9,7 @@ from torch_t5 import inputs, padded, pair
 
 from budget import ALL
 from t5smith.generation.decoding import Decoder, _without_padding
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 
 COUNT, BATCH, LENGTH = (200 if ALL else 24), 24, 20
 

@@ -29,7 +29,7 @@ from t5smith.generation.decoding import Decoder
 from t5smith.generation.fill import Generator, generate, stream
 from t5smith.generation.processors import Rules, warp
 from t5smith.interop.model import Model
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 
 LENGTH = 12
 WARPS = [

@@ -14,7 +14,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
 from t5smith.generation import files, fill
 from t5smith.generation.files import NOTE, generate_file
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 
 WORDS = {"max_new_tokens": 8, "batch_size": 2, "sample": True}
 TEXTS = ["ax <extra_id_0> by", "cz du", "ax", "by <extra_id_3> cz <extra_id_1>", "du ax by", "cz"] * 2

@@ -14,7 +14,7 @@ from t5smith.cli.warnings import warn_of_completions
 from t5smith.generation.completion import Completion, completion, spans_of
 from t5smith.generation.decoding import Output
 from t5smith.parallel import hardware
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 BATCH_SIZE = GenerateSettings().batch_size

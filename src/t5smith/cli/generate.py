@@ -12,7 +12,7 @@ from t5smith.cli.commands import GenerateCommand
 from t5smith.cli.flags import build, command_flags, read, recipe_flags
 from t5smith.cli.help import HELP_FLAGS, show_generate
 from t5smith.cli.output import function, print_json
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 
 if TYPE_CHECKING:
     from t5smith.generation.completion import Completion

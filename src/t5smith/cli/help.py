@@ -11,7 +11,7 @@ from typing import TypeVar
 from t5smith.cli.commands import GenerateCommand, RecipeVerb
 from t5smith.cli.flags import Flag, command_flags, parse, recipe_flags
 from t5smith.recipe.base import Settings
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.recipe.recipe import Recipe
 
 UNBREAKABLE = "\xa0"

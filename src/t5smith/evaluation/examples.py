@@ -13,7 +13,7 @@ from t5smith.generation.fill import complete
 from t5smith.interop.model import Model
 from t5smith.objective.objective import Objective
 from t5smith.objective.rng import EXAMPLES, generator
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import SPACE, Vocabulary
 from t5smith.vocabulary.white_space import visible

@@ -108,9 +108,9 @@ def decode_step(
 
     Args:
       weights: from :func:`decoder_weights`.
-      config: the model's sizes.
+      config: sizes of the model.
       memory: from :func:`read_inputs`.
-      cache: keys and values of the tokens before.
+      cache: of the tokens before.
       bias: from :func:`distance_bias`.
       seen: which entries of its group's cache a sequence sees.
       token: the newest token of each sequence.
@@ -149,8 +149,7 @@ def decode_step(
 
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
         x += feed_forward(h, layer.feed_forward, compute)
-    x = norm(x, weights.final_norm, config.layer_norm_epsilon)
     scale = config.d_model**-0.5 if config.tie_word_embeddings else 1.0
-    return mask_padded_rows(dense(x * scale, weights.head, compute), config), Cache(
-        tuple(new[0]), tuple(new[1])
-    )
+    x = norm(x, weights.final_norm, config.layer_norm_epsilon) * scale
+    logits = mask_padded_rows(dense(x, weights.head, compute), config)
+    return logits, Cache(tuple(new[0]), tuple(new[1]))

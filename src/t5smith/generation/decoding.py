@@ -21,7 +21,7 @@ from t5smith.generation.stops import create_stops
 from t5smith.interop.model import Model
 from t5smith.model.params import Parameters
 from t5smith.parallel.backend import compute_in
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.training.compile import fitting_program
 
 LENGTH = 32

@@ -17,7 +17,7 @@ from t5smith.base.progress import info, progress, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.generation.completion import Completion
 from t5smith.generation.fill import BATCHES_AHEAD, Generator, model_folder
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.text.compression import open_stream
 
 NOTE = ".t5smith.json"

@@ -16,7 +16,7 @@ from t5smith.generation.decoding import Decoder
 from t5smith.generation.modes import Mode, mode_of
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.model import Model
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 
 BATCHES_AHEAD = 8
 """Inputs of so many batches are read ahead, to put those of similar length into one batch."""

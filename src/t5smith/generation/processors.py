@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from t5smith.generation.state import Slots
 from t5smith.model.t5 import PAD_ID
-from t5smith.recipe.generate import GenerateSettings
+from t5smith.recipe.evaluate import GenerateSettings
 
 NEVER = -jnp.inf
 
