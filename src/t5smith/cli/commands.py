@@ -87,6 +87,8 @@ class ExportCommand(RecipeCommand):
     average: Positive | None = None
     """Export the mean of the parameters of the last K checkpoints that are kept, into the folder
     model-average-K; with --step: of the last K up to that step."""
+    encoder_only: bool = False
+    """Export the encoder alone, for embeddings, into the folder model-encoder."""
 
 
 @command

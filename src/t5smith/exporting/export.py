@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from t5smith.exporting.chosen import Chosen, choose
 from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.exporting.source_card import source_card
+from t5smith.interop.huggingface_names import huggingface_shapes
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
 from t5smith.model.params import parameter_count
 from t5smith.recipe.export import ExportSettings
@@ -28,16 +30,24 @@ FORMAT = 3
 
 
 @in_run_folder
-def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None = None) -> Path:
+def export(
+    recipe: Recipe | Run,
+    *,
+    step: int | None = None,
+    average: int | None = None,
+    encoder_only: bool = False,
+) -> Path:
     """Write the trained model of a run as a Hugging Face folder.
 
     Args:
       recipe: names the run folder.
       step: export the checkpoint after this step. Training need not be finished.
       average: export the mean of the parameters of the last `average` checkpoints, up to `step`.
+      encoder_only: export the encoder alone, which turns a text into vectors.
 
     Returns:
-      The folder: `model` in the run folder; with `step` or `average` `model-step-N` or `model-average-K`.
+      The folder: `model` in the run folder; with `step`, `average` or `encoder_only` `model-step-N`,
+      `model-average-K` or `model-encoder`.
 
     Raises:
       T5smithError: the model is not trained or not evaluated yet, there is no such checkpoint, or float16
@@ -58,13 +68,15 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
     }
     if recipe.export != ExportSettings():
         inputs["export"] = plain(recipe.export)
-    folder = run.folder / _folder_name(step, average)
+    if encoder_only:
+        inputs["encoder_only"] = True
+    folder = run.folder / _folder_name(step, average, encoder_only)
     if find_up_to_date(folder, "model", fingerprint(inputs)):
         info(f"export    already done: {folder}")
         return folder
 
     facts: dict[str, Any] = {
-        "parameters": parameter_count(chosen.parameters.shapes),
+        "parameters": _size(chosen, encoder_only),
         "step": chosen.steps[-1],
         "dtype": recipe.export.dtype,
     }
@@ -76,12 +88,12 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
         known = f"; that of the model it continues is {source.license}" if source and source.license else ""
         warn(f"the model card states no licence: set `license`, such as apache-2.0, and export again{known}")
     made = _made(chosen, evaluation or _score(chosen))
-    form = Form(recipe.export.dtype, recipe.export.shard_bytes)
+    form = Form(recipe.export.dtype, recipe.export.shard_bytes, encoder_only)
     writing = phase("export", "writing the model", at_once=False)
     with writing, building(folder, "model", inputs, facts) as work:
         write_weights(work, chosen.parameters.array, made.config, form)
         write_settings(work, made.config, run.vocabulary, form, model_max_length=made.longest_input)
-        (work / "README.md").write_text(model_card(made), encoding="utf-8")
+        (work / "README.md").write_text(model_card(made, encoder_only=encoder_only), encoding="utf-8")
         # The run folder says nothing about the model.
         settings = json.dumps(plain(recipe.replace(run_dir=None)), indent=1, ensure_ascii=False) + "\n"
         (work / "t5smith.json").write_text(settings, encoding="utf-8")
@@ -89,8 +101,16 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
     return folder
 
 
-def _folder_name(step: int | None, average: int | None) -> str:
-    parts = ["model"]
+def _size(chosen: Chosen, encoder_only: bool) -> int:
+    """The number of parameters that are written."""
+    if encoder_only:
+        shapes = huggingface_shapes(chosen.run.setup.config, encoder_only=True)
+        return sum(map(math.prod, shapes.values()))
+    return parameter_count(chosen.parameters.shapes)
+
+
+def _folder_name(step: int | None, average: int | None, encoder_only: bool) -> str:
+    parts = ["model-encoder" if encoder_only else "model"]
     parts += [] if average is None else [f"average-{average}"]
     parts += [] if step is None else [f"step-{step}"]
     return "-".join(parts)
