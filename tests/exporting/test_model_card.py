@@ -143,6 +143,13 @@ VARIED = [
         None,
     ),
     ("store", "facts/skipped_records/counts", {"json": 4}, "4 records could not be read and were", None),
+    (
+        "store",
+        "facts/skipped_records/counts",
+        {"unreadable files": 1},
+        "1 file could not be read and was",
+        None,
+    ),
     ("evaluation", "facts/text", {"nll": 1.5, "accuracy": 0.5}, "text tokens | 1.500 nats per", None),
     ("evaluation", "facts/text", NONE, "Accuracy on text tokens | not measured", None),
     ("evaluation", "facts/text", {"nll": 1.5, "accuracy": 0.5}, "Accuracy on text tokens | 50.0%", None),

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -19,6 +20,7 @@ from t5smith.store import plan
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
 from t5smith.store.tasks.ray import RETRIES
+from t5smith.store.tasks.status import prepare_status
 from t5smith.store.tasks.task import completed_file, started_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -135,3 +137,25 @@ def test_a_user_error_of_a_task_names_the_task_and_its_machine(
         file.write('{"text": 7}\n')
     with pytest.raises(T5smithError, match=r"text\.jsonl:1001: .* is a number, not text \(task 1 on "):
         prepare(on_ray.replace(**{"corpus.strict": True}))
+
+
+def test_text_may_be_named_relative_to_the_folder_of_the_command(
+    on_ray: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    """The machines of the cluster were started in another one."""
+    monkeypatch.chdir(tmp_path)
+    prepare(on_ray.replace(**{"corpus.train": ("text.jsonl",)}))
+    assert prepare_status(on_ray).documents == 1000
+
+
+def test_a_machine_that_does_not_see_the_folder_is_named(
+    on_ray: Recipe, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    run = module.run_tasks
+
+    def elsewhere(recipe: Recipe, notes: Path, *rest: Any) -> None:
+        run(recipe, notes.with_name("not here"), *rest)
+
+    monkeypatch.setattr(module, "run_tasks", elsewhere)
+    with pytest.raises(T5smithError, match=r"not here: \S+ does not see this folder\. Put run_dir on a file"):
+        prepare(on_ray)

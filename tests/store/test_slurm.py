@@ -20,6 +20,7 @@ from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
 from t5smith.store.tasks import slurm, slurm_queue
 from t5smith.store.tasks.slurm_queue import SlurmJobs, SlurmState
+from t5smith.store.tasks.status import prepare_status
 
 SETTINGS = {"prepare.executor": "slurm", "prepare.slurm": ("partition=normal", "time=1:00")}
 
@@ -94,7 +95,7 @@ def test_a_machine_lost_in_the_middle_of_a_unit_does_not_change_the_store(
 @pytest.mark.slow
 def test_tasks_lost_too_often_are_an_error(job: Recipe, stand_in: Path) -> None:
     happens(stand_in, _0=["NODE_FAIL"] * 9)
-    with pytest.raises(T5smithError, match=r"1 of 2 tasks did not finish \(1 lost with their machine\)"):
+    with pytest.raises(T5smithError, match=r"1 of 2 tasks did not finish \(1 lost with the machine\)"):
         prepare(job)
     assert submitted(stand_in) == 1 + slurm.RESUBMISSIONS
 
@@ -114,6 +115,15 @@ def test_a_job_array_that_failed_in_part_is_continued(
     assert "1 killed by SIGKILL on n1); task 1: " in message
     assert "77_1.out ends with: slurmstepd: error: *** JOB 77 ON n1 CANCELLED AT 2026-01-01T00:00" in message
     assert "Raise time= in prepare.slurm, or prepare.tasks; raise prepare.memory_gb; run the same" in message
+    found = prepare_status(job)
+    assert (found.state, found.jobs) == ("stopped", ())
+    assert found.tasks == {"done": 1, "running": 0, "failed": 3, "stopped": 0, "waiting": 0}
+    ends = ("ran out of time", "ran out of memory", "killed by SIGKILL")
+    for failed, rank, how in zip(found.failed, (1, 2, 3), ends, strict=True):
+        assert (failed.task, failed.machine) == (rank, "n1")
+        assert failed.error.startswith(f"{how}; its last line: ")
+        assert failed.log is not None
+        assert failed.log.endswith(f"77_{rank}.out")
     assert store_files(prepare(job)) == local_store(recipe)
     assert "--array=0-2" in (stand_in / "jobs" / "78" / "script").read_text()
 
@@ -167,6 +177,10 @@ def test_a_command_that_is_stopped_waits_for_its_job_when_started_again(
         patch.setattr(slurm, "_wait", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare(job)
+    found = prepare_status(job)
+    assert (found.state, found.command, found.jobs, found.seconds_left) == ("running", "", ("77",), None)
+    assert found.tasks == {"done": 0, "running": 0, "failed": 0, "stopped": 0, "waiting": 2}
+    assert [*found.lines()][2] == "          tasks on Slurm: 2 waiting; job 77"
     (stand_in / "down").touch()
     asked = stand_in / "asked"
     run = module.run_tasks
@@ -206,13 +220,46 @@ def test_what_sbatch_says_is_reported(job: Recipe, stand_in: Path) -> None:
         prepare(job)
 
 
-def test_a_missing_sbatch_is_reported(
-    recipe: Recipe,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+@pytest.fixture
+def one_task_per_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in (slurm, slurm_queue):
+        monkeypatch.setattr(one, "ARRAY_LIMIT", 1)
+
+
+@pytest.mark.usefixtures("one_task_per_job")
+def test_more_tasks_than_an_array_may_have_are_several_jobs(
+    job: Recipe, recipe: Recipe, stand_in: Path
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(T5smithError, match="sbatch was not found"):
+    assert store_files(prepare(job)) == local_store(recipe)
+    assert submitted(stand_in) == 2
+
+
+@pytest.mark.usefixtures("one_task_per_job")
+def test_no_job_stays_behind_if_the_next_one_is_rejected(
+    job: Recipe, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = slurm._sbatch
+
+    def once(*args: Any) -> str:
+        if (stand_in / "jobs").exists():
+            (stand_in / "reject").write_text("QOSMaxSubmitJobPerUserLimit")
+        return submit(*args)
+
+    monkeypatch.setattr(slurm, "_sbatch", once)
+    with pytest.raises(T5smithError, match="QOSMaxSubmitJobPerUserLimit"):
+        prepare(job)
+    assert (stand_in / "jobs" / "77" / "cancelled").exists()
+
+
+@pytest.mark.parametrize("command", ["sbatch", "squeue"])
+def test_a_missing_command_is_reported(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, stand_in: Path, command: str
+) -> None:
+    (stand_in / command).unlink()
+    monkeypatch.setenv("PATH", str(stand_in))
+    with pytest.raises(
+        T5smithError, match=rf"prepare\.executor: {command} was not found\. Run this on a machine"
+    ):
         prepare(recipe.replace(**SETTINGS))
 
 

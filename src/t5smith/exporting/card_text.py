@@ -8,7 +8,7 @@ from typing import Any
 
 from t5smith.base.artifact import Manifest
 from t5smith.base.wrapping import pluralize
-from t5smith.text.skipped_records import NOT_FAULTS
+from t5smith.text.skipped_records import NOT_FAULTS, UNREADABLE_FILE
 from t5smith.training.curves.repetition import CorpusUse
 
 MOST_FILES = 8
@@ -50,12 +50,16 @@ def text_section(store: Manifest, uses: Sequence[CorpusUse]) -> str:
         _held_out(corpus),
     ]
     counts: dict[str, int] = store.facts["skipped_records"]["counts"]
-    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS)
+    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS and kind != UNREADABLE_FILE)
     if skipped:
         lines.append(
             f"{pluralize(skipped, 'record')} could not be read and was left out."
             if skipped == 1
             else f"{skipped:,} records could not be read and were left out."
+        )
+    if files := counts.get(UNREADABLE_FILE):
+        lines.append(
+            f"{pluralize(files, 'file')} could not be read and {'was' if files == 1 else 'were'} left out."
         )
     unknown = train["unknown_rate"]
     if unknown:

@@ -49,6 +49,8 @@ class CorpusSettings(Settings):
     .warc .wet, .html .htm) or its first lines; other files are plain text. Archives (.zip, .tar)
     and compression (.gz, .xz, .zst, .bz2) are recognized by the first bytes; an archive's files are of this
     format."""
+    valid_format: Format | None = None
+    """File format of `valid`. Default: as `format`."""
     document: Literal["block", "file", "line"] = "block"
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
     text_field: str = ""
@@ -58,6 +60,16 @@ class CorpusSettings(Settings):
     """Maximum size of a document, in bytes. Larger ones are skipped and counted."""
     strict: bool = False
     """Stop at the first record that cannot be read, instead of skipping and counting it."""
+
+    def of_split(self, split: str) -> CorpusSettings:
+        """The settings that the files of a split are read with.
+
+        Args:
+          split: `train` or `valid`; "": files of which a part is held out.
+        """
+        if split != "valid" or self.valid_format is None:
+            return self
+        return self.model_copy(update={"format": self.valid_format})
 
 
 def split_name(pattern: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
 from t5smith.reports.input_files import excluded_texts, input_files
 from t5smith.reports.tokens import SPLITS, control_words_part, tokens_part, unknown_card
-from t5smith.text.skipped_records import DAMAGED_ARCHIVE, NOT_FAULTS, skipped_messages
+from t5smith.text.skipped_records import DAMAGED_ARCHIVE, NOT_FAULTS, NOT_RECORDS, skipped_messages
 
 OPEN_WINDOWS = 6
 """Further windows are folded away."""
@@ -89,7 +89,9 @@ def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:
     """The title and content of every part that is not empty."""
     found = {
         "From records to documents": _flow(store, figures),
-        "Formats and files not read": input_files(store.get("input_files") or {}),
+        "Formats and files not read": input_files(
+            store.get("input_files") or {}, store.get("skipped_records") or {}
+        ),
         "Cleaning": _cleaning(store.get("cleaning") or ()),
         "Excluded texts": excluded_texts(store.get("excluded") or {}),
         "Tokens": tokens_part(store, figures),
@@ -112,7 +114,7 @@ def _removed(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
         ("left out", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
         (
             "unreadable",
-            {k: number for k, number in counts.items() if k != DAMAGED_ARCHIVE and k not in NOT_FAULTS},
+            {k: number for k, number in counts.items() if k not in NOT_RECORDS and k not in NOT_FAULTS},
         ),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
         ("without text", {"": empty} if empty else {}),

@@ -23,7 +23,7 @@ from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import positioned_documents
 from t5smith.text.locations import split_row_range
 from t5smith.text.read_bytes import ReadBytes
-from t5smith.text.recognition import file_format
+from t5smith.text.recognition import readable_format
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -134,7 +134,7 @@ class Task:
             for file in unit.files:
                 blocks.begin_file(file)
                 for place, document in positioned_documents(
-                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, read.add
+                    blocks.corpus, file, replace(part, finished=done), blocks.skipped, read.add
                 ):
                     block = part.block_of(place)
                     if block != blocks.current:
@@ -187,6 +187,7 @@ class _BlockWriter:
     """Writes the shards of a unit one after the other, including empty ones.
 
     Attributes:
+      corpus: settings that the files are read with.
       documents: read so far, whether kept or dropped.
       files: for the note of the shard: how many files of each format begin in it, and those without any
         record, of a unit of small files.
@@ -196,7 +197,8 @@ class _BlockWriter:
         self, task: Task, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder
     ) -> None:
         self.task, self.assignment, self.done, self.encoder = task, assignment, done, encoder
-        self.skipped = SkippedRecords(task.recipe.corpus.strict)
+        self.corpus = task.recipe.corpus.of_split(assignment.unit.split)
+        self.skipped = SkippedRecords(self.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.control_words = ControlWordCounter(task.vocabulary)
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
@@ -208,8 +210,9 @@ class _BlockWriter:
 
     def begin_file(self, file: str) -> None:
         """Note a file's format, and start to count its records."""
-        if self.current == 0 and self.shard is not None:
-            self.files.formats[file_format(self.task.recipe.corpus, split_row_range(file)[0])] += 1
+        begins_here = self.current == 0 and self.shard is not None
+        if begins_here and (kind := readable_format(self.corpus, split_row_range(file)[0])):
+            self.files.formats[kind] += 1
         self._before = self._records()
         self._documents_before, self._skipped_before = self.documents, self.skipped.counts.copy()
 

@@ -28,9 +28,17 @@ from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
 from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import web_archive
 from t5smith.text.formats.wikiextractor import wiki_documents
-from t5smith.text.locations import Location, split_row_range
+from t5smith.text.locations import Location, is_url, split_row_range
 from t5smith.text.read_bytes import ReadBytes, bytes_read
-from t5smith.text.recognition import ARCHIVES, RANDOM_ACCESS, file_format, one_document_per_file
+from t5smith.text.recognition import (
+    ARCHIVES,
+    RANDOM_ACCESS,
+    UnreadableFileError,
+    check_first_bytes,
+    file_format,
+    one_document_per_file,
+    readable_format,
+)
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 MOST_ENDINGS = 32
@@ -88,11 +96,30 @@ def positioned_documents(
       blocks: which blocks are read.
       skipped: where records that cannot be used are counted.
       on_bytes: called with the number of bytes read since the last call, as stored.
-      alone: whether there is no other file: then one that is a single unusable document is an error.
+      alone: whether there is no other file: then one of a format that cannot be read, or that is a single
+        unusable document, is an error.
 
     Raises:
       T5smithError: as :func:`read_documents`.
     """
+    try:
+        yield from _documents(corpus, name, blocks, skipped, on_bytes, alone)
+    except UnreadableFileError as error:
+        if alone:
+            raise
+        # It may have been planned as several blocks, by its name.
+        if not blocks.start and blocks.includes(0):
+            skipped.add_file(split_row_range(name)[0], error)
+
+
+def _documents(
+    corpus: CorpusSettings,
+    name: str,
+    blocks: BlockSelection,
+    skipped: SkippedRecords,
+    on_bytes: Callable[[int], Any] | None,
+    alone: bool,
+) -> Iterator[Positioned]:
     name, rows = split_row_range(name)
     assert rows is None or blocks == WHOLE_FILE
     # If some blocks are finished, what is left cannot show whether the file is usable.
@@ -104,6 +131,8 @@ def positioned_documents(
     records = FileRecords(skipped, from_start and kind not in ARCHIVES, whole, rows)
     field = json_field(name, corpus) if kind == "jsonl" else ""
     with open_stream(name, seekable=kind in RANDOM_ACCESS) as (raw, stream):
+        if is_url(name):
+            check_first_bytes(name, raw)  # its format was known by its name
         so_far = bytes_read(kind, raw, stream, blocks, records)
         read = 0
         for position, document in _format_reader(corpus, kind, field, name, stream, blocks, records):
@@ -197,7 +226,7 @@ def split_documents(
     """
     settings = corpus.settings
     if settings.valid:
-        yield from read_documents(settings, corpus.files(split), on_bytes, skipped)
+        yield from read_documents(settings.of_split(split), corpus.files(split), on_bytes, skipped)
         return
     for document in read_documents(settings, corpus.files("train"), on_bytes, skipped):
         if is_held_out(document.text, settings.held_out_fraction) == (split == "valid"):
@@ -228,7 +257,7 @@ def no_training_text(corpus: CorpusFiles) -> T5smithError:
     what = "all documents are held out"
     if len(found) == 1:
         what = "the text is a single document, and it is held out"
-        fix = smaller_documents(settings, file_format(settings, str(files[0])) == "text")
+        fix = smaller_documents(settings, readable_format(settings, str(files[0])) == "text")
     return T5smithError(what, where="corpus.train", fix=fix)
 
 
@@ -247,12 +276,16 @@ def check_first_documents(corpus: CorpusFiles) -> None:
       T5smithError: a corpus has no document, or as :func:`read_documents`.
     """
     for split, corpora in (("train", corpus.train), ("valid", corpus.valid)):
+        settings = corpus.settings.of_split(split)
         for name, files in corpora.items():
-            if next(iter(read_documents(corpus.settings, files)), None) is None:
+            if next(iter(read_documents(settings, files)), None) is None:
                 what = f"the corpus {name} has no text: " if name else ""
                 what += _no_text(files)
                 raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
             # Parts named a.0001, a.0002 have an ending each.
             for file in itertools.islice(reversed(first.values()), MOST_ENDINGS):
-                next(iter(read_documents(corpus.settings, [file])), None)
+                # Not alone: of all files of a corpus, some may be unreadable.
+                skipped = SkippedRecords(settings.strict)
+                placed = positioned_documents(settings, str(file), WHOLE_FILE, skipped)
+                next((document for _, document in placed if document is not None), None)

@@ -53,9 +53,7 @@ _ENDINGS = {
     ".zip": "zip",
     ".tar": "tar",
     **dict.fromkeys((".tgz", ".tbz2", ".txz", ".tzst"), "tar"),
-    ".html": "html",
-    ".htm": "html",
-    ".xhtml": "html",
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
 }
 _READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 """First bytes of formats that are read."""
@@ -92,13 +90,18 @@ _MEDIAWIKI = re.compile(rb"<mediawiki[\s>]")
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 
 
+class UnreadableFileError(T5smithError):
+    """A file is of a format that cannot be read, so it is no text, or not the file but a pointer to it."""
+
+
 def file_format(corpus: CorpusSettings, name: str) -> str:
     """The format of a file, one of those of `corpus.format`.
 
     An archive is `zip` or `tar`, whatever the settings say of its members.
 
     Raises:
-      T5smithError: it is missing, or of a format that cannot be read.
+      UnreadableFileError: it is of a format that cannot be read.
+      T5smithError: it is missing.
     """
     kind = recognized(name)
     if kind in ARCHIVES:
@@ -116,8 +119,16 @@ def chosen_format(corpus: CorpusSettings, kind: str, name: str) -> str:
         return corpus.format
     if kind.startswith("<"):
         fix = 'convert it to text or JSON lines, or set corpus.format = "text" to read it as it is'
-        raise T5smithError(f"this is XML with the root element {kind}", where=name, fix=fix)
+        raise UnreadableFileError(f"this is XML with the root element {kind}", where=name, fix=fix)
     return kind
+
+
+def readable_format(corpus: CorpusSettings, name: str) -> str:
+    """The format of a file as :func:`file_format`; "": it cannot be read."""
+    try:
+        return file_format(corpus, name)
+    except UnreadableFileError:
+        return ""
 
 
 def is_splittable(corpus: CorpusSettings, name: str) -> bool:
@@ -213,8 +224,14 @@ def refusal(name: object, head: bytes) -> T5smithError | None:
     return _refusal(name, what, _AGAIN) if what else None
 
 
-def _refusal(name: object, what: str, fix: str = _FIX) -> T5smithError:
-    return T5smithError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
+def check_first_bytes(name: str, raw: IO[bytes]) -> None:
+    """Raise an UnreadableFileError if the next bytes of a file, which are not consumed, are of one."""
+    if what := _unreadable(cast(io.BufferedReader, raw).peek(HEAD_BYTES)):
+        raise _refusal(name, what)
+
+
+def _refusal(name: object, what: str, fix: str = _FIX) -> UnreadableFileError:
+    return UnreadableFileError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
 
 
 def _head(stream: IO[bytes]) -> bytes:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,7 @@ def slurm_executor(recipe: Recipe, notes: Path, tasks: int, folder: Path) -> Any
         # So that the job's shell finds the commands of this Python, datatrove's among them.
         env_command=f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
         sbatch_args=options,
+        max_array_size=ARRAY_LIMIT,
         logging_dir=str(folder),
     )
 
@@ -238,22 +239,9 @@ def _with_job(error: Exception | None, jobs: SlurmJobs) -> Exception:
     return error
 
 
-@dataclass(frozen=True)
-class _Advice:
-    """What helps against an end of a task."""
-
-    said: str
-    fix: str
-
-
-_ADVICE = {
-    "TIMEOUT": _Advice("ran out of time", "raise time= in prepare.slurm, or prepare.tasks"),
-    "DEADLINE": _Advice("ran out of time", "raise time= in prepare.slurm, or prepare.tasks"),
-    "OUT_OF_MEMORY": _Advice("ran out of memory", "raise prepare.memory_gb"),
-    "CANCELLED": _Advice("cancelled", ""),
-    "NODE_FAIL": _Advice("lost with their machine", ""),
-    "BOOT_FAIL": _Advice("lost with their machine", ""),
-    "PREEMPTED": _Advice("preempted", ""),
+_FIXES = {
+    **dict.fromkeys(("TIMEOUT", "DEADLINE"), "raise time= in prepare.slurm, or prepare.tasks"),
+    "OUT_OF_MEMORY": "raise prepare.memory_gb",
 }
 
 
@@ -264,11 +252,10 @@ def _unfinished(recipe: Recipe, notes: Path, jobs: SlurmJobs, missing: Sequence[
     fixes: list[str] = []
     for rank in missing:
         state = states.get(rank)
-        advice = _ADVICE.get(state.name) if state else None
-        said = advice.said if advice else state.ended() if state else "ended for a reason Slurm does not say"
+        said = state.ended() if state else "ended for a reason Slurm does not say"
         kinds[said] = kinds.get(said, 0) + 1
-        if advice and advice.fix:
-            fixes.append(advice.fix)
+        if state and state.name in _FIXES:
+            fixes.append(_FIXES[state.name])
     parts = ", ".join(f"{number} {said}" for said, number in kinds.items())
     log = jobs.log(notes, missing[0])
     line = last_error(log)

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARRAY_LIMIT = 1001
-"""Slurm's default for the largest array; datatrove's jobs count on it."""
+"""Slurm's default for the largest array; more tasks are several jobs."""
 LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 """States of tasks that Slurm ended for reasons that are not theirs."""
 HELD = ("JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "launch failed requeued held")
 """Reasons why a task waits that do not pass by themselves; so do limits of a partition."""
 TAIL_BYTES = 1 << 16
+_ENDS = {
+    **dict.fromkeys(("TIMEOUT", "DEADLINE"), "ran out of time"),
+    "OUT_OF_MEMORY": "ran out of memory",
+    "CANCELLED": "cancelled",
+    **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL"), "lost with the machine"),
+    "PREEMPTED": "preempted",
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,13 @@ class SlurmState:
     node: str = ""
 
     def ended(self) -> str:
-        """How and where it ended."""
-        return f"{self.how()} on {self.node}" if self.node else self.how()
+        """How it ended, and where if that may be the reason."""
+        return f"{self.how()} on {self.node}" if self.node and self.name not in _ENDS else self.how()
 
     def how(self) -> str:
         """How it ended."""
+        if self.name in _ENDS:
+            return _ENDS[self.name]
         code, _, number = self.reason.partition(":")
         if number.isdecimal() and int(number):
             known = int(number) in [member.value for member in signal.Signals]
