@@ -89,6 +89,9 @@ class ExportCommand(RecipeCommand):
     model-average-K; with --step: of the last K up to that step."""
     encoder_only: bool = False
     """Export the encoder alone, for embeddings, into the folder model-encoder."""
+    check: bool = False
+    """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
+    so on the model card."""
 
 
 @command

@@ -76,7 +76,7 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             return
         options |= {"verify": True} if command.verify else {}
     if isinstance(command, ExportCommand):
-        options |= {"step": command.step, "average": command.average, "encoder_only": command.encoder_only}
+        options |= {name: getattr(command, name) for name in ("step", "average", "encoder_only", "check")}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)

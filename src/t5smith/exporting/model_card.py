@@ -50,6 +50,7 @@ class Made:
       uses: the share of the training windows of each corpus, and how many times it was read.
       steps: those of the checkpoints whose mean the model is; mostly one.
       source: the licence of the model that training continued from; None: random weights.
+      checked: what was compared with transformers, as a sentence; "": nothing.
     """
 
     recipe: Recipe
@@ -62,6 +63,7 @@ class Made:
     uses: Sequence[CorpusUse]
     steps: Sequence[int]
     source: SourceCard | None = None
+    checked: str = ""
 
 
 def model_card(made: Made, *, encoder_only: bool = False) -> str:
@@ -81,7 +83,7 @@ def model_card(made: Made, *, encoder_only: bool = False) -> str:
 to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 
 {ENCODER_USAGE if encoder_only else usage(config, denoisers)}
-## Training text
+{made.checked + chr(10) * 2 if made.checked else ""}## Training text
 
 {text_section(made.store, made.uses)}
 
