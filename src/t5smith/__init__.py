@@ -11,6 +11,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | `generate` | fill in the masked spans of texts |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
+| `trim_vocabulary` | a model with only the pieces that a text uses |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
 | `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
     from t5smith.interop.huggingface_load import load_model
+    from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
@@ -64,6 +66,7 @@ __all__ = [
     "prepare_status",
     "run",
     "train",
+    "trim_vocabulary",
     "vocab",
 ]
 
@@ -87,6 +90,7 @@ _HOMES = {
     "prepare_status": "store.tasks.status",
     "run": "pipeline",
     "train": "training.train",
+    "trim_vocabulary": "interop.trimming",
     "vocab": "vocabulary.train",
 }
 """The module of each public name; `tests/test_public_api.py` compares it with the imports above."""

@@ -107,6 +107,10 @@ def test_every_leaf_of_a_fresh_model_has_its_standard_deviation(gated):
     expected |= {"embedding": 1.0, "head": D**-0.5, "relative_attention_bias": (2 / (32 + 7)) ** 0.5}
     leaves = jax.tree_util.tree_leaves_with_path(init(config, jax.random.key(0)))
     assert len(leaves) == (29 if gated else 27)
+    leaves += jax.tree_util.tree_leaves_with_path(
+        init(replace(config, bias_per_layer=True), jax.random.key(0))
+    )
+    assert leaves[-1][1].shape == (48, 3_000)
     for path, leaf in leaves:
         name = path[-1].name
         if name.endswith("norm"):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import sys
-import types
 from pathlib import Path
 
 import pytest
-from reading import read, write
+from reading import read, replace_trafilatura, write
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
@@ -33,17 +32,8 @@ def page(texts: list[str], head: str = "") -> str:
 
 @pytest.fixture
 def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The pages that were given to trafilatura, which is replaced: its text is what stands in paragraphs."""
-    pages: list[str] = []
-
-    def extract(page: str, **_: object) -> str | None:
-        pages.append(page)
-        return "\n".join(part.partition("</p>")[0] for part in page.split("<p>")[1:]) or None
-
-    module = types.ModuleType("trafilatura")
-    module.extract = extract  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "trafilatura", module)
-    return pages
+    """The pages that were given to trafilatura, which is replaced."""
+    return replace_trafilatura(monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.htm.gz", "side", "a.txt"])

@@ -20,6 +20,7 @@ DEPENDS = {
     "model.d_ff": 40,
     "model.num_layers": 3,
     "model.feed_forward": "relu",
+    "model.relative_attention_bias": "per-layer",
     "model.tie_word_embeddings": True,
     "train.batch_size": 8,
     "train.precision": "bfloat16",

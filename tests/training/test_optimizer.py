@@ -212,6 +212,8 @@ def test_weight_decay_is_for_matrices_only():
     assert not decayed.encoder.relative_attention_bias
     assert not decayed.encoder.layers.feed_forward_norm
     assert not decayed.decoder.final_norm
+    own = is_decayed(init(dataclasses.replace(CONFIG, bias_per_layer=True), jax.random.key(0)))
+    assert not own.decoder.layers.relative_attention_bias
 
 
 def test_each_optimizer_has_its_own_default_learning_rate():

@@ -64,6 +64,12 @@ class VocabCommand(ArtifactCommand):
     """With --compare: the size of the held-out text, which is cut at the end of a document."""
     plot: Folder | None = None
     """With --compare: draw the figures into this .png, .svg or .pdf file."""
+    trim: str = ""
+    """Write this model, and its tokenizer, with only the pieces that the text uses, as trimmed/."""
+    min_count: Positive = 1
+    """With --trim: keep the pieces that occur at least so often."""
+    max_pieces: int | None = None
+    """With --trim: keep no more than so many of these, the most frequent. Default: all of them."""
 
 
 @command

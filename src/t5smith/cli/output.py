@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 
-def function(module: str, name: str) -> Callable[..., Any]:
-    """The function of a module that is imported now, when it is needed."""
+def function(module: str, name: str, stage: str = "") -> Callable[..., Any]:
+    """The function of a module that is imported now, when it is needed; `stage` names it meanwhile."""
     from t5smith.base.phase import phase
 
-    with phase(name, "starting", at_once=False):
+    with phase(stage or name, "starting", at_once=False):
         return getattr(importlib.import_module(module), name)
 
 

@@ -69,6 +69,11 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             recipe, command.compare, command.max_bytes, plot=command.plot, as_json=command.json
         )
         return
+    if isinstance(command, VocabCommand) and command.trim:
+        trim = function("t5smith.interop.trimming", "trim_vocabulary", "vocab")
+        folder = trim(recipe, command.trim, min_count=command.min_count, max_pieces=command.max_pieces)
+        print_folder(folder, "trimmed", command.json)
+        return
     if isinstance(command, PrepareCommand):
         recipe = recipe.replace(**{"corpus.strict": True}) if command.strict else recipe
         if command.status:
@@ -141,13 +146,18 @@ def _compares(command: VocabCommand, requested: bool) -> bool:
     """Whether tokenizers are compared."""
     if requested and not command.compare:
         raise T5smithError("nothing to compare", where="--compare", expected="one or more tokenizers")
-    for flag, given in (
-        ("--plot", command.plot is not None),
-        ("--max-bytes", command.max_bytes != MAX_BYTES),
+    compares, trims = bool(command.compare), bool(command.trim)
+    for flag, given, needed, there in (
+        ("--plot", command.plot is not None, "--compare TOKENIZER", compares),
+        ("--max-bytes", command.max_bytes != MAX_BYTES, "--compare TOKENIZER", compares),
+        ("--min-count", command.min_count != 1, "--trim MODEL", trims),
+        ("--max-pieces", command.max_pieces is not None, "--trim MODEL", trims),
     ):
-        if given and not command.compare:
-            raise T5smithError("needs `--compare`", where=flag, fix="add --compare TOKENIZER")
-    return bool(command.compare)
+        if given and not there:
+            raise T5smithError(f"needs `{needed.split()[0]}`", where=flag, fix=f"add {needed}")
+    if compares and trims:
+        raise T5smithError("cannot be used together", where="--compare and --trim", fix="choose one")
+    return compares
 
 
 def _generate(args: list[str]) -> None:

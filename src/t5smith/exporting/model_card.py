@@ -11,7 +11,13 @@ from t5smith.base.artifact import Manifest
 from t5smith.base.units import duration
 from t5smith.base.wrapping import pluralize
 from t5smith.exporting.card_front_matter import front_matter, hub_datasets
-from t5smith.exporting.card_text import text_section, tokenizer_section, tokenizer_source, without_folders
+from t5smith.exporting.card_text import (
+    spiece_note,
+    text_section,
+    tokenizer_section,
+    tokenizer_source,
+    without_folders,
+)
 from t5smith.exporting.card_usage import ENCODER_USAGE, is_prefix, usage
 from t5smith.exporting.source_card import SourceCard
 from t5smith.model.config import ModelConfig
@@ -48,6 +54,7 @@ class Made:
       vocab, store, checkpoint, evaluation: the manifests of the stages.
       longest_input: input tokens of a window.
       uses: the share of the training windows of each corpus, and how many times it was read.
+      no_spiece: why there is no `spiece.model`; "" if there is one.
       steps: those of the checkpoints whose mean the model is; mostly one.
       source: the licence of the model that training continued from; None: random weights.
       checked: what was compared with transformers, as a sentence; "": nothing.
@@ -61,6 +68,7 @@ class Made:
     evaluation: Manifest
     longest_input: int
     uses: Sequence[CorpusUse]
+    no_spiece: str
     steps: Sequence[int]
     source: SourceCard | None = None
     checked: str = ""
@@ -90,6 +98,7 @@ to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 ## Tokenizer
 
 {tokenizer_section(made.vocab, made.store)}
+{spiece_note(made.no_spiece)}
 
 ## Model and training
 
@@ -123,6 +132,12 @@ All settings are in `t5smith.json`.
 def _kind(config: ModelConfig) -> str:
     kinds = {(True, False): "T5 1.1", (False, True): "T5 1.0"}
     gate, head = "gated GELU" if config.gated else "ReLU", "tied" if config.tie_word_embeddings else "untied"
+    if config.bias_per_layer:
+        return (
+            "UMT5"
+            if (config.gated, config.tie_word_embeddings) == (True, False)
+            else (f"UMT5 ({gate} feed-forward, {head} head)")
+        )
     return kinds.get((config.gated, config.tie_word_embeddings), f"T5 ({gate} feed-forward, {head} head)")
 
 

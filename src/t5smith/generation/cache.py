@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from t5smith.model.attention.masks import mask_bias
 from t5smith.model.attention.multi_head import split_heads
-from t5smith.model.attention.position_bias import position_bias
+from t5smith.model.attention.position_bias import position_bias, shared_or_own
 from t5smith.model.attention.xla import attend
 from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
@@ -59,15 +59,14 @@ def decode_one(
 ) -> tuple[Float[Array, "B V"], Cache]:
     """The logits of the token after `token`, which is at `position`, and the updated cache."""
     B, T, H = token.shape[0], cache.keys.shape[2], config.num_heads
-    table = position_bias(
-        p.decoder.relative_attention_bias,
-        T,
-        T,
-        bidirectional=False,
-        max_distance=config.relative_attention_max_distance,
-    )
-    bias = jax.lax.dynamic_slice_in_dim(table[None], position, 1, axis=2)
-    bias += mask_bias(jnp.arange(T) <= position)[None, None, None, :]
+    max_distance = config.relative_attention_max_distance
+
+    def bias(table: Array) -> Array:
+        rows = position_bias(table, T, T, bidirectional=False, max_distance=max_distance)
+        row = jax.lax.dynamic_slice_in_dim(rows[None], position, 1, axis=2)
+        return row + mask_bias(jnp.arange(T) <= position)[None, None, None, :]
+
+    bias_of = shared_or_own(p.decoder.relative_attention_bias, bias)
 
     def block(x: Array, layer_and_cache: tuple[DecoderLayer, Cache]) -> tuple[Array, tuple[Array, Array]]:
         layer, own = layer_and_cache
@@ -78,6 +77,7 @@ def decode_one(
         )
         keys = jax.lax.dynamic_update_slice_in_dim(own.keys, k, position, axis=1)
         values = jax.lax.dynamic_update_slice_in_dim(own.values, v, position, axis=1)
+        bias = bias_of(layer.relative_attention_bias)
         x += dense(attend(q, keys, values, bias, compute), layer.self_attention.o, compute)
 
         h = norm(x, layer.cross_attention_norm, config.layer_norm_epsilon)

@@ -24,6 +24,7 @@ from t5smith.interop.huggingface_names import (
 )
 from t5smith.interop.model import Model
 from t5smith.interop.safetensors_file import write_safetensors
+from t5smith.interop.spiece.model_file import write_spiece
 from t5smith.interop.stored_tensor import DTYPES
 from t5smith.interop.weights import INDEX
 from t5smith.model.config import ModelConfig
@@ -57,13 +58,15 @@ def write_settings(
     folder: Path, config: ModelConfig, vocabulary: Vocabulary, form: Form, *, model_max_length: int
 ) -> None:
     """Write all but the weights into a folder: configuration and tokenizer."""
-    values = config_json(config, vocabulary) | {"dtype": form.dtype}
+    # n_positions is for programs that ask for a length; position biases have none.
+    values = config_json(config, vocabulary) | {"dtype": form.dtype, "n_positions": model_max_length}
     if form.encoder_only:
         values |= {"architectures": ["T5EncoderModel"], "is_encoder_decoder": False, "use_cache": False}
     else:
         _write_json(folder / "generation_config.json", generation_json(vocabulary))
     _write_json(folder / "config.json", values)
     vocabulary.save(folder, model_max_length=model_max_length)
+    write_spiece(folder, vocabulary)
 
 
 def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Form) -> None:
@@ -114,10 +117,14 @@ def shards_of(
 
 
 def config_json(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The `config.json` of a T5, with the names of transformers' `T5Config`."""
+    """The `config.json` of a T5, with the names of transformers' `T5Config`.
+
+    A model with a position bias in each layer is a UMT5 there, whose other parts are those of T5.
+    """
+    family = "UMT5" if config.bias_per_layer else "T5"
     return {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": "t5",
+        "architectures": [f"{family}ForConditionalGeneration"],
+        "model_type": family.lower(),
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
         "d_model": config.d_model,

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from t5smith.model.attention.items import Items
 from t5smith.model.attention.masks import SegmentIds, causal, mask_bias
 from t5smith.model.attention.multi_head import attention
-from t5smith.model.attention.position_bias import position_bias
+from t5smith.model.attention.position_bias import position_bias, shared_or_own
 from t5smith.model.compute import FLOAT32, Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout, at, drop
@@ -102,14 +102,18 @@ def encode(
     """The encoder's output."""
     B, S = input_ids.shape
     max_distance = config.relative_attention_max_distance
-    table = p.encoder.relative_attention_bias
     longest, _ = _longest(segments, S, 0)
-    bias = position_bias(table, longest, longest, bidirectional=True, max_distance=max_distance)
+
+    def bias(table: Array) -> Array:
+        return position_bias(table, longest, longest, bidirectional=True, max_distance=max_distance)
+
+    bias_of = shared_or_own(p.encoder.relative_attention_bias, bias)
     segment_ids = _not_padding(input_ids) if segments is None else _within(segments, 0, 0)
 
     def run_layer(x: Array, scanned: tuple[EncoderLayer, Dropout | None]) -> tuple[Array, None]:
         layer, dropout = scanned
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
+        bias = bias_of(layer.relative_attention_bias)
         h = attention(h, h, layer.self_attention, bias, segment_ids, compute, at(dropout, 0))
         x += drop(h, dropout, 1)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
@@ -137,11 +141,14 @@ def decode(
     """The decoder's output at all target positions at once; a position sees itself and those before it."""
     (B, T), S = decoder_input_ids.shape, input_ids.shape[1]
     max_distance = config.relative_attention_max_distance
-    table = p.decoder.relative_attention_bias
     # The bias of a row, or of the longest item.
     keys, queries = _longest(segments, S, T)
-    bias = position_bias(table, queries, queries, bidirectional=False, max_distance=max_distance)
-    bias += mask_bias(jnp.asarray(causal(queries)))
+
+    def bias(table: Array) -> Array:
+        made = position_bias(table, queries, queries, bidirectional=False, max_distance=max_distance)
+        return made + mask_bias(jnp.asarray(causal(queries)))
+
+    bias_of = shared_or_own(p.decoder.relative_attention_bias, bias)
     cross_bias = jnp.zeros((config.num_heads, queries, keys), jnp.float32)
     if segments is None:
         # Positions after padding see the padding, as in T5: no loss is computed there.
@@ -154,6 +161,7 @@ def decode(
     def run_layer(x: Array, scanned: tuple[DecoderLayer, Dropout | None]) -> tuple[Array, None]:
         layer, dropout = scanned
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
+        bias = bias_of(layer.relative_attention_bias)
         h = attention(h, h, layer.self_attention, bias, self_ids, compute, at(dropout, 0))
         x += drop(h, dropout, 1)
         h = norm(x, layer.cross_attention_norm, config.layer_norm_epsilon)

@@ -36,6 +36,8 @@ DEFAULT_LEARNING_RATE = {
 runs get the usual rates: T5's for Adafactor, also with Muon; nanoT5's for AdamWScale; AdamW's for AdamW, and
 for Muon, whose updates have the same RMS. Short runs need higher ones: see docs/optimizers.md."""
 
+POSITION_BIAS = "relative_attention_bias"
+"""Name of a leaf: numbers for each distance and head, not a matrix that vectors are multiplied by."""
 MUON_RMS = 0.2
 """RMS of Muon's updates before the learning rate: about that of AdamW (Liu et al. 2025, section 2.2)."""
 MUON_SHARE = 0.15
@@ -176,7 +178,8 @@ def per_layer(
         if not stacked:
             return "single"
         # Encoder and decoder are separate stacks: they may have different numbers of layers.
-        return f"{path[0].name} {'matrices' if leaf.ndim == 3 else 'vectors'}"
+        is_matrix = leaf.ndim == 3 and path[-1].name != POSITION_BIAS
+        return f"{path[0].name} {'matrices' if is_matrix else 'vectors'}"
 
     def labels(parameters: Parameters) -> Any:
         return jax.tree_util.tree_map_with_path(label, parameters, is_stacked(parameters))
@@ -191,7 +194,7 @@ def is_decayed(parameters: Parameters) -> Any:
     """Which parameters are decayed: matrices; norm scales and position biases are not."""
 
     def decayed(path: tuple[Any, ...], leaf: jax.Array, stacked: bool) -> bool:
-        return leaf.ndim - stacked == 2 and path[-1].name != "relative_attention_bias"
+        return leaf.ndim - stacked == 2 and path[-1].name != POSITION_BIAS
 
     return jax.tree_util.tree_map_with_path(decayed, parameters, is_stacked(parameters))
 

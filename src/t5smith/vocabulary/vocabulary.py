@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
-from t5smith.vocabulary import sentencepiece, tokenizer_json
+from t5smith.vocabulary import tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
 from t5smith.vocabulary.tokenizer_files import (
+    TOKENIZER_CONFIG,
     TOKENIZER_FILES,
     decompressed,
-    extra_ids,
+    parse_tokenizer_file,
     read_tokenizer_file,
     tokenizer_file,
+    with_own_sentinels,
 )
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
 from t5smith.vocabulary.white_space import BREAKS, keeps_white_space, visible
@@ -90,16 +92,17 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Vocabulary:
         """Read a folder with a tokenizer, or a tokenizer.json, tokenizer.json.xz or SentencePiece model.
 
-        A SentencePiece model without sentinels gets as many as :func:`extra_ids` returns.
+        A SentencePiece model without sentinels gets as many as
+        :func:`t5smith.vocabulary.tokenizer_files.extra_ids` returns. A folder of a ByT5
+        has only the name of its class: its bytes get Google's sentinels.
 
         Raises:
           T5smithError: missing, damaged, not a Unigram tokenizer, or without sentinels, `</s>` or `<pad>`.
         """
         file = tokenizer_file(Path(path))
         data = read_tokenizer_file(file)
-        if file.suffix == ".model":
-            tree = tokenizer_json.with_sentinels(sentencepiece.to_tokenizer_json(data, file), extra_ids(file))
-            return cls(json.dumps(tree), file)
+        if file.suffix == ".model" or file.name == TOKENIZER_CONFIG:
+            return cls(json.dumps(with_own_sentinels(parse_tokenizer_file(data, file), file)), file)
         return cls(decompressed(data, file), file)
 
     @classmethod
@@ -110,6 +113,13 @@ class Vocabulary:
     def spell(self, piece: str) -> list[int]:
         """The ids that a piece of another vocabulary is cut into; `▁` is a space."""
         return self._text.spell(piece)
+
+    def spelling(self, number: int) -> str:
+        """The text of a piece, `▁` for a space: "" for a byte that is no character by itself."""
+        byte = self._bytes.get(number)
+        if byte is None:
+            return self.all_pieces[number]
+        return "" if byte >= 0x80 else chr(byte).replace(" ", SPACE)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without `</s>`. Control words in it are text."""
@@ -217,6 +227,15 @@ class Vocabulary:
             "control_symbols": control_symbols,
         }
 
+    def tree(self) -> tokenizer_json.TokenizerTree:
+        """The tokenizer.json, parsed; the caller may change it."""
+        return json.loads(self._json)
+
+    @property
+    def byte_ids(self) -> list[int]:
+        """The ids of bytes, for characters without a piece; empty if they are unknown."""
+        return sorted(self._bytes)
+
     def id_of(self, piece: str) -> int | None:
         """The id of a piece or control piece, or None."""
         return self._ids.get(piece)
@@ -232,8 +251,7 @@ class Vocabulary:
         other ids.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        tree = json.loads(self._json)
-        tree |= {
+        tree = self.tree() | {
             "post_processor": tokenizer_json.append_eos(self.eos_id),
             "truncation": None,
             "padding": None,
