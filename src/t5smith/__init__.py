@@ -11,7 +11,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | `generate` | fill in the masked spans of texts |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
-| `trim_vocabulary`, `extend_vocabulary` | a model with only the pieces that a text uses, or with more of them |
+| `trim_vocabulary`, `extend_vocabulary` | a model with only a text's pieces, or with them added |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
 | `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
