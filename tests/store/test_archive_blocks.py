@@ -52,10 +52,26 @@ def flipped(data: bytes) -> bytes:
     return data[:place] + bytes([data[place] ^ 8]) + data[place + 1 :]
 
 
+LEFT = {"f.csv": b"id,dato\n" + b"1,2\n" * 2_000}
+"""A table of several blocks that is left after its first line."""
+
+
+def left_tar() -> bytes:
+    data = tarred(irregular() | LEFT)
+    return data[: data.rindex(b"1,2\n") - 999]
+
+
+def left_zip() -> bytes:
+    return zipped({**LEFT, **irregular()}, "stored").replace(b"1,2\n1", b"1,2\n7", 1)
+
+
 ARCHIVES: dict[str, Callable[[], bytes]] = {
     "a.zip": lambda: zipped(irregular()),
     "a.tar": lambda: tarred(irregular()),
+    "file.zip": lambda: zipped(irregular()),
     "a.tar.xz": lambda: lzma.compress(tarred(irregular())),
+    "left.tar": left_tar,
+    "left.zip": left_zip,
     "cut.zip": lambda: cut(zipped(irregular(), "stored")),
     "cut-deflated.zip": lambda: cut(zipped(irregular())),
     "cut.tar": lambda: cut(tarred(irregular())),
@@ -91,7 +107,8 @@ def test_the_store_is_the_same_for_any_number_of_tasks_and_after_a_stop(
     monkeypatch.setattr(module, "IN_PROCESS_BYTES", 1 << 20)
     file = tmp_path / name
     file.write_bytes(ARCHIVES[name]())
-    one = make(file, name="one", **{"prepare.tasks": 1})
+    document = "file" if name.startswith("file") else "block"
+    one = make(file, name="one", **{"prepare.tasks": 1, "corpus.document": document})
     store = files(prepare(one))
     assert len(json.loads(store["shards.json"])["train"]) > 5
     eight = one.replace(**{"run_dir": str(tmp_path / "eight"), "prepare.tasks": 8})

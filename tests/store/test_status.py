@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from t5smith.base.errors import T5smithError
+from t5smith.base.lock import LOCK
 from t5smith.base.process import this_process
 from t5smith.cli.main import main
 from t5smith.recipe.recipe import Recipe
@@ -222,6 +223,19 @@ def test_a_task_on_another_machine_runs_while_it_reports(
         assert found.tasks is not None
         assert found.tasks[kind] == 1
         assert found.state == kind
+
+
+def test_a_command_on_another_machine_may_be_dead(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the lock's file still names a process, it was killed or runs."""
+    stop_before_the_end(recipe, monkeypatch)
+    for host, pid, state, command in (
+        ("elsewhere", 7, "running", "process 7 on elsewhere, if it still runs"),
+        (this_process()["host"], 0x3FFFFFFF, "stopped", ""),
+    ):
+        holder = this_process() | {"host": host, "pid": pid}
+        (recipe.folder / LOCK).write_text(json.dumps(holder))
+        found = prepare_status(recipe)
+        assert (found.state, found.command) == (state, command)
 
 
 def test_notes_that_vanish_while_they_are_read_are_read_again(

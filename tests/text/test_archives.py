@@ -214,7 +214,16 @@ def test_a_missing_package_is_no_fault_of_a_member(tmp_path: Path, monkeypatch: 
 
 
 def test_nothing_is_written_where_names_point(tmp_path: Path) -> None:
-    names = ["../ut.txt", "/tmp/ut.txt", "a/../../ut.txt", "ny\nlinje.txt", "C:\\ut.txt", "\x1b[31m.txt"]
+    names = [
+        "../ut.txt",
+        "/tmp/ut.txt",
+        "a/../../ut.txt",
+        "ny\nlinje.txt",
+        "C:\\ut.txt",
+        "\x1b[31m.txt",
+        "..",
+        ".",
+    ]
     for number, pack in enumerate((zipped, tarred)):
         folder = tmp_path / f"x{number}"
         folder.mkdir()
@@ -266,6 +275,25 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
+def test_a_size_in_an_extended_header(tmp_path: Path) -> None:
+    """As of files of more than 8 GiB; one that is too small is that of the bytes there are."""
+    record = b"9 size=2\n"
+    data = header("x", len(record), tarfile.XHDTYPE) + record.ljust(512, b"\0")
+    data += header("a.txt", 0) + b"en".ljust(512, b"\0") + tarred({"b.txt": b"to"})
+    texts, skipped = read(write(tmp_path / "a.tar", data))
+    assert (texts, skipped.counts) == (["en", "to"], {})
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a"])
+def test_an_archive_of_old_programs(tmp_path: Path, name: str) -> None:
+    """Without the sign of POSIX; the check sum shows what it is."""
+    data = bytearray(tarred({"a.txt": b"en"}))
+    data[257:265] = bytes(8)
+    data[148:156] = b" " * 8
+    data[148:155] = b"%06o\0" % sum(data[:512])
+    assert read(write(tmp_path / name, bytes(data)))[0] == ["en"]
+
+
 @pytest.mark.parametrize("ending", PACK)
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, b"?"])
 def test_a_tar_header_that_claims_a_terabyte_allocates_nothing(
@@ -308,6 +336,13 @@ def test_a_bomb_takes_no_memory(
     texts, skipped = found[0]
     assert texts == ["en"]
     assert skipped.counts == {"too long": 1, "unreadable members": 1}
+
+
+def test_a_member_that_claims_to_be_empty_is_read(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a.txt": b"en\n\nto"}))
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 0)
+    texts, skipped = read(write(tmp_path / "a.zip", bytes(data)))
+    assert (texts, skipped.counts) == (["en"], {"damaged archive": 1})
 
 
 def test_members_that_share_their_bytes_are_read_once(tmp_path: Path) -> None:
@@ -405,6 +440,18 @@ def test_a_cut_zip_is_not_the_zip_within_it(tmp_path: Path) -> None:
     data = zipped({"a.txt": b"en", "indre.zip": zipped({"b.txt": b"to"}), "c.txt": b"tre"}, "stored")
     texts, skipped = read(write(tmp_path / "a.zip", data[: data.index(b"c.txt")]))
     assert (texts, skipped.counts) == (["en"], {"damaged archive": 1, "nested archives": 1})
+
+
+def test_no_text_before_the_damage_of_a_compressed_member_is_lost(tmp_path: Path) -> None:
+    """In a compressed archive too, where a decoder cannot go back."""
+    member = bytearray(gzip.compress(b"".join(b"dag %d\n" % n for n in range(3_000)), mtime=0))
+    member[-3] ^= 1  # the check sum
+    data = tarred({"a.txt.gz": bytes(member), "b.txt": b"siste"})
+    for packed in (data, gzip.compress(data), zipped({"a.txt.gz": bytes(member), "b.txt": b"siste"})):
+        texts, skipped = read(write(tmp_path / "a", packed), document="line")
+        assert len(texts) >= 3_000
+        assert texts[-1] == "siste"
+        assert skipped.counts == {"damaged archive": 1}
 
 
 def test_joined_archives_and_what_follows_them(tmp_path: Path) -> None:

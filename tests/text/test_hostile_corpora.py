@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import gzip
+import html
 import io
 import json
 import random
@@ -19,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from reading import replace_trafilatura
 
 from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from t5smith.base.errors import T5smithError
@@ -78,6 +80,34 @@ def columns(random_: random.Random) -> tuple[bytes, int]:
     return out.getvalue().to_pybytes(), len(texts)
 
 
+def wiki_docs(random_: random.Random) -> tuple[bytes, int]:
+    """WikiExtractor's files, with documents that do not end and text between documents."""
+    parts, records = [b'<doc id="0" url="a" title="b">\nb\n\nen\n\n</doc>\n'], 1
+    for number in range(random_.randrange(40)):
+        text = html.escape(text_of(random_), quote=False).encode()
+        text = b"bl\xe5" if random_.random() < 0.1 else text
+        end = b"" if random_.random() < 0.1 else b"\n</doc>\n"
+        parts.append(b'<doc id="%d" url="a?b" title="c">\nc\n\n%s\n%s' % (number, text, end))
+        records += 1
+        if end and random_.random() < 0.1:
+            parts.append(b"utenfor\n\ni to linjer\n")
+            records += 1
+    return b"".join(parts), records
+
+
+def web_page(random_: random.Random) -> tuple[bytes, int]:
+    """A page, which may have no text, be too long or be in another encoding than UTF-8."""
+    text = random_.choice(("", "<p>bl\xe5</p>", f"<p>{html.escape(text_of(random_))}</p>"))
+    page = f"<!doctype html>\n<html><head><title>x</title></head><body>{text}</body></html>"
+    return page.encode("latin-1" if "\xe5" in text and random_.random() < 0.5 else "utf-8", "replace"), 1
+
+
+def pointer(random_: random.Random) -> tuple[bytes, int]:
+    """A pointer of Git LFS instead of a file."""
+    size = random_.randrange(10**9)
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{size:064x}\nsize {size}\n".encode(), 1
+
+
 MAKERS = ((json_file, ".jsonl"), (table, ".csv"), (plain, ".txt"), (columns, ".parquet"))
 
 
@@ -118,7 +148,15 @@ def tar_file(random_: random.Random) -> tuple[bytes, int]:
     return tarred(members, random_.choice(list(TAR_FORMATS))), records
 
 
-FILES = (*MAKERS, (zip_file, ".zip"), (tar_file, ".tar"))
+FILES = (
+    *MAKERS,
+    (zip_file, ".zip"),
+    (tar_file, ".tar"),
+    (wiki_docs, ""),
+    (web_page, ".html"),
+    (pointer, ".parquet"),
+    (pointer, ".txt"),
+)
 SECONDS = 60
 """A corpus that takes longer hangs: each takes a fraction of a second."""
 
@@ -157,7 +195,9 @@ def make(random_: random.Random, folder: Path) -> int | None:
             total += records
         name = f"{number}{random_.choice(NAMES)}{suffix}{random_.choice(('', ending))}"
         (folder / name).write_bytes(stored)
-    return total
+    # Beside it, a page or a pointer that cannot be read is counted; alone it is an error.
+    (folder / "z.txt").write_bytes(b"en")
+    return None if total is None else total + 1
 
 
 def read(corpus: CorpusSettings, folder: Path, skipped: SkippedRecords) -> tuple[list[str], str]:
@@ -187,6 +227,11 @@ def check(seed: int, folder: Path) -> None:
     if records is not None:
         assert len(texts) + skipped.counts.total() == records, f"seed {seed}: {skipped.counts}"
         assert DAMAGED_ARCHIVE not in skipped.counts
+
+
+@pytest.fixture(autouse=True)
+def extracted(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_trafilatura(monkeypatch)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -17,13 +17,14 @@ from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.exporting.source_card import source_card
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
+from t5smith.interop.spiece.model_file import why_no_spiece
 from t5smith.model.params import parameter_count
 from t5smith.recipe.export import ExportSettings
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training.curves.repetition import corpus_use
 from t5smith.training.setup import Run
 
-FORMAT = 3
+FORMAT = 4
 """Increase when the same model gives another folder than before."""
 
 
@@ -134,6 +135,7 @@ def _made(chosen: Chosen, evaluation: Manifest) -> Made:
         checkpoint=chosen.last,
         evaluation=evaluation,
         longest_input=max(spec.max_lengths[0] for spec in setup.objective.denoisers),
+        no_spiece=why_no_spiece(chosen.run.vocabulary),
         uses=corpus_use(setup, chosen.steps[-1]),
         steps=chosen.steps,
         source=source_card(setup),

@@ -11,7 +11,13 @@ from t5smith.base.artifact import Manifest
 from t5smith.base.units import duration
 from t5smith.base.wrapping import pluralize
 from t5smith.exporting.card_front_matter import front_matter, hub_datasets
-from t5smith.exporting.card_text import text_section, tokenizer_section, tokenizer_source, without_folders
+from t5smith.exporting.card_text import (
+    spiece_note,
+    text_section,
+    tokenizer_section,
+    tokenizer_source,
+    without_folders,
+)
 from t5smith.exporting.card_usage import is_prefix, usage
 from t5smith.exporting.source_card import SourceCard
 from t5smith.model.config import ModelConfig
@@ -48,6 +54,7 @@ class Made:
       vocab, store, checkpoint, evaluation: the manifests of the stages.
       longest_input: input tokens of a window.
       uses: the share of the training windows of each corpus, and how many times it was read.
+      no_spiece: why there is no `spiece.model`; "" if there is one.
       steps: those of the checkpoints whose mean the model is; mostly one.
       source: the licence of the model that training continued from; None: random weights.
     """
@@ -60,6 +67,7 @@ class Made:
     evaluation: Manifest
     longest_input: int
     uses: Sequence[CorpusUse]
+    no_spiece: str
     steps: Sequence[int]
     source: SourceCard | None = None
 
@@ -87,6 +95,7 @@ to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 ## Tokenizer
 
 {tokenizer_section(made.vocab, made.store)}
+{spiece_note(made.no_spiece)}
 
 ## Model and training
 

@@ -24,6 +24,7 @@ from t5smith.interop.huggingface_names import (
 )
 from t5smith.interop.model import Model
 from t5smith.interop.safetensors_file import write_safetensors
+from t5smith.interop.spiece.model_file import write_spiece
 from t5smith.interop.stored_tensor import DTYPES
 from t5smith.interop.weights import INDEX
 from t5smith.model.config import ModelConfig
@@ -55,9 +56,12 @@ def write_settings(
     folder: Path, config: ModelConfig, vocabulary: Vocabulary, form: Form, *, model_max_length: int
 ) -> None:
     """Write all but the weights into a folder: configuration and tokenizer."""
-    _write_json(folder / "config.json", config_json(config, vocabulary) | {"dtype": form.dtype})
+    # n_positions is for programs that ask for a length; position biases have none.
+    settings = config_json(config, vocabulary) | {"dtype": form.dtype, "n_positions": model_max_length}
+    _write_json(folder / "config.json", settings)
     _write_json(folder / "generation_config.json", generation_json(vocabulary))
     vocabulary.save(folder, model_max_length=model_max_length)
+    write_spiece(folder, vocabulary)
 
 
 def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Form) -> None:

@@ -178,7 +178,7 @@ def _submit(recipe: Recipe, notes: Path, tasks: int, ranks: Sequence[int]) -> Sl
     write_atomically(SlurmJobs.file(notes), json.dumps(asdict(submitted)))
     info(
         f"prepare   Slurm job {' '.join(jobs)} continues if you stop this; run the same command to wait "
-        "again, or add --status to see how far it is"
+        "again; `t5smith prepare RECIPE --status` says how far it is"
     )
     return submitted
 

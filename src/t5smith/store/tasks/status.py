@@ -153,8 +153,10 @@ def prepare_status(recipe: Recipe) -> PrepareStatus:
 def _status(folder: Path) -> PrepareStatus:
     store = folder / "store"
     holder = lock_holder(folder)
-    alive = holder is not None and is_alive(holder) is not False
-    command = f"process {holder['pid']} on {holder['host']}" if holder and alive else ""
+    command = ""
+    if holder is not None and (alive := is_alive(holder)) is not False:
+        command = f"process {holder['pid']} on {holder['host']}"
+        command += ", if it still runs" if alive is None else ""
     plans = [
         file
         for file in Workspace.beside(store).notes.glob("*/plan.json")

@@ -254,8 +254,8 @@ def _on_disk(stream: IO[bytes]) -> Generator[IO[bytes]]:
 
 def side_member(name: str) -> bool:
     """Whether a member is what :mod:`t5smith.text.folders.side_files` skips in folders."""
-    *folders, own = (part for part in name.split("/") if part not in (".", ".."))
-    return bool(side_file(own) or any(map(side_folder, folders)))
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")] or [""]
+    return bool(side_file(parts[-1]) or any(map(side_folder, parts[:-1])))
 
 
 def _is_of_this_machine(error: T5smithError) -> bool:

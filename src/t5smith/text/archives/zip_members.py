@@ -26,6 +26,8 @@ _END_BYTES, _END_64_BYTES, _LOCATOR_BYTES, _ENTRY_BYTES, _HEADER_BYTES = 22, 56,
 MAX_COMMENT = 0xFFFF
 MAX_RATIO = 1032
 """Most bytes that deflate makes of one."""
+_EMPTY_BYTES = 2
+"""Bytes that deflate makes of none."""
 _METHODS = {0: "", 8: DEFLATE, 12: ".bz2", 93: ".zst", 95: ".xz"}
 _DIRECTORY_PIECE = 1 << 20
 _SEARCHED = 1 << 20
@@ -82,7 +84,9 @@ def zip_members(stream: IO[bytes]) -> Iterator[Member]:
             return
         end = max(end, entry.header + _HEADER_BYTES + entry.stored)
         read += entry.stored
-        if entry.name.endswith((b"/", b"\\")) and not entry.size:
+        # What claims to be empty and has more is read.
+        empty = entry.size == 0 and entry.stored <= _EMPTY_BYTES
+        if entry.name.endswith((b"/", b"\\")) and empty:
             continue
         span = entry.stored * 4 if entry.size is None else min(entry.size, (entry.stored + 1) * MAX_RATIO)
         member = Member(
@@ -92,7 +96,7 @@ def zip_members(stream: IO[bytes]) -> Iterator[Member]:
             lambda entry=entry: _content(stream, total, entry),
             _fault(entry, read > total),
             seekable=not _METHODS.get(entry.method),
-            empty=entry.size == 0,
+            empty=empty,
         )
         base += member.span
         yield member
