@@ -11,7 +11,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | `generate` | fill in the masked spans of texts |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
-| `trim_vocabulary` | a model with only the pieces that a text uses |
+| `trim_vocabulary`, `extend_vocabulary` | a model with only a text's pieces, or with them added |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
 | `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from t5smith.generation.fill import generate
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
+    from t5smith.interop.extension import extend_vocabulary
     from t5smith.interop.huggingface_load import load_model
     from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
@@ -56,6 +57,7 @@ __all__ = [
     "compare_vocabularies",
     "evaluate",
     "export",
+    "extend_vocabulary",
     "generate",
     "inspect",
     "inspect_counts",
@@ -80,6 +82,7 @@ _HOMES = {
     "compare_vocabularies": "vocabulary.compare",
     "evaluate": "evaluation.scores",
     "export": "exporting.export",
+    "extend_vocabulary": "interop.extension",
     "generate": "generation.fill",
     "inspect": "inspection.text",
     "inspect_counts": "inspection.results",

@@ -66,6 +66,8 @@ class VocabCommand(ArtifactCommand):
     """With --compare: draw the figures into this .png, .svg or .pdf file."""
     trim: str = ""
     """Write this model, and its tokenizer, with only the pieces that the text uses, as trimmed/."""
+    extend: str = ""
+    """Add the pieces of a vocabulary of --vocab.size to this model, and write it as extended/."""
     min_count: Positive = 1
     """With --trim: keep the pieces that occur at least so often."""
     max_pieces: int | None = None
