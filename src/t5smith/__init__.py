@@ -11,7 +11,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | `prepare_status` | how far `prepare` is, and which tasks failed |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
-| `trim_vocabulary` | a model with only the pieces that a text uses |
+| `trim_vocabulary`, `extend_vocabulary` | a model with only a text's pieces, or with them added |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
 | `Generator`, `GenerateSettings` | a model that is loaded once; how it generates |
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from t5smith.generation.fill import Generator, generate, generate_each, stream
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
+    from t5smith.interop.extension import extend_vocabulary
     from t5smith.interop.huggingface_load import load_model
     from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
@@ -61,6 +62,7 @@ __all__ = [
     "compare_vocabularies",
     "evaluate",
     "export",
+    "extend_vocabulary",
     "generate",
     "generate_each",
     "generate_file",
@@ -90,6 +92,7 @@ _HOMES = {
     "compare_vocabularies": "vocabulary.compare",
     "evaluate": "evaluation.scores",
     "export": "exporting.export",
+    "extend_vocabulary": "interop.extension",
     "generate": "generation.fill",
     "generate_each": "generation.fill",
     "generate_file": "generation.files",

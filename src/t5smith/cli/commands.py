@@ -66,6 +66,8 @@ class VocabCommand(ArtifactCommand):
     """With --compare: draw the figures into this .png, .svg or .pdf file."""
     trim: str = ""
     """Write this model, and its tokenizer, with only the pieces that the text uses, as trimmed/."""
+    extend: str = ""
+    """Add the pieces of a vocabulary of --vocab.size to this model, and write it as extended/."""
     min_count: Positive = 1
     """With --trim: keep the pieces that occur at least so often."""
     max_pieces: int | None = None
@@ -93,6 +95,11 @@ class ExportCommand(RecipeCommand):
     average: Positive | None = None
     """Export the mean of the parameters of the last K checkpoints that are kept, into the folder
     model-average-K; with --step: of the last K up to that step."""
+    encoder_only: bool = False
+    """Export the encoder alone, for embeddings, into the folder model-encoder."""
+    check: bool = False
+    """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
+    so on the model card."""
 
 
 @command

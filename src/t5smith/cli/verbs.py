@@ -73,6 +73,10 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         folder = trim(recipe, command.trim, min_count=command.min_count, max_pieces=command.max_pieces)
         print_folder(folder, "trimmed", command.json)
         return
+    if isinstance(command, VocabCommand) and command.extend:
+        extend = function("t5smith.interop.extension", "extend_vocabulary", "vocab")
+        print_folder(extend(recipe, command.extend), "extended", command.json)
+        return
     if isinstance(command, PrepareCommand):
         recipe = recipe.replace(**{"corpus.strict": True}) if command.strict else recipe
         if command.status:
@@ -80,7 +84,7 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             return
         options |= {"verify": True} if command.verify else {}
     if isinstance(command, ExportCommand):
-        options |= {"step": command.step, "average": command.average}
+        options |= {name: getattr(command, name) for name in ("step", "average", "encoder_only", "check")}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)
@@ -154,8 +158,10 @@ def _compares(command: VocabCommand, requested: bool) -> bool:
     ):
         if given and not there:
             raise T5smithError(f"needs `{needed.split()[0]}`", where=flag, fix=f"add {needed}")
-    if compares and trims:
-        raise T5smithError("cannot be used together", where="--compare and --trim", fix="choose one")
+    chosen = {"--compare": compares, "--trim": trims, "--extend": bool(command.extend)}
+    if sum(chosen.values()) > 1:
+        flags = " and ".join(flag for flag, given in chosen.items() if given)
+        raise T5smithError("cannot be used together", where=flags, fix="choose one")
     return compares
 
 
