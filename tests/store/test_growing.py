@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from t5smith.base.errors import TrainingAtStake
 from t5smith.base.run_folder import archives
 from t5smith.pipeline import run
 from t5smith.recipe.recipe import Recipe
+from t5smith.store import plan, worker
+from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
 from t5smith.vocabulary.train import vocab
 from tiny import tiny_recipe
@@ -133,3 +137,103 @@ def test_a_store_that_is_lost_is_made_again_only_from_its_own_text(tmp_path: Pat
         run(recipe.replace(**{"corpus.train": (*recipe.corpus.train, extra)}))
     run(recipe)
     assert read_manifest(recipe.folder / "store", "store") == read_manifest(made, "store")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of two thousand bytes."""
+    monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(plan, "MAX_BLOCK_BYTES", 2_000)
+
+
+def texts(folder: Path) -> list[Path]:
+    """Large files, one of them compressed, and small ones."""
+    (folder / "text").mkdir()
+    for name, documents in (("b", 200), ("d", 20), ("e", 20), ("f", 300)):
+        write(folder / "text" / f"{name}.txt", f"dag{name}", documents)
+    large = "\n\n".join(f"natt {i}" for i in range(500)).encode()
+    (folder / "text" / "c.txt.gz").write_bytes(gzip.compress(large, 0, mtime=0))
+    return sorted((folder / "text").iterdir())
+
+
+def read_files(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that `prepare` reads documents of."""
+    seen: list[str] = []
+    read = worker.positioned_documents
+
+    def noted(corpus: object, name: str, *rest: object) -> object:
+        seen.append(Path(name).name)
+        return read(corpus, name, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "positioned_documents", noted)
+        prepare(recipe)
+    return sorted(set(seen))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("tasks", [1, 8])
+def test_only_new_text_is_prepared_and_the_store_is_a_fresh_one(
+    tmp_path: Path, tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts(tmp_path)
+    recipe = recipe_of(tmp_path, str(tmp_path / "text"), **{"prepare.tasks": tasks})
+    vocab(recipe)
+    prepare(recipe)
+    # In front of the others, so that every shard has another number.
+    write(tmp_path / "text" / "a.txt", "uke", 200)
+    assert read_files(recipe, monkeypatch) == ["a.txt"]
+    write(tmp_path / "text" / "f.txt", "år", 200)
+    (tmp_path / "text" / "b.txt").unlink()
+    assert read_files(recipe, monkeypatch) == ["f.txt"]
+    fresh = shutil.copytree(recipe.folder / "vocab", tmp_path / "fresh" / "vocab").parent
+    assert contents(recipe.folder / "store") == contents(prepare(recipe.replace(run_dir=fresh)))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_other_settings_and_damaged_shards_are_prepared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [file.name for file in texts(tmp_path)]
+    recipe = recipe_of(tmp_path, str(tmp_path / "text"))
+    vocab(recipe)
+    prepare(recipe)
+    assert read_files(recipe.replace(**{"prepare.document_separator": "none"}), monkeypatch) == names
+    assert read_files(recipe, monkeypatch) == names
+    monkeypatch.setattr(module, "NOTES_FORMAT", module.NOTES_FORMAT + 1)
+    write(tmp_path / "text" / "a.txt", "uke", 199)
+    assert read_files(recipe, monkeypatch) == ["a.txt", *names]
+    (tmp_path / "text" / "a.txt").unlink()
+    assert read_files(recipe, monkeypatch) == []
+    damaged = recipe.folder / "store" / "train" / "00000-00000.bin"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    write(tmp_path / "text" / "a.txt", "uke", 200)
+    assert read_files(recipe, monkeypatch) == ["a.txt", "b.txt"]
+    write(tmp_path / "text" / "a.txt", "uke", 201)
+    unlike = recipe.replace(**{"cleaning.steps": ("exact_duplicates",)})
+    assert read_files(unlike, monkeypatch) == ["a.txt", *names]
+    assert not (recipe.folder / "store.shards").exists()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_stopped_run_keeps_what_it_took_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts(tmp_path)
+    recipe = recipe_of(tmp_path, str(tmp_path / "text"))
+    vocab(recipe)
+    prepare(recipe)
+    write(tmp_path / "text" / "a.txt", "uke", 200)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish_store", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(recipe)
+    assert read_files(recipe, monkeypatch) == []
+    fresh = shutil.copytree(recipe.folder / "vocab", tmp_path / "fresh" / "vocab").parent
+    assert contents(recipe.folder / "store") == contents(prepare(recipe.replace(run_dir=fresh)))

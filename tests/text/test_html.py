@@ -183,3 +183,15 @@ def test_text_may_begin_with_a_bracket(tmp_path: Path, text: str) -> None:
 def test_a_dump_with_declarations_before_it_is_a_dump(tmp_path: Path, before: str) -> None:
     path = write(tmp_path / "a.xml", f"{before}<mediawiki>\n</mediawiki>")
     assert file_format(CorpusSettings(), str(path)) == "mediawiki"
+
+
+def test_a_page_in_a_web_archive_has_the_same_text(tmp_path: Path, extracted: list[str]) -> None:
+    body = page(TEXTS).encode()
+    content = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + body
+    head = (
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a/\r\nWARC-Date: 2020-01-01T00:00:00Z\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    archive = write(tmp_path / "a.warc", head.encode() + content + b"\r\n\r\n")
+    assert read(archive, strict=True)[0] == read(write(tmp_path / "a.html", body))[0] == ["\n".join(TEXTS)]
+    assert extracted == [body.decode()] * 2

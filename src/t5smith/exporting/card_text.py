@@ -168,6 +168,17 @@ def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
     return "\n".join(lines)
 
 
+def spiece_note(why_not: str) -> str:
+    """Which programs read which tokenizer file; `why_not`: why there is no `spiece.model`, or ""."""
+    if why_not:
+        return f"There is no `spiece.model`, which cannot do what this tokenizer does: {why_not}."
+    return (
+        "`spiece.model` with `added_tokens.json` is the same tokenizer for programs that read SentencePiece "
+        "models, such as llama.cpp's converter. In transformers use `AutoTokenizer`, which reads "
+        "`tokenizer.json`: `T5Tokenizer` of version 5 leaves out the normalization."
+    )
+
+
 def without_folders(name: str) -> str:
     """The last part of a path; a name on the Hub is left as it is."""
     is_path = name.startswith(("/", "~", ".")) or name.count("/") > 1

@@ -24,6 +24,7 @@ from t5smith.interop.huggingface_names import (
 )
 from t5smith.interop.model import Model
 from t5smith.interop.safetensors_file import write_safetensors
+from t5smith.interop.spiece.model_file import write_spiece
 from t5smith.interop.stored_tensor import DTYPES
 from t5smith.interop.weights import INDEX
 from t5smith.model.config import ModelConfig
@@ -39,10 +40,12 @@ class Form:
     Attributes:
       dtype: float32, bfloat16 or float16.
       shard_bytes: the most bytes of numbers in one file; more are written into several.
+      encoder_only: whether only the encoder is written, as transformers' `T5EncoderModel`.
     """
 
     dtype: str = "float32"
     shard_bytes: int = SHARD_BYTES
+    encoder_only: bool = False
 
 
 def write_model(folder: Path, model: Model, *, model_max_length: int) -> None:
@@ -55,9 +58,15 @@ def write_settings(
     folder: Path, config: ModelConfig, vocabulary: Vocabulary, form: Form, *, model_max_length: int
 ) -> None:
     """Write all but the weights into a folder: configuration and tokenizer."""
-    _write_json(folder / "config.json", config_json(config, vocabulary) | {"dtype": form.dtype})
-    _write_json(folder / "generation_config.json", generation_json(vocabulary))
+    # n_positions is for programs that ask for a length; position biases have none.
+    values = config_json(config, vocabulary) | {"dtype": form.dtype, "n_positions": model_max_length}
+    if form.encoder_only:
+        values |= {"architectures": ["T5EncoderModel"], "is_encoder_decoder": False, "use_cache": False}
+    else:
+        _write_json(folder / "generation_config.json", generation_json(vocabulary))
+    _write_json(folder / "config.json", values)
     vocabulary.save(folder, model_max_length=model_max_length)
+    write_spiece(folder, vocabulary)
 
 
 def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Form) -> None:
@@ -69,7 +78,7 @@ def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Fo
       config: the sizes.
       form: precision and limit.
     """
-    shapes, dtype = huggingface_shapes(config), DTYPES[form.dtype]
+    shapes, dtype = huggingface_shapes(config, encoder_only=form.encoder_only), DTYPES[form.dtype]
     files = shards_of(shapes, dtype.itemsize, form.shard_bytes)
     if len(files) > 1:
         size = sum(map(math.prod, shapes.values()))
@@ -81,7 +90,7 @@ def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Fo
     head = "shared.weight" if config.tie_word_embeddings else "lm_head.weight"
     written = (
         (name, with_losing_spare_rows(tensor, config) if name == head else tensor)
-        for name, tensor in huggingface_tensors(array_at, config)
+        for name, tensor in huggingface_tensors(array_at, config, encoder_only=form.encoder_only)
     )
     write_safetensors({folder / file: named for file, named in files.items()}, dtype, written)
 

@@ -77,7 +77,7 @@ def finish_store(
         "input_files": totals.input_files.facts() | ({"not_read": not_read} if not_read else {}),
     }
     if totals.cut:
-        warn(f"{totals.cut:,} runs of {MAX_UNBROKEN:,} characters without white space were cut")
+        warn(f"{totals.cut:,} runs of {MAX_UNBROKEN:,} characters without spaces were cut before encoding")
     facts |= {"cleaning": cleaning} if cleaning else {}
     if exclusions is not None:
         facts["excluded"] = _excluded(exclusions, totals.tallies[STEP])

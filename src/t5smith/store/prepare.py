@@ -24,6 +24,7 @@ from t5smith.recipe.toml import save_run_settings
 from t5smith.store.dedup import remove_duplicates
 from t5smith.store.merge import finish_store, list_shards
 from t5smith.store.plan import Plan
+from t5smith.store.reuse import keep_notes, kept_notes, take_over
 from t5smith.store.tasks.executors import run_tasks
 from t5smith.store.tasks.task import forget_reports, read_progress, run_task
 from t5smith.store.token_store import verify_store
@@ -100,12 +101,17 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
             plan = _plan(recipe, files, workspace, key, vocab_folder)
             if exclusions := Exclusions.read(recipe, files):
                 exclusions.save(workspace.notes)
+            if not recipe.cleaning.duplicate_steps:
+                take_over(folder, workspace, plan, files, inputs)
         _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
             remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
         with phase("prepare", "merging the shards", at_once=False):
             finish_store(recipe, workspace, plan, vocabulary, inputs, files.notes.facts(), exclusions)
         artifact.replace_atomically(workspace.store, folder)
+        discard(kept_notes(folder))
+        if not recipe.cleaning.duplicate_steps:
+            keep_notes(folder, workspace, plan, files, inputs)
         discard(beside.notes)
         discard(beside.store)
     save_run_settings(recipe, "prepare")

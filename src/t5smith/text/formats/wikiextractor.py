@@ -16,8 +16,7 @@ from t5smith.text.formats.plain import BOM, Lines, Positioned, too_long
 BEGIN = re.compile(rb'<doc id="[^"\n]*"[^\n]* url="[^\n]*" title="([^\n]*?)"(?: \w+="[^"\n]*")*>\s*(?:\n|$)')
 """The line that opens a document. Quotes in its title are not escaped; some versions write more behind it."""
 _END = re.compile(rb"</doc>\s*")
-_RAW = re.compile(r"[<>]|&(?!(?:amp|lt|gt);)")
-"""What `html.escape` leaves in no text."""
+_ESCAPED = ("&amp;", "&lt;", "&gt;")
 _ENTITY = re.compile("&(amp|lt|gt|quot|#0?39);")
 _CHARACTERS = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "#39": "'", "#039": "'"}
 
@@ -91,6 +90,8 @@ def _text(held: Sequence[str], title: bytes) -> str:
         head = _ENTITY.sub(lambda entity: _CHARACTERS[entity[1]], head)
     else:
         head, body = "", text
-    if "&" in body and not _RAW.search(body):
-        body = _ENTITY.sub(lambda entity: _CHARACTERS[entity[1]], body)
+    # What `html.escape` wrote has no brackets, and no other entities.
+    escaped = "<" not in body and ">" not in body and body.count("&") == sum(map(body.count, _ESCAPED))
+    if escaped:
+        body = body.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     return f"{head}\n{body}" if head else body if not body.isspace() else ""
