@@ -7,13 +7,14 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | --- | --- |
 | `run` | every stage in order; finished stages are skipped |
 | `vocab`, `prepare`, `train`, `evaluate`, `export` | one stage each |
+| `generate`, `generate_each`, `generate_file`, `stream` | fill in masked spans, or text to text |
 | `prepare_status` | how far `prepare` is, and which tasks failed |
-| `generate` | fill in the masked spans of texts |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
-| `trim_vocabulary` | a model with only the pieces that a text uses |
+| `trim_vocabulary`, `extend_vocabulary` | a model with only a text's pieces, or with them added |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
+| `Generator`, `GenerateSettings` | a model that is loaded once; how it generates |
 | `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
 """
 
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from t5smith.benchmarking.training import bench_train
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
-    from t5smith.generation.fill import generate
+    from t5smith.generation.files import generate_file
+    from t5smith.generation.fill import Generator, generate, generate_each, stream
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
+    from t5smith.interop.extension import extend_vocabulary
     from t5smith.interop.huggingface_load import load_model
     from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
+    from t5smith.recipe.evaluate import GenerateSettings
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
     from t5smith.store.tasks.status import prepare_status
@@ -46,6 +50,8 @@ if TYPE_CHECKING:
     from t5smith.vocabulary.train import vocab
 
 __all__ = [
+    "GenerateSettings",
+    "Generator",
     "Recipe",
     "T5smithError",
     "__version__",
@@ -56,7 +62,10 @@ __all__ = [
     "compare_vocabularies",
     "evaluate",
     "export",
+    "extend_vocabulary",
     "generate",
+    "generate_each",
+    "generate_file",
     "inspect",
     "inspect_counts",
     "inspect_rows",
@@ -65,12 +74,15 @@ __all__ = [
     "prepare",
     "prepare_status",
     "run",
+    "stream",
     "train",
     "trim_vocabulary",
     "vocab",
 ]
 
 _HOMES = {
+    "GenerateSettings": "recipe.evaluate",
+    "Generator": "generation.fill",
     "Recipe": "recipe.recipe",
     "T5smithError": "base.errors",
     "bench_corrupt": "benchmarking.corrupt",
@@ -80,7 +92,10 @@ _HOMES = {
     "compare_vocabularies": "vocabulary.compare",
     "evaluate": "evaluation.scores",
     "export": "exporting.export",
+    "extend_vocabulary": "interop.extension",
     "generate": "generation.fill",
+    "generate_each": "generation.fill",
+    "generate_file": "generation.files",
     "inspect": "inspection.text",
     "inspect_counts": "inspection.results",
     "inspect_rows": "inspection.results",
@@ -89,6 +104,7 @@ _HOMES = {
     "prepare": "pipeline",
     "prepare_status": "store.tasks.status",
     "run": "pipeline",
+    "stream": "generation.fill",
     "train": "training.train",
     "trim_vocabulary": "interop.trimming",
     "vocab": "vocabulary.train",

@@ -13,6 +13,7 @@ from typing import Any
 
 import in_transformers
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +22,9 @@ from safetensors.numpy import load_file
 
 import t5smith
 from programs import init
+from t5smith.base.artifact import read_manifest
 from t5smith.exporting.card_usage import usage
+from t5smith.exporting.export import export
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_names import arrays_of
 from t5smith.interop.huggingface_save import (
@@ -33,6 +36,7 @@ from t5smith.interop.huggingface_save import (
 )
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
+from t5smith.model.t5 import encode
 from t5smith.objective.denoisers import denoisers_of
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -162,6 +166,32 @@ def test_shards_and_other_precisions_give_the_same_logits(folders, tmp_path, cal
     before = np.array(call("logits", str(folders[name])))
     found = np.array(call("logits", str(tmp_path)))
     np.testing.assert_allclose(found, before, atol=tolerance * np.abs(before).max(), rtol=0)
+
+
+@versions
+def test_the_encoder_alone_gives_the_vectors_of_the_whole_model(finished, vocabulary, tmp_path, call):
+    copy = finished.replace(run_dir=shutil.copytree(finished.folder, tmp_path / "run"))
+    folder = export(copy, encoder_only=True)
+    assert folder == copy.folder / "model-encoder"
+    whole = load_model(finished.folder / "model")
+    ids = [[3, 9, 40, 5, 1], [8, 70, 1, 0, 0]]
+    found = call("encoder", str(folder), ids)
+    assert found["printed"] == "torch.Size([2, 16])\n"
+    text = "Another, longer text"
+    assert found["ids"][1] == [*vocabulary.encode_with_sentinels(text), vocabulary.eos_id]
+    expected = np.asarray(encode(whole.parameters, whole.config, jnp.asarray(ids)))
+    vectors = np.array(found["vectors"])
+    np.testing.assert_allclose(vectors[0], expected[0], atol=1e-4)
+    np.testing.assert_allclose(vectors[1, :3], expected[1, :3], atol=1e-4)
+    names = load_file(folder / "model.safetensors").keys()
+    assert "shared.weight" in names
+    assert not any(name.startswith(("decoder.", "lm_head.")) for name in names)
+    assert not (folder / "generation_config.json").exists()
+    assert read_manifest(folder, "model").facts["parameters"] == found["parameters"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "The encoder of a T5 1.1 encoder-decoder" in card
+    assert "feature-extraction" in card
+    assert "generate" not in card
 
 
 @versions

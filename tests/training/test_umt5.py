@@ -8,11 +8,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from t5smith.generation.greedy import greedy
 
 from programs import forward, init
 from t5smith.evaluation.scores import evaluate
 from t5smith.exporting.export import export
-from t5smith.generation.greedy import greedy
 from t5smith.interop.huggingface_load import load_model
 from t5smith.model.config import ModelConfig
 from t5smith.model.t5 import mask_padded_rows

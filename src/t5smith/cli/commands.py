@@ -66,6 +66,8 @@ class VocabCommand(ArtifactCommand):
     """With --compare: draw the figures into this .png, .svg or .pdf file."""
     trim: str = ""
     """Write this model, and its tokenizer, with only the pieces that the text uses, as trimmed/."""
+    extend: str = ""
+    """Add the pieces of a vocabulary of --vocab.size to this model, and write it as extended/."""
     min_count: Positive = 1
     """With --trim: keep the pieces that occur at least so often."""
     max_pieces: int | None = None
@@ -93,18 +95,28 @@ class ExportCommand(RecipeCommand):
     average: Positive | None = None
     """Export the mean of the parameters of the last K checkpoints that are kept, into the folder
     model-average-K; with --step: of the last K up to that step."""
+    encoder_only: bool = False
+    """Export the encoder alone, for embeddings, into the folder model-encoder."""
+    check: bool = False
+    """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
+    so on the model card."""
 
 
 @command
 class GenerateCommand:
-    """Fill in the masked spans of texts."""
+    """Fill in the masked spans of texts, or write the text that a model was trained to write for each."""
 
     model: Annotated[Folder, POSITIONAL]
     """A run folder, or an exported model folder."""
     text: Annotated[Strings, POSITIONAL] = ()
-    """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
-    max_new_tokens: Positive = 64
-    """The largest number of tokens that is generated for a text."""
+    """Texts, with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
+    input: Folder | None = None
+    """Read the texts from this file: JSON lines (.jsonl), or one text per line."""
+    field: str = "text"
+    """With --input: the field with the text, in JSON lines."""
+    output: Folder | None = None
+    """With --input: write a line of JSON for each line of the input to this file. The same command continues
+    it after an interruption."""
     mode: str | None = None
     """Mode token before each text, for models that were trained with mode tokens, such as [R]; "" for none.
     Default: that of the model's first denoiser that masks spans."""

@@ -13,6 +13,7 @@ from t5smith.generation.fill import complete
 from t5smith.interop.model import Model
 from t5smith.objective.objective import Objective
 from t5smith.objective.rng import EXAMPLES, generator
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import SPACE, Vocabulary
 from t5smith.vocabulary.white_space import visible
@@ -52,7 +53,9 @@ def fill_examples(model: Model, objective: Objective, held_out: Split, n: int) -
     prefixes = [spec.prefix for spec in objective.denoisers if spec.lengths is not None]
     prefix = prefixes[0] if prefixes else objective.denoisers[0].prefix
     max_new_tokens = MAX_NEW_TOKENS * _tokens_per_piece(vocabulary)
-    completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens, prefix)
+    # Without constraint: what the model writes by itself shows more of it.
+    settings = GenerateSettings(max_new_tokens=max_new_tokens, min_new_tokens=0, constrain=False)
+    completions = complete(model, [one["inputs"] for one in chosen], settings, prefix)
     return [
         {
             "text": vocabulary.decode(one["ids"]),

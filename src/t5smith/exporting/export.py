@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.evaluation.scores import score_model
+from t5smith.exporting.check import check_folder, check_packages, in_words
 from t5smith.exporting.chosen import Chosen, choose
 from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.exporting.source_card import source_card
+from t5smith.interop.huggingface_names import huggingface_shapes
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
 from t5smith.interop.spiece.model_file import why_no_spiece
-from t5smith.model.params import parameter_count
 from t5smith.recipe.export import ExportSettings
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.training.curves.repetition import corpus_use
@@ -29,27 +32,103 @@ FORMAT = 4
 
 
 @in_run_folder
-def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None = None) -> Path:
+def export(
+    recipe: Recipe | Run,
+    *,
+    step: int | None = None,
+    average: int | None = None,
+    encoder_only: bool = False,
+    check: bool = False,
+) -> Path:
     """Write the trained model of a run as a Hugging Face folder.
 
     Args:
       recipe: names the run folder.
       step: export the checkpoint after this step. Training need not be finished.
       average: export the mean of the parameters of the last `average` checkpoints, up to `step`.
+      encoder_only: export the encoder alone, which turns a text into vectors.
+      check: compare ids and logits with those in transformers, which must be installed, and say so on the
+        card.
 
     Returns:
-      The folder: `model` in the run folder; with `step` or `average` `model-step-N` or `model-average-K`.
+      The folder: `model` in the run folder; with `step`, `average` or `encoder_only` `model-step-N`,
+      `model-average-K` or `model-encoder`.
 
     Raises:
-      T5smithError: the model is not trained or not evaluated yet, there is no such checkpoint, or float16
-        does not hold the model.
+      T5smithError: the model is not trained or not evaluated yet, there is no such checkpoint, float16
+        does not hold the model, or transformers computes something else.
     """
     run = Run.of(recipe)
     recipe = run.recipe
     chosen = choose(run, step, average)
     evaluation = _evaluation(chosen, needed=step is None and average is None)
+    inputs = _inputs(chosen, evaluation) | ({"encoder_only": True} if encoder_only else {})
+    folder = run.folder / _folder_name(step, average, encoder_only)
+    if check and encoder_only:
+        raise T5smithError("compares whole models", where="--check", fix="export without --encoder-only")
+    checked = inputs | {"check": True}
+    if check:
+        check_packages()
+        inputs = checked
+    if any(find_up_to_date(folder, "model", fingerprint(one)) for one in (inputs, checked)):
+        info(f"export    already done: {folder}")
+        return folder
+
+    facts = _facts(chosen, encoder_only)
+    if not recipe.license:
+        source = source_card(run.setup)
+        known = f"; that of the model it continues is {source.license}" if source and source.license else ""
+        warn(f"the model card states no licence: set `license`, such as apache-2.0, and export again{known}")
+    made = _made(chosen, evaluation or _score(chosen))
+    writing = phase("export", "writing the model", at_once=False)
+    with writing, building(folder, "model", inputs, facts) as work:
+        _write(work, chosen, made, facts, encoder_only=encoder_only, check=check)
+    info(f"export    {folder}")
+    return folder
+
+
+def _write(
+    work: Path, chosen: Chosen, made: Made, facts: dict[str, Any], *, encoder_only: bool, check: bool
+) -> None:
+    """Write the files; the result of the check is added to the facts."""
+    run, settings = chosen.run, chosen.run.recipe
+    form = Form(settings.export.dtype, settings.export.shard_bytes, encoder_only)
+    write_weights(work, chosen.parameters.array, made.config, form)
+    write_settings(work, made.config, run.vocabulary, form, model_max_length=made.longest_input)
+    if check:
+        facts["checked"] = check_folder(work, run.setup)
+        made = replace(made, checked=in_words(facts["checked"]))
+    (work / "README.md").write_text(model_card(made, encoder_only=encoder_only), encoding="utf-8")
+    # The run folder says nothing about the model.
+    text = json.dumps(plain(settings.replace(run_dir=None)), indent=1, ensure_ascii=False) + "\n"
+    (work / "t5smith.json").write_text(text, encoding="utf-8")
+
+
+def _facts(chosen: Chosen, encoder_only: bool) -> dict[str, Any]:
+    """What the manifest says of the model.
+
+    Raises:
+      T5smithError: float16 does not hold it.
+    """
+    dtype, config = chosen.run.recipe.export.dtype, chosen.run.setup.config
+    shapes = huggingface_shapes(config, encoder_only=encoder_only).values()
+    facts: dict[str, Any] = {
+        "parameters": sum(map(math.prod, shapes)),
+        "step": chosen.steps[-1],
+        "dtype": dtype,
+    }
+    if len(chosen.steps) > 1:
+        facts["averaged_steps"] = chosen.steps
+    if dtype == "float16":
+        facts["float16"] = check_float16(chosen)
+    return facts
+
+
+def _inputs(chosen: Chosen, evaluation: Manifest | None) -> dict[str, Any]:
+    """What the folder depends on."""
+    recipe = chosen.run.recipe
     card = {"name": recipe.name, "language": recipe.language, "license": recipe.license}
-    if source := source_card(run.setup):
+    if source := source_card(chosen.run.setup):
         card["source_license"] = source.license or source.missing
     inputs = {
         "format": FORMAT,
@@ -59,39 +138,11 @@ def export(recipe: Recipe | Run, *, step: int | None = None, average: int | None
     }
     if recipe.export != ExportSettings():
         inputs["export"] = plain(recipe.export)
-    folder = run.folder / _folder_name(step, average)
-    if find_up_to_date(folder, "model", fingerprint(inputs)):
-        info(f"export    already done: {folder}")
-        return folder
-
-    facts: dict[str, Any] = {
-        "parameters": parameter_count(chosen.parameters.shapes),
-        "step": chosen.steps[-1],
-        "dtype": recipe.export.dtype,
-    }
-    if average is not None:
-        facts["averaged_steps"] = chosen.steps
-    if recipe.export.dtype == "float16":
-        facts["float16"] = check_float16(chosen)
-    if not recipe.license:
-        known = f"; that of the model it continues is {source.license}" if source and source.license else ""
-        warn(f"the model card states no licence: set `license`, such as apache-2.0, and export again{known}")
-    made = _made(chosen, evaluation or _score(chosen))
-    form = Form(recipe.export.dtype, recipe.export.shard_bytes)
-    writing = phase("export", "writing the model", at_once=False)
-    with writing, building(folder, "model", inputs, facts) as work:
-        write_weights(work, chosen.parameters.array, made.config, form)
-        write_settings(work, made.config, run.vocabulary, form, model_max_length=made.longest_input)
-        (work / "README.md").write_text(model_card(made), encoding="utf-8")
-        # The run folder says nothing about the model.
-        settings = json.dumps(plain(recipe.replace(run_dir=None)), indent=1, ensure_ascii=False) + "\n"
-        (work / "t5smith.json").write_text(settings, encoding="utf-8")
-    info(f"export    {folder}")
-    return folder
+    return inputs
 
 
-def _folder_name(step: int | None, average: int | None) -> str:
-    parts = ["model"]
+def _folder_name(step: int | None, average: int | None, encoder_only: bool) -> str:
+    parts = ["model-encoder" if encoder_only else "model"]
     parts += [] if average is None else [f"average-{average}"]
     parts += [] if step is None else [f"step-{step}"]
     return "-".join(parts)

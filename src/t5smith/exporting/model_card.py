@@ -18,7 +18,7 @@ from t5smith.exporting.card_text import (
     tokenizer_source,
     without_folders,
 )
-from t5smith.exporting.card_usage import is_prefix, usage
+from t5smith.exporting.card_usage import ENCODER_USAGE, is_prefix, usage
 from t5smith.exporting.source_card import SourceCard
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import Denoiser, denoisers_of, describe
@@ -57,6 +57,7 @@ class Made:
       no_spiece: why there is no `spiece.model`; "" if there is one.
       steps: those of the checkpoints whose mean the model is; mostly one.
       source: the licence of the model that training continued from; None: random weights.
+      checked: what was compared with transformers, as a sentence; "": nothing.
     """
 
     recipe: Recipe
@@ -70,25 +71,27 @@ class Made:
     no_spiece: str
     steps: Sequence[int]
     source: SourceCard | None = None
+    checked: str = ""
 
 
-def model_card(made: Made) -> str:
-    """README.md of an exported model, with the Hub's front matter."""
+def model_card(made: Made, *, encoder_only: bool = False) -> str:
+    """README.md of an exported model, or of its encoder alone, with the Hub's front matter."""
     recipe, config = made.recipe, made.config
     denoisers = denoisers_of(recipe.objective)
     files = made.store.inputs["corpus"]["train"]
     language = f" for the language `{recipe.language}`" if recipe.language else ""
+    article = "The encoder of a" if encoder_only else "A"
     return f"""---
-{front_matter(recipe, files)}
+{front_matter(recipe, files, encoder_only=encoder_only)}
 ---
 
 # {recipe.name}
 
-A {_kind(config)} encoder-decoder{language}, {_begun(recipe)} with t5smith {__version__}
+{article} {_kind(config)} encoder-decoder{language}, {_begun(recipe)} with t5smith {__version__}
 to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 
-{usage(config, denoisers)}
-## Training text
+{ENCODER_USAGE if encoder_only else usage(config, denoisers)}
+{made.checked + chr(10) * 2 if made.checked else ""}## Training text
 
 {text_section(made.store, made.uses)}
 

@@ -97,18 +97,25 @@ def arrays_of(parameters: Parameters) -> ArrayAt:
     return lambda path: np.asarray(jax.device_get(_leaf(parameters, path)), np.float32)
 
 
-def huggingface_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def encoder_entries(config: ModelConfig) -> Iterator[Entry]:
+    """The leaves of the encoder: the embedding, its layers, its bias and its norm."""
+    return (one for one in entries(config) if one.path == "embedding" or one.path.startswith("encoder."))
+
+
+def huggingface_shapes(config: ModelConfig, *, encoder_only: bool = False) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of the Hugging Face checkpoint, by name."""
     return {
         entry.name.format(layer): entry.shape[::-1] if entry.transposed else entry.shape
-        for entry in entries(config)
+        for entry in (encoder_entries if encoder_only else entries)(config)
         for layer in range(entry.layers or 1)
     }
 
 
-def huggingface_tensors(array_at: ArrayAt, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
+def huggingface_tensors(
+    array_at: ArrayAt, config: ModelConfig, *, encoder_only: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
     """All tensors of the Hugging Face checkpoint with their names. One of our arrays is read at a time."""
-    for entry in entries(config):
+    for entry in (encoder_entries if encoder_only else entries)(config):
         array = array_at(entry.path)
         for layer in range(entry.layers or 1):
             one = array if entry.layers is None else array[layer]

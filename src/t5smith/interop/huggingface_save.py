@@ -40,10 +40,12 @@ class Form:
     Attributes:
       dtype: float32, bfloat16 or float16.
       shard_bytes: the most bytes of numbers in one file; more are written into several.
+      encoder_only: whether only the encoder is written, as transformers' `T5EncoderModel`.
     """
 
     dtype: str = "float32"
     shard_bytes: int = SHARD_BYTES
+    encoder_only: bool = False
 
 
 def write_model(folder: Path, model: Model, *, model_max_length: int) -> None:
@@ -57,9 +59,12 @@ def write_settings(
 ) -> None:
     """Write all but the weights into a folder: configuration and tokenizer."""
     # n_positions is for programs that ask for a length; position biases have none.
-    settings = config_json(config, vocabulary) | {"dtype": form.dtype, "n_positions": model_max_length}
-    _write_json(folder / "config.json", settings)
-    _write_json(folder / "generation_config.json", generation_json(vocabulary))
+    values = config_json(config, vocabulary) | {"dtype": form.dtype, "n_positions": model_max_length}
+    if form.encoder_only:
+        values |= {"architectures": ["T5EncoderModel"], "is_encoder_decoder": False, "use_cache": False}
+    else:
+        _write_json(folder / "generation_config.json", generation_json(vocabulary))
+    _write_json(folder / "config.json", values)
     vocabulary.save(folder, model_max_length=model_max_length)
     write_spiece(folder, vocabulary)
 
@@ -73,7 +78,7 @@ def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Fo
       config: the sizes.
       form: precision and limit.
     """
-    shapes, dtype = huggingface_shapes(config), DTYPES[form.dtype]
+    shapes, dtype = huggingface_shapes(config, encoder_only=form.encoder_only), DTYPES[form.dtype]
     files = shards_of(shapes, dtype.itemsize, form.shard_bytes)
     if len(files) > 1:
         size = sum(map(math.prod, shapes.values()))
@@ -85,7 +90,7 @@ def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Fo
     head = "shared.weight" if config.tie_word_embeddings else "lm_head.weight"
     written = (
         (name, with_losing_spare_rows(tensor, config) if name == head else tensor)
-        for name, tensor in huggingface_tensors(array_at, config)
+        for name, tensor in huggingface_tensors(array_at, config, encoder_only=form.encoder_only)
     )
     write_safetensors({folder / file: named for file, named in files.items()}, dtype, written)
 

@@ -66,11 +66,7 @@ def trim_vocabulary(recipe: Recipe, model: str, *, min_count: int = 1, max_piece
         if value is not None and value < 1:
             raise T5smithError(f"{value} cannot be used", where=flag, expected="1 or more")
     source, folder = Source.find(model, FLAG), recipe.folder / "trimmed"
-    old = source.vocabulary
-    if old is None or old.is_byte_level:
-        what = "a vocabulary of bytes has no pieces to drop" if old else f"{model} has no tokenizer"
-        raise T5smithError(what, where=FLAG, expected="a folder with a tokenizer.json or spiece.model")
-    files = CorpusFiles.find(recipe.corpus)
+    old, files = pieces_of(source, FLAG), CorpusFiles.find(recipe.corpus)
     inputs = {
         "method": METHOD,
         "model": source.fingerprint,
@@ -100,6 +96,19 @@ def trim_vocabulary(recipe: Recipe, model: str, *, min_count: int = 1, max_piece
         info(f"vocab     {lost / counts.sum():.2%} of the text's tokens are of dropped pieces")
     info(f'vocab     {folder}; continue with train.init_from = "{folder}"')
     return folder
+
+
+def pieces_of(source: Source, where: str) -> Vocabulary:
+    """The model's own vocabulary, which must be one of pieces; `where` is the flag that names the model.
+
+    Raises:
+      T5smithError: it has none, or bytes.
+    """
+    found = source.vocabulary
+    if found is None or found.is_byte_level:
+        what = "a vocabulary of bytes has no pieces" if found else f"{source.name} has no tokenizer"
+        raise T5smithError(what, where=where, expected="a folder with a tokenizer.json or spiece.model")
+    return found
 
 
 def piece_counts(

@@ -164,7 +164,7 @@ def fitting_program(
       T5smithError: it does not fit into memory.
     """
     leaves, tree = jax.tree.flatten(args)
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    shapes = tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
     key = function, tree, shapes, tuple(static.items())
     program = _programs.get(key)
     if program is None:
@@ -184,7 +184,7 @@ def fitting_program(
 
 
 CPU_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-PROGRAMS_KEPT = 8
+PROGRAMS_KEPT = 16
 _programs: dict[Any, Any] = {}
 
 

@@ -204,6 +204,11 @@ class Vocabulary:
             end += start == end
         return texts
 
+    def token_bytes(self, number: int) -> bytes:
+        """The UTF-8 bytes that an id adds, with a space for `▁`; the name of a control id."""
+        byte = self._bytes.get(number)
+        return self.all_pieces[number].replace(SPACE, " ").encode() if byte is None else bytes([byte])
+
     def readable_pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
         """Each id's piece: an ASCII byte as its character, a space as `▁`, other white space as an escape."""
         return [self._readable_piece(int(number)) for number in ids]
