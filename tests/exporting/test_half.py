@@ -72,6 +72,12 @@ def test_small_differences_are_measured(parameters, batch):
     assert 1e-5 < found["largest_difference"] < 1e-2
 
 
+def test_biases_of_layers_are_those_of_float32(batch):
+    config = replace(CONFIG, bias_per_layer=True)
+    p = init(config, jax.random.key(0))
+    assert 1e-5 < compare(p, config, *batch)["largest_difference"] < 1e-2
+
+
 def scaled(parameters, path, factor):
     def change(keys, leaf):
         return leaf * factor if ".".join(key.name for key in keys) == path else leaf

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from t5smith.generation.greedy import greedy
 
-from programs import forward, init
+from programs import CPU, forward, init
 from t5smith.evaluation.scores import evaluate
 from t5smith.exporting.export import export
 from t5smith.interop.huggingface_load import load_model
 from t5smith.model.config import ModelConfig
-from t5smith.model.t5 import mask_padded_rows
+from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
+from t5smith.training.optimizer import apply_gradient, create_optimizer, init_optimizer, is_decayed
+from t5smith.training.schedule import create_schedule
 from t5smith.training.setup import Run
 from t5smith.training.train import train
 from tiny import tiny_recipe
@@ -42,20 +44,27 @@ def test_a_umt5_is_trained_and_exported(prepared, tmp_path):
         assert (np.abs(tables[1] - tables[0]).max(axis=(1, 2)) > 0).all()
 
 
-def test_greedy_decoding_with_a_cache_uses_the_bias_of_each_layer():
-    p = init(CONFIG, jax.random.key(3))
-    layers = p.decoder.layers
-    # Biases that decide: without them, or in another order, the tokens are others.
-    p = replace(
-        p,
-        decoder=replace(
-            p.decoder, layers=replace(layers, relative_attention_bias=5 * layers.relative_attention_bias)
-        ),
+def test_muon_leaves_the_biases_of_layers_to_the_other_rule():
+    """They are stacked tables, not matrices of a product: the first step of Adam is the gradient's sign."""
+    schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)
+    optimizer = create_optimizer(
+        OptimizerSettings(name="muon", clip_norm=None, weight_decay=0.0),
+        schedule,
+        CONFIG.num_heads,
+        CPU.backend,
     )
-    inputs = jax.random.randint(jax.random.key(4), (5, 12), 2, 90).at[2:, 8:].set(0)
-    ours = np.asarray(greedy(p, CONFIG, inputs, length=8, eos_id=127))
-    scores = forward(p, CONFIG, inputs, jnp.pad(jnp.asarray(ours), ((0, 0), (1, 0)))[:, :-1])
-    np.testing.assert_array_equal(ours, jnp.argmax(mask_padded_rows(scores, CONFIG), -1))
+    p = init(CONFIG, jax.random.key(0))
+    gradient = jax.tree.map(
+        lambda leaf: jnp.sin(1.0 + jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape), p
+    )
+    state = init_optimizer(optimizer, p)
+    after = jax.jit(partial(apply_gradient, optimizer))(gradient, state, p, jnp.asarray(True))[0]
+    for stack in ("encoder", "decoder"):
+        before, found, slope = (
+            getattr(tree, stack).layers.relative_attention_bias for tree in (p, after, gradient)
+        )
+        np.testing.assert_allclose(before - found, np.sign(slope), atol=1e-2)
+    assert not is_decayed(p).encoder.layers.relative_attention_bias
 
 
 def test_equal_tables_in_all_layers_are_a_shared_one():

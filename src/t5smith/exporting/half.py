@@ -6,6 +6,7 @@ float32.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from t5smith.base.phase import phase
 from t5smith.exporting.chosen import Chosen
 from t5smith.model.attention.masks import SegmentIds, causal, mask_bias
 from t5smith.model.attention.multi_head import attention
-from t5smith.model.attention.position_bias import position_bias
+from t5smith.model.attention.position_bias import position_bias, shared_or_own
 from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.layers import feed_forward, norm
@@ -113,16 +114,21 @@ def in_float16(
         return position_bias(table.astype(jnp.float32), length, length, bidirectional=both, max_distance=far)
 
     keys = SegmentIds(jnp.ones((B, 1), jnp.int32), (input_ids != PAD_ID).astype(jnp.int32))
-    bias, x = biases(p.encoder.relative_attention_bias, S, both=True), p.embedding[input_ids.reshape(-1)]
+    bias_of = shared_or_own(p.encoder.relative_attention_bias, partial(biases, length=S, both=True))
+    x = p.embedding[input_ids.reshape(-1)]
     for number in range(config.num_layers):
         layer: Any = jax.tree.map(lambda leaf, n=number: leaf[n], p.encoder.layers)
         h = normed(x, layer.self_attention_norm)
+        bias = bias_of(layer.relative_attention_bias)
         x += attention(h, h, layer.self_attention, bias, keys, HALF).astype(x.dtype)
         x += feed_forward(normed(x, layer.feed_forward_norm), layer.feed_forward, HALF).astype(x.dtype)
     memory = normed(x, p.encoder.final_norm)
 
     past = SegmentIds(jnp.ones((B, 1), jnp.int32), jnp.ones((B, T), jnp.int32))
-    bias = biases(p.decoder.relative_attention_bias, T, both=False) + mask_bias(jnp.asarray(causal(T)))
+    bias_of = shared_or_own(
+        p.decoder.relative_attention_bias,
+        lambda table: biases(table, T, both=False) + mask_bias(jnp.asarray(causal(T))),
+    )
     no_bias, x = (
         jnp.zeros((config.num_heads, T, S), jnp.float32),
         p.embedding[shift_right(targets).reshape(-1)],
@@ -130,6 +136,7 @@ def in_float16(
     for number in range(config.num_decoder_layers):
         layer = jax.tree.map(lambda leaf, n=number: leaf[n], p.decoder.layers)
         h = normed(x, layer.self_attention_norm)
+        bias = bias_of(layer.relative_attention_bias)
         x += attention(h, h, layer.self_attention, bias, past, HALF).astype(x.dtype)
         h = normed(x, layer.cross_attention_norm)
         x += attention(h, memory, layer.cross_attention, no_bias, keys, HALF).astype(x.dtype)
