@@ -6,12 +6,13 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from t5smith import compare_vocabularies, generate, inspect
 from t5smith.cli.main import main
-from t5smith.generation import fill
+from t5smith.generation.completion import completion
+from t5smith.generation.decoding import Decoder, Output
+from t5smith.generation.modes import Mode
 from t5smith.pipeline import run
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.token_store import TokenStore
@@ -79,7 +80,7 @@ def test_the_exported_model_reads_and_writes_new_lines(done, monkeypatch, capsys
     auto = AutoTokenizer.from_pretrained(summary["model"])
     ids = auto(TYPED).input_ids
     assert ids == [*vocabulary.encode_with_sentinels(TYPED), vocabulary.eos_id]
-    answer = generate(recipe.folder, [TYPED], max_new_tokens=6)[0]
+    answer = generate(recipe.folder, [TYPED], max_new_tokens=6, constrain=False, min_new_tokens=0)[0]
     model = AutoModelForSeq2SeqLM.from_pretrained(summary["model"])
     theirs = model.generate(
         **auto(TYPED, return_tensors="pt"), max_new_tokens=6, do_sample=False, num_beams=1
@@ -92,17 +93,18 @@ def test_the_exported_model_reads_and_writes_new_lines(done, monkeypatch, capsys
     # What a trained model would write: a line of its own for the first span, an indented word for the second.
     first, second = vocabulary.sentinel_ids[:2].tolist()
     written = [first, *vocabulary.encode(" har\n\n  fri"), second, *vocabulary.encode("    alle"), 1]
-    monkeypatch.setattr(fill, "decode", lambda model, padded, most: np.array([written]))
+    monkeypatch.setattr(Decoder, "decode", lambda *_: [[Output(tuple(written))]])
     assert main(["generate", str(recipe.folder), TYPED]) == 0
     assert capsys.readouterr().out == "Alle mennesker\n\n    har\n\n  fri\ter født\n    alle\n"
     assert generate(recipe.folder, [TYPED])[0].fills == (" har\n\n  fri", "    alle")
 
 
-def test_a_text_that_is_continued_keeps_its_white_space() -> None:
-    one = fill.Completion((), "\n    b", (), "a")
-    continues = fill.Mode("[S]", (), True, True)
-    assert fill._in_mode(one, continues, True).filled == "a\n    b"
-    assert fill._in_mode(fill.Completion((), "b", (), "a"), continues, False).filled == "a b"
+def test_a_text_that_is_continued_keeps_its_white_space(done) -> None:
+    vocabulary = Vocabulary.load(done[2]["model"])
+    ids = vocabulary.encode("alle\n    fri\n\n")
+    for end in range(1, len(ids)):
+        continued = completion(vocabulary, ids[:end], [Output(tuple(ids[end:]))], Mode("[S]", (), True, True))
+        assert continued.filled == vocabulary.decode(ids)
 
 
 def test_inspect_shows_new_lines(done, capsys) -> None:

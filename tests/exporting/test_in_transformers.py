@@ -113,7 +113,7 @@ def test_added_tokens_are_generated_after_fine_tuning(folders, tmp_path, call, n
     assert not {token for row in found["before"] for token in row} & {*found["ids"]}
     assert [row[:2] for row in found["after"]] == expected
     assert found["saved"] == found["after"]
-    ours = t5smith.generate(tmp_path, in_transformers.TEXTS, max_new_tokens=4)
+    ours = t5smith.generate(tmp_path, in_transformers.TEXTS, max_new_tokens=4, constrain=False)
     assert [list(one.ids) for one in ours] == expected
 
 
