@@ -161,8 +161,9 @@ def ours(spec: Spec) -> Built:
     import jax
     import jax.numpy as jnp
 
-    from t5smith.benchmarking.trial import PRECISIONS, Trial
+    from t5smith.benchmarking.trial import Trial
     from t5smith.model.params import parameter_count
+    from t5smith.parallel.backend import PRECISIONS
     from t5smith.parallel.hardware import measured_tflops, memory_in_use
     from t5smith.recipe.model import ModelSettings
 
@@ -209,6 +210,7 @@ def our_update(spec: Spec) -> Built:
 
     from t5smith.model.config import ModelConfig
     from t5smith.model.params import init, is_stacked
+    from t5smith.parallel.backend import chosen_backend
     from t5smith.parallel.hardware import memory_in_use
     from t5smith.recipe.model import ModelSettings
     from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
@@ -219,7 +221,7 @@ def our_update(spec: Spec) -> Built:
     config = ModelConfig.create(ModelSettings.model_validate(dict(spec.shape)), spec.ids)
     schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000)
     settings = OptimizerSettings.model_validate({"name": spec.optimizer})
-    optimizer: Any = create_optimizer(settings, schedule, config.num_heads)
+    optimizer: Any = create_optimizer(settings, schedule, config.num_heads, chosen_backend())
     parameters = jax.jit(lambda: init(config, jax.random.key(0)))()
     gradient = jax.jit(lambda: init(config, jax.random.key(1)))()
     if spec.rest:
@@ -229,7 +231,7 @@ def our_update(spec: Spec) -> Built:
             for tree in (parameters, gradient)
         )
         rate = optax.with_extra_args_support(optax.scale_by_learning_rate(1e-3))
-        optimizer = optax.chain(directions(settings, config.num_heads)[1], rate)
+        optimizer = optax.chain(directions(settings, config.num_heads, chosen_backend())[1], rate)
     state = jax.jit(partial(init_optimizer, optimizer))(parameters)
     applied = jnp.asarray(True)
 

@@ -170,7 +170,7 @@ class Trial:
     def nll(self) -> float:
         """The held-out NLL of text tokens, in nats."""
         setup = self.setup
-        score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
+        score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.compute)
         fixed = EvaluationBatches(setup.store.valid, setup.objective, 64, 1, np.arange(WINDOWS))
         return float(total(score(self.state.eval_params, fixed)).text.per_token()["nll"])
 

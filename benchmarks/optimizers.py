@@ -144,7 +144,7 @@ def trained(base: Recipe, what: dict[str, Any]) -> dict[str, Any]:
     )
     setup = Run(changed).setup
     step = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
-    score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
+    score = create_scorer(setup.config, token_classes(setup.vocabulary), setup.compute)
     fixed = EvaluationBatches(setup.store.valid, setup.objective, 64, 1, np.arange(WINDOWS))
     state = setup.fresh_program()()
     curve: list[tuple[int, float]] = []

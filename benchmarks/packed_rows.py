@@ -19,11 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5smith.benchmarking.training import PRECISIONS, SIZES
+from t5smith.benchmarking.training import SIZES
 from t5smith.model.attention.items import ItemLayout
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import TrainingBatches
 from t5smith.objective.objective import Objective
+from t5smith.parallel.backend import compute_in
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.store.token_store import Split
@@ -65,7 +66,8 @@ def compared(arguments: argparse.Namespace, precision: str, rows: int) -> dict[s
     batches = TrainingBatches(Split("train", tokens, np.array([len(tokens)]), 0), objective, rows, seed=0)
     config = ModelConfig.create(SIZES[arguments.size], vocabulary.size)
     schedule = create_schedule(ScheduleSettings(name="constant"), 1e-4, 1_000)
-    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads)
+    compute = compute_in(precision)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads, compute.backend)
 
     def fresh() -> TrainState:
         return fresh_state(config, optimizer, jax.random.key(0))
@@ -74,7 +76,7 @@ def compared(arguments: argparse.Namespace, precision: str, rows: int) -> dict[s
     layouts = {"items": ItemLayout(plan.item_sizes, plan.rows), "whole_rows": None}
     steps, states, figures = {}, {}, {name: dict[str, Any]() for name in layouts}
     for name, layout in layouts.items():
-        step = create_step(config, optimizer, schedule, StepSettings(PRECISIONS[precision], layout=layout))
+        step = create_step(config, optimizer, schedule, StepSettings(compute, layout=layout))
         begun = time.perf_counter()
         steps[name] = compiled(step.lower(jax.eval_shape(fresh), batches[0]))
         figures[name]["compile_seconds"] = round(time.perf_counter() - begun, 2)

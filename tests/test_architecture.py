@@ -132,6 +132,15 @@ def test_a_module_has_one_idea_stated_first_and_stays_short(file):
             assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, f"{node.name} is too long"
 
 
+def test_programs_get_their_backend_as_an_argument():
+    """A look at the machine within a traced function would be compiled in, whatever the devices are."""
+    for file in FILES:
+        if package_of(name_of(file)) in ("objective", "model", "interop", "generation", "inspection"):
+            assert "jax.devices" not in file.read_text(), file
+        if package_of(name_of(file)) != "parallel" and file.name not in ("compile.py", "summary.py"):
+            assert "default_backend" not in file.read_text(), file
+
+
 @pytest.mark.parametrize("folder", [SRC, *(path.parent for path in SRC.rglob("__init__.py"))], ids=str)
 def test_a_folder_can_be_taken_in_at_a_glance(folder):
     modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]

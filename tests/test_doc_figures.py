@@ -17,7 +17,7 @@ from t5smith.text.files import SAMPLES
 from t5smith.text.formats import jsonl
 from t5smith.vocabulary import train as vocab
 from t5smith.vocabulary.compare import compare_vocabularies
-from t5smith.vocabulary.import_tokenizer import BYTE_SENTINELS
+from t5smith.vocabulary.encoding import BYTE_SENTINELS
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -108,6 +108,7 @@ def test_settings_redo_exactly_the_stages_they_touch(done, tmp_path):
         ({}, set()),
         ({"train.log_every": 5, "train.keep_checkpoints": 1}, set()),
         ({"language": "no"}, {"model"}),
+        ({"export.shard_bytes": 1_000_000}, {"model"}),
         ({"evaluate.masks_per_window": 1}, {"evaluation", "model"}),
         ({"train.steps": 8}, {"train", "evaluation", "model"}),
         ({"train.batch_size": 5}, {"train", "evaluation", "model"}),

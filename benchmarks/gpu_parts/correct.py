@@ -18,9 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gpu_parts.models import BATCHES, PRECISIONS, config_of, parameters_of, random_batch, training
+from gpu_parts.models import BATCHES, config_of, parameters_of, random_batch, training
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
+from t5smith.parallel.backend import PRECISIONS, compute_in
 
 STEPS = 30
 REPEATS = 20
@@ -82,7 +83,7 @@ def loss_and_gradient(size: str, precision: str, parameters: Any, batch: dict[st
         packed = "target_segments" in batch
         segments = Segments(batch["input_segments"], batch["target_segments"]) if packed else None
         sums = batch_loss(
-            parameters, config, batch["input_ids"], batch["targets"], PRECISIONS[precision], segments
+            parameters, config, batch["input_ids"], batch["targets"], compute_in(precision), segments
         )
         return sums.objective / sums.tokens
 

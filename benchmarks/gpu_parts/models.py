@@ -11,9 +11,10 @@ import numpy as np
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
 from t5smith.benchmarking.training import SIZES
-from t5smith.benchmarking.trial import PRECISIONS, VOCABULARY, Trial
+from t5smith.benchmarking.trial import VOCABULARY, Trial
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import init
+from t5smith.parallel.backend import compute_in
 from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
@@ -102,8 +103,10 @@ def training(size: str, precision: str, ids: int | None = None) -> tuple[Any, An
     """A jitted step with AdamW and the state that it starts from."""
     config = config_of(size, ids)
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=5), 1e-3, 1_000)
-    transformation = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads)
-    step = create_step(config, transformation, schedule, StepSettings(PRECISIONS[precision]))
+    compute = compute_in(precision)
+    settings = OptimizerSettings(name="adamw")
+    transformation = create_optimizer(settings, schedule, config.num_heads, compute.backend)
+    step = create_step(config, transformation, schedule, StepSettings(compute))
     state = jax.jit(lambda: fresh_state(config, transformation, jax.random.key(0)))()
     return step, state
 

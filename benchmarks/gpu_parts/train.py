@@ -12,7 +12,7 @@ from gpu_parts.models import trial_of
 from gpu_parts.results import Results
 from gpu_parts.scale import Scale
 from t5smith.benchmarking.training import trial_figures
-from t5smith.benchmarking.trial import PRECISIONS
+from t5smith.parallel.backend import PRECISIONS
 
 FIGURES = (
     "tokens_per_second",

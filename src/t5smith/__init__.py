@@ -7,11 +7,14 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | --- | --- |
 | `run` | every stage in order; finished stages are skipped |
 | `vocab`, `prepare`, `train`, `evaluate`, `export` | one stage each |
-| `generate` | fill in the masked spans of texts |
+| `generate`, `generate_each`, `generate_file`, `stream` | fill in masked spans, or text to text |
+| `prepare_status` | how far `prepare` is, and which tasks failed |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
 | `compare_vocabularies` | how well tokenizers suit a text |
+| `trim_vocabulary`, `extend_vocabulary` | a model with only a text's pieces, or with them added |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
+| `Generator`, `GenerateSettings` | a model that is loaded once; how it generates |
 | `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
 """
 
@@ -30,18 +33,25 @@ if TYPE_CHECKING:
     from t5smith.benchmarking.training import bench_train
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
-    from t5smith.generation.fill import generate
+    from t5smith.generation.files import generate_file
+    from t5smith.generation.fill import Generator, generate, generate_each, stream
     from t5smith.inspection.results import inspect_counts, inspect_rows
     from t5smith.inspection.text import inspect
+    from t5smith.interop.extension import extend_vocabulary
     from t5smith.interop.huggingface_load import load_model
+    from t5smith.interop.trimming import trim_vocabulary
     from t5smith.pipeline import prepare, run
+    from t5smith.recipe.evaluate import GenerateSettings
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
+    from t5smith.store.tasks.status import prepare_status
     from t5smith.training.train import train
     from t5smith.vocabulary.compare import compare_vocabularies
     from t5smith.vocabulary.train import vocab
 
 __all__ = [
+    "GenerateSettings",
+    "Generator",
     "Recipe",
     "T5smithError",
     "__version__",
@@ -52,19 +62,27 @@ __all__ = [
     "compare_vocabularies",
     "evaluate",
     "export",
+    "extend_vocabulary",
     "generate",
+    "generate_each",
+    "generate_file",
     "inspect",
     "inspect_counts",
     "inspect_rows",
     "load_model",
     "load_recipe",
     "prepare",
+    "prepare_status",
     "run",
+    "stream",
     "train",
+    "trim_vocabulary",
     "vocab",
 ]
 
 _HOMES = {
+    "GenerateSettings": "recipe.evaluate",
+    "Generator": "generation.fill",
     "Recipe": "recipe.recipe",
     "T5smithError": "base.errors",
     "bench_corrupt": "benchmarking.corrupt",
@@ -74,15 +92,21 @@ _HOMES = {
     "compare_vocabularies": "vocabulary.compare",
     "evaluate": "evaluation.scores",
     "export": "exporting.export",
+    "extend_vocabulary": "interop.extension",
     "generate": "generation.fill",
+    "generate_each": "generation.fill",
+    "generate_file": "generation.files",
     "inspect": "inspection.text",
     "inspect_counts": "inspection.results",
     "inspect_rows": "inspection.results",
     "load_model": "interop.huggingface_load",
     "load_recipe": "recipe.toml",
     "prepare": "pipeline",
+    "prepare_status": "store.tasks.status",
     "run": "pipeline",
+    "stream": "generation.fill",
     "train": "training.train",
+    "trim_vocabulary": "interop.trimming",
     "vocab": "vocabulary.train",
 }
 """The module of each public name; `tests/test_public_api.py` compares it with the imports above."""

@@ -29,7 +29,12 @@ REPORT = "report.html"
 
 @in_run_folder
 def run(
-    recipe: Recipe, *, restart: bool = False, extend: bool = False, resume_from: Path | None = None
+    recipe: Recipe,
+    *,
+    restart: bool = False,
+    extend: bool = False,
+    resume_from: Path | None = None,
+    retrain_vocab: bool = False,
 ) -> dict[str, Any]:
     """Do every stage that is not finished or whose inputs have changed, and write `report.html`.
 
@@ -40,6 +45,7 @@ def run(
       restart: archive the trained steps, and train again.
       extend: let training continue on another schedule; see :func:`t5smith.train`.
       resume_from: an archived training that first comes back into place.
+      retrain_vocab: train the vocabulary again if files of the text have changed; see :func:`t5smith.vocab`.
 
     Returns:
       What :func:`summary` returns, and `seconds`, the time of this start alone.
@@ -57,12 +63,13 @@ def run(
     from t5smith.vocabulary.train import vocab
 
     begun = time.monotonic()
-    files = check(recipe, restart=restart or resume_from is not None, extend=extend)
+    again = restart or resume_from is not None
+    files = check(recipe, restart=again, extend=extend, retrain_vocab=retrain_vocab)
     if resume_from is not None:
         restore_training(recipe, resume_from, files)
-        _check_trained(recipe, files, extend)
+        _check_trained(recipe, files, extend, retrain_vocab)
     save_run_settings(recipe)
-    vocab(recipe, files=files, restart=restart)
+    vocab(recipe, files=files, restart=restart, retrain_vocab=retrain_vocab)
     prepare(recipe, files=files, restart=restart)
     opened = Run(recipe, store_verified=True, restart=restart)
     train(opened, restart=restart, extend=extend)
@@ -73,13 +80,16 @@ def run(
     return facts
 
 
-def check(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> CorpusFiles:
+def check(
+    recipe: Recipe, *, restart: bool = False, extend: bool = False, retrain_vocab: bool = False
+) -> CorpusFiles:
     """Find the errors of all stages before the first one starts. Nothing on the disk is changed.
 
     Args:
       recipe: all settings.
       restart: trained steps may be archived.
       extend: training may continue on another schedule.
+      retrain_vocab: the vocabulary is trained again if files of the text have changed.
 
     Returns:
       The files that the recipe names.
@@ -104,14 +114,14 @@ def check(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> Cor
     files = CorpusFiles.find(recipe.corpus)
     check_first_documents(files)
     if not restart:
-        _check_trained(recipe, files, extend)
+        _check_trained(recipe, files, extend, retrain_vocab)
     if not (recipe.folder / "store" / MANIFEST).is_file():
         # Otherwise training soon makes the same checks.
         check_machine(recipe)
     return files
 
 
-def _check_trained(recipe: Recipe, files: CorpusFiles, extend: bool) -> None:
+def _check_trained(recipe: Recipe, files: CorpusFiles, extend: bool, retrain_vocab: bool) -> None:
     """Raise TrainingAtStake if a stage would replace trained steps or what they need."""
     from t5smith.training.resume.archives import artifact_changes, matching_archive, training_changes
     from t5smith.training.resume.history import find_start
@@ -120,7 +130,7 @@ def _check_trained(recipe: Recipe, files: CorpusFiles, extend: bool) -> None:
     folder = recipe.folder
     if not trained_steps(folder):
         return
-    if changed := artifact_changes(recipe, files):
+    if changed := artifact_changes(recipe, files, retrain_vocab=retrain_vocab):
         changed += training_changes(recipe, folder / TRAIN)
         raise TrainingAtStake(
             folder, trained_steps(folder), dict.fromkeys(changed), more=matching_archive(recipe, files)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from programs import CPU
 from t5smith.benchmarking import inputs
 from t5smith.benchmarking.inputs import BASE, bench_input
 from t5smith.model.config import ModelConfig
@@ -39,7 +40,7 @@ def test_flops_are_those_xla_counts():
     p = init(config, jax.random.key(0))
     # One row, for XLA counts what is done in a loop over rows once.
     ids = jnp.ones((1, 48), jnp.int32)
-    compiled = jax.jit(lambda p, a, b: forward(p, config, a, b)).lower(p, ids, ids[:, :16]).compile()
+    compiled = jax.jit(lambda p, a, b: forward(p, config, a, b, CPU)).lower(p, ids, ids[:, :16]).compile()
     counted = forward_flops(config, 1, 48, 16)
     # XLA also counts norms, softmax and gelu, one operation an element.
     assert counted < compiled.cost_analysis()["flops"] < 1.1 * counted

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from programs import init
+from programs import CPU, init
 from t5smith.benchmarking import inputs, parts, training
 from t5smith.benchmarking.parts_table import NAMES, show
 from t5smith.cli.main import main
@@ -97,7 +97,8 @@ def test_limits_follow_from_operations_and_bytes(facts):
         expected = found[name]["flops"] / (facts["measured_tflops"] * 1e12)
         assert found[name]["limit_seconds"] == pytest.approx(expected, abs=1e-9)
     schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 10)
-    optimizer = create_optimizer(OptimizerSettings(name="muon_adafactor"), schedule, config.num_heads)
+    settings = OptimizerSettings(name="muon_adafactor")
+    optimizer = create_optimizer(settings, schedule, config.num_heads, CPU.backend)
     state = jax.eval_shape(lambda: fresh_state(config, optimizer, jax.random.key(0)))
     # The gradient is read, the state is read and written; all numbers have four bytes.
     numbers = facts["parameters"] + 2 * sum(leaf.size for leaf in jax.tree.leaves(state))
@@ -124,7 +125,7 @@ def test_xla_counts_the_operations_of_each_part(monkeypatch):
     ids = np.random.default_rng(0)
     trial = SimpleNamespace(
         config=WIDE,
-        step_settings=StepSettings(jnp.dtype(jnp.float32)),
+        step_settings=StepSettings(CPU),
         state=SimpleNamespace(parameters=init(WIDE, jax.random.key(0))),
         batch={"input_ids": ids.integers(3, 250, (B, S), np.int32), "targets": ids.integers(3, 250, (B, T))},
     )
@@ -139,7 +140,7 @@ def test_xla_counts_the_operations_of_each_part(monkeypatch):
     assert flops.attention <= parts._attention_seconds(trial, B) < 1.4 * flops.attention
     assert flops.head <= parts._head_seconds(trial, B) < 1.3 * flops.head
     # With remat layers are in a loop: one layer of each stack is counted, and most of its products twice.
-    trial.step_settings = StepSettings(jnp.dtype(jnp.float32), remat="full")
+    trial.step_settings = StepSettings(CPU, remat="full")
     once = step_flops_by_part(replace(WIDE, num_layers=1, num_decoder_layers=1), B, S, T).dense
     assert 1.15 * once < parts._products_seconds(trial, B) < 4 / 3 * once
 
@@ -149,7 +150,7 @@ def test_xla_counts_the_operations_of_muon(monkeypatch):
     # Large enough that what XLA counts besides products is little.
     config = replace(WIDE, d_model=128, d_kv=128, d_ff=256, num_layers=1, num_decoder_layers=1, num_heads=2)
     layers = init(config, jax.random.key(0)).encoder.layers
-    optimizer = muon.muon(config.num_heads)
+    optimizer = muon.muon(config.num_heads, CPU.backend)
     matrices = Matrices(layers.self_attention, layers.feed_forward)
 
     def update(matrices):

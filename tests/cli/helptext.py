@@ -5,10 +5,12 @@ import re
 import pytest
 
 from t5smith.cli.bench import BENCH_PARTS
-from t5smith.cli.commands import RECIPE_VERBS, GenerateCommand, InspectCommand, RecipesCommand
+from t5smith.cli.commands import RECIPE_VERBS, GenerateCommand, RecipesCommand
 from t5smith.cli.flags import Flag, command_flags, recipe_flags
+from t5smith.cli.inspect_flags import InspectCommand
 from t5smith.cli.main import main
 from t5smith.cli.verbs import OTHER_VERBS
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.recipe.recipe import Recipe
 
 WITH_FLAGS = [
@@ -52,4 +54,5 @@ def flags_of(verb: str) -> list[Flag]:
     if verb.startswith("bench "):
         return command_flags(BENCH_PARTS[verb.removeprefix("bench ")].command)
     commands = {"generate": GenerateCommand, "inspect": InspectCommand, "recipes": RecipesCommand}
-    return command_flags(commands[verb])
+    shared = recipe_flags(GenerateSettings()) if verb == "generate" else ()
+    return [*command_flags(commands[verb]), *shared]

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from programs import batch_loss
+from programs import CPU, batch_loss
 from t5smith.base.errors import T5smithError
 from t5smith.evaluation.scores import Tally, evaluate, scores
 from t5smith.objective.batches import evaluation_batches
 from t5smith.parallel import hardware
 from t5smith.training.eval_step import create_scorer, token_classes, total, unigram_nll
 from t5smith.training.resume import checkpoints as checkpoint
-from t5smith.training.setup import DTYPES, Run
+from t5smith.training.setup import Run
 from t5smith.training.train import train
 from tiny import tiny_recipe
 
@@ -29,7 +29,7 @@ def scored(finished):
         checkpoint.checkpoint_folder(setup.checkpoints, finished.train.steps), setup.abstract_state()
     )
     batches = evaluation_batches(setup.store.valid, setup.objective, batch_size=8, masks_per_window=2)
-    scorer = create_scorer(setup.config, token_classes(setup.vocabulary), DTYPES["float32"])
+    scorer = create_scorer(setup.config, token_classes(setup.vocabulary), CPU)
     return setup, state.parameters, batches, total(scorer(state.parameters, batches))
 
 
@@ -70,7 +70,7 @@ def test_the_evaluation_is_written_once(finished):
 def test_bits_per_byte_follow_from_the_sums(scored):
     setup, parameters, batches, score = scored
     tally = Tally(1, setup.vocabulary.size)
-    scorer = create_scorer(setup.config, token_classes(setup.vocabulary), DTYPES["float32"])
+    scorer = create_scorer(setup.config, token_classes(setup.vocabulary), CPU)
     for batch, rows in zip(batches, scorer(parameters, batches), strict=True):
         tally.add(batch, rows)
     facts = scores(setup.store, setup.vocabulary, tally)

@@ -37,6 +37,27 @@ def run_card(folder: str) -> dict[str, object]:
     }
 
 
+def encoder(folder: str, ids: list[list[int]]) -> dict[str, object]:
+    """Run the code of an encoder's card, as printed, and encode some ids, 0 being padding."""
+    import torch
+
+    text = Path(folder, "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        exec(block, names)
+    inputs = torch.tensor(ids)
+    with torch.no_grad():
+        found = names["model"](input_ids=inputs, attention_mask=(inputs != 0).long())
+    return {
+        "printed": printed.getvalue(),
+        "ids": names["inputs"].input_ids.tolist(),
+        "vectors": found.last_hidden_state.tolist(),
+        "parameters": sum(one.numel() for one in names["model"].parameters()),
+    }
+
+
 def save_again(folder: str, target: str, as_printed: bool) -> None:
     """Load and save; `as_printed`: with the line about tied weights that the card prints."""
     model = load(folder)

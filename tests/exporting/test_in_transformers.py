@@ -13,6 +13,7 @@ from typing import Any
 
 import in_transformers
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,11 +22,21 @@ from safetensors.numpy import load_file
 
 import t5smith
 from programs import init
+from t5smith.base.artifact import read_manifest
 from t5smith.exporting.card_usage import usage
+from t5smith.exporting.export import export
 from t5smith.interop.huggingface_load import load_model
-from t5smith.interop.huggingface_save import with_losing_spare_rows, write_model
+from t5smith.interop.huggingface_names import arrays_of
+from t5smith.interop.huggingface_save import (
+    Form,
+    with_losing_spare_rows,
+    write_model,
+    write_settings,
+    write_weights,
+)
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
+from t5smith.model.t5 import encode
 from t5smith.objective.denoisers import denoisers_of
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -102,7 +113,7 @@ def test_added_tokens_are_generated_after_fine_tuning(folders, tmp_path, call, n
     assert not {token for row in found["before"] for token in row} & {*found["ids"]}
     assert [row[:2] for row in found["after"]] == expected
     assert found["saved"] == found["after"]
-    ours = t5smith.generate(tmp_path, in_transformers.TEXTS, max_new_tokens=4)
+    ours = t5smith.generate(tmp_path, in_transformers.TEXTS, max_new_tokens=4, constrain=False)
     assert [list(one.ids) for one in ours] == expected
 
 
@@ -113,15 +124,11 @@ def test_a_spare_row_is_never_the_most_probable(seed, spare, tied, scale):
     """Whatever the rows and whatever the decoder's output."""
     draw = np.random.default_rng(seed)
     config = ModelConfig(8 + spare, 8, 4, 2, 4, 1, 1, 1, tie_word_embeddings=tied)
-    head = "shared.weight" if tied else "lm_head.weight"
-    tensors = {
-        name: draw.normal(size=(config.vocab_size, 4)).astype(np.float32) for name in ("shared.weight", head)
-    }
-    made = with_losing_spare_rows(tensors, config)
-    assert all((made[name][:8] == tensors[name][:8]).all() for name in tensors)
-    if not tied:
-        assert made["shared.weight"] is tensors["shared.weight"]
-    scores = scale * draw.normal(size=(100, 4)) @ made[head].astype(np.float64).T
+    rows = draw.normal(size=(config.vocab_size, 4)).astype(np.float32)
+    before, made = rows.copy(), with_losing_spare_rows(rows, config)
+    assert (made[:8] == before[:8]).all()
+    assert (rows == before).all()
+    scores = scale * draw.normal(size=(100, 4)) @ made.astype(np.float64).T
     probabilities = np.exp(scores - scores.max(1, keepdims=True))
     probabilities /= probabilities.sum(1, keepdims=True)
     assert (scores[:, 8:] < scores[:, :8].max(1, keepdims=True)).all()
@@ -139,6 +146,52 @@ def test_an_export_suppresses_no_token_and_its_spare_rows_are_the_mean(finished,
         head[: vocabulary.size].mean(0)[None].repeat(len(head) - vocabulary.size, 0),
         atol=1e-6,
     )
+
+
+@versions
+@pytest.mark.parametrize(
+    ("form", "tolerance"),
+    [
+        (Form(shard_bytes=60_000), 0),
+        (Form("float16", 60_000), 0.01),
+        (Form("bfloat16"), 0.1),
+    ],
+)
+@pytest.mark.parametrize("name", ["untied", "tied"])
+def test_shards_and_other_precisions_give_the_same_logits(folders, tmp_path, call, form, name, tolerance):
+    model = load_model(folders[name])
+    write_weights(tmp_path, arrays_of(model.parameters), model.config, form)
+    write_settings(tmp_path, model.config, model.vocabulary, form, model_max_length=64)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (form.shard_bytes == 60_000)
+    before = np.array(call("logits", str(folders[name])))
+    found = np.array(call("logits", str(tmp_path)))
+    np.testing.assert_allclose(found, before, atol=tolerance * np.abs(before).max(), rtol=0)
+
+
+@versions
+def test_the_encoder_alone_gives_the_vectors_of_the_whole_model(finished, vocabulary, tmp_path, call):
+    copy = finished.replace(run_dir=shutil.copytree(finished.folder, tmp_path / "run"))
+    folder = export(copy, encoder_only=True)
+    assert folder == copy.folder / "model-encoder"
+    whole = load_model(finished.folder / "model")
+    ids = [[3, 9, 40, 5, 1], [8, 70, 1, 0, 0]]
+    found = call("encoder", str(folder), ids)
+    assert found["printed"] == "torch.Size([2, 16])\n"
+    text = "Another, longer text"
+    assert found["ids"][1] == [*vocabulary.encode_with_sentinels(text), vocabulary.eos_id]
+    expected = np.asarray(encode(whole.parameters, whole.config, jnp.asarray(ids)))
+    vectors = np.array(found["vectors"])
+    np.testing.assert_allclose(vectors[0], expected[0], atol=1e-4)
+    np.testing.assert_allclose(vectors[1, :3], expected[1, :3], atol=1e-4)
+    names = load_file(folder / "model.safetensors").keys()
+    assert "shared.weight" in names
+    assert not any(name.startswith(("decoder.", "lm_head.")) for name in names)
+    assert not (folder / "generation_config.json").exists()
+    assert read_manifest(folder, "model").facts["parameters"] == found["parameters"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "The encoder of a T5 1.1 encoder-decoder" in card
+    assert "feature-extraction" in card
+    assert "generate" not in card
 
 
 @versions

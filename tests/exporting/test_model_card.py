@@ -11,15 +11,19 @@ from huggingface_hub import ModelCard
 
 from t5smith.base.artifact import read_manifest
 from t5smith.exporting.card_front_matter import front_matter
+from t5smith.exporting.chosen import choose
 from t5smith.exporting.export import _made
 from t5smith.exporting.model_card import Made, model_card
+from t5smith.exporting.source_card import SourceCard, read_card, source_card
+from t5smith.interop.source import Source
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.curves.repetition import CorpusUse
 from t5smith.training.setup import Run
 
 
 @pytest.fixture(scope="module")
 def made(finished) -> Made:
-    return _made(Run(finished), read_manifest(finished.folder / "evaluation", "evaluation"))
+    return _made(choose(Run(finished)), read_manifest(finished.folder / "evaluation", "evaluation"))
 
 
 def card(made: Made) -> str:
@@ -66,7 +70,7 @@ VARIED = [
     ),
     ("recipe", "objective.noise_density", 0.3, "density 0.3,", "density 0.15,"),
     ("recipe", "objective.name", "ul2", "{UL2}: Unifying Language", "spans of text. It was"),
-    ("recipe", "train.steps", 7, "| Length | 7 steps of", "| 6 steps of"),
+    ("recipe", "train.steps", 7, "| Length | 6 of 7 steps of", "| Length | 6 steps of"),
     ("recipe", "train.batch_size", 5, "of 5 examples", "of 4 examples"),
     ("recipe", "train.precision", "bfloat16", "| bfloat16; the", "| float32; the"),
     ("recipe", "train.dropout_rate", 0.1, "dropout 0.1,", "dropout 0,"),
@@ -105,6 +109,7 @@ VARIED = [
     ("vocab", "inputs/vocab/normalization", "nfc", "It applies NFC and", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "nmt_nfkc", "T5's normalization", "applies NFKC"),
     ("vocab", "inputs/vocab/normalization", "none", "applies no Unicode normalization", "applies NFKC"),
+    ("vocab", "inputs/corpus/train", [], "bytes of an earlier version of the text,", "bytes of the text,"),
     ("vocab", "inputs/vocab/lowercase", True, "It never writes capitals", "case is kept"),
     ("vocab", "inputs/vocab/split_digits", True, "Each digit is a piece of its own", None),
     ("vocab", "inputs/vocab/byte_fallback", True, "becomes its UTF-8 bytes", "becomes `<unk>`"),
@@ -138,6 +143,13 @@ VARIED = [
         None,
     ),
     ("store", "facts/skipped_records/counts", {"json": 4}, "4 records could not be read and were", None),
+    (
+        "store",
+        "facts/skipped_records/counts",
+        {"unreadable files": 1},
+        "1 file could not be read and was",
+        None,
+    ),
     ("evaluation", "facts/text", {"nll": 1.5, "accuracy": 0.5}, "text tokens | 1.500 nats per", None),
     ("evaluation", "facts/text", NONE, "Accuracy on text tokens | not measured", None),
     ("evaluation", "facts/text", {"nll": 1.5, "accuracy": 0.5}, "Accuracy on text tokens | 50.0%", None),
@@ -155,9 +167,13 @@ VARIED = [
     ("evaluation", "facts/windows", 9876, "on 9,876 masked windows", None),
     ("evaluation", "facts/masks_per_window", 9, "with 9 fixed masks", "with 2 fixed masks"),
     ("evaluation", "facts/step", 99, "after step 99.", "after step 6."),
+    ("recipe", "export.dtype", "bfloat16", "exported weights are bfloat16", "exported weights are float32"),
+    ("", "steps", [4], "| Length | 4 of 6 steps of", "| Length | 6 steps of"),
+    ("", "steps", [2, 4, 6], "| Weights | mean of those after steps 2, 4 and 6 |", None),
+    ("", "steps", [4, 6], "after step 6 (the mean of the parameters after steps 4 and 6). NLL", None),
     ("", "longest_input", 99, "up to 99 input tokens", "up to 32 input tokens"),
-    ("", "epochs", 12.0, "read its text 12 times and may repeat", None),
-    ("", "epochs", 2.0, "Training read this text 2 times", None),
+    ("", "uses", [CorpusUse("train", 1.0, 12.0)], "read its text 12 times and may repeat", None),
+    ("", "uses", [CorpusUse("train", 1.0, 2.0)], "Training read this text 2 times", None),
 ]
 
 
@@ -206,11 +222,12 @@ def test_an_imported_tokenizer_is_lineage_and_its_folder_is_not_shown(made):
 
 def test_named_corpora_are_listed_with_their_shares(made):
     corpora = {name: {"documents": 1, "tokens": n, "text_bytes": 3} for n, name in enumerate(("nb", "nn"), 7)}
-    text = card(
-        replace(changed(made, "store", "facts/train/corpora", corpora), shares={"nb": 0.75, "nn": 0.25})
-    )
-    assert "| nb: 75.0% of training | 1 | 7 | 3 |" in text
-    assert "| nn: 25.0% of training | 1 | 8 | 3 |" in text
+    uses = [CorpusUse("nb", 0.75, 1.5), CorpusUse("nn", 0.25, 12.0)]
+    text = card(replace(changed(made, "store", "facts/train/corpora", corpora), uses=uses))
+    assert "| nb: 75.0% of training, read 1.5 times | 1 | 7 | 3 |" in text
+    assert "| nn: 25.0% of training, read 12 times | 1 | 8 | 3 |" in text
+    assert "It read the corpus `nn` 12 times and may repeat passages of it." in text
+    assert "corpus `nb`" not in text
 
 
 @pytest.mark.parametrize(
@@ -259,4 +276,44 @@ def test_a_model_that_continues_another_names_it(made, name, shown, base):
     assert "drawn at random" not in text
     assert f"The parameters are those of {shown} (SHA-256 of its weights 0123456789ab…)" in text
     assert yaml.safe_load(model_card(continued).split("---")[1]).get("base_model") == base
+    known = card(replace(continued, source=SourceCard("apache-2.0")))
+    assert "applies to this model too. Its model card names the licence `apache-2.0`." in known
+    unknown = card(replace(continued, source=SourceCard(missing="its model card names none")))
+    assert "Its licence is not stated here, because its model card names none: look it up" in unknown
     assert "/home/me" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("---\nlicense: apache-2.0\n---\n# A model", SourceCard("apache-2.0")),
+        ("---\nlicense: [mit, cc-by-4.0]\n---\n", SourceCard("mit, cc-by-4.0")),
+        (
+            "---\nlicense: other\nlicense_name: own\nlicense_link: https://a.no/l\n---\n",
+            SourceCard("own, https://a.no/l"),
+        ),
+        ("---\nlicense: 'a`\n# b<c>'\n---\n", SourceCard("a b c")),
+        ("---\nlanguage: no\n---\n", SourceCard(missing="its model card names none")),
+        ("---\nlicense: 7\n---\n", SourceCard(missing="its model card names none")),
+        ("# A model", SourceCard(missing="its model card has no front matter that can be read")),
+        ("---\n[\n---\n", SourceCard(missing="its model card has no front matter that can be read")),
+        (
+            "---\na: !!python/object/apply:os.system [exit]\n---\n",
+            SourceCard(missing="its model card has no front matter that can be read"),
+        ),
+        (None, SourceCard(missing="it has no model card (README.md)")),
+    ],
+)
+def test_the_licence_of_the_model_it_continues_is_that_of_its_card(tmp_path, text, found):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert read_card(tmp_path) == found
+
+
+def test_the_source_of_a_run_is_looked_up(finished, tmp_path):
+    setup = Run(finished).setup
+    assert source_card(setup) is None
+    gone = replace(setup, recipe=finished.replace(**{"train.init_from": str(tmp_path)}))
+    assert source_card(gone) == SourceCard(missing="it was not found any more")
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    assert source_card(replace(gone, source=Source("mine", tmp_path))) == SourceCard("mit")

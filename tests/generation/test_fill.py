@@ -5,43 +5,19 @@ from __future__ import annotations
 import io
 import json
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import t5smith
-from programs import forward, init
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
 from t5smith.cli.warnings import warn_of_completions
-from t5smith.generation.fill import BATCH_SIZE, Completion, _completion, spans_of
-from t5smith.generation.greedy import greedy
-from t5smith.model.config import ModelConfig
-from t5smith.model.t5 import mask_padded_rows
+from t5smith.generation.completion import Completion, completion, spans_of
+from t5smith.generation.decoding import Output
 from t5smith.parallel import hardware
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-CONFIG = ModelConfig(128, 90, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4)
-EOS = 1
-
-
-def test_greedy_with_a_cache_equals_greedy_without():
-    p = init(CONFIG, jax.random.key(3))
-    inputs = jax.random.randint(jax.random.key(4), (5, 12), 2, 90).at[2:, 8:].set(0)
-    length = 10
-    ours = np.asarray(greedy(p, CONFIG, inputs, length=length, eos_id=EOS))
-
-    tokens = np.zeros((5, 1), np.int32)
-    for position in range(length):
-        # One shape is compiled; no position sees what follows it.
-        padded = np.pad(tokens, ((0, 0), (0, length - 1 - position)))
-        scores = forward(p, CONFIG, inputs, jnp.asarray(padded))[:, position]
-        best = np.asarray(jnp.argmax(mask_padded_rows(scores, CONFIG), -1))
-        ended = (tokens[:, 1:] == EOS).any(1)
-        tokens = np.concatenate([tokens, np.where(ended, 0, best)[:, None].astype(np.int32)], 1)
-    np.testing.assert_array_equal(ours, tokens[:, 1:])
-    assert ours.max() < CONFIG.real_vocab_size
+BATCH_SIZE = GenerateSettings().batch_size
 
 
 def test_spans_are_read_from_targets():
@@ -95,7 +71,9 @@ def test_a_text_without_sentinels_triggers_a_warning(finished, capsys):
     argv = ["generate", str(finished.folder), "--max-new-tokens", "4"]
     assert main([*argv, "Alle mennesker", "Ingen <extra_id_0>"]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0] == "Alle mennesker"
+    # It is no text to fill in: the output is what the model wrote.
+    assert len(out.splitlines()) == 2
+    assert out.splitlines()[0] != "Alle mennesker"
     assert err.splitlines()[0] == (
         "warning: 1 text has no <extra_id_0> to mark missing words: 'Alle mennesker'"
     )
@@ -115,9 +93,9 @@ def test_a_completion_says_whether_it_was_cut_and_what_was_not_answered():
     zero, one, two = (int(i) for i in vocabulary.sentinel_ids[:3])
     text = vocabulary.encode_with_sentinels("Oslo er <extra_id_0> i <extra_id_1>.")
     word = vocabulary.encode("stor")
-    done = _completion(vocabulary, text, [zero, *word, one, vocabulary.eos_id])
+    done = completion(vocabulary, text, [Output((zero, *word, one, vocabulary.eos_id))])
     assert (done.filled, done.unanswered, done.cut) == ("Oslo er stor i.", (), False)
-    done = _completion(vocabulary, text, [zero, *word, two, *word])
+    done = completion(vocabulary, text, [Output((zero, *word, two, *word))])
     assert (done.filled, done.fills) == ("Oslo er stor i <extra_id_1>.", ("stor", ""))
     assert (done.unanswered, done.cut) == (("<extra_id_1>",), True)
 
@@ -150,6 +128,12 @@ def test_what_a_model_did_not_do_gives_a_warning(completions, said, capsys):
 
 def test_cut_output_is_reported_in_json_too(finished, capsys):
     argv = ["generate", str(finished.folder), "a <extra_id_0> b", "--json", "--max-new-tokens", "1"]
+    assert main(argv) == 2
+    assert capsys.readouterr().err == (
+        "t5smith: error: --max-new-tokens: 1 token cannot hold 1 span; expected a sentinel and a token for "
+        "each. Set it to 2 or more, or add --no-constrain\n"
+    )
+    argv.append("--no-constrain")
     assert main(argv) == 0
     out, err = capsys.readouterr()
     answer = json.loads(out)["answers"][0]

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from programs import COMPUTES, CPU, XLA
 from t5smith.model.attention.masks import MASKED, SegmentIds
 from t5smith.model.attention.multi_head import dot_product_attention
+from t5smith.model.compute import Compute
 from t5smith.model.dropout import Dropout
 
 B, Q, S, H, K = 3, 5, 7, 2, 4
-FLOAT32, BFLOAT16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
 
 def attention_inputs(seed=0):
@@ -68,45 +69,61 @@ def wanted_of(segment_ids):
 
 
 @pytest.mark.parametrize("segment_ids", SEGMENT_IDS)
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_value_and_gradients_are_those_of_the_definition(segment_ids, backend, monkeypatch):
-    # The backend of other devices runs on CPU too.
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    got = both(lambda q, k, v, bias: dot_product_attention(q, k, v, bias, SEGMENT_IDS[segment_ids], FLOAT32))
-    for ours, theirs in zip(got, wanted_of(segment_ids), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("segment_ids", SEGMENT_IDS)
-def test_bfloat16_is_near(segment_ids):
-    got = both(lambda q, k, v, bias: dot_product_attention(q, k, v, bias, SEGMENT_IDS[segment_ids], BFLOAT16))
+@COMPUTES
+def test_value_and_gradients_are_those_of_the_definition(segment_ids, compute):
+    got = both(lambda q, k, v, bias: dot_product_attention(q, k, v, bias, SEGMENT_IDS[segment_ids], compute))
     for ours, theirs in zip(got, wanted_of(segment_ids), strict=True):
         assert ours.dtype == jnp.float32
-        np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.05 * float(jnp.abs(theirs).max()))
+        if compute.dtype == jnp.float32:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+        else:
+            np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.05 * float(jnp.abs(theirs).max()))
 
 
-@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
-def test_dropout_drops_the_same_weights_in_both_passes(dtype):
+@COMPUTES
+def test_all_products_have_operands_in_one_precision(compute):
+    """Also those of the backward pass, where JAX's own rules would take a float32 operand."""
+    q, k, v, bias, cotangent = attention_inputs()
+
+    def run(q, k, v):
+        value, back = jax.vjp(
+            lambda q, k, v: dot_product_attention(q, k, v, bias, SEGMENT_IDS["all"], compute), q, k, v
+        )
+        return value, back(cotangent)
+
+    text = jax.jit(run).lower(q, k, v).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    name = "bf16" if compute.dtype == jnp.bfloat16 else "f32"
+    assert len(products) >= 6
+    for line in products:
+        operands = line.split(" : (")[1].split(") -> ")[0].split(", ")
+        assert all(operand.endswith(f"x{name}>") for operand in operands), line
+        assert ("precision = [HIGHEST, HIGHEST]" in line) == (compute == XLA), line
+
+
+@COMPUTES
+def test_dropout_drops_the_same_weights_in_both_passes(compute):
     # The output is linear in v for any dropout mask, so its gradient to v shows which weights were kept.
     q, k, v, bias, cotangent = attention_inputs()
     dropout = Dropout(jax.random.key(3), 0.4)
 
     def of_values(v):
-        return dot_product_attention(q, k, v, bias, SEGMENT_IDS["padding"], dtype, dropout)
+        return dot_product_attention(q, k, v, bias, SEGMENT_IDS["padding"], compute, dropout)
 
     def value_and_gradient(v):
         value, back = jax.vjp(of_values, v)
         return value, back(cotangent)[0]
 
     value, gradient = jax.jit(value_and_gradient)(v)
-    np.testing.assert_allclose(
-        float((gradient * v).sum()), float((value * cotangent).sum()), rtol=1e-4 if dtype == FLOAT32 else 0.1
-    )
+    rtol = 1e-4 if compute.dtype == jnp.float32 else 0.1
+    np.testing.assert_allclose(float((gradient * v).sum()), float((value * cotangent).sum()), rtol=rtol)
+
+    exact = Compute(jnp.dtype(jnp.float32), compute.backend)
 
     @jax.jit
     def scalar(q, k, bias):
         return (
-            dot_product_attention(q, k, v, bias, SEGMENT_IDS["padding"], FLOAT32, dropout) * cotangent
+            dot_product_attention(q, k, v, bias, SEGMENT_IDS["padding"], exact, dropout) * cotangent
         ).sum()
 
     gradients = jax.jit(jax.grad(scalar, argnums=(0, 1, 2)))(q, k, bias)
@@ -127,10 +144,10 @@ def test_dropout_keeps_the_mean():
     q, k, v, bias, _ = attention_inputs()
 
     def mixed(key):
-        return dot_product_attention(q, k, v, bias, SEGMENT_IDS["all"], FLOAT32, Dropout(key, 0.25))
+        return dot_product_attention(q, k, v, bias, SEGMENT_IDS["all"], CPU, Dropout(key, 0.25))
 
     many = jax.jit(lambda keys: jax.lax.map(mixed, keys))(jax.random.split(jax.random.key(0), 400))
-    exact = dot_product_attention(q, k, v, bias, SEGMENT_IDS["all"], FLOAT32)
+    exact = dot_product_attention(q, k, v, bias, SEGMENT_IDS["all"], CPU)
     mean = many.mean(axis=0)
     assert float((mean * exact).sum() / jnp.square(exact).sum()) == pytest.approx(1.0, abs=0.05)
     assert float(jnp.abs(many[0] - many[1]).max()) > 0.1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from programs import batch_loss, init
+from programs import COMPUTES, CPU, XLA, batch_loss, init
 from t5smith.model.attention.items import ItemLayout, Items
 from t5smith.model.attention.masks import SegmentIds
 from t5smith.model.attention.multi_head import dot_product_attention
@@ -28,7 +28,6 @@ from t5smith.training.state import fresh_state
 from t5smith.training.step import StepSettings, create_step
 from t5smith.vocabulary.vocabulary import Vocabulary
 
-FLOAT32, BFLOAT16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 CONFIG = ModelConfig(
     32_128, 32_100, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_decoder_layers=1, num_heads=2
 )
@@ -67,10 +66,10 @@ def arrays_of(batches: TrainingBatches, number: int) -> tuple[dict[str, jax.Arra
     return batch, Segments(*sides), Segments(*sides, Items(batch["items"], layout_of(batches.objective.plan)))
 
 
-@jax.jit
-def gradient_of_loss(p, inputs, targets, segments):
+@partial(jax.jit, static_argnames="compute")
+def gradient_of_loss(p, inputs, targets, segments, compute=CPU):
     def loss(p):
-        sums = batch_loss(p, CONFIG, inputs, targets, segments=segments)
+        sums = batch_loss(p, CONFIG, inputs, targets, compute, segments)
         return sums.objective / sums.tokens, sums
 
     return jax.value_and_grad(loss, has_aux=True)(p)
@@ -97,11 +96,10 @@ def test_loss_and_gradients_are_those_of_whole_rows(name, rows):
             assert float(jnp.abs(ours - theirs).max()) <= 2e-5 * float(jnp.abs(theirs).max()) + 1e-7
 
 
-def test_the_same_on_other_devices(monkeypatch):
+def test_the_same_on_other_devices():
     # Their backend runs on CPU too.
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     p = init(CONFIG, jax.random.key(0))
-    gradient = jax.jit(lambda *arguments: gradient_of_loss.__wrapped__(*arguments))
+    gradient = partial(gradient_of_loss, compute=XLA)
     for number in range(2):
         batch, whole, by_item = arrays_of(batches_of("ul2", 3), number)
         (want, _), d_want = gradient(p, batch["input_ids"], batch["targets"], whole)
@@ -111,29 +109,29 @@ def test_the_same_on_other_devices(monkeypatch):
             assert float(jnp.abs(ours - theirs).max()) <= 2e-5 * float(jnp.abs(theirs).max()) + 1e-7
 
 
-def scores_computed(segments, batch, backend, monkeypatch):
+def scores_computed(segments, batch, compute):
     """Whether the program has the bias of whole rows, or their scores: in encoder, decoder, between them."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     p = jax.eval_shape(lambda: init(CONFIG, jax.random.key(0)))
     ids = batch["input_ids"], batch["targets"]
-    text = jax.jit(lambda p: gradient_of_loss.__wrapped__(p, *ids, segments)).lower(p).as_text()
+    gradient = partial(gradient_of_loss.__wrapped__, compute=compute)
+    text = jax.jit(lambda p: gradient(p, *ids, segments)).lower(p).as_text()
     S, T = batch["input_ids"].shape[1], batch["targets"].shape[1]
     return [f"x{queries}x{keys}xf32" in text for queries, keys in ((S, S), (T, T), (T, S))]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_no_scores_outside_items_are_computed(backend, monkeypatch):
+@pytest.mark.parametrize("compute", [CPU, XLA], ids=str)
+def test_no_scores_outside_items_are_computed(compute):
     batch, whole, by_item = arrays_of(batches_of("ul2", 3), 0)
-    assert scores_computed(whole, batch, backend, monkeypatch) == [True, True, True]
-    assert scores_computed(by_item, batch, backend, monkeypatch) == [False, False, False]
+    assert scores_computed(whole, batch, compute) == [True, True, True]
+    assert scores_computed(by_item, batch, compute) == [False, False, False]
 
 
 def test_parts_of_a_batch_give_the_step_of_whole_rows():
     batches = batches_of("ul2", 6)
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=4), 0.1, 10)
-    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, CONFIG.num_heads)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, CONFIG.num_heads, CPU.backend)
     layout, found = layout_of(batches.objective.plan), []
-    for settings in (StepSettings(FLOAT32), StepSettings(FLOAT32, layout=layout, accumulation=3)):
+    for settings in (StepSettings(CPU), StepSettings(CPU, layout=layout, accumulation=3)):
         state = jax.jit(lambda: fresh_state(CONFIG, optimizer, jax.random.key(0)))()
         step = create_step(CONFIG, optimizer, schedule, settings)
         losses = []
@@ -196,17 +194,15 @@ def example(seed=0):
     return q, k, v, bias, cotangent, SegmentIds(*ids), items.places(1, 0)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
-def test_attention_by_item_is_that_by_segments(backend, dtype, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+@COMPUTES
+def test_attention_by_item_is_that_by_segments(compute):
     q, k, v, bias, cotangent, ids, places = example()
     # Padding is outside of windows: it has no loss, so no gradient either.
     real = (ids.queries > 0)[..., None]
 
     def both(segment_ids, bias):
         def attended(q, k, v, bias):
-            return jnp.where(real, dot_product_attention(q, k, v, bias, segment_ids, dtype), 0.0)
+            return jnp.where(real, dot_product_attention(q, k, v, bias, segment_ids, compute), 0.0)
 
         value, back = jax.vjp(attended, q, k, v, bias)
         return [value, *back(cotangent)[:3]]
@@ -214,20 +210,20 @@ def test_attention_by_item_is_that_by_segments(backend, dtype, monkeypatch):
     got = jax.jit(lambda: both(ids._replace(places=places), bias[:, :5, :6]))()
     want = jax.jit(lambda: both(ids, bias))()
     for ours, theirs in zip(got, want, strict=True):
-        tolerance = 1e-5 if dtype == FLOAT32 else 0.02 * float(jnp.abs(theirs).max())
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4 if dtype == FLOAT32 else 0.02, atol=tolerance)
+        exact = compute.dtype == jnp.float32
+        tolerance = 1e-5 if exact else 0.02 * float(jnp.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4 if exact else 0.02, atol=tolerance)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_dropout_drops_the_same_weights_in_both_passes_and_others_in_each_item(backend, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+@pytest.mark.parametrize("compute", [CPU, XLA], ids=str)
+def test_dropout_drops_the_same_weights_in_both_passes_and_others_in_each_item(compute):
     q, k, v, bias, cotangent, ids, places = example()
     cotangent = jnp.where((ids.queries > 0)[..., None], cotangent, 0.0)  # padding has no gradient
     dropout = Dropout(jax.random.key(3), 0.4)
 
     def of_values(v):
         segment_ids = ids._replace(places=places)
-        return dot_product_attention(q, k, v, bias[:, :5, :6], segment_ids, FLOAT32, dropout)
+        return dot_product_attention(q, k, v, bias[:, :5, :6], segment_ids, compute, dropout)
 
     def value_and_gradient(v):
         value, back = jax.vjp(of_values, v)
@@ -238,5 +234,5 @@ def test_dropout_drops_the_same_weights_in_both_passes_and_others_in_each_item(b
     # Row 1 has two items of one kind: of equal scores and values not the same weights are kept.
     alike = jnp.ones_like(q), jnp.ones_like(k), jnp.ones_like(v), jnp.zeros_like(bias)[:, :5, :6]
     ids = SegmentIds(jnp.ones_like(ids.queries), jnp.ones_like(ids.keys), places)
-    out = jax.jit(lambda: dot_product_attention(*alike, ids, FLOAT32, dropout))()
+    out = jax.jit(lambda: dot_product_attention(*alike, ids, compute, dropout))()
     assert float(jnp.abs(out[1, :5] - out[1, 5:10]).max()) > 0.1

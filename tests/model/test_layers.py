@@ -5,13 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
+from programs import COMPUTES, CPU_BFLOAT16
 from t5smith.model.layers import feed_forward, norm
 from t5smith.model.params import FeedForward
 
 N, D, F = 5, 8, 12
-BFLOAT16 = jnp.dtype(jnp.bfloat16)
 
 
 def arrays(*shapes):
@@ -34,22 +33,21 @@ def test_the_gradient_of_the_norm_is_that_of_its_definition():
     assert_near((value, gradients(g)), (expected, definition(g)), 1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_gradient_of_the_gated_feed_forward_is_that_of_its_definition(dtype):
+@COMPUTES
+def test_the_gradient_of_the_gated_feed_forward_is_that_of_its_definition(compute):
     def defined(x, w0, w1, wo):
         return (jax.nn.gelu(x @ w0, approximate=True) * (x @ w1)) @ wo
 
     x, w0, w1, wo, g = arrays((N, D), (D, F), (D, F), (F, D), (N, D))
-    value, gradients = jax.vjp(
-        lambda x, *w: feed_forward(x, FeedForward(*w), jnp.dtype(dtype)), x, w0, w1, wo
-    )
+    value, gradients = jax.vjp(lambda x, *w: feed_forward(x, FeedForward(*w), compute), x, w0, w1, wo)
     expected, definition = jax.vjp(defined, x, w0, w1, wo)
-    assert_near((value, gradients(g)), (expected, definition(g)), 1e-5 if dtype == jnp.float32 else 2e-2)
+    tolerance = 1e-5 if compute.dtype == jnp.float32 else 2e-2
+    assert_near((value, gradients(g)), (expected, definition(g)), tolerance)
 
 
 def test_the_feed_forward_keeps_its_input_and_its_two_products():
     x, *weights = arrays((N, D), (D, F), (D, F), (F, D))
-    _, backward = jax.vjp(lambda x, *w: feed_forward(x, FeedForward(*w), BFLOAT16), x, *weights)
+    _, backward = jax.vjp(lambda x, *w: feed_forward(x, FeedForward(*w), CPU_BFLOAT16), x, *weights)
     kept = {(leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()) for leaf in jax.tree.leaves(backward)}
     kept = sorted((str(dtype), shape) for dtype, shape, _ in kept if shape in {(N, D), (N, F)})
     assert kept == [("bfloat16", (N, D)), ("bfloat16", (N, F)), ("float32", (N, F)), ("float32", (N, F))]

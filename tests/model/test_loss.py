@@ -13,6 +13,7 @@ import pytest
 
 from programs import init
 from t5smith.model import loss as loss_module
+from t5smith.model.compute import FLOAT32
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import batch_loss, target_losses, token_losses
 from t5smith.model.t5 import forward, mask_padded_rows, shift_right
@@ -25,7 +26,7 @@ CHUNKS = {1: 1 << 30, 2: 4 * 128 * 3 * 4, 5: 4 * 128 * 3, 7: 1}
 
 @pytest.fixture(params=CHUNKS)
 def chunks(request, monkeypatch):
-    monkeypatch.setitem(loss_module.CHUNK_BYTES, "cpu", CHUNKS[request.param])
+    monkeypatch.setitem(loss_module.CHUNK_BYTES, FLOAT32.backend, CHUNKS[request.param])
     return request.param
 
 
@@ -109,7 +110,7 @@ def test_rows_above_the_real_vocabulary_get_no_gradient():
 
 
 def test_no_program_holds_all_logits_in_float32(monkeypatch):
-    monkeypatch.setitem(loss_module.CHUNK_BYTES, "cpu", 4 * 128 * 3 * 2)
+    monkeypatch.setitem(loss_module.CHUNK_BYTES, FLOAT32.backend, 4 * 128 * 3 * 2)
     p = init(CONFIG, jax.random.key(0))
     inputs, targets = batch()
     program = jax.jit(jax.grad(lambda p: batch_loss(p, CONFIG, inputs, targets).objective)).lower(p).as_text()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from programs import batch_loss, encode, forward, init
+from programs import CPU, CPU_BFLOAT16, XLA, XLA_BFLOAT16, batch_loss, encode, forward, init
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.model.attention.position_bias import relative_position_bucket
 from t5smith.model.config import ModelConfig
@@ -24,7 +24,6 @@ from t5smith.model.t5 import decode, mask_padded_rows, run_layers, shift_right
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 T5X = ModelConfig(32128, 32128, d_model=8, d_kv=3, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=4)
 SMALL = ModelConfig(256, 210, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4)
-BFLOAT16 = jnp.dtype(jnp.bfloat16)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +77,13 @@ def test_position_buckets_are_those_of_t5x(golden, bidirectional, buckets, dista
     np.testing.assert_array_equal(ours, golden[name])
 
 
-@pytest.mark.parametrize("dtype", [jnp.dtype(jnp.float32), BFLOAT16])
-def test_a_fresh_models_loss_is_ln_v_and_a_half(dtype):
+@pytest.mark.parametrize("compute", [CPU, CPU_BFLOAT16], ids=str)
+def test_a_fresh_models_loss_is_ln_v_and_a_half(compute):
     config = ModelConfig(
         4224, 4100, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_decoder_layers=2, num_heads=4
     )
     p = init(config, jax.random.key(0))
-    sums = batch_loss(p, config, ids(1, (32, 32), 4100), ids(2, (32, 64), 4100), dtype)
+    sums = batch_loss(p, config, ids(1, (32, 32), 4100), ids(2, (32, 64), 4100), compute)
     assert float(sums.nll / sums.tokens) == pytest.approx(math.log(4100) + 0.5, abs=0.1)
 
 
@@ -108,6 +107,10 @@ def test_every_leaf_of_a_fresh_model_has_its_standard_deviation(gated):
     expected |= {"embedding": 1.0, "head": D**-0.5, "relative_attention_bias": (2 / (32 + 7)) ** 0.5}
     leaves = jax.tree_util.tree_leaves_with_path(init(config, jax.random.key(0)))
     assert len(leaves) == (29 if gated else 27)
+    leaves += jax.tree_util.tree_leaves_with_path(
+        init(replace(config, bias_per_layer=True), jax.random.key(0))
+    )
+    assert leaves[-1][1].shape == (48, 3_000)
     for path, leaf in leaves:
         name = path[-1].name
         if name.endswith("norm"):
@@ -219,16 +222,17 @@ def test_token_losses_are_cross_entropy():
     np.testing.assert_array_equal(correct, [1.0, 0.0])
 
 
-def test_bfloat16_gradients_point_where_float32s_do():
+@pytest.mark.parametrize("computes", [(CPU, CPU_BFLOAT16), (XLA, XLA_BFLOAT16)], ids=str)
+def test_bfloat16_gradients_point_where_float32s_do(computes):
     p = init(SMALL, jax.random.key(0))
     inputs, targets = ids(1, (4, 16)), ids(2, (4, 8))
 
-    def gradient(dtype):
-        tree = jax.jit(jax.grad(lambda q: batch_loss(q, SMALL, inputs, targets, dtype).objective))(p)
+    def gradient(compute):
+        tree = jax.jit(jax.grad(lambda q: batch_loss(q, SMALL, inputs, targets, compute).objective))(p)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(tree))
         return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
 
-    exact, rough = gradient(jnp.dtype(jnp.float32)), gradient(BFLOAT16)
+    exact, rough = map(gradient, computes)
     assert exact @ rough / np.linalg.norm(exact) / np.linalg.norm(rough) > 0.999
 
 
@@ -252,6 +256,6 @@ def test_each_layer_drops_other_values():
         return x + dropout(jnp.broadcast_to(ones, x.shape)), None
 
     x = jnp.zeros((8, 8))
-    y = run_layers(run_layer, x, jnp.ones(3), 3, Dropout(jax.random.key(0), 0.5), "none")
+    y = run_layers(run_layer, x, jnp.ones(3), 3, Dropout(jax.random.key(0), 0.5), "none", CPU)
     # A value that is kept is doubled.
     assert set(np.unique(y).tolist()) == {0.0, 2.0, 4.0, 6.0}

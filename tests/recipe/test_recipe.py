@@ -25,7 +25,7 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
         (
             lambda: CorpusSettings(format="doc"),
             "corpus.format: 'doc' cannot be used; expected 'auto', 'text', 'jsonl', "
-            "'csv', 'parquet', 'arrow', 'warc' or 'mediawiki'",
+            "'csv', 'parquet', 'arrow', 'warc', 'mediawiki', 'wikiextractor' or 'html'",
         ),
         (lambda: CorpusSettings(train="a"), "corpus.train: 'a' cannot be used; expected a list of strings"),
         (lambda: CorpusSettings(train=["a", 1]), "corpus.train.1: 1 cannot be used; expected a string"),
@@ -51,8 +51,9 @@ def test_an_error_is_one_line_with_what_where_expected_and_fix():
         (
             lambda: VocabSettings(sise=9),
             "vocab.sise: unknown key (did you mean 'size'?); expected one of tokenizer, size, "
-            "control_symbols, user_symbols, unknown_words, max_piece_length, normalization, lowercase, "
-            "split_digits, byte_fallback, character_coverage, sample_bytes, temperature, seed in [vocab]",
+            "control_symbols, user_symbols, unknown_words, max_piece_length, normalization, "
+            "keep_whitespace, lowercase, split_digits, byte_fallback, character_coverage, sample_bytes, "
+            "temperature, seed in [vocab]",
         ),
     ],
 )

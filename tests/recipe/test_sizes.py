@@ -26,6 +26,10 @@ PUBLISHED = {
     ("t5-v1.1-xxl", 32_128): 11_135_332_352,
     ("mt5-small", 250_112): 300_176_768,
     ("mt5-base", 250_112): 582_401_280,
+    ("umt5-small", 256_384): 306_601_984,
+    ("umt5-base", 256_384): 592_043_520,
+    ("umt5-xl", 256_384): 3_768_356_864,
+    ("umt5-xxl", 256_384): 12_972_531_712,
     ("byt5-small", 384): 299_637_760,
     ("byt5-base", 384): 581_653_248,
 }
@@ -109,4 +113,6 @@ def test_the_name_of_a_size_is_in_no_fingerprint():
     }
     relu = numbers.replace(**{"model.feed_forward": "relu"})
     assert training_fingerprint(relu)["model"]["feed_forward"] == "relu"
+    own = numbers.replace(**{"model.relative_attention_bias": "per-layer"})
+    assert training_fingerprint(own)["model"]["relative_attention_bias"] == "per-layer"
     assert _measured_for(relu) != _measured_for(numbers)

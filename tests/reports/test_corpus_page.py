@@ -13,7 +13,8 @@ from t5smith.reports.corpus_page import corpus_page, corpus_section
 STORE: dict[str, Any] = {
     "vocab_size": 2100,
     "skipped_records": {
-        "counts": {"no text": 5, "not UTF-8": 10},
+        "counts": {"no text": 5, "not UTF-8": 10, "unreadable files": 1_001},
+        "files": {"nn/a.parquet": "nn/a.parquet: this is a pointer of Git LFS"},
         "first": ["a.jsonl:2: the field 'text' is int", "a.jsonl:3: invalid UTF-8"],
     },
     "cut_stretches": 1_200,
@@ -171,13 +172,17 @@ def test_input_files_are_listed_by_format_and_by_why_they_are_not_read(full: str
         ["read as text", "1"],
         ["not read: readme", "1"],
         ["not read: split test", "1"],
+        ["cannot be read", "1,001"],
     ]
     text = Reader(full).text
     assert "nn is a data set: its split train is read (1 file)." in text
     assert "Files that are not read: 2 files" in text
     assert "nn/test.jsonl" in text
+    assert "Files that cannot be read: 1,001 files" in text
+    assert "nn/a.parquet: this is a pointer of Git LFS… and 1,000 more" in text.replace("\n", "")
     assert "nb/empty.txt… and 1,199 more" in text.replace("\n", "")
     plain = STORE | {"input_files": {"formats": {"text": 3}, "empty": 0, "without_records": []}}
+    plain |= {"skipped_records": {}}
     assert "Formats and files not read" not in corpus_page("norsk", plain, FIGURES)
 
 
@@ -200,6 +205,14 @@ def test_a_damaged_archive_is_not_counted_as_a_record() -> None:
     assert lines(page, TITLES[0])[1][:2] == ["Records in 2 files of 10 B", "10"]
     assert "1 archive is truncated or damaged. What could not be unpacked is lost" in page
     assert page.index("b.gz:9") < page.index("a.jsonl:2")
+
+
+def test_members_of_archives_that_are_left_out_are_listed() -> None:
+    skipped = {"counts": {"side members": 2}, "first": [], "members": ["LICENSE", "<b>.md"]}
+    store = {"skipped_records": skipped, "train": {"documents": 7}, "valid": {"documents": 1}}
+    page = corpus_page("norsk", store, {"came_in": [{"split": "", "corpus": "", "files": 1, "bytes": 10}]})
+    assert lines(page, TITLES[0])[2][:2] == ["left out: side members", "−2"]
+    assert page.index("Members of archives without text") < page.index("&lt;b&gt;.md")
 
 
 def test_a_corpus_without_removed_records_has_a_table_too() -> None:

@@ -23,6 +23,7 @@ from t5smith.store import plan
 from t5smith.store.prepare import prepare
 from t5smith.store.token_store import TokenStore, verify_store
 from t5smith.store.workspace import Workspace
+from t5smith.text.cleaning import minhash
 from t5smith.text.cleaning.word_tokenizer import UnicodeWords
 from t5smith.text.documents import is_held_out
 from t5smith.vocabulary.train import vocab
@@ -274,12 +275,12 @@ def test_near_duplicates_are_those_of_datatrove(
 @given(st.integers(0, 40), st.integers(1, 9))
 def test_signatures_of_long_documents_are_computed_in_parts(words: int, at_once: int) -> None:
     settings = Recipe().cleaning.near_duplicates
-    hasher = records.MinHasher(settings, UnicodeWords(""), Path())
+    hasher = minhash.MinHasher(settings, UnicodeWords(""), Path())
     text = story(words, words) if words else ""
     with pytest.MonkeyPatch.context() as patch:
-        whole = hasher.signature(text)
-        patch.setattr(records, "NGRAMS_AT_ONCE", at_once)
-        assert (hasher.signature(text) == whole).all()
+        whole = hasher._signature(text)
+        patch.setattr(minhash, "NGRAMS_AT_ONCE", at_once)
+        assert (hasher._signature(text) == whole).all()
     assert whole.shape == (14, 2)
     assert whole.any() == (words >= 5)
 

@@ -1,9 +1,8 @@
-"""Local processes, Slurm and Ray: kills at any moment do not change the store, and errors are reported."""
+"""Tasks in local processes: kills at any moment do not change the store, and errors are reported."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -15,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from clusters import sibling, store_files
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import dump
-from t5smith.store import cluster, executors, plan
+from t5smith.store import plan
 from t5smith.store import prepare as module
 from t5smith.store.prepare import prepare
+from t5smith.store.tasks import executors
 from t5smith.store.workspace import Workspace
-from t5smith.vocabulary.train import vocab
 
 KILLS = 30
 PROGRAM = """
@@ -37,41 +37,8 @@ sys.exit(main(["prepare", sys.argv[1]]))
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """A recipe on 400 kB of JSON lines, with its vocabulary; processes are started for any size."""
-    monkeypatch.setattr(module, "IN_PROCESS_BYTES", 0)
-    draw = random.Random(0)
-    words = ["".join(letters) for letters in itertools.product("bdfgk", "aeiou", "lmnr", "aeiou")]
-    text = ""
-    with (tmp_path / "text.jsonl").open("w") as file:
-        for number in range(1_000):
-            # Every tenth text is a duplicate.
-            text = text if number % 10 == 9 else " ".join(draw.choices(words, k=draw.randint(45, 65)))
-            file.write(json.dumps({"text": text}) + "\n")
-    made = Recipe.model_validate(
-        {
-            "run_dir": tmp_path / "run",
-            "corpus": {"train": (str(tmp_path / "text.jsonl"),), "held_out_fraction": 0.1},
-            "vocab": {"size": 300},
-            "prepare": {"tasks": 2},
-        }
-    )
-    vocab(made)
-    return made
-
-
-def store_files(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-
-
-def sibling(recipe: Recipe, name: str) -> Recipe:
-    """The same recipe in another run folder, with the same vocabulary."""
-    other = recipe.replace(run_dir=recipe.folder.with_name(name))
-    other.folder.mkdir()
-    (other.folder / "vocab").symlink_to(recipe.folder / "vocab")
-    return other
+def recipe(recipe_of_tasks: Recipe) -> Recipe:
+    return recipe_of_tasks
 
 
 def test_several_processes_make_the_same_store_as_one(recipe: Recipe) -> None:
@@ -109,6 +76,8 @@ def test_a_killed_task_is_reported_and_its_shards_are_kept(
 
 
 def test_half_removed_notes_are_not_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With this step, notes are not kept for shards that may be used again.
+    recipe = recipe.replace(**{"cleaning.steps": ("exact_duplicates",)})
     found = store_files(prepare(recipe))
     shutil.rmtree(recipe.folder / "store")
     removed = module.discard
@@ -205,111 +174,3 @@ def test_thirty_kills_do_not_change_the_store(recipe: Recipe, tmp_path: Path, st
     assert max(progress) > 0
     subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "run.toml")], check=True)
     assert store_files(recipe.folder / "store") == store_files(reference.folder / "store")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_ray_makes_the_same_store(recipe: Recipe) -> None:
-    ours = store_files(prepare(sibling(recipe, "local")))
-    on_ray = recipe.replace(
-        **{"prepare.executor": "ray", "prepare.tasks": 3, "prepare.workers": 2, "prepare.memory_gb": 1}
-    )
-    assert store_files(prepare(on_ray)) == ours
-
-
-def test_the_slurm_script_has_the_recipes_settings(recipe: Recipe, tmp_path: Path) -> None:
-    asked = recipe.replace(
-        **{
-            "name": "norsk",
-            "prepare.executor": "slurm",
-            "prepare.tasks": 40,
-            "prepare.workers": 16,
-            "prepare.memory_gb": 3,
-            "prepare.slurm": ("partition=normal", "time=02:00:00", "account=nn1234k", "exclusive"),
-        }
-    )
-    executor = cluster.slurm_executor(asked, tmp_path, 40)
-    script = executor.get_launch_file_contents(
-        executor.get_sbatch_args(40), f"srun -l -n 1 launch_pickled_pipeline {tmp_path}/executor.pik"
-    )
-    lines = [line.strip() for line in script.splitlines()]
-    for line in (
-        "#!/bin/bash",
-        "#SBATCH --partition=normal",
-        "#SBATCH --time=02:00:00",
-        "#SBATCH --account=nn1234k",
-        "#SBATCH --exclusive",
-        "#SBATCH --job-name=t5smith-norsk",
-        "#SBATCH --array=0-39%16",
-        "#SBATCH --mem-per-cpu=3G",
-        "#SBATCH --cpus-per-task=1",
-        f"export PATH={Path(sys.executable).parent}:$PATH",
-        f"srun -l -n 1 launch_pickled_pipeline {tmp_path}/executor.pik",
-    ):
-        assert line in lines
-    assert not any("qos" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("time=1:00",), "prepare.slurm: partition is missing"),
-        (("partition=a", "time="), "'time=' cannot be used"),
-    ],
-)
-def test_slurm_options_are_checked(
-    recipe: Recipe, tmp_path: Path, options: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(T5smithError, match=message):
-        cluster.slurm_executor(recipe.replace(**{"prepare.slurm": options}), tmp_path, 2)
-
-
-SBATCH = """#!{python}
-import os, subprocess, sys
-script = open(sys.argv[-1]).read()
-if "merge_stats" in script:
-    print("Submitted batch job 78")
-    sys.exit()
-open(os.environ["FAKE"] + "/script", "w").write(script)
-last = int(script.split("--array=0-")[1].split("\\n")[0].split("%")[0])
-command = next(line for line in script.splitlines() if "launch_pickled_pipeline" in line).split()
-for task in range(last + 1):
-    environment = dict(os.environ, SLURM_ARRAY_TASK_ID=str(task), SLURM_NODELIST="n1")
-    subprocess.Popen(
-        [sys.executable, "-m", "datatrove.tools.launch_pickled_pipeline", command[-1]],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )
-print("Submitted batch job 77")
-"""
-
-
-def test_a_slurm_job_makes_the_same_store(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cluster's commands are replaced: sbatch runs the script's command here, squeue lists no job."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name, text in (
-        ("sbatch", SBATCH.replace("{python}", sys.executable)),
-        ("squeue", "#!/bin/sh\nls -d $FAKE/running 2>/dev/null\n"),
-        ("scontrol", "#!/bin/sh\necho n1\n"),
-    ):
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
-    (tools / "running").write_text("")
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE", str(tools))
-    monkeypatch.setattr(cluster, "SLURM_POLL_INTERVAL_S", 0.1)
-    ours = store_files(prepare(sibling(recipe, "local")))
-    changes = {"prepare.executor": "slurm", "prepare.slurm": ("partition=normal", "time=1:00")}
-    assert store_files(prepare(recipe.replace(**changes))) == ours
-    assert "#SBATCH --partition=normal" in (tools / "script").read_text()
-
-
-def test_a_missing_sbatch_is_reported(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    changes = {"prepare.executor": "slurm", "prepare.slurm": ("partition=normal", "time=1:00")}
-    with pytest.raises(T5smithError, match="sbatch was not found"):
-        prepare(recipe.replace(**changes))

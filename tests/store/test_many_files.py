@@ -94,7 +94,7 @@ def test_maps_leave_room_beside_descriptors_in_use(tmp_path: Path) -> None:
         np.full(3, number, "<u2").tofile(tmp_path / f"{number}.bin")
     files = [(str(tmp_path / f"{number}.bin"), 3) for number in range(20)]
     with ExitStack() as stack:
-        for number in range(60):
+        for _ in range(60):
             stack.enter_context(open(tmp_path / "0.bin", "rb"))
         stack.enter_context(descriptors(more=13))
         shards = Shards(files, np.dtype("<u2"))

@@ -9,6 +9,8 @@ import io
 import json
 import lzma
 import random
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -23,14 +25,13 @@ from pyarrow import parquet
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.recipe import Recipe
 from t5smith.store import plan as module
-from t5smith.store import prepare as prepare_module
 from t5smith.store.plan import Plan
 from t5smith.store.prepare import prepare
 from t5smith.text.compression import compression_suffix
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.document import WHOLE_FILE, BlockSelection
 from t5smith.text.documents import positioned_documents, read_documents
-from t5smith.text.recognition import file_format, is_splittable
+from t5smith.text.recognition import RANDOM_ACCESS, file_format, is_splittable
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.train import vocab
 
@@ -101,6 +102,50 @@ def wiki(texts: list[str]) -> bytes:
     return f"<mediawiki>\n{pages}</mediawiki>\n".encode()
 
 
+def packed(texts: list[str], kind: str) -> bytes:
+    """An archive of files of several formats, whose documents are the texts in order; some are compressed."""
+    makers = (
+        ("a.txt", lambda t: "\n\n".join(t).encode()),
+        ("deep/b.jsonl", rows),
+        ("c.csv", table),
+        ("d.parquet", parquet_file),
+        ("e.arrow", arrow_stream),
+        ("f.jsonl.gz", lambda t: gzip.compress(rows(t))),
+        ("wiki", wiki),
+        ("g.warc.wet.gz", wet),
+        ("h.tsv.xz", lambda t: lzma.compress(table(t, "\t"))),
+        ("AA/wiki_00", wiki_docs),
+        ("part-0", rows),
+    )
+    size = -(-len(texts) // len(makers))
+    members = [
+        ("README.md", b"no text"),
+        *((name, make(texts[i * size : (i + 1) * size])) for i, (name, make) in enumerate(makers)),
+    ]
+    out = io.BytesIO()
+    if kind == "tar":
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    else:
+        method = zipfile.ZIP_STORED if kind == "stored" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(out, "w", method) as file:
+            for name, data in members:
+                file.writestr(name, data)
+    return out.getvalue()
+
+
+def wiki_docs(texts: list[str]) -> bytes:
+    """As WikiExtractor writes them, without titles."""
+    docs = (
+        f'<doc id="{i}" url="http://a/{i}" title="">\n\n\n{escape(t)}\n\n</doc>\n'
+        for i, t in enumerate(texts)
+    )
+    return "".join(docs).encode()
+
+
 def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
     lines: list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]] = []
     for ending, squeeze in SQUEEZE.items():
@@ -110,13 +155,18 @@ def kinds() -> list[tuple[str, Callable[[list[str]], bytes], dict[str, str]]]:
             (f"c.jsonl{ending}", lambda t, s=squeeze: s(rows(t)), {}),
             (f"d.csv{ending}", lambda t, s=squeeze: s(table(t)), {}),
             (f"j.xml{ending}", lambda t, s=squeeze: s(wiki(t)), {}),
+            (f"k_00{ending}", lambda t, s=squeeze: s(wiki_docs(t)), {}),
             (f"f.parquet{ending}", lambda t, s=squeeze: s(parquet_file(t)), {}),
             (f"g.arrow{ending}", lambda t, s=squeeze: s(arrow_file(t)), {}),
             (f"h.arrow{ending}", lambda t, s=squeeze: s(arrow_stream(t)), {}),
+            (f"k.tar{ending}", lambda t, s=squeeze: s(packed(t, "tar")), {}),
         ]
     lines += [
         ("e.tsv", lambda t: table(t, "\t"), {}),
         ("i.warc.wet.gz", wet, {}),
+        ("l.zip", lambda t: packed(t, "deflated"), {}),
+        ("m.zip", lambda t: packed(t, "stored"), {}),
+        ("n.zip.gz", lambda t: gzip.compress(packed(t, "deflated")), {}),
     ]
     return lines
 
@@ -152,7 +202,7 @@ def test_every_block_is_read_by_one_task(
     plan = Plan.create(CorpusFiles.find(corpus))
     (unit,) = plan.units
     # A compressed table must be decompressed before it is read.
-    unpacked = file_format(corpus, name) in ("parquet", "arrow") and bool(compression_suffix(name))
+    unpacked = file_format(corpus, name) in RANDOM_ACCESS and bool(compression_suffix(name))
     assert (unit.blocks is None) is not (
         is_splittable(corpus, name) or file_format(corpus, name) == "parquet" or unpacked
     )
@@ -309,11 +359,7 @@ def test_skipped_records_are_counted_in_their_own_block(
             }
         )
         vocab(recipe)
-        monkeypatch.setattr(prepare_module, "discard", lambda *_: None)
-        (folder,) = prepare(recipe).with_name("store.notes").iterdir()
-        monkeypatch.undo()
-        monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 300)
-        monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 300)
+        folder = prepare(recipe).with_name("store.shards")
         notes.append({note.name: note.read_text() for note in (folder / "shards").glob("*.json")})
     assert notes[0] == notes[1]
     assert (

@@ -143,6 +143,7 @@ def test_a_failed_run_does_not_change_the_existing_store(recipe: MakeRecipe, tmp
         "recipe.toml",
         "store",
         "store.notes",
+        "store.shards",
         "store.unfinished",
         "vocab",
     ]

@@ -12,10 +12,10 @@ import pytest
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
-from t5smith.store import executors
 from t5smith.store import plan as module
 from t5smith.store import prepare as prepare_module
 from t5smith.store.prepare import prepare
+from t5smith.store.tasks import executors
 from t5smith.vocabulary.train import vocab
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
 
 from t5smith.recipe.corpus import CorpusSettings
@@ -34,3 +37,17 @@ def write_table(path: Path, table: pa.Table, rows: int | None = None) -> Path:
         with new(str(path), table.schema) as writer:
             writer.write_table(table, max_chunksize=rows)
     return path
+
+
+def replace_trafilatura(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace trafilatura: the text of a page is what stands in its paragraphs. Gives the pages it got."""
+    pages: list[str] = []
+
+    def extract(page: str, **_: object) -> str | None:
+        pages.append(page)
+        return "\n".join(part.partition("</p>")[0] for part in page.split("<p>")[1:]) or None
+
+    module = types.ModuleType("trafilatura")
+    module.extract = extract  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trafilatura", module)
+    return pages

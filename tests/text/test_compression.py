@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import DAMAGE, open_file, open_stream
+from t5smith.text.compression import open_file, open_stream
+from t5smith.text.decompression import DAMAGE
 
 Squeeze = Callable[[bytes], bytes]
 SQUEEZE: dict[str, Squeeze] = {

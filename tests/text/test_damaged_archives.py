@@ -14,7 +14,8 @@ import pytest
 import zstandard
 
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import is_archive_damage, open_stream
+from t5smith.text.compression import open_stream
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.documents import read_documents
 from t5smith.text.skipped_records import SkippedRecords
 

@@ -50,7 +50,7 @@ def find(*patterns: Path | str) -> tuple[list[str], FolderNotes]:
 @pytest.mark.parametrize(
     ("kind", "names"),
     {
-        "readme": "README readme.md README_no.md Read-Me.txt README.md.gz",
+        "readme": "README readme.html readme.md README_no.md Read-Me.txt README.md.gz",
         "licence": "LICENSE license.txt LICENCE-CC-BY-4.0 COPYING LICENSE.md",
         "notice": "NOTICE CITATION.cff AUTHORS.md CHANGELOG.md SECURITY.md",
         "check sums": "checksum.sha256 md5sums md5sum.txt SHA256SUMS checksums.txt a.jsonl.md5 p.crc a.asc",

@@ -6,21 +6,23 @@ records each file has.
 
 from __future__ import annotations
 
-import bz2
+import contextlib
 import csv
 import gzip
+import html
 import io
 import json
-import lzma
 import random
-from collections.abc import Callable
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import zstandard
 from pyarrow import parquet
+from reading import replace_trafilatura
 
+from archives import PACK, TAR_FORMATS, ZIP_METHODS, tarred, zipped
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.corpus import find_files
@@ -28,13 +30,6 @@ from t5smith.text.documents import read_documents
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, SkippedRecords
 
 LONGEST = 2_000
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".xz": lzma.compress,
-    ".bz2": bz2.compress,
-    ".zst": zstandard.ZstdCompressor().compress,
-}
 NAMES = ("a", "part-00000", "æ ø", "a.b.c", "--x", "a=b", "'quote\"", "[x]", "名前", "x" * 80)
 
 
@@ -85,14 +80,108 @@ def columns(random_: random.Random) -> tuple[bytes, int]:
     return out.getvalue().to_pybytes(), len(texts)
 
 
+def wiki_docs(random_: random.Random) -> tuple[bytes, int]:
+    """WikiExtractor's files, with documents that do not end and text between documents."""
+    parts, records = [b'<doc id="0" url="a" title="b">\nb\n\nen\n\n</doc>\n'], 1
+    for number in range(random_.randrange(40)):
+        text = html.escape(text_of(random_), quote=False).encode()
+        text = b"bl\xe5" if random_.random() < 0.1 else text
+        end = b"" if random_.random() < 0.1 else b"\n</doc>\n"
+        parts.append(b'<doc id="%d" url="a?b" title="c">\nc\n\n%s\n%s' % (number, text, end))
+        records += 1
+        if end and random_.random() < 0.1:
+            parts.append(b"utenfor\n\ni to linjer\n")
+            records += 1
+    return b"".join(parts), records
+
+
+def web_page(random_: random.Random) -> tuple[bytes, int]:
+    """A page, which may have no text, be too long or be in another encoding than UTF-8."""
+    text = random_.choice(("", "<p>bl\xe5</p>", f"<p>{html.escape(text_of(random_))}</p>"))
+    page = f"<!doctype html>\n<html><head><title>x</title></head><body>{text}</body></html>"
+    return page.encode("latin-1" if "\xe5" in text and random_.random() < 0.5 else "utf-8", "replace"), 1
+
+
+def pointer(random_: random.Random) -> tuple[bytes, int]:
+    """A pointer of Git LFS instead of a file."""
+    size = random_.randrange(10**9)
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{size:064x}\nsize {size}\n".encode(), 1
+
+
 MAKERS = ((json_file, ".jsonl"), (table, ".csv"), (plain, ".txt"), (columns, ".parquet"))
+
+
+def archive(random_: random.Random) -> tuple[dict[str, bytes], int]:
+    """The members of an archive, some of them compressed, beside some without text, each of which counts."""
+    members: dict[str, bytes] = {}
+    total = 0
+    for number in range(random_.randrange(1, 5)):
+        maker, suffix = random_.choice(MAKERS)
+        data, records = maker(random_)
+        ending = random_.choice(("", "", *PACK))
+        folder = random_.choice(("", "../", "/", "a/b/", "./", "\u540d/"))
+        members[f"{folder}{number}{random_.choice(NAMES)}{suffix}{ending}"] = PACK[ending](data)
+        total += records
+    others = {
+        "README.md": b"x",
+        "__MACOSX/._a": b"\0",
+        "a/.b": b"x",
+        "empty.txt": b"",
+        "inner.zip": zipped({"a.txt": b"x"}),
+        "inner.tgz": gzip.compress(tarred({"a.txt": b"x"})),
+        "a.pdf": b"%PDF-1.7",
+        "a.bin": bytes(range(256)) * 9,
+    }
+    chosen = random_.sample(sorted(others), random_.randrange(4))
+    names = [*members, *chosen]
+    random_.shuffle(names)
+    return {name: (members | others)[name] for name in names}, total + len(chosen)
+
+
+def zip_file(random_: random.Random) -> tuple[bytes, int]:
+    members, records = archive(random_)
+    return zipped(members, random_.choice(list(ZIP_METHODS)), random_.random() < 0.3), records
+
+
+def tar_file(random_: random.Random) -> tuple[bytes, int]:
+    members, records = archive(random_)
+    return tarred(members, random_.choice(list(TAR_FORMATS))), records
+
+
+FILES = (
+    *MAKERS,
+    (zip_file, ".zip"),
+    (tar_file, ".tar"),
+    (wiki_docs, ""),
+    (web_page, ".html"),
+    (pointer, ".parquet"),
+    (pointer, ".txt"),
+)
+SECONDS = 60
+"""A corpus that takes longer hangs: each takes a fraction of a second."""
+
+
+@contextlib.contextmanager
+def watchdog(seed: int) -> Generator[None]:
+    """Ends what hangs, with the seed."""
+
+    def bark(*_: object) -> None:
+        raise TimeoutError(f"seed {seed} takes longer than {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, bark)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def make(random_: random.Random, folder: Path) -> int | None:
     """Write a corpus; the number of its records, or None if it is damaged, so that nobody knows."""
     total: int | None = 0
     for number in range(random_.randrange(1, 4)):
-        maker, suffix = random_.choice(MAKERS)
+        maker, suffix = random_.choice(FILES)
         data, records = maker(random_)
         ending = random_.choice(list(PACK))
         stored = bytearray(PACK[ending](data))
@@ -106,7 +195,9 @@ def make(random_: random.Random, folder: Path) -> int | None:
             total += records
         name = f"{number}{random_.choice(NAMES)}{suffix}{random_.choice(('', ending))}"
         (folder / name).write_bytes(stored)
-    return total
+    # Beside it, a page or a pointer that cannot be read is counted; alone it is an error.
+    (folder / "z.txt").write_bytes(b"en")
+    return None if total is None else total + 1
 
 
 def read(corpus: CorpusSettings, folder: Path, skipped: SkippedRecords) -> tuple[list[str], str]:
@@ -123,7 +214,8 @@ def check(seed: int, folder: Path) -> None:
     records = make(random.Random(seed), folder)
     corpus = CorpusSettings(longest_document=LONGEST)
     skipped = SkippedRecords()
-    texts, refusal = read(corpus, folder, skipped)
+    with watchdog(seed):
+        texts, refusal = read(corpus, folder, skipped)
     if refusal:
         # Of damaged files it is said in one line what is wrong, and with which.
         assert records is None, f"seed {seed}: {refusal}"
@@ -135,6 +227,11 @@ def check(seed: int, folder: Path) -> None:
     if records is not None:
         assert len(texts) + skipped.counts.total() == records, f"seed {seed}: {skipped.counts}"
         assert DAMAGED_ARCHIVE not in skipped.counts
+
+
+@pytest.fixture(autouse=True)
+def extracted(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_trafilatura(monkeypatch)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from programs import init
+from programs import CPU, init
 from t5smith.model.config import ModelConfig
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
@@ -19,7 +19,6 @@ from t5smith.training.state import fresh_state
 from t5smith.training.step import NORM_EMA_WARMUP_STEPS, StepSettings, create_step
 
 CONFIG = ModelConfig(128, 100, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2)
-FLOAT32 = jnp.dtype(jnp.float32)
 
 
 def batches(steps, rows=8):
@@ -42,7 +41,7 @@ def batches(steps, rows=8):
 def programs_of(optimizer, settings):
     """The compiled functions that make the first state and take a step."""
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
-    rule = create_optimizer(OptimizerSettings(name=optimizer), schedule, CONFIG.num_heads)
+    rule = create_optimizer(OptimizerSettings(name=optimizer), schedule, CONFIG.num_heads, CPU.backend)
     averaged = settings.average_decay is not None
     fresh = jax.jit(lambda: fresh_state(CONFIG, rule, jax.random.key(0), averaged=averaged))
     return fresh, create_step(CONFIG, rule, schedule, settings)
@@ -50,7 +49,7 @@ def programs_of(optimizer, settings):
 
 def trained(steps=20, optimizer="adamw", given=None, **settings):
     """The figures of each step, and the state after them."""
-    fresh, step = programs_of(optimizer, StepSettings(FLOAT32, **settings))
+    fresh, step = programs_of(optimizer, StepSettings(CPU, **settings))
     state = fresh()
     metrics = []
     for batch in given or batches(steps):
@@ -108,11 +107,11 @@ def test_remat_full_takes_less_memory_than_none():
         128, 100, d_model=64, d_kv=16, d_ff=256, num_layers=6, num_decoder_layers=1, num_heads=4
     )
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.003, 100)
-    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads)
+    rule = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads, CPU.backend)
     shapes = jax.eval_shape(lambda: fresh_state(config, rule, jax.random.key(0)))
     batch = {"input_ids": np.ones((16, 64), np.int32), "targets": np.ones((16, 8), np.int32)}
     takes = {
-        remat: create_step(config, rule, schedule, StepSettings(FLOAT32, remat=remat))
+        remat: create_step(config, rule, schedule, StepSettings(CPU, remat=remat))
         .lower(shapes, batch)
         .compile()
         .memory_analysis()
@@ -127,7 +126,7 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert once == again
     assert once != losses(steps=3, dropout_rate=0.1, seed=1)
     assert once != losses(steps=3)
-    fresh, step = programs_of("adamw", StepSettings(FLOAT32, dropout_rate=0.1))
+    fresh, step = programs_of("adamw", StepSettings(CPU, dropout_rate=0.1))
     states = [dataclasses.replace(fresh(), step=jnp.int32(number)) for number in (0, 1)]
     first, second = (float(step(state, batches(1)[0])[1].loss) for state in states)
     assert first == once[0]
@@ -171,7 +170,7 @@ def test_the_moving_average_of_the_parameters():
     ],
 )
 def test_an_exploding_gradient_is_skipped_after_the_first_steps(steps, usual, applied):
-    fresh, step = programs_of("adamw", StepSettings(FLOAT32, explosion_factor=10.0))
+    fresh, step = programs_of("adamw", StepSettings(CPU, explosion_factor=10.0))
     state = fresh()
     state = dataclasses.replace(state, step=jnp.int32(steps), grad_norm_ema=jnp.float32(usual))
     before = [np.asarray(leaf) for leaf in jax.tree.leaves((state.parameters, state.optimizer))]

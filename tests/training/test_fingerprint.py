@@ -11,7 +11,7 @@ from tiny import tiny_recipe
 
 BY_THE_STORE = {"corpus", "cleaning", "vocab", "prepare"}
 """Tables that decide the store, whose key is among the inputs of a training."""
-WITHOUT_EFFECT = {"name", "run_dir", "language", "license", "evaluate"}
+WITHOUT_EFFECT = {"name", "run_dir", "language", "license", "evaluate", "export"}
 
 DEPENDS = {
     "seed": 1,
@@ -20,6 +20,7 @@ DEPENDS = {
     "model.d_ff": 40,
     "model.num_layers": 3,
     "model.feed_forward": "relu",
+    "model.relative_attention_bias": "per-layer",
     "model.tie_word_embeddings": True,
     "train.batch_size": 8,
     "train.precision": "bfloat16",

@@ -16,8 +16,9 @@ from t5smith.base.artifact import read_manifest
 from t5smith.base.signals import Stopped
 from t5smith.model.flops import forward_flops, step_flops
 from t5smith.store.token_store import Split
-from t5smith.training.curves.advice import Point, epochs, print_outlook, verdict
+from t5smith.training.curves.advice import Point, print_outlook, verdict
 from t5smith.training.curves.held_out import EvaluationPlan, HeldOut, sampled_counts
+from t5smith.training.curves.repetition import corpus_use, use_facts
 from t5smith.training.metrics import TrainingLog, read_rows
 from t5smith.training.resume import checkpoints
 from t5smith.training.setup import Run
@@ -185,7 +186,9 @@ def test_epochs_are_how_often_each_window_is_read(prepared):
     # Every epoch begins with another shift of the windows: count the windows of the first.
     first = order.starts(np.arange(order.windows_per_epoch()))
     assert len(np.unique(first)) == order.windows_per_epoch()
-    assert epochs(setup) == {"train": pytest.approx(400 / len(first))}
+    (use,) = corpus_use(setup)
+    assert (use.name, use.share, use.epochs) == ("train", 1, pytest.approx(400 / len(first)))
+    assert use_facts([use]) == {"epochs": use.epochs}
 
 
 @pytest.mark.parametrize(
@@ -202,6 +205,7 @@ def test_many_epochs_and_the_rate_are_printed_before_training(prepared, capfd, c
     print_outlook(setup, EvaluationPlan(0, 0))
     err = " ".join(capfd.readouterr().err.split())
     assert ("above about 20 times" in err) == many
+    assert ("warning: the text is read" in err) == many
     assert rate in f"{err} "
     assert "epochs; evaluated only after training" in err
     print_outlook(setup, EvaluationPlan(2, 64))

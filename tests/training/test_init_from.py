@@ -99,6 +99,7 @@ def test_another_source_is_another_training(exported, tmp_path):
             r"d_ff 32 → 64, num_layers 2 → 1. In \[model\] set d_ff = 32",
         ),
         ({"model.feed_forward": "relu"}, r'feed_forward "gated-gelu" → "relu"'),
+        ({"model.relative_attention_bias": "per-layer"}, 'relative_attention_bias "shared" → "per-layer"'),
         ({"model.tie_word_embeddings": True}, "tie_word_embeddings false → true"),
         ({"train.init_from": "nowhere/here/it/is"}, "neither a path nor a name on the Hugging Face Hub"),
         ({"train.init_from": str(DATA.parent)}, "there is no model; expected a Hugging Face folder"),

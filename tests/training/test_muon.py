@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from programs import init
+from programs import CPU, init
 from t5smith.model.config import ModelConfig
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.adafactor import MIN_SCALE
@@ -54,7 +54,7 @@ def error(found, expected):
 
 @cache
 def compiled_orthogonal(heads, heads_in_rows):
-    return jax.jit(partial(orthogonal, heads=heads, heads_in_rows=heads_in_rows))
+    return jax.jit(partial(orthogonal, heads=heads, backend=CPU.backend, heads_in_rows=heads_in_rows))
 
 
 def layers_of(shape, seed=0, spectrum=0.0):
@@ -117,7 +117,7 @@ def test_each_polynomial_is_the_best_for_what_those_before_return():
 def test_updates_of_matrices_equal_a_computation_in_float64(name):
     schedule = create_schedule(ScheduleSettings(name="constant"), RATE, 10)
     muon = OptimizerSettings(name=name, learning_rate=RATE, clip_norm=None)
-    optimizer = create_optimizer(muon, schedule, CONFIG.num_heads)
+    optimizer = create_optimizer(muon, schedule, CONFIG.num_heads, CPU.backend)
     before = after = init(CONFIG, jax.random.key(0))
     state = jax.jit(partial(init_optimizer, optimizer))(before)
     apply = jax.jit(partial(apply_gradient, optimizer))

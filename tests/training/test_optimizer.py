@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from programs import init
+from programs import CPU, init
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import is_stacked
 from t5smith.recipe.recipe import Recipe
@@ -75,7 +75,7 @@ def five_steps(name, **settings):
     """Parameters and gradients before, and parameters after, five steps on layers of unequal scale."""
     settings = OptimizerSettings(name=name, learning_rate=LEARNING_RATE, clip_norm=None, **settings)
     schedule = create_schedule(ScheduleSettings(name="constant"), LEARNING_RATE, 10)
-    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads)
+    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads, CPU.backend)
     before, gradients = parameters_and_gradients()
     after, state = before, jax.jit(partial(init_optimizer, optimizer))(before)
     apply = jax.jit(partial(apply_gradient, optimizer))
@@ -106,8 +106,8 @@ def test_adafactor_of_wide_and_tall_matrices_equals_optax():
     shapes = [(130, 9_000), (9_000, 130), (100, 9_000), (9_000,), (160, 160)]
     keys = jax.random.split(jax.random.key(0), 3)
     parameters, *gradients = ([jax.random.normal(key, shape) for shape in shapes] for key in keys)
-    ours, theirs = adafactor(), optax.adafactor(learning_rate=None)
-    assert any(shape[1:] >= (WIDE["cpu"],) for shape in shapes)
+    ours, theirs = adafactor(CPU.backend), optax.adafactor(learning_rate=None)
+    assert any(shape[1:] >= (WIDE[CPU.backend],) for shape in shapes)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         states = ours.init(parameters), theirs.init(parameters)
         for gradient in gradients:
@@ -122,7 +122,7 @@ def test_adafactor_of_wide_and_tall_matrices_equals_optax():
 def test_an_update_that_is_not_made_changes_nothing(name):
     settings = OptimizerSettings(name=name, weight_decay=0.1)
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.1, 10)
-    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads)
+    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads, CPU.backend)
     parameters, gradients = parameters_and_gradients()
     apply = jax.jit(partial(apply_gradient, optimizer))
     state = jax.jit(partial(init_optimizer, optimizer))(parameters)
@@ -140,7 +140,7 @@ def test_adamw_writes_over_its_state_without_a_copy():
     config = dataclasses.replace(CONFIG, d_model=256, vocab_size=2_048, real_vocab_size=2_048)
     parameters = jax.eval_shape(lambda: init(config, jax.random.key(0)))
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.1, 10)
-    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, config.num_heads, CPU.backend)
     state = jax.eval_shape(partial(init_optimizer, optimizer), parameters)
 
     def update(parameters, state, gradient, applied):
@@ -194,7 +194,7 @@ def test_gradients_are_clipped_over_the_whole_tree():
     gradient = jax.tree.map(lambda leaf: 100 * jnp.ones_like(leaf), p)
     schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)
     settings = OptimizerSettings(name="adamw", learning_rate=1.0, clip_norm=1.0, epsilon=1e3)
-    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads)
+    optimizer = create_optimizer(settings, schedule, CONFIG.num_heads, CPU.backend)
     new, _, _ = jax.jit(
         lambda p: apply_gradient(optimizer, gradient, init_optimizer(optimizer, p), p, jnp.asarray(TRUE))
     )(p)
@@ -213,6 +213,8 @@ def test_weight_decay_is_for_matrices_only():
     assert not decayed.encoder.relative_attention_bias
     assert not decayed.encoder.layers.feed_forward_norm
     assert not decayed.decoder.final_norm
+    own = is_decayed(init(dataclasses.replace(CONFIG, bias_per_layer=True), jax.random.key(0)))
+    assert not own.decoder.layers.relative_attention_bias
 
 
 def test_each_optimizer_has_its_own_default_learning_rate():

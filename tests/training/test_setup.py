@@ -10,7 +10,7 @@ from t5smith.base import artifact
 from t5smith.base.errors import T5smithError
 from t5smith.evaluation.scores import evaluate
 from t5smith.exporting.export import export
-from t5smith.training.resume import checkpoints
+from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.setup import Run, TokenStore, Vocabulary
 from t5smith.training.train import train
 
@@ -40,7 +40,7 @@ def test_artifacts_are_opened_once_for_all_stages(copy, monkeypatch):
     shutil.rmtree(copy.folder / "model")
     loads = counted(monkeypatch, Vocabulary, "load")
     stores = counted(monkeypatch, TokenStore, "open")
-    restored = counted(monkeypatch, checkpoints, "restore")
+    restored = counted(monkeypatch, SavedParameters, "tree")
     run = Run(copy)
     for stage in (train, evaluate, export):
         stage(run)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from programs import batch_loss
+from programs import CPU, batch_loss
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import token_losses
 from t5smith.model.t5 import forward, mask_padded_rows, shift_right
@@ -23,7 +23,7 @@ Z_LOSS = 0.01
 
 def test_the_figures_of_a_step_are_those_of_its_batch_and_gradient():
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=4), 0.1, 10)
-    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, CONFIG.num_heads)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), schedule, CONFIG.num_heads, CPU.backend)
     state = jax.jit(lambda: fresh_state(CONFIG, optimizer, jax.random.key(0)))()
     inputs = jax.random.randint(jax.random.key(1), (3, 9), 2, 100).at[1, 6:].set(0)
     targets = jax.random.randint(jax.random.key(2), (3, 5), 2, 100).at[2, 3:].set(0)
@@ -37,7 +37,7 @@ def test_the_figures_of_a_step_are_those_of_its_batch_and_gradient():
     expected, gradient = jax.jit(jax.value_and_grad(loss))(state.parameters)
     norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
     sums = batch_loss(state.parameters, CONFIG, inputs, targets)
-    step = create_step(CONFIG, optimizer, schedule, StepSettings(jnp.dtype(jnp.float32), z_loss=Z_LOSS))
+    step = create_step(CONFIG, optimizer, schedule, StepSettings(CPU, z_loss=Z_LOSS))
     state, metrics = step(state, {"input_ids": inputs, "targets": targets})
 
     assert float(metrics.loss) == pytest.approx(float(expected), rel=1e-5)

@@ -25,7 +25,7 @@ NAME_ONE = (
         ("a.json", POINTER, "a pointer of Git LFS, not the file. In its repository run `git lfs install`"),
         ("spiece.model", POINTER, "a pointer of Git LFS, not the file"),
         ("a.json", b"<!DOCTYPE html><html>404", "this is a web page, not the file. Download the file itself"),
-        ("a.json", b"PK\x03\x04....", "this is a zip archive"),
+        ("a.json", b"PK\x03\x04\x14\0\0\0\b\0", "this is a zip archive"),
         ("a.json", b"en tekst", rf"not a tokenizer\.json \(it is not JSON: .*\); {NAME_ONE}"),
         (
             "a.json",

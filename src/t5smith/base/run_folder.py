@@ -146,6 +146,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if ("import" in before) != ("import" in now):
         return ["vocab.tokenizer"]
     names = [name for name in {**old, **new} if old.get(name, ...) != new.get(name, ...)]
+    for split, corpora in (("train", "corpora"), ("valid", "valid_corpora")):
+        if f"corpus.{split}" in names and f"corpus.{corpora}" in names:
+            names.remove(f"corpus.{corpora}")  # how many files each corpus has follows
     # A table that is new or gone as a whole is named by its first setting.
     return list(dict.fromkeys(_describe(name, old, new) for name in names))
 
@@ -168,8 +171,10 @@ def _describe(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     ):
         name = "cleaning.steps"
     before, after = old.get(name), new.get(name)
-    if name in ("corpus.train", "corpus.valid"):
+    if name in ("corpus.train", "corpus.valid", "corpus.exclude"):
         return f"{name} {_changed_files(before or [], after or [])}"
+    if name in ("corpus.corpora", "corpus.valid_corpora"):
+        return "names of the corpora"
     if name == "tokenizer":
         return "vocab.tokenizer, whose content has changed"
     if name == "vocab":

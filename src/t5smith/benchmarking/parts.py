@@ -19,6 +19,7 @@ from t5smith.benchmarking.inputs import seconds_per_batch
 from t5smith.benchmarking.trial import Trial
 from t5smith.model.attention.masks import SegmentIds
 from t5smith.model.attention.multi_head import dot_product_attention
+from t5smith.model.compute import Compute
 from t5smith.model.flops import step_flops_by_part
 from t5smith.model.layers import dense
 from t5smith.model.loss import LossSums, head_loss
@@ -78,7 +79,7 @@ def measured_parts(trial: Trial, step_seconds: float) -> dict[str, dict[str, Any
 
 def _with_flops(seconds: float, flops: int, trial: Trial) -> dict[str, Any]:
     """A part whose limit is the speed of products."""
-    limit = flops / (measured_tflops(trial.step_settings.dtype) * 1e12)
+    limit = flops / (measured_tflops(trial.step_settings.compute.dtype) * 1e12)
     return {"seconds": seconds, "limit_seconds": round(limit, 9), "flops": flops}
 
 
@@ -102,7 +103,7 @@ def _products_seconds(trial: Trial, rows: int) -> float:
     def products(p: Parameters, x: Array, y: Array, g: Array) -> Any:
         def network(layers: Any, x: Array, y: Array) -> Array:
             encoder, decoder = layers
-            return products_alone(encoder, decoder, x, y, rows, settings.dtype, settings.remat)
+            return products_alone(encoder, decoder, x, y, rows, settings.compute, settings.remat)
 
         result, backward = jax.vjp(network, (p.encoder.layers, p.decoder.layers), x, y)
         return result, backward(g)
@@ -116,38 +117,38 @@ def products_alone(
     x: Float[Array, "BS D"],
     y: Float[Array, "BT D"],
     rows: int,
-    dtype: jnp.dtype,
+    compute: Compute,
     remat: Remat,
 ) -> Float[Array, "BT D"]:
     """The stacks of a model with nothing but their dense products, joined by sums, so that all are needed.
 
     The factors in the sums make gradients unequal: XLA would compute products of equal ones once. x and y
-    enter encoder and decoder, B is `rows`; dtype and remat are those of the step.
+    enter encoder and decoder, B is `rows`; compute and remat are those of the step.
     """
 
     def self_attention(x: Array, p: Attention) -> Array:
-        mixed = dense(x, p.q, dtype) + 0.5 * dense(x, p.k, dtype) + 0.25 * dense(x, p.v, dtype)
-        return dense(mixed, p.o, dtype)
+        mixed = dense(x, p.q, compute) + 0.5 * dense(x, p.k, compute) + 0.25 * dense(x, p.v, compute)
+        return dense(mixed, p.o, compute)
 
     def feed_forward(x: Array, p: FeedForward) -> Array:
-        h = dense(x, p.wi_0, dtype)
-        return dense(h if p.wi_1 is None else h + 0.5 * dense(x, p.wi_1, dtype), p.wo, dtype)
+        h = dense(x, p.wi_0, compute)
+        return dense(h if p.wi_1 is None else h + 0.5 * dense(x, p.wi_1, compute), p.wo, compute)
 
     def encoder_layer(x: Array, scanned: Any) -> tuple[Array, None]:
         layer = scanned[0]
         return feed_forward(self_attention(x, layer.self_attention), layer.feed_forward), None
 
-    x = run_layers(encoder_layer, x, encoder, _layers(encoder), None, remat)
+    x = run_layers(encoder_layer, x, encoder, _layers(encoder), None, remat, compute)
 
     def decoder_layer(y: Array, scanned: Any) -> tuple[Array, None]:
         layer = scanned[0]
         y, p = self_attention(y, layer.self_attention), layer.cross_attention
-        memory = dense(x, p.k, dtype) + 0.5 * dense(x, p.v, dtype)
+        memory = dense(x, p.k, compute) + 0.5 * dense(x, p.v, compute)
         mean = memory.reshape(rows, -1, memory.shape[1]).mean(axis=1)
-        h = dense(y, p.q, dtype) + jnp.repeat(mean, y.shape[0] // rows, axis=0)
-        return feed_forward(dense(h, p.o, dtype), layer.feed_forward), None
+        h = dense(y, p.q, compute) + jnp.repeat(mean, y.shape[0] // rows, axis=0)
+        return feed_forward(dense(h, p.o, compute), layer.feed_forward), None
 
-    return run_layers(decoder_layer, y, decoder, _layers(decoder), None, remat)
+    return run_layers(decoder_layer, y, decoder, _layers(decoder), None, remat, compute)
 
 
 def _layers(stack: Any) -> int:
@@ -171,14 +172,14 @@ def _attention_seconds(trial: Trial, rows: int) -> float:
 def _one_attention_seconds(trial: Trial, rows: int, queries: int, keys: int, *, biased: bool) -> float:
     """Attention of one layer without its projections; the bias has a gradient if there is one."""
     heads, width = trial.config.num_heads, trial.config.num_heads * trial.config.d_kv
-    dtype, remat = trial.step_settings.dtype, trial.step_settings.remat
+    compute, remat = trial.step_settings.compute, trial.step_settings.remat
     q, k, v, g = (_normal(rows, length, width) for length in (queries, keys, keys, queries))
     bias = _normal(heads, queries, keys) if biased else jnp.zeros((heads, queries, keys), jnp.float32)
     ids = SegmentIds(jnp.ones((rows, 1), jnp.int32), jnp.ones((rows, keys), jnp.int32))
 
     def attend(q: Array, k: Array, v: Array, bias: Array, ids: SegmentIds, g: Array) -> Any:
         def attention(q: Array, k: Array, v: Array, bias: Array) -> Array:
-            return dot_product_attention(q, k, v, bias, ids, dtype)
+            return dot_product_attention(q, k, v, bias, ids, compute)
 
         if remat != "none":
             attention = jax.checkpoint(attention, policy=POLICIES[remat])
@@ -195,7 +196,7 @@ def _head_seconds(trial: Trial, rows: int) -> float:
 
     def loss(x: Array, w: Array, targets: Array) -> Any:
         sums = head_loss(
-            *(x, w, config, targets, settings.dtype),
+            *(x, w, config, targets, settings.compute),
             z_loss=settings.z_loss,
             label_smoothing=settings.label_smoothing,
         )

@@ -14,9 +14,10 @@ from t5smith.base.phase import phase
 from t5smith.base.progress import info
 from t5smith.benchmarking.checks import check_at_least_one, check_divides, check_one_of
 from t5smith.benchmarking.parts import measured_parts
-from t5smith.benchmarking.trial import PRECISIONS, VOCABULARY, Trial
+from t5smith.benchmarking.trial import VOCABULARY, Trial
 from t5smith.model.params import parameter_count
 from t5smith.model.t5 import Remat
+from t5smith.parallel.backend import PRECISIONS
 from t5smith.parallel.hardware import measured_bandwidth, measured_tflops, memory_in_use, peak_tflops
 from t5smith.recipe.model import ModelSettings
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from t5smith.model.config import ModelConfig
 from t5smith.model.flops import step_flops
 from t5smith.model.t5 import Remat
+from t5smith.parallel.backend import compute_in
 from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
 from t5smith.training.compile import compiled, program_memory
@@ -20,7 +20,6 @@ from t5smith.training.state import TrainState, fresh_state
 from t5smith.training.step import StepSettings, create_step
 
 VOCABULARY = 32_100
-PRECISIONS = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
 
 
 class Trial:
@@ -43,8 +42,11 @@ class Trial:
         self.config = ModelConfig.create(settings, ids)
         optimizer_settings = OptimizerSettings.model_validate({"name": optimizer})
         self.schedule = create_schedule(ScheduleSettings(name="constant"), 1e-3, 1_000_000)
-        self.optimizer = create_optimizer(optimizer_settings, self.schedule, self.config.num_heads)
-        self.step_settings = StepSettings(PRECISIONS[precision], remat=remat, accumulation=accumulation)
+        compute = compute_in(precision)
+        self.optimizer = create_optimizer(
+            optimizer_settings, self.schedule, self.config.num_heads, compute.backend
+        )
+        self.step_settings = StepSettings(compute, remat=remat, accumulation=accumulation)
         step = create_step(self.config, self.optimizer, self.schedule, self.step_settings)
 
         def fresh() -> TrainState:

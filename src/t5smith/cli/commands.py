@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated
 
 from t5smith.cli.flags import POSITIONAL, command
 from t5smith.recipe.base import Folder, Positive, Strings
@@ -44,9 +44,19 @@ class TrainCommand(RecipeCommand):
 
 
 @command
+class RunCommand(TrainCommand):
+    """The flags of `run`."""
+
+    retrain_vocab: bool = False
+    """Train the vocabulary again if files of the text were added, removed or changed since."""
+
+
+@command
 class VocabCommand(ArtifactCommand):
     """The flags of `vocab`."""
 
+    retrain_vocab: bool = False
+    """Train the vocabulary again if files of the text were added, removed or changed since."""
     compare: Strings = ()
     """Compare these tokenizers on held-out text, and train none. Each is a run folder, or what
     --vocab.tokenizer accepts."""
@@ -54,6 +64,14 @@ class VocabCommand(ArtifactCommand):
     """With --compare: the size of the held-out text, which is cut at the end of a document."""
     plot: Folder | None = None
     """With --compare: draw the figures into this .png, .svg or .pdf file."""
+    trim: str = ""
+    """Write this model, and its tokenizer, with only the pieces that the text uses, as trimmed/."""
+    extend: str = ""
+    """Add the pieces of a vocabulary of --vocab.size to this model, and write it as extended/."""
+    min_count: Positive = 1
+    """With --trim: keep the pieces that occur at least so often."""
+    max_pieces: int | None = None
+    """With --trim: keep no more than so many of these, the most frequent. Default: all of them."""
 
 
 @command
@@ -64,78 +82,46 @@ class PrepareCommand(ArtifactCommand):
     """Stop at the first record that cannot be read; the same as --corpus.strict."""
     verify: bool = False
     """Check the hashes of the existing store, and write none."""
+    status: bool = False
+    """Print how far it is and which tasks failed, and start nothing; also while another process prepares."""
+
+
+@command
+class ExportCommand(RecipeCommand):
+    """The flags of `export`."""
+
+    step: Positive | None = None
+    """Export the checkpoint after this step, if it is kept, into the folder model-step-N."""
+    average: Positive | None = None
+    """Export the mean of the parameters of the last K checkpoints that are kept, into the folder
+    model-average-K; with --step: of the last K up to that step."""
+    encoder_only: bool = False
+    """Export the encoder alone, for embeddings, into the folder model-encoder."""
+    check: bool = False
+    """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
+    so on the model card."""
 
 
 @command
 class GenerateCommand:
-    """Fill in the masked spans of texts."""
+    """Fill in the masked spans of texts, or write the text that a model was trained to write for each."""
 
     model: Annotated[Folder, POSITIONAL]
     """A run folder, or an exported model folder."""
     text: Annotated[Strings, POSITIONAL] = ()
-    """Texts with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
-    max_new_tokens: Positive = 64
-    """The largest number of tokens that is generated for a text."""
+    """Texts, with <extra_id_0>, <extra_id_1>, ... where words are missing. Default: the lines of stdin."""
+    input: Folder | None = None
+    """Read the texts from this file: JSON lines (.jsonl), or one text per line."""
+    field: str = "text"
+    """With --input: the field with the text, in JSON lines."""
+    output: Folder | None = None
+    """With --input: write a line of JSON for each line of the input to this file. The same command continues
+    it after an interruption."""
     mode: str | None = None
     """Mode token before each text, for models that were trained with mode tokens, such as [R]; "" for none.
     Default: that of the model's first denoiser that masks spans."""
     json: bool = False
     """Print one JSON object as the last line of stdout."""
-
-
-@command
-class InspectCommand:
-    """Show what the model sees: a text, a batch of a run, or statistics of many batches."""
-
-    text: Annotated[str | None, POSITIONAL] = None
-    """The text to mask."""
-    noise: Strings = ()
-    """Parts of the text to mask; a part is widened to whole tokens. Default: random spans."""
-    file: Folder | None = None
-    """Read the text from this file; all of it is one window."""
-    store: Folder | None = None
-    """A run folder. Without a text: show examples of its training batches. With a text: use its objective and
-    tokenizer."""
-    batch: int = 0
-    """The number of the batch to show; with --stats the first to count."""
-    rows: int = 1
-    """How many examples of the batch to show."""
-    held_out: bool = False
-    """Show held-out windows with the fixed masks of evaluation, not training batches."""
-    stats: bool = False
-    """Count spans, positions, padding and more over many batches, and compare with theory. Without --store
-    the windows are synthetic."""
-    batches: int | None = None
-    """How many batches --stats counts. Default: 20 of training, or all that are held out."""
-    loss: bool = False
-    """Show the probability and loss of each target token, and how they sum to the batch's loss."""
-    model: Folder | None = None
-    """The model for --loss: a run folder or an exported model folder. Default: the model of --store."""
-    recipe: str | None = None
-    """Use the objective of this recipe: bundled, a .toml file, or a run folder. Default: that of --store or
-    --model, or T5's."""
-    objective: Literal["span_corruption", "prefix_lm", "ul2"] | None = None
-    """Use this objective instead; the flags below change its settings."""
-    noise_density: float | None = None
-    """Share of the tokens that are masked."""
-    mean_noise_span_length: float | None = None
-    """Mean length of a masked span, in tokens."""
-    roll: bool = False
-    """Rotate the mask by a random offset."""
-    no_eos: bool = False
-    """Do not end inputs and targets with </s>."""
-    seed: int | None = None
-    """Random seed of the masks and of the order of a run's windows. Default: the recipe's, or 0."""
-    tokenizer: Folder | None = None
-    """A tokenizer folder, for a text. Default: that of --model or --store, or T5's."""
-    full: bool = False
-    """Show every position of long examples and every length of each denoiser."""
-    json: bool = False
-    """Print one JSON object as the last line of stdout."""
-    html: Folder | None = None
-    """Write the same as a page into this .html file."""
-    plot: Folder | None = None
-    """With --stats: draw the counts into this .png, .svg or .pdf file."""
 
 
 @command
@@ -200,8 +186,19 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
                 "train.batch_size",
             ),
             shown=(),
-            named=("", "corpus", *_CLEANING, "vocab", "prepare", "objective", "model", *_TRAIN, "evaluate"),
-            command=TrainCommand,
+            named=(
+                "",
+                "corpus",
+                *_CLEANING,
+                "vocab",
+                "prepare",
+                "objective",
+                "model",
+                *_TRAIN,
+                "evaluate",
+                "export",
+            ),
+            command=RunCommand,
         ),
         "vocab": RecipeVerb(
             "Train a tokenizer on the recipe's text, import one, or compare several.",
@@ -276,8 +273,9 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             "t5smith.exporting.export",
             "model",
             common=("name", "run_dir", "language", "license"),
-            shown=(),
-            named=("", "corpus", "objective", "model", *_TRAIN),
+            shown=("export",),
+            named=("", "corpus", "objective", "model", *_TRAIN, "evaluate"),
+            command=ExportCommand,
         ),
     }
 )

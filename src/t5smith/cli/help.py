@@ -8,9 +8,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from t5smith.cli.commands import RecipeVerb
+from t5smith.cli.commands import GenerateCommand, RecipeVerb
 from t5smith.cli.flags import Flag, command_flags, parse, recipe_flags
 from t5smith.recipe.base import Settings
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.recipe.recipe import Recipe
 
 UNBREAKABLE = "\xa0"
@@ -69,6 +70,18 @@ def parse_or_help(kind: type[C], args: Sequence[str], verb: str) -> C | None:
     _show(flags)
     _show_help_flag("-h, --help", "Show this help.")
     return None
+
+
+def show_generate() -> None:
+    """Print the help of `generate`: its own flags, and the settings of generation."""
+    flags = command_flags(GenerateCommand)
+    arguments = [_argument(flag) for flag in flags if flag.positional]
+    print(wrap(" ".join(["usage: t5smith generate", *arguments, "[--flag VALUE ...]"]), hanging=7))
+    print(f"\n{wrap(' '.join((GenerateCommand.__doc__ or '').split()))}\n")
+    _show(flags)
+    _show_help_flag("-h, --help", "Show this help.")
+    print(f"\n{bold('Settings')}")
+    _show(recipe_flags(GenerateSettings()))
 
 
 def _argument(flag: Flag) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
-from t5smith.cli.commands import InspectCommand
+from t5smith.cli.inspect_flags import InspectCommand
 from t5smith.inspection.query import Query
 from t5smith.inspection.results import Inspection, inspected_batches, inspected_rows, inspected_text
 from t5smith.pages.written import PAGES, PICTURES, kind_of, write_file

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 
-def function(module: str, name: str) -> Callable[..., Any]:
-    """The function of a module that is imported now, when it is needed."""
+def function(module: str, name: str, stage: str = "") -> Callable[..., Any]:
+    """The function of a module that is imported now, when it is needed; `stage` names it meanwhile."""
     from t5smith.base.phase import phase
 
-    with phase(name, "starting", at_once=False):
+    with phase(stage or name, "starting", at_once=False):
         return getattr(importlib.import_module(module), name)
 
 
@@ -34,6 +34,18 @@ def print_columns(descriptions: Mapping[str, str]) -> None:
     for name, description in descriptions.items():
         line = f"{name:<{width}}  {' '.join(description.split())}"
         print(hanging_indent(Text(line), console, width + 2))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines that begin with a label of ten columns; on a terminal they are wrapped to its width."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from t5smith.base.wrapping import hanging_indent
+
+    console = Console()
+    for line in lines:
+        print(hanging_indent(Text(line), console, 10))
 
 
 def print_folder(folder: Path, kind: str, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from t5smith.base.errors import T5smithError, TrainingAtStake
@@ -11,21 +11,22 @@ from t5smith.cli.bench import bench
 from t5smith.cli.commands import (
     MAX_BYTES,
     RECIPE_VERBS,
-    GenerateCommand,
-    InspectCommand,
+    ExportCommand,
     PrepareCommand,
     RecipeCommand,
     RecipesCommand,
     VocabCommand,
 )
 from t5smith.cli.flags import build, command_flags, read, recipe_flags
+from t5smith.cli.generate import check_utf8, generate
 from t5smith.cli.help import HELP_FLAGS, parse_or_help, show_recipe_verb
-from t5smith.cli.output import function, print_columns, print_folder, print_json
+from t5smith.cli.inspect_flags import InspectCommand
+from t5smith.cli.output import function, print_columns, print_folder, print_json, print_lines
 from t5smith.recipe.base import did_you_mean
 from t5smith.recipe.toml import headline, load_recipe, presets
 
 if TYPE_CHECKING:
-    from t5smith.generation.fill import Completion
+    from t5smith.recipe.recipe import Recipe
 
 
 def run_verb(verb: str, args: list[str]) -> None:
@@ -61,14 +62,29 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
     )
     recipe = recipe.replace(**values)
     options = _run_folder_options(command)
+    options |= {"retrain_vocab": True} if getattr(command, "retrain_vocab", False) else {}
     if isinstance(command, VocabCommand) and _compares(command, "--compare" in args):
         function("t5smith.reports.vocab_comparison", "compare")(
             recipe, command.compare, command.max_bytes, plot=command.plot, as_json=command.json
         )
         return
+    if isinstance(command, VocabCommand) and command.trim:
+        trim = function("t5smith.interop.trimming", "trim_vocabulary", "vocab")
+        folder = trim(recipe, command.trim, min_count=command.min_count, max_pieces=command.max_pieces)
+        print_folder(folder, "trimmed", command.json)
+        return
+    if isinstance(command, VocabCommand) and command.extend:
+        extend = function("t5smith.interop.extension", "extend_vocabulary", "vocab")
+        print_folder(extend(recipe, command.extend), "extended", command.json)
+        return
     if isinstance(command, PrepareCommand):
         recipe = recipe.replace(**{"corpus.strict": True}) if command.strict else recipe
+        if command.status:
+            _show_status(recipe, command)
+            return
         options |= {"verify": True} if command.verify else {}
+    if isinstance(command, ExportCommand):
+        options |= {name: getattr(command, name) for name in ("step", "average", "encoder_only", "check")}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)
@@ -83,6 +99,22 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         print_json(result)
     else:
         function("t5smith.reports.terminal", "show")(result)
+
+
+def _show_status(recipe: Recipe, command: PrepareCommand) -> None:
+    """Print how far `prepare` is.
+
+    Raises:
+      T5smithError: other flags say what to do.
+    """
+    for flag in ("verify", "restart"):
+        if getattr(command, flag):
+            raise T5smithError("cannot be used together", where=f"--status and --{flag}", fix="choose one")
+    found = function("t5smith.store.tasks.status", "prepare_status")(recipe)
+    if command.json:
+        print_json(vars(found) | {"failed": [vars(task) for task in found.failed]})
+    else:
+        print_lines(found.lines())
 
 
 def _run_folder_options(command: RecipeCommand) -> dict[str, Any]:
@@ -117,63 +149,27 @@ def _compares(command: VocabCommand, requested: bool) -> bool:
     """Whether tokenizers are compared."""
     if requested and not command.compare:
         raise T5smithError("nothing to compare", where="--compare", expected="one or more tokenizers")
-    for flag, given in (
-        ("--plot", command.plot is not None),
-        ("--max-bytes", command.max_bytes != MAX_BYTES),
+    compares, trims = bool(command.compare), bool(command.trim)
+    for flag, given, needed, there in (
+        ("--plot", command.plot is not None, "--compare TOKENIZER", compares),
+        ("--max-bytes", command.max_bytes != MAX_BYTES, "--compare TOKENIZER", compares),
+        ("--min-count", command.min_count != 1, "--trim MODEL", trims),
+        ("--max-pieces", command.max_pieces is not None, "--trim MODEL", trims),
     ):
-        if given and not command.compare:
-            raise T5smithError("needs `--compare`", where=flag, fix="add --compare TOKENIZER")
-    return bool(command.compare)
-
-
-def _generate(args: list[str]) -> None:
-    command = parse_or_help(GenerateCommand, args, "generate")
-    if command is None:
-        return
-    for number, text in enumerate(command.text, 1):
-        if not text.strip():
-            fix = "mark missing words by <extra_id_0>, <extra_id_1>, ..."
-            what = "it is empty" if len(command.text) > 1 else "no text"
-            raise T5smithError(what, where=f"TEXT {number}" if len(command.text) > 1 else "TEXT", fix=fix)
-    texts = _check_utf8(command.text or _lines_of_stdin())
-    requested = [text for text in texts if text.strip()]
-    if not requested:
-        raise T5smithError("no text", where="stdin", expected="one text per line")
-    done: list[Completion] = function("t5smith.generation.fill", "generate")(
-        command.model, requested, max_new_tokens=command.max_new_tokens, mode=command.mode
-    )
-    # A line without text gets an empty result, so that results and lines keep the same numbers.
-    left = iter(done)
-    completions = [next(left) if text.strip() else None for text in texts]
-    if command.json:
-        print_json(
-            {"model": str(command.model), "mode": done[0].mode, "answers": _answers(texts, completions)}
-        )
-    else:
-        print("\n".join(one.filled if one else "" for one in completions))
-    function("t5smith.cli.warnings", "warn_of_completions")(texts, completions, command.max_new_tokens)
-
-
-def _answers(texts: list[str], completions: list[Completion | None]) -> list[dict[str, Any]]:
-    """What `--json` prints of each text."""
-    return [
-        {
-            "text": text,
-            "filled": one.filled if one else "",
-            "fills": one.fills if one else [],
-            "answer": one.text if one else "",
-            "cut": one is not None and one.cut,
-            "unanswered": one.unanswered if one else [],
-        }
-        for text, one in zip(texts, completions, strict=True)
-    ]
+        if given and not there:
+            raise T5smithError(f"needs `{needed.split()[0]}`", where=flag, fix=f"add {needed}")
+    chosen = {"--compare": compares, "--trim": trims, "--extend": bool(command.extend)}
+    if sum(chosen.values()) > 1:
+        flags = " and ".join(flag for flag, given in chosen.items() if given)
+        raise T5smithError("cannot be used together", where=flags, fix="choose one")
+    return compares
 
 
 def _inspect(args: list[str]) -> None:
     command = parse_or_help(InspectCommand, args, "inspect")
     if command is None:
         return
-    _check_utf8([*command.noise, command.text or ""])
+    check_utf8([*command.noise, command.text or ""])
     function("t5smith.cli.inspect", "inspect")(command)
 
 
@@ -189,25 +185,8 @@ def _recipes(args: list[str]) -> None:
 
 
 OTHER_VERBS: dict[str, Callable[[list[str]], None]] = {
-    "generate": _generate,
+    "generate": generate,
     "inspect": _inspect,
     "recipes": _recipes,
     "bench": bench,
 }
-
-
-def _lines_of_stdin() -> list[str]:
-    if sys.stdin.isatty():
-        print("one text per line, then Ctrl-D", file=sys.stderr)
-    try:
-        return [line.rstrip("\n") for line in sys.stdin]
-    except UnicodeDecodeError:
-        raise T5smithError("not UTF-8 text", where="stdin") from None
-
-
-def _check_utf8(texts: Iterable[str]) -> list[str]:
-    """The texts; an argument with invalid UTF-8, whose bytes Python turns into surrogates, is an error."""
-    for text in texts:
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise T5smithError("not UTF-8 text", where=ascii(text))
-    return list(texts)

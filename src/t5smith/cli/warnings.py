@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from t5smith.base.progress import warn
 from t5smith.base.wrapping import pluralize
-from t5smith.generation.fill import Completion
+from t5smith.generation.completion import Completion
 
 SHOWN = 60
 """Characters of a text in a message."""

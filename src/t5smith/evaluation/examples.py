@@ -13,8 +13,10 @@ from t5smith.generation.fill import complete
 from t5smith.interop.model import Model
 from t5smith.objective.objective import Objective
 from t5smith.objective.rng import EXAMPLES, generator
+from t5smith.recipe.evaluate import GenerateSettings
 from t5smith.store.token_store import Split
 from t5smith.vocabulary.vocabulary import SPACE, Vocabulary
+from t5smith.vocabulary.white_space import visible
 
 SENTENCE_TOKENS = (12, 32)
 """Least and most tokens of an example's sentence: it fits on a line or two."""
@@ -51,14 +53,18 @@ def fill_examples(model: Model, objective: Objective, held_out: Split, n: int) -
     prefixes = [spec.prefix for spec in objective.denoisers if spec.lengths is not None]
     prefix = prefixes[0] if prefixes else objective.denoisers[0].prefix
     max_new_tokens = MAX_NEW_TOKENS * _tokens_per_piece(vocabulary)
-    completions = complete(model, [one["inputs"] for one in chosen], max_new_tokens, prefix)
+    # Without constraint: what the model writes by itself shows more of it.
+    settings = GenerateSettings(max_new_tokens=max_new_tokens, min_new_tokens=0, constrain=False)
+    completions = complete(model, [one["inputs"] for one in chosen], settings, prefix)
     return [
         {
             "text": vocabulary.decode(one["ids"]),
             "input": vocabulary.decode(one["inputs"]),
             "kept": [vocabulary.decode(part) for part in one["kept"]],
             "truth": [vocabulary.decode(one["ids"][start:stop]) for start, stop in one["spans"]],
-            "fills": list(completion.fills),
+            "fills": list(
+                map(visible, completion.fills) if vocabulary.keeps_whitespace else completion.fills
+            ),
             "output": completion.text,
             "filled": completion.filled,
         }
@@ -76,7 +82,7 @@ def _sentences(vocabulary: Vocabulary, split: Split) -> Iterator[list[int]]:
     low, high = (tokens * _tokens_per_piece(vocabulary) for tokens in SENTENCE_TOKENS)
     for end, start in zip(split.ends[:DOCUMENTS], (0, *split.ends), strict=False):
         text = vocabulary.decode(split.tokens[start : min(end, start + DOCUMENT_TOKENS)])
-        sentences = re.split(r"(?<=[.!?]) +(?=\w)", text)
+        sentences = re.split(r"(?<=[.!?]) +(?=\w)" + r"|\s*\n\s*" * vocabulary.keeps_whitespace, text)
         # The last sentence may be cut off.
         for ids in vocabulary.encode_batch(sentences[:-1] or sentences):
             if low <= len(ids) <= high and vocabulary.unk_id not in ids:

@@ -26,11 +26,12 @@ from t5smith.base.wrapping import pluralize
 from t5smith.evaluation.examples import fill_examples
 from t5smith.interop.model import Model
 from t5smith.objective.batches import Batch, EvaluationBatches, Objective, evaluation_batches
+from t5smith.parallel.backend import compute_in
 from t5smith.recipe.evaluate import EvaluateSettings
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.store.token_store import TokenStore
 from t5smith.training.eval_step import RowSums, create_scorer, token_classes, total, unigram_nll
-from t5smith.training.setup import DTYPES, Run
+from t5smith.training.setup import Run
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 RESULTS = "evaluation.json"
@@ -55,6 +56,27 @@ def evaluate(recipe: Recipe | Run) -> Path:
         info(f"evaluate  already done: {folder}")
         return folder
 
+    with phase("evaluate", "restoring the checkpoint", at_once=False):
+        model = run.model
+    facts = score_model(run, model, run.setup.recipe.train.steps)
+    with building(folder, "evaluation", inputs, facts) as work:
+        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+        (work / RESULTS).write_text(text, encoding="utf-8")
+    return folder
+
+
+def score_model(run: Run, model: Model, step: int) -> dict[str, Any]:
+    """The scores of a model on a run's held-out split, and examples.
+
+    Args:
+      run: names the text, the objective and how much is scored.
+      model: of the run.
+      step: after which it was trained.
+
+    Raises:
+      T5smithError: the held-out split is shorter than a window.
+    """
+    settings, store, objective = run.recipe.evaluate, run.store, run.setup.objective
     available = store.valid.window_count(objective.window)
     batches = evaluation_batches(
         store.valid,
@@ -64,23 +86,18 @@ def evaluate(recipe: Recipe | Run) -> Path:
         windows=settings.windows,
     )
     info(f"evaluate  {_chosen(batches, available)}")
-    with phase("evaluate", "restoring the checkpoint", at_once=False):
-        model = run.model
     tally = _score(model, batches)
     facts = scores(store, run.vocabulary, tally) | {
         "masks_per_window": settings.masks_per_window,
         "scored_windows": len(batches.windows),
         "held_out_windows": available,
-        "step": run.setup.recipe.train.steps,
+        "step": step,
     }
     if len(objective.denoisers) > 1:
         facts["denoisers"] = scores_by_denoiser(objective, tally)
     with phase("evaluate", "filling in examples", at_once=False):
         facts["examples"] = fill_examples(model, objective, store.valid, settings.examples)
-    with building(folder, "evaluation", inputs, facts) as work:
-        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-        (work / RESULTS).write_text(text, encoding="utf-8")
-    return folder
+    return facts
 
 
 def _which(settings: EvaluateSettings, store: TokenStore, objective: Objective) -> dict[str, Any]:
@@ -123,7 +140,7 @@ class Tally:
 
 def _score(model: Model, batches: EvaluationBatches) -> Tally:
     """The sums over the batches, in float32, with a progress bar."""
-    scorer = create_scorer(model.config, token_classes(model.vocabulary), DTYPES["float32"])
+    scorer = create_scorer(model.config, token_classes(model.vocabulary), compute_in("float32"))
     tally = Tally(len(batches.objective.denoisers), model.vocabulary.size)
     scored: deque[Batch] = deque()
 

@@ -25,12 +25,13 @@ _HUB_MODEL = re.compile(r"(?:hf:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|(?:m|by
 _HUB_FILE = re.compile(r"hf://datasets/([^/@]+(?:/[^/@]+)?)[@/]")
 
 
-def front_matter(recipe: Recipe, files: Iterable[Mapping[str, Any]]) -> str:
+def front_matter(recipe: Recipe, files: Iterable[Mapping[str, Any]], *, encoder_only: bool = False) -> str:
     """The YAML between the two lines of hyphens.
 
     Args:
       recipe: names language and licence.
       files: fingerprints of the files of text, from the manifest of the store.
+      encoder_only: whether the model is an encoder alone.
     """
     fields: dict[str, str | list[str]] = {}
     if language := _LANGUAGE.match(recipe.language):
@@ -43,7 +44,7 @@ def front_matter(recipe: Recipe, files: Iterable[Mapping[str, Any]]) -> str:
     if base := hub_model(recipe.train.init_from):
         fields["base_model"] = base
     fields["library_name"] = "transformers"
-    fields["tags"] = ["t5", "text2text-generation", "t5smith"]
+    fields["tags"] = ["t5", "feature-extraction" if encoder_only else "text2text-generation", "t5smith"]
     if datasets := hub_datasets(files):
         fields["datasets"] = datasets
     # JSON's strings are YAML's; without quotes the language code `no` would be false.

@@ -8,7 +8,8 @@ from typing import Any
 
 from t5smith.base.artifact import Manifest
 from t5smith.base.wrapping import pluralize
-from t5smith.text.skipped_records import NOT_FAULTS
+from t5smith.text.skipped_records import NOT_FAULTS, UNREADABLE_FILE
+from t5smith.training.curves.repetition import CorpusUse
 
 MOST_FILES = 8
 """Names of files that are listed; of more, only the number is."""
@@ -20,22 +21,24 @@ NORMALIZATIONS = {
 }
 
 
-def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) -> str:
+def text_section(store: Manifest, uses: Sequence[CorpusUse]) -> str:
     """What was read, how it was cleaned, what was held out.
 
     Args:
       store: the manifest of the token store.
-      shares: the share of the training windows of each named corpus; empty: the text is one corpus.
-      epochs: how many times training has read the text.
+      uses: how training has read each corpus.
     """
     corpus, train, valid = store.inputs["corpus"], store.facts["train"], store.facts["valid"]
     names = _names(corpus["train"])
     rows = [_row("to train on", train), _row("held out", valid)]
-    if shares:
+    read = f"Training read this text {uses[0].epochs:.3g} times."
+    if len(uses) > 1:
         corpora = train["corpora"]
         rows[1:1] = [
-            _row(f"{name}: {share:.1%} of training", corpora[name]) for name, share in shares.items()
+            _row(f"{use.name}: {use.share:.1%} of training, read {use.epochs:.3g} times", corpora[use.name])
+            for use in uses
         ]
+        read = "How often each corpus was read is in the table."
     lines = [
         f"The text was read from {names}.",
         "",
@@ -43,16 +46,20 @@ def text_section(store: Manifest, shares: Mapping[str, float], epochs: float) ->
         "| --- | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Training read this text {epochs:.3g} times.",
+        read,
         _held_out(corpus),
     ]
     counts: dict[str, int] = store.facts["skipped_records"]["counts"]
-    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS)
+    skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS and kind != UNREADABLE_FILE)
     if skipped:
         lines.append(
             f"{pluralize(skipped, 'record')} could not be read and was left out."
             if skipped == 1
             else f"{skipped:,} records could not be read and were left out."
+        )
+    if files := counts.get(UNREADABLE_FILE):
+        lines.append(
+            f"{pluralize(files, 'file')} could not be read and {'was' if files == 1 else 'were'} left out."
         )
     unknown = train["unknown_rate"]
     if unknown:
@@ -83,7 +90,12 @@ def _held_out(corpus: Mapping[str, Any]) -> str:
 
 def _cleaning(store: Manifest) -> Iterator[str]:
     """What cleaning dropped and changed, with the settings of each step."""
-    steps = store.facts.get("cleaning") or ()
+    for name, own in (store.facts.get("excluded") or {}).items():
+        number = own["documents"] + own["near_matches"]
+        found = f"{own['found']:,} of its {pluralize(own['entries'], 'text')} found"
+        yield f"Texts in `{name}` were excluded: {found}, {pluralize(number, 'document')} dropped."
+        yield ""
+    steps = [step for step in store.facts.get("cleaning") or () if step["step"] != "exclude"]
     if not steps:
         yield "The documents were not cleaned, and duplicates were not removed."
         return
@@ -117,8 +129,8 @@ def _value(value: object) -> str:
     return PurePath(value).name if isinstance(value, str) else str(value)
 
 
-def tokenizer_section(vocab: Manifest) -> str:
-    """How the tokenizer was made and what it does to a text."""
+def tokenizer_section(vocab: Manifest, store: Manifest) -> str:
+    """How the tokenizer was made and what it does to a text; `store` has the text of training."""
     facts = vocab.facts
     if "vocab" not in vocab.inputs:
         source = tokenizer_source(vocab)
@@ -129,16 +141,22 @@ def tokenizer_section(vocab: Manifest) -> str:
     case = (
         "text is lowercased, so the model never writes capitals" if settings["lowercase"] else "case is kept"
     )
+    keeps = settings.get("keep_whitespace", False)
+    white_space = (
+        "keeps new lines, tabs and every space" if keeps else "turns all white space into single spaces"
+    )
+    same = vocab.inputs["corpus"]["train"] == store.inputs["corpus"]["train"]
+    text = "the text" if same else "an earlier version of the text"
     lines = [
         f"A SentencePiece-style Unigram tokenizer: {facts['pieces']:,} pieces of at most "
-        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of the text, "
+        f"{settings['max_piece_length']} characters, trained on {facts['sample_bytes']:,} bytes of {text}, "
         f"and {facts['sentinels']} sentinels.",
-        f"It {normal} and turns all white space into single spaces; {case}.",
+        f"It {normal} and {white_space}; {case}.",
     ]
     if settings["split_digits"]:
         lines.append("Each digit is a piece of its own.")
     if settings["character_coverage"] < 1:
-        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of the text.")
+        lines.append(f"The pieces cover {settings['character_coverage']:.4%} of the characters of {text}.")
     rare = "its UTF-8 bytes" if settings["byte_fallback"] else "`<unk>`"
     lines.append(f"A character without a piece becomes {rare}.")
     for name, what in (("user_symbols", "always one piece"), ("control_symbols", "never encoded from text")):
@@ -148,6 +166,17 @@ def tokenizer_section(vocab: Manifest) -> str:
         names = ", ".join(f"`{word}`" for word in dict.fromkeys(("<unk>", *words)))
         lines.append(f"{names} in a text: the unknown piece.")
     return "\n".join(lines)
+
+
+def spiece_note(why_not: str) -> str:
+    """Which programs read which tokenizer file; `why_not`: why there is no `spiece.model`, or ""."""
+    if why_not:
+        return f"There is no `spiece.model`, which cannot do what this tokenizer does: {why_not}."
+    return (
+        "`spiece.model` with `added_tokens.json` is the same tokenizer for programs that read SentencePiece "
+        "models, such as llama.cpp's converter. In transformers use `AutoTokenizer`, which reads "
+        "`tokenizer.json`: `T5Tokenizer` of version 5 leaves out the normalization."
+    )
 
 
 def without_folders(name: str) -> str:

@@ -20,6 +20,24 @@ tied, correctly, and prints a warning. But without the line that sets `tie_word_
 `tie_word_embeddings: true`, with which transformers 4 ties them too. With that line, both versions load what
 either of them has saved.
 """
+ENCODER_USAGE = """\
+## Use
+
+```python
+from transformers import AutoTokenizer, T5EncoderModel
+
+folder = "."  # the folder of this file, or the name of the model on the Hub
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = T5EncoderModel.from_pretrained(folder)
+inputs = tokenizer(["Your text", "Another, longer text"], padding=True, return_tensors="pt")
+vectors = model(**inputs).last_hidden_state  # (texts, tokens, d_model)
+mask = inputs.attention_mask[..., None]
+print(((vectors * mask).sum(1) / mask.sum(1)).shape)  # one vector per text: the mean of its tokens
+```
+
+The folder has no decoder. The scores below are of the whole model; as vectors of texts, these means are
+untested: train the encoder on pairs of similar texts before you search with it.
+"""
 
 
 def usage(config: ModelConfig, denoisers: Sequence[Denoiser]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from t5smith import __version__
@@ -11,18 +11,23 @@ from t5smith.base.artifact import Manifest
 from t5smith.base.units import duration
 from t5smith.base.wrapping import pluralize
 from t5smith.exporting.card_front_matter import front_matter, hub_datasets
-from t5smith.exporting.card_text import text_section, tokenizer_section, tokenizer_source, without_folders
-from t5smith.exporting.card_usage import is_prefix, usage
+from t5smith.exporting.card_text import (
+    spiece_note,
+    text_section,
+    tokenizer_section,
+    tokenizer_source,
+    without_folders,
+)
+from t5smith.exporting.card_usage import ENCODER_USAGE, is_prefix, usage
+from t5smith.exporting.source_card import SourceCard
 from t5smith.model.config import ModelConfig
 from t5smith.objective.denoisers import Denoiser, denoisers_of, describe
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.curves.repetition import MANY_EPOCHS, CorpusUse
 
 NO_LICENSE = (
     "No licence is stated, so nobody may use the model: set `license` in the recipe and export it again."
 )
-MANY_EPOCHS = 4
-"""Text that is read more often is learned by heart (Muennighoff et al., "Scaling Data-Constrained Language
-Models", 2023)."""
 T5_PAPER = """@article{raffel2020exploring,
   title = {Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer},
   author = {Raffel, Colin and Shazeer, Noam and Roberts, Adam and Lee, Katherine and Narang, Sharan and
@@ -48,8 +53,11 @@ class Made:
       config: the sizes.
       vocab, store, checkpoint, evaluation: the manifests of the stages.
       longest_input: input tokens of a window.
-      epochs: how many times training has read the text.
-      shares: the share of the training windows of each named corpus.
+      uses: the share of the training windows of each corpus, and how many times it was read.
+      no_spiece: why there is no `spiece.model`; "" if there is one.
+      steps: those of the checkpoints whose mean the model is; mostly one.
+      source: the licence of the model that training continued from; None: random weights.
+      checked: what was compared with transformers, as a sentence; "": nothing.
     """
 
     recipe: Recipe
@@ -59,33 +67,38 @@ class Made:
     checkpoint: Manifest
     evaluation: Manifest
     longest_input: int
-    epochs: float
-    shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    uses: Sequence[CorpusUse]
+    no_spiece: str
+    steps: Sequence[int]
+    source: SourceCard | None = None
+    checked: str = ""
 
 
-def model_card(made: Made) -> str:
-    """README.md of an exported model, with the Hub's front matter."""
+def model_card(made: Made, *, encoder_only: bool = False) -> str:
+    """README.md of an exported model, or of its encoder alone, with the Hub's front matter."""
     recipe, config = made.recipe, made.config
     denoisers = denoisers_of(recipe.objective)
     files = made.store.inputs["corpus"]["train"]
     language = f" for the language `{recipe.language}`" if recipe.language else ""
+    article = "The encoder of a" if encoder_only else "A"
     return f"""---
-{front_matter(recipe, files)}
+{front_matter(recipe, files, encoder_only=encoder_only)}
 ---
 
 # {recipe.name}
 
-A {_kind(config)} encoder-decoder{language}, {_begun(recipe)} with t5smith {__version__}
+{article} {_kind(config)} encoder-decoder{language}, {_begun(recipe)} with t5smith {__version__}
 to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 
-{usage(config, denoisers)}
-## Training text
+{ENCODER_USAGE if encoder_only else usage(config, denoisers)}
+{made.checked + chr(10) * 2 if made.checked else ""}## Training text
 
-{text_section(made.store, made.shares, made.epochs)}
+{text_section(made.store, made.uses)}
 
 ## Tokenizer
 
-{tokenizer_section(made.vocab)}
+{tokenizer_section(made.vocab, made.store)}
+{spiece_note(made.no_spiece)}
 
 ## Model and training
 
@@ -119,6 +132,12 @@ All settings are in `t5smith.json`.
 def _kind(config: ModelConfig) -> str:
     kinds = {(True, False): "T5 1.1", (False, True): "T5 1.0"}
     gate, head = "gated GELU" if config.gated else "ReLU", "tied" if config.tie_word_embeddings else "untied"
+    if config.bias_per_layer:
+        return (
+            "UMT5"
+            if (config.gated, config.tie_word_embeddings) == (True, False)
+            else (f"UMT5 ({gate} feed-forward, {head} head)")
+        )
     return kinds.get((config.gated, config.tie_word_embeddings), f"T5 ({gate} feed-forward, {head} head)")
 
 
@@ -142,25 +161,43 @@ def _training(made: Made) -> str:
         f"{config.relative_attention_max_distance}",
         "Vocabulary": f"{config.real_vocab_size:,} ids ({config.vocab_size:,} rows)",
         "Objective": describe(recipe.objective),
-        "Length": f"{pluralize(train.steps, 'step')} of {train.batch_size:,} examples, {facts['tokens']:,} "
+        "Length": f"{_length(made)} of {train.batch_size:,} examples, {facts['tokens']:,} "
         f"tokens without padding",
         "Optimizer": f"{optimizer.name}, learning rate {rate:g}, weight decay {optimizer.weight_decay:g}, "
         f"gradient norm at most {'unlimited' if optimizer.clip_norm is None else f'{optimizer.clip_norm:g}'}",
         "Schedule": f"{schedule.name}, {pluralize(warm_up, 'warm-up step')}",
-        "Precision": f"{train.precision}; the exported weights are float32",
+        "Precision": f"{train.precision}; the exported weights are {recipe.export.dtype}",
         "Regularisation": f"dropout {train.dropout_rate:g}, label smoothing {train.label_smoothing:g}, "
         f"z-loss {train.z_loss:g}",
         "Seed": f"{recipe.seed}",
         "Hardware": f"one {facts['device']} device, {duration(facts['seconds'])}, "
         f"{facts['tokens_per_second']:,.0f} tokens/s",
     }
-    if train.average_decay is not None:
-        rows["Weights"] = f"moving average of the parameters, decay {train.average_decay:g}"
+    weights = (
+        []
+        if train.average_decay is None
+        else [f"moving average of the parameters, decay {train.average_decay:g}"]
+    )
+    if len(made.steps) > 1:
+        weights.append(f"mean of those after steps {_steps(made)}")
+    if weights:
+        rows["Weights"] = "; ".join(weights)
     if skipped := sum(last - first + 1 for first, last in facts.get("skipped_batches", ())):
         rows["Skipped"] = (
             f"{skipped:,} {'batch' if skipped == 1 else 'batches'}: gradient not finite or too large"
         )
     return _table(rows)
+
+
+def _length(made: Made) -> str:
+    """How many steps were trained, of how many."""
+    step, end = made.steps[-1], made.recipe.train.steps
+    return pluralize(end, "step") if step == end else f"{step:,} of {pluralize(end, 'step')}"
+
+
+def _steps(made: Made) -> str:
+    *first, last = (f"{step:,}" for step in made.steps)
+    return f"{', '.join(first)} and {last}"
 
 
 def _evaluation(made: Made) -> str:
@@ -181,11 +218,13 @@ def _evaluation(made: Made) -> str:
         if margin is not None and margin <= 0
         else ""
     )
+    mean = f" (the mean of the parameters after steps {_steps(made)})" if len(made.steps) > 1 else ""
     return f"""{_table(rows)}
 {worse}
 The scores are of held-out documents, on {facts["windows"]:,} masked windows with {facts["masks_per_window"]}
-fixed masks for each window of text, after step {facts["step"]:,}. NLL is the negative log-likelihood of the
-right token (lower is better); text tokens are the targets without sentinels and `</s>`, which are easy.
+fixed masks for each window of text, after step {facts["step"]:,}{mean}.
+NLL is the negative log-likelihood of the right token (lower is better); text tokens are the targets without
+sentinels and `</s>`, which are easy.
 The unigram baseline knows only how often each piece occurs in the training text. Such scores compare models
 with the same tokenizer and objective on the same text; how good a model is for a task is seen after
 fine-tuning."""
@@ -197,14 +236,16 @@ def _limits(made: Made) -> str:
         "The model was not trained to follow instructions or to answer questions.",
         f"Windows of training had up to {made.longest_input:,} input tokens; longer inputs are untested.",
     ]
-    if not made.store.facts.get("cleaning"):
+    if "cleaning" not in made.store.inputs:
         lines.append("The text was not filtered: what is false, private or offensive in it was learned too.")
     else:
         lines.append(
             "Cleaning does not remove all that is false, private or offensive; the rest was learned."
         )
-    if made.epochs > MANY_EPOCHS:
-        lines.append(f"It read its text {made.epochs:.0f} times and may repeat passages of it.")
+    for use in made.uses:
+        if use.epochs > MANY_EPOCHS:
+            text = "its text" if len(made.uses) == 1 else f"the corpus `{use.name}`"
+            lines.append(f"It read {text} {use.epochs:.0f} times and may repeat passages of it.")
     if made.vocab.inputs.get("vocab", {}).get("lowercase"):
         lines.append("It never writes capitals.")
     return "\n".join(f"- {line}" for line in lines)
@@ -224,13 +265,22 @@ def _lineage(made: Made) -> str:
         weights = next(hashes[file] for file in hashes if file != "config.json")
         lines = [
             f"The parameters are those of `{without_folders(name)}` (SHA-256 of its weights "
-            f"{weights[:12]}…), trained further: its licence applies to this model too."
+            f"{weights[:12]}…), trained further: its licence applies to this model too.",
+            _source_license(made.source or SourceCard(missing="it was not looked up")),
         ]
     if source := tokenizer_source(made.vocab):
         lines.append(f"The tokenizer was imported from {source}, whose licence applies to it.")
     if datasets := hub_datasets(files):
         lines.append(f"The licences of the data sets apply too: {', '.join(datasets)}.")
     return "\n".join(lines)
+
+
+def _source_license(source: SourceCard) -> str:
+    if source.license:
+        return f"Its model card names the licence `{source.license}`."
+    return (
+        f"Its licence is not stated here, because {source.missing}: look it up before you publish this model."
+    )
 
 
 def _table(rows: Mapping[str, str]) -> str:

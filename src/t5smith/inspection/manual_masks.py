@@ -12,13 +12,15 @@ import numpy as np
 from t5smith.base.errors import T5smithError
 from t5smith.base.wrapping import pluralize
 from t5smith.vocabulary.vocabulary import Vocabulary
+from t5smith.vocabulary.white_space import visible
 
 
 @dataclass(frozen=True)
 class Surface:
     """The normalised text of some tokens, and the character at which each token ends.
 
-    Pieces write a space as `▁`. The space that the tokenizer puts before the first word is removed.
+    Pieces write a space as `▁`. The space that the tokenizer puts before the first word is removed. A
+    vocabulary that keeps white space puts none there, and has its new lines and tabs written as escapes.
     """
 
     text: str
@@ -30,8 +32,10 @@ class Surface:
     def of(cls, vocabulary: Vocabulary, ids: Sequence[int] | np.ndarray) -> Surface:
         """The surface of the tokens of a text."""
         words = vocabulary.decode_each(ids)
+        if vocabulary.keeps_whitespace:
+            words = list(map(visible, words))
         joined = "".join(words)
-        shift = len(joined) - len(joined.lstrip(" "))
+        shift = 0 if vocabulary.keeps_whitespace else len(joined) - len(joined.lstrip(" "))
         ends = tuple(max(0, end - shift) for end in accumulate(map(len, words)))
         return cls(joined[shift:], ends, tuple(not word for word in words))
 
@@ -66,7 +70,7 @@ def mask_texts(surface: Surface, texts: Sequence[str], typed: Sequence[str]) -> 
         first, stop = surface.covering(*place)
         firsts.append(first)
         mask[first:stop] = True
-        if (masked := surface.between(first, stop)) != word:
+        if (masked := surface.between(first, stop)) != word.strip():
             notes.append(f"{as_typed!r} is only part of a token: {masked!r} is masked")
     for start, stop in runs(mask):
         parts = [repr(t) for at, t in sorted(zip(firsts, typed, strict=True)) if start <= at < stop]

@@ -169,6 +169,7 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
     from t5smith.interop.huggingface_load import load_model as load_exported
     from t5smith.interop.model import Model
     from t5smith.training.resume import checkpoints
+    from t5smith.training.resume.saved_parameters import SavedParameters
     from t5smith.training.setup import Run
 
     for exported in (folder, folder / "model"):
@@ -188,6 +189,6 @@ def load_model(folder: Path, recipe: Recipe | None = None) -> tuple[Model, str]:
             "there is no checkpoint of this recipe", where=setup.checkpoints, fix="run `t5smith train`"
         )
     path, manifest = found
-    state = checkpoints.restore(path, setup.abstract_state())
-    model = Model(state.eval_params, setup.config, setup.vocabulary)
+    parameters = SavedParameters([path], setup.abstract_state()).tree()
+    model = Model(parameters, setup.config, setup.vocabulary)
     return model, f"{folder}, step {manifest.facts['step']:,}"

@@ -24,8 +24,10 @@ from t5smith.interop.model import Model
 from t5smith.model.loss import token_losses
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import Segments, forward, mask_padded_rows, shift_right
+from t5smith.parallel.backend import compute_in
 from t5smith.training.eval_step import HeldOutScore, Score, token_classes
 from t5smith.vocabulary.vocabulary import Vocabulary
+from t5smith.vocabulary.white_space import visible
 
 KINDS = ("text", "sentinel", "eos")
 """The classes of target tokens, in the order of :mod:`t5smith.training.eval_step`."""
@@ -69,7 +71,7 @@ class Losses:
                     probability=math.exp(-nll),
                     nll=nll,
                     rank=rank,
-                    other=Token(other, self.vocabulary.pieces([other])[0]),
+                    other=Token(other, visible(self.vocabulary.pieces([other])[0])),
                     other_probability=math.exp(-other_nll),
                     log_z=log_z,
                     kind=KINDS[kind],
@@ -92,14 +94,14 @@ LossFunction = Callable[[InspectedBatch], Losses]
 
 def create_loss_function(model: Model) -> LossFunction:
     """A function that gives the losses of a batch; compiled once for each shape."""
-    config = model.config
+    config, compute = model.config, compute_in("float32")
 
     @jax.jit
     def predict(
         parameters: Parameters, ids: Int[Array, "B S"], targets: Int[Array, "B T"], segments: Segments | None
     ) -> tuple[Array, ...]:
         decoder_inputs = shift_right(targets, segments)
-        logits = forward(parameters, config, ids, decoder_inputs, segments=segments)
+        logits = forward(parameters, config, ids, decoder_inputs, compute, segments)
         logits = mask_padded_rows(logits, config)
         nll, log_z, _ = token_losses(logits, targets)
         others = jnp.where(jax.nn.one_hot(targets, config.vocab_size, dtype=jnp.bool_), -jnp.inf, logits)

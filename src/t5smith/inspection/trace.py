@@ -15,6 +15,7 @@ from t5smith.inspection.batch import InspectedBatch
 from t5smith.inspection.manual_masks import Surface, runs
 from t5smith.objective.lengths import SpanLengths
 from t5smith.vocabulary.vocabulary import Vocabulary
+from t5smith.vocabulary.white_space import visible
 
 
 @dataclass(frozen=True)
@@ -250,10 +251,12 @@ def _tokens(
 
 
 def _text(vocabulary: Vocabulary, ids: np.ndarray, eos: bool) -> str:
-    """Ids as text without the last `</s>`, with spaces around every control piece."""
+    """Ids as one line of text without the last `</s>`, with spaces around every control piece."""
     numbers = [int(i) for i in (ids[:-1] if eos else ids)]
     parts = [
         text if vocabulary.is_text[i] else f" {text.strip()} "
         for i, text in zip(numbers, vocabulary.decode_each(numbers), strict=True)
     ]
+    if vocabulary.keeps_whitespace:
+        return visible("".join(parts)).strip()
     return " ".join("".join(parts).split())

@@ -1,4 +1,4 @@
-"""Load a model from a Hugging Face folder: ours, or another T5 or mT5."""
+"""Load a model from a Hugging Face folder: ours, or another T5, mT5 or UMT5."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _SIZES = (
     *("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"),
     *("relative_attention_num_buckets", "relative_attention_max_distance"),
 )
+FAMILIES = ("t5", "mt5", "umt5")
 FEED_FORWARD = {"gated-gelu": True, "relu": False}
 
 
 def load_model(folder: str | Path) -> Model:
-    """Load a T5 from a Hugging Face folder: ours, or another T5 or mT5 with a `tokenizer.json`.
+    """Load a T5 from a Hugging Face folder: ours, or another T5, mT5 or UMT5 with its tokenizer.
 
     Parameters are float32, whatever the precision of the file.
 
@@ -86,11 +87,10 @@ def config_of(values: Mapping[str, Any], ids: int, config_path: Path) -> ModelCo
     Raises:
       T5smithError: the model is not a T5 that can be computed here, or a size is missing or not a number.
     """
-    if values.get("model_type") not in ("t5", "mt5"):
-        raise T5smithError(
-            f"the model is of type {values.get('model_type')!r}", where=config_path, expected="'t5' or 'mt5'"
-        )
-    feed_forward = values.get("feed_forward_proj", "relu")
+    if values.get("model_type") not in FAMILIES:
+        what = f"the model is of type {values.get('model_type')!r}"
+        raise T5smithError(what, where=config_path, expected=" or ".join(map(repr, FAMILIES)))
+    feed_forward = values.get("feed_forward_proj", "relu" if values["model_type"] == "t5" else "gated-gelu")
     if feed_forward not in FEED_FORWARD:
         raise T5smithError(
             f"feed_forward_proj {feed_forward!r} is not supported",
@@ -116,6 +116,7 @@ def config_of(values: Mapping[str, Any], ids: int, config_path: Path) -> ModelCo
             tie_word_embeddings=is_tied(values),
             gated=FEED_FORWARD[feed_forward],
             layer_norm_epsilon=values.get("layer_norm_epsilon", 1e-6),
+            bias_per_layer=values["model_type"] == "umt5",
         )
     except KeyError as error:
         raise T5smithError(f"{error} is missing", where=config_path) from None

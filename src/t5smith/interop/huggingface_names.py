@@ -1,7 +1,7 @@
 """The mapping between our parameter tree and the names of a Hugging Face T5 checkpoint, both ways.
 
-Hugging Face has one array per layer, stores matrices as (out, in), and has the position bias in layer 0. Ours
-are stacked over layers and stored as (in, out).
+Hugging Face has one array per layer, stores matrices as (out, in), and has a shared position bias in layer 0.
+Ours are stacked over layers and stored as (in, out).
 
 Shapes: V vocabulary rows, D d_model, HK heads times d_kv, F d_ff, N position buckets, H heads.
 """
@@ -63,8 +63,11 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
     if not config.tie_word_embeddings:
         yield Entry("head", "lm_head.weight", None, True, (D, V))
     for stack, layers in (("encoder", config.num_layers), ("decoder", config.num_decoder_layers)):
-        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        yield Entry(f"{stack}.relative_attention_bias", bias, None, False, (N, H))
+        bias = f"{stack}.block.{{}}.layer.0.SelfAttention.relative_attention_bias.weight"
+        if config.bias_per_layer:
+            yield Entry(f"{stack}.layers.relative_attention_bias", bias, layers, False, (N, H))
+        else:
+            yield Entry(f"{stack}.relative_attention_bias", bias.format(0), None, False, (N, H))
         yield Entry(f"{stack}.final_norm", f"{stack}.final_layer_norm.weight", None, False, (D,))
         parts = [("self_attention", "SelfAttention")]
         if stack == "decoder":
@@ -85,16 +88,43 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
                 yield Entry(path, f"{layer}.{theirs}.{name}.weight", layers, True, shapes[ours])
 
 
+ArrayAt = Callable[[str], np.ndarray]
+"""Gives the array at a path in :class:`Parameters`."""
+
+
+def arrays_of(parameters: Parameters) -> ArrayAt:
+    """The arrays of parameters in memory, float32."""
+    return lambda path: np.asarray(jax.device_get(_leaf(parameters, path)), np.float32)
+
+
+def encoder_entries(config: ModelConfig) -> Iterator[Entry]:
+    """The leaves of the encoder: the embedding, its layers, its bias and its norm."""
+    return (one for one in entries(config) if one.path == "embedding" or one.path.startswith("encoder."))
+
+
+def huggingface_shapes(config: ModelConfig, *, encoder_only: bool = False) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of the Hugging Face checkpoint, by name."""
+    return {
+        entry.name.format(layer): entry.shape[::-1] if entry.transposed else entry.shape
+        for entry in (encoder_entries if encoder_only else entries)(config)
+        for layer in range(entry.layers or 1)
+    }
+
+
+def huggingface_tensors(
+    array_at: ArrayAt, config: ModelConfig, *, encoder_only: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
+    """All tensors of the Hugging Face checkpoint with their names. One of our arrays is read at a time."""
+    for entry in (encoder_entries if encoder_only else entries)(config):
+        array = array_at(entry.path)
+        for layer in range(entry.layers or 1):
+            one = array if entry.layers is None else array[layer]
+            yield entry.name.format(layer), np.ascontiguousarray(one.T if entry.transposed else one)
+
+
 def to_huggingface(parameters: Parameters, config: ModelConfig) -> dict[str, np.ndarray]:
     """All tensors of the Hugging Face checkpoint by name, float32."""
-    tensors: dict[str, np.ndarray] = {}
-    for entry in entries(config):
-        leaf = np.asarray(jax.device_get(_leaf(parameters, entry.path)), np.float32)
-        for layer in range(entry.layers or 1):
-            array = leaf if entry.layers is None else leaf[layer]
-            name = entry.name.format(layer)
-            tensors[name] = np.ascontiguousarray(array.T if entry.transposed else array)
-    return tensors
+    return dict(huggingface_tensors(arrays_of(parameters), config))
 
 
 def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
@@ -165,7 +195,7 @@ def _leaf(parameters: Parameters, path: str) -> object:
 
 
 def _tree(array: Callable[[str], Any]) -> Parameters:
-    """Assemble the tree; `wi_1` and `head` may be absent."""
+    """Assemble the tree; `wi_1`, `head` and one kind of position bias may be absent."""
 
     def attention(path: str) -> Attention:
         return Attention(**{name: array(f"{path}.{name}") for name in "qkvo"})
@@ -181,6 +211,7 @@ def _tree(array: Callable[[str], Any]) -> Parameters:
                 self_attention=attention("encoder.layers.self_attention"),
                 feed_forward_norm=array("encoder.layers.feed_forward_norm"),
                 feed_forward=feed_forward("encoder.layers.feed_forward"),
+                relative_attention_bias=array("encoder.layers.relative_attention_bias"),
             ),
             relative_attention_bias=array("encoder.relative_attention_bias"),
             final_norm=array("encoder.final_norm"),
@@ -193,6 +224,7 @@ def _tree(array: Callable[[str], Any]) -> Parameters:
                 cross_attention=attention("decoder.layers.cross_attention"),
                 feed_forward_norm=array("decoder.layers.feed_forward_norm"),
                 feed_forward=feed_forward("decoder.layers.feed_forward"),
+                relative_attention_bias=array("decoder.layers.relative_attention_bias"),
             ),
             relative_attention_bias=array("decoder.relative_attention_bias"),
             final_norm=array("decoder.final_norm"),

@@ -1,4 +1,4 @@
-"""The tensors of a safetensors file, without trusting its header.
+"""Safetensors files: read without trusting the header, written one tensor at a time.
 
 The format: eight bytes with the length of a header, the header in JSON, and the numbers. Each entry of the
 header has type, shape, and the first and last byte of its numbers. (github.com/huggingface/safetensors)
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,48 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     if begin + ends != size:
         raise _damaged(path, f"{size:,} bytes instead of {begin + ends:,}")
     return tensors
+
+
+def write_safetensors(
+    files: Mapping[Path, Mapping[str, tuple[int, ...]]],
+    dtype: np.dtype,
+    tensors: Iterable[tuple[str, np.ndarray]],
+) -> None:
+    """Write tensors into one or several files. In memory is only the tensor that is being written.
+
+    The bytes are those that the safetensors library writes for PyTorch.
+
+    Args:
+      files: the shape of each tensor of each file, by name.
+      dtype: of all tensors in the files.
+      tensors: all tensors with their names, in any order.
+    """
+    with ExitStack() as opened:
+        places: dict[str, tuple[Any, int]] = {}
+        for path, shapes in files.items():
+            header, begins = _header(shapes, dtype)
+            file = opened.enter_context(path.open("wb"))
+            file.write(len(header).to_bytes(8, "little") + header)
+            places |= {name: (file, 8 + len(header) + begin) for name, begin in begins.items()}
+        for name, tensor in tensors:
+            file, begin = places.pop(name)
+            file.seek(begin)
+            # NumPy's buffers know no bfloat16, but they know bytes.
+            file.write(np.ascontiguousarray(tensor, dtype).reshape(-1).view(np.uint8))
+    assert not places, f"not written: {sorted(places)}"
+
+
+def _header(shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype) -> tuple[bytes, dict[str, int]]:
+    """A file's header, and where each tensor begins behind it."""
+    kind = next(kind for kind, name in _TYPES.items() if DTYPES[name] == dtype)
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    begins, end = dict[str, int](), 0
+    for name in sorted(shapes):
+        begins[name] = end
+        end += math.prod(shapes[name]) * dtype.itemsize
+        entries[name] = {"dtype": kind, "shape": list(shapes[name]), "data_offsets": [begins[name], end]}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    return text.ljust(-(-len(text) // 8) * 8), begins
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,13 +22,15 @@ from t5smith.interop.huggingface_load import config_of, read_tensors
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.interop.stored_tensor import StoredTensor
 from t5smith.interop.weights import read_json, read_t5x, shards, weight_file
-from t5smith.model.config import ModelConfig
+from t5smith.model.config import WORDS, ModelConfig
 from t5smith.model.params import Parameters
 from t5smith.text.fingerprints import HashCache
 from t5smith.vocabulary.carry_over import carried_rows
-from t5smith.vocabulary.vocabulary import TOKENIZER_FILES, Vocabulary
+from t5smith.vocabulary.tokenizer_files import tokenizer_file
+from t5smith.vocabulary.vocabulary import Vocabulary
 
 FIELD = "train.init_from"
+BIAS = "0.SelfAttention.relative_attention_bias.weight"
 NOT_A_SIZE = ("vocab_size", "real_vocab_size")
 
 
@@ -47,8 +49,8 @@ class Source:
     is_t5x: bool = False
 
     @classmethod
-    def find(cls, name: str) -> Source:
-        """Find a model by its name.
+    def find(cls, name: str, where: str = FIELD) -> Source:
+        """Find a model by its name; `where` is the setting or flag with it, for messages.
 
         Raises:
           T5smithError: nothing is there, or it has no weights.
@@ -57,7 +59,7 @@ class Source:
         if not path.exists():
             from t5smith.interop.hub import fetch_model
 
-            return cls(name, fetch_model(name, FIELD))
+            return cls(name, fetch_model(name, where))
         if (path / "model" / "config.json").is_file():
             path = path / "model"
         if (path / "config.json").is_file():
@@ -66,7 +68,7 @@ class Source:
             return cls(name, path, is_t5x=True)
         raise T5smithError(
             f"{name}: there is no model",
-            where=FIELD,
+            where=where,
             expected="a Hugging Face folder, a run folder with an exported model, or a checkpoint of T5X",
             fix="name the folder with config.json; of a run, export the model first with `t5smith export`",
         )
@@ -83,7 +85,7 @@ class Source:
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
         """The model's own vocabulary; None if it has none beside the weights."""
-        if self.is_t5x or not any((self.path / file).is_file() for file in TOKENIZER_FILES):
+        if self.is_t5x or not tokenizer_file(self.path).is_file():
             return None
         return Vocabulary.load(self.path)
 
@@ -181,9 +183,10 @@ def differing_sizes(theirs: ModelConfig, ours: ModelConfig) -> dict[str, tuple[A
         one, other = getattr(theirs, field.name), getattr(ours, field.name)
         if one == other or field.name in NOT_A_SIZE:
             continue
-        if field.name == "gated":
-            words = {True: '"gated-gelu"', False: '"relu"'}
-            found["feed_forward"] = words[one], words[other]
+        if field.name in WORDS:
+            setting, words = WORDS[field.name]
+            shown = {value: f'"{word}"' for word, value in words.items()}
+            found[setting] = shown[one], shown[other]
         else:
             found[field.name] = (str(one).lower(), str(other).lower())
     return found
@@ -216,7 +219,7 @@ def sizes_of(tensors: dict[str, StoredTensor], like: ModelConfig) -> ModelConfig
         if found := re.match(r"(encoder|decoder)\.block\.(\d+)\.", name):
             layers[found[1]] = max(layers[found[1]], int(found[2]) + 1)
     first = "encoder.block.0.layer"
-    buckets, heads = shape(f"{first}.0.SelfAttention.relative_attention_bias.weight")
+    buckets, heads = shape(f"{first}.{BIAS}")
     inner, d_model = shape(f"{first}.0.SelfAttention.q.weight")
     gated = f"{first}.1.DenseReluDense.wi_0.weight" in tensors
     return ModelConfig(
@@ -233,4 +236,5 @@ def sizes_of(tensors: dict[str, StoredTensor], like: ModelConfig) -> ModelConfig
         tie_word_embeddings="lm_head.weight" not in tensors,
         gated=gated,
         layer_norm_epsilon=like.layer_norm_epsilon,
+        bias_per_layer=layers["encoder"] > 1 and f"{first.replace('block.0', 'block.1')}.{BIAS}" in tensors,
     )

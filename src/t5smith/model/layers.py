@@ -15,52 +15,62 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from t5smith.model.compute import Compute
 from t5smith.model.dropout import Dropout, drop
 from t5smith.model.params import FeedForward
 
 
-def dense(x: Float[Array, "N I"], w: Float[Array, "I O"], dtype: jnp.dtype) -> Float[Array, "N O"]:
+def dense(x: Float[Array, "N I"], w: Float[Array, "I O"], compute: Compute) -> Float[Array, "N O"]:
     """`x @ w` with operands in `dtype` and sums in float32, forward and backward.
 
     By default JAX would multiply the float32 gradient by the bfloat16 operands in float32, which is slower.
     """
-    return cast(Array, _dense(x, w, dtype))
+    return cast(Array, _dense(x, w, compute))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _dense(x: Float[Array, "N I"], w: Float[Array, "I O"], dtype: jnp.dtype) -> Float[Array, "N O"]:
-    return jnp.matmul(x.astype(dtype), w.astype(dtype), preferred_element_type=jnp.float32)
+def _dense(x: Float[Array, "N I"], w: Float[Array, "I O"], compute: Compute) -> Float[Array, "N O"]:
+    return _dense_forward(x, w, compute)[0]
 
 
 def _dense_forward(
-    x: Float[Array, "N I"], w: Float[Array, "I O"], dtype: jnp.dtype
+    x: Float[Array, "N I"], w: Float[Array, "I O"], compute: Compute
 ) -> tuple[Float[Array, "N O"], tuple[Array, Array]]:
-    x, w = x.astype(dtype), w.astype(dtype)
-    return jnp.matmul(x, w, preferred_element_type=jnp.float32), (x, w)
+    x, w = x.astype(compute.dtype), w.astype(compute.dtype)
+    return product(x, w, compute), (x, w)
 
 
 def _dense_backward(
-    dtype: jnp.dtype, operands: tuple[Array, Array], g: Float[Array, "N O"]
+    compute: Compute, operands: tuple[Array, Array], g: Float[Array, "N O"]
 ) -> tuple[Float[Array, "N I"], Float[Array, "I O"]]:
-    return dense_gradients(*operands, g.astype(dtype))
+    return dense_gradients(*operands, g.astype(compute.dtype), compute)
 
 
 _dense.defvjp(_dense_forward, _dense_backward)
 
 
 def dense_gradients(
-    x: Float[Array, "N I"], w: Float[Array, "I O"], g: Float[Array, "N O"]
+    x: Float[Array, "N I"], w: Float[Array, "I O"], g: Float[Array, "N O"], compute: Compute
 ) -> tuple[Float[Array, "N I"], Float[Array, "I O"]]:
     """Gradients to `x` and `w` of `x @ w`, from the gradient g of the product; operands of one precision."""
-    dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    dx = jax.lax.dot_general(
+        g,
+        w,
+        (((1,), (1,)), ((), ())),
+        precision=compute.precision,
+        preferred_element_type=jnp.float32,
+    )
     # XLA's CPU kernels are slow where both operands are contracted over their first axis.
-    return dx, jnp.matmul(with_row_major_layout(x.T), g, preferred_element_type=jnp.float32)
+    return dx, product(with_row_major_layout(x.T) if compute.is_cpu else x.T, g, compute)
+
+
+def product(a: Float[Array, "N I"], b: Float[Array, "I O"], compute: Compute) -> Float[Array, "N O"]:
+    """`a @ b` with sums in float32, of operands that are cast already."""
+    return jnp.matmul(a, b, precision=compute.precision, preferred_element_type=jnp.float32)
 
 
 def with_row_major_layout(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """On CPU the array with its axes in this order in memory, where XLA would let a product transpose it."""
-    if jax.default_backend() != "cpu":
-        return x
+    """The array with its axes in this order in memory, where XLA on CPU would let a product transpose it."""
     return cast(Array, with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim)))))
 
 
@@ -106,12 +116,12 @@ _norm.defvjp(_norm_forward, _norm_backward)
 
 
 def feed_forward(
-    x: Float[Array, "N D"], p: FeedForward, dtype: jnp.dtype, dropout: Dropout | None = None
+    x: Float[Array, "N D"], p: FeedForward, compute: Compute, dropout: Dropout | None = None
 ) -> Float[Array, "N D"]:
     """T5 1.1: `(gelu(x wi_0) * (x wi_1)) wo` with tanh GELU (Shazeer 2020). T5 1.0: `relu(x wi_0) wo`."""
-    h = dense(x, p.wi_0, dtype)
-    h = jax.nn.relu(h) if p.wi_1 is None else cast(Array, _gated(h, dense(x, p.wi_1, dtype)))
-    return dense(drop(h, dropout, 0), p.wo, dtype)
+    h = dense(x, p.wi_0, compute)
+    h = jax.nn.relu(h) if p.wi_1 is None else cast(Array, _gated(h, dense(x, p.wi_1, compute)))
+    return dense(drop(h, dropout, 0), p.wo, compute)
 
 
 @jax.custom_vjp

@@ -21,12 +21,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from t5smith.model.compute import FLOAT32, Backend, Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout
-from t5smith.model.layers import dense_gradients
+from t5smith.model.layers import dense_gradients, product
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import (
-    FLOAT32,
     PAD_ID,
     Remat,
     Segments,
@@ -36,8 +36,8 @@ from t5smith.model.t5 import (
     shift_right,
 )
 
-CHUNK_BYTES = {"cpu": 64 << 20}
-"""The bytes of float32 logits held at once, by backend; the best size depends on caches. Default: 1 GiB."""
+CHUNK_BYTES: dict[Backend, int] = {"cpu_rows": 64 << 20, "xla": 1 << 30}
+"""The bytes of float32 logits held at once; the best size depends on caches."""
 
 
 @jax.tree_util.register_dataclass
@@ -66,7 +66,7 @@ def batch_loss(
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
     targets: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
+    compute: Compute = FLOAT32,
     segments: Segments | None = None,
     *,
     z_loss: float = 0.0,
@@ -81,7 +81,7 @@ def batch_loss(
       config: its sizes.
       input_ids: token ids; 0 is padding.
       targets: token ids; 0 is padding.
-      dtype: precision of the operands of products; sums are float32.
+      compute: precision and backend.
       segments: needed if rows hold several windows.
       z_loss: weight of the squared log-partition function (T5X uses 1e-4).
       label_smoothing: the share of each target's probability that is spread over the vocabulary
@@ -90,10 +90,10 @@ def batch_loss(
       remat: what the backward pass recomputes, see :mod:`t5smith.model.t5`.
     """
     decoded = decoder_output(
-        p, config, input_ids, shift_right(targets, segments), dtype, segments, dropout=dropout, remat=remat
+        p, config, input_ids, shift_right(targets, segments), compute, segments, dropout=dropout, remat=remat
     )
     x, w = head_operands(p, config, decoded)
-    return head_loss(x, w, config, targets, dtype, z_loss=z_loss, label_smoothing=label_smoothing)
+    return head_loss(x, w, config, targets, compute, z_loss=z_loss, label_smoothing=label_smoothing)
 
 
 def head_loss(
@@ -101,14 +101,14 @@ def head_loss(
     w: Float[Array, "D V"],
     config: ModelConfig,
     targets: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
+    compute: Compute = FLOAT32,
     *,
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> LossSums:
     """The part of :func:`batch_loss` after the decoder; x and w are what :func:`head_operands` returns."""
     weight = (targets != PAD_ID).astype(jnp.float32)
-    options = _LossOptions(dtype, config, z_loss, label_smoothing)
+    options = _LossOptions(compute, config, z_loss, label_smoothing)
     objective, (nll, log_z, correct) = cast(Any, _summed_loss(x, w, targets, weight, options))
     return LossSums(
         objective=objective,
@@ -124,13 +124,13 @@ def target_losses(
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
     targets: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
+    compute: Compute = FLOAT32,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "B T"]]:
     """The result of :func:`token_losses` at every target position, padding included."""
-    decoded = decoder_output(p, config, input_ids, shift_right(targets), dtype)
+    decoded = decoder_output(p, config, input_ids, shift_right(targets), compute)
     x, w = head_operands(p, config, decoded)
     weight = jnp.ones(targets.shape, jnp.float32)
-    return _loss_in_chunks(x, w, targets, weight, _LossOptions(dtype, config), gradients=False)[1]
+    return _loss_in_chunks(x, w, targets, weight, _LossOptions(compute, config), gradients=False)[1]
 
 
 def token_losses(
@@ -147,7 +147,7 @@ def token_losses(
 class _LossOptions:
     """Constants of the compiled loss."""
 
-    dtype: jnp.dtype
+    compute: Compute
     config: ModelConfig
     z_loss: float = 0.0
     label_smoothing: float = 0.0
@@ -203,13 +203,13 @@ def _loss_in_chunks(
     """The sum of the objective, the terms of each token, and the gradients to x and w (else empty arrays)."""
     B, T, D = x.shape
     V, real = w.shape[1], options.config.real_vocab_size
-    chunks = _chunks(B, T, V)
-    w_cast = w.astype(options.dtype)
+    chunks = _chunks(B, T, V, options.compute)
+    w_cast = w.astype(options.compute.dtype)
 
     def chunk(dw: Array, scanned: tuple[Array, Array, Array]) -> tuple[Array, tuple[Any, ...]]:
         x, targets, weight = scanned
-        x = x.astype(options.dtype)
-        scores = mask_padded_rows(jnp.matmul(x, w_cast, preferred_element_type=jnp.float32), options.config)
+        x = x.astype(options.compute.dtype)
+        scores = mask_padded_rows(product(x, w_cast, options.compute), options.config)
         nll, log_z, correct = token_losses(scores, targets)
         value = nll + options.z_loss * jnp.square(log_z)
         if options.label_smoothing:
@@ -223,7 +223,7 @@ def _loss_in_chunks(
             target += jnp.where(jnp.arange(V)[None] < real, options.label_smoothing / real, 0.0)
         d_log_z = 1.0 + 2.0 * options.z_loss * log_z
         d_scores = (jnp.exp(scores - log_z[:, None]) * d_log_z[:, None] - target) * weight[:, None]
-        dx, dw_chunk = dense_gradients(x, w_cast, d_scores.astype(options.dtype))
+        dx, dw_chunk = dense_gradients(x, w_cast, d_scores.astype(options.compute.dtype), options.compute)
         dw += dw_chunk
         return dw, (*terms, dx)
 
@@ -236,9 +236,9 @@ def _loss_in_chunks(
     return objective.sum(), (nll, log_z, correct), dx, dw
 
 
-def _chunks(B: int, T: int, V: int) -> int:
+def _chunks(B: int, T: int, V: int, compute: Compute) -> int:
     """The number of chunks. A chunk has whole columns, because rows may be on different devices."""
-    size = CHUNK_BYTES.get(jax.default_backend(), 1 << 30)
+    size = CHUNK_BYTES[compute.backend]
     return min(T, math.ceil(4 * B * T * V / size))
 
 

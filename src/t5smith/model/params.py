@@ -11,6 +11,7 @@ M decoder layers, N position buckets.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,18 +48,22 @@ class FeedForward:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EncoderLayer:
-    """Self-attention and feed-forward, each after a norm."""
+    """Self-attention and feed-forward, each after a norm; the position bias if each layer has its own."""
 
     self_attention_norm: Float[Array, "*L D"]
     self_attention: Attention
     feed_forward_norm: Float[Array, "*L D"]
     feed_forward: FeedForward
+    relative_attention_bias: Float[Array, "*L N H"] | None
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DecoderLayer:
-    """Self-attention, cross-attention to the encoder, and feed-forward, each after a norm."""
+    """Self-attention, cross-attention to the encoder, and feed-forward, each after a norm.
+
+    The position bias, if each layer has its own, is that of self-attention.
+    """
 
     self_attention_norm: Float[Array, "*L D"]
     self_attention: Attention
@@ -66,25 +71,26 @@ class DecoderLayer:
     cross_attention: Attention
     feed_forward_norm: Float[Array, "*L D"]
     feed_forward: FeedForward
+    relative_attention_bias: Float[Array, "*L N H"] | None
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder. All layers share one position bias."""
+    """The encoder. All layers share one position bias, or each has its own (UMT5) and this one is None."""
 
     layers: EncoderLayer
-    relative_attention_bias: Float[Array, "N H"]
+    relative_attention_bias: Float[Array, "N H"] | None
     final_norm: Float[Array, " D"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Decoder:
-    """The decoder. Self-attention of all layers shares one position bias; cross-attention has none."""
+    """The decoder. Its position bias is as the encoder's, for self-attention; cross-attention has none."""
 
     layers: DecoderLayer
-    relative_attention_bias: Float[Array, "N H"]
+    relative_attention_bias: Float[Array, "N H"] | None
     final_norm: Float[Array, " D"]
 
 
@@ -122,16 +128,14 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
             wo=normal((L, F, D), F**-0.5),
         )
 
-    def position_bias() -> Float[Array, "N H"]:
+    def position_bias(*L: int) -> Float[Array, "*L N H"]:
         # Uniform with a standard deviation of sqrt(2 / (N + H)): flax's variance_scaling, as in T5X.
-        N, H = config.relative_attention_num_buckets, config.num_heads
+        N, H, own = config.relative_attention_num_buckets, config.num_heads, next(numbers)
         limit = (2 / (N + H)) ** 0.5 * 3**0.5
-        own = next(numbers)
-        pairs = draws.threefry(keys[0][own], keys[1][own], jnp.arange(N * H, dtype=jnp.uint32))
-        return draws.uniform(pairs, -limit, limit).reshape(N, H)
+        at = jnp.arange(math.prod((*L, N, H)), dtype=jnp.uint32)
+        return draws.uniform(draws.threefry(keys[0][own], keys[1][own], at), -limit, limit).reshape(*L, N, H)
 
-    ones = jnp.ones
-    L, M = config.num_layers, config.num_decoder_layers
+    ones, L, M = jnp.ones, config.num_layers, config.num_decoder_layers
     tree = Parameters(
         embedding=normal((config.vocab_size, D), 1.0),
         encoder=Encoder(
@@ -140,8 +144,9 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
                 self_attention=attention(L),
                 feed_forward_norm=ones((L, D)),
                 feed_forward=feed_forward(L),
+                relative_attention_bias=position_bias(L) if config.bias_per_layer else None,
             ),
-            relative_attention_bias=position_bias(),
+            relative_attention_bias=None if config.bias_per_layer else position_bias(),
             final_norm=ones(D),
         ),
         decoder=Decoder(
@@ -152,8 +157,9 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
                 cross_attention=attention(M),
                 feed_forward_norm=ones((M, D)),
                 feed_forward=feed_forward(M),
+                relative_attention_bias=position_bias(M) if config.bias_per_layer else None,
             ),
-            relative_attention_bias=position_bias(),
+            relative_attention_bias=None if config.bias_per_layer else position_bias(),
             final_norm=ones(D),
         ),
         head=None if config.tie_word_embeddings else normal((D, config.vocab_size), D**-0.5),

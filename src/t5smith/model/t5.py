@@ -17,13 +17,13 @@ from jaxtyping import Array, Float, Int
 from t5smith.model.attention.items import Items
 from t5smith.model.attention.masks import SegmentIds, causal, mask_bias
 from t5smith.model.attention.multi_head import attention
-from t5smith.model.attention.position_bias import position_bias
+from t5smith.model.attention.position_bias import position_bias, shared_or_own
+from t5smith.model.compute import FLOAT32, Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout, at, drop
 from t5smith.model.layers import dense, feed_forward, norm
 from t5smith.model.params import DecoderLayer, EncoderLayer, Parameters
 
-FLOAT32 = jnp.dtype(jnp.float32)
 PAD_ID = 0
 
 Remat = Literal["none", "dots", "full"]
@@ -53,7 +53,7 @@ def forward(
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
     decoder_input_ids: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
+    compute: Compute = FLOAT32,
     segments: Segments | None = None,
 ) -> Float[Array, "B T V"]:
     """Logits at every target position, float32, without dropout.
@@ -63,10 +63,11 @@ def forward(
       config: its sizes.
       input_ids: token ids; 0 is padding.
       decoder_input_ids: the targets shifted right, see :func:`shift_right`.
-      dtype: precision of the operands of products; sums are float32.
+      compute: precision and backend.
       segments: needed if rows hold several windows.
     """
-    return logits(p, config, decoder_output(p, config, input_ids, decoder_input_ids, dtype, segments), dtype)
+    decoded = decoder_output(p, config, input_ids, decoder_input_ids, compute, segments)
+    return logits(p, config, decoded, compute)
 
 
 def decoder_output(
@@ -74,7 +75,7 @@ def decoder_output(
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
     decoder_input_ids: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
+    compute: Compute = FLOAT32,
     segments: Segments | None = None,
     *,
     dropout: Dropout | None = None,
@@ -82,9 +83,9 @@ def decoder_output(
 ) -> Float[Array, "B T D"]:
     """Encoder and decoder: all of the network but the head."""
     encoder, decoder = at(dropout, 0), at(dropout, 1)
-    encoded = encode(p, config, input_ids, dtype, segments, dropout=encoder, remat=remat)
+    encoded = encode(p, config, input_ids, compute, segments, dropout=encoder, remat=remat)
     return decode(
-        p, config, encoded, input_ids, decoder_input_ids, dtype, segments, dropout=decoder, remat=remat
+        p, config, encoded, input_ids, decoder_input_ids, compute, segments, dropout=decoder, remat=remat
     )
 
 
@@ -92,7 +93,7 @@ def encode(
     p: Parameters,
     config: ModelConfig,
     input_ids: Int[Array, "B S"],
-    dtype: jnp.dtype = FLOAT32,
+    compute: Compute = FLOAT32,
     segments: Segments | None = None,
     *,
     dropout: Dropout | None = None,
@@ -101,22 +102,26 @@ def encode(
     """The encoder's output."""
     B, S = input_ids.shape
     max_distance = config.relative_attention_max_distance
-    table = p.encoder.relative_attention_bias
     longest, _ = _longest(segments, S, 0)
-    bias = position_bias(table, longest, longest, bidirectional=True, max_distance=max_distance)
+
+    def bias(table: Array) -> Array:
+        return position_bias(table, longest, longest, bidirectional=True, max_distance=max_distance)
+
+    bias_of = shared_or_own(p.encoder.relative_attention_bias, bias)
     segment_ids = _not_padding(input_ids) if segments is None else _within(segments, 0, 0)
 
     def run_layer(x: Array, scanned: tuple[EncoderLayer, Dropout | None]) -> tuple[Array, None]:
         layer, dropout = scanned
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
-        h = attention(h, h, layer.self_attention, bias, segment_ids, dtype, at(dropout, 0))
+        bias = bias_of(layer.relative_attention_bias)
+        h = attention(h, h, layer.self_attention, bias, segment_ids, compute, at(dropout, 0))
         x += drop(h, dropout, 1)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        h = feed_forward(h, layer.feed_forward, dtype, at(dropout, 2))
+        h = feed_forward(h, layer.feed_forward, compute, at(dropout, 2))
         return x + drop(h, dropout, 3), None
 
     x = drop(p.embedding[input_ids.reshape(-1)], dropout, 0)
-    x = run_layers(run_layer, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat)
+    x = run_layers(run_layer, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat, compute)
     x = norm(x, p.encoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 2).reshape(B, S, -1)
 
@@ -127,7 +132,7 @@ def decode(
     encoded: Float[Array, "B S D"],
     input_ids: Int[Array, "B S"],
     decoder_input_ids: Int[Array, "B T"],
-    dtype: jnp.dtype = FLOAT32,
+    compute: Compute = FLOAT32,
     segments: Segments | None = None,
     *,
     dropout: Dropout | None = None,
@@ -136,11 +141,14 @@ def decode(
     """The decoder's output at all target positions at once; a position sees itself and those before it."""
     (B, T), S = decoder_input_ids.shape, input_ids.shape[1]
     max_distance = config.relative_attention_max_distance
-    table = p.decoder.relative_attention_bias
     # The bias of a row, or of the longest item.
     keys, queries = _longest(segments, S, T)
-    bias = position_bias(table, queries, queries, bidirectional=False, max_distance=max_distance)
-    bias += mask_bias(jnp.asarray(causal(queries)))
+
+    def bias(table: Array) -> Array:
+        made = position_bias(table, queries, queries, bidirectional=False, max_distance=max_distance)
+        return made + mask_bias(jnp.asarray(causal(queries)))
+
+    bias_of = shared_or_own(p.decoder.relative_attention_bias, bias)
     cross_bias = jnp.zeros((config.num_heads, queries, keys), jnp.float32)
     if segments is None:
         # Positions after padding see the padding, as in T5: no loss is computed there.
@@ -153,17 +161,18 @@ def decode(
     def run_layer(x: Array, scanned: tuple[DecoderLayer, Dropout | None]) -> tuple[Array, None]:
         layer, dropout = scanned
         h = norm(x, layer.self_attention_norm, config.layer_norm_epsilon)
-        h = attention(h, h, layer.self_attention, bias, self_ids, dtype, at(dropout, 0))
+        bias = bias_of(layer.relative_attention_bias)
+        h = attention(h, h, layer.self_attention, bias, self_ids, compute, at(dropout, 0))
         x += drop(h, dropout, 1)
         h = norm(x, layer.cross_attention_norm, config.layer_norm_epsilon)
-        h = attention(h, memory, layer.cross_attention, cross_bias, cross_ids, dtype, at(dropout, 2))
+        h = attention(h, memory, layer.cross_attention, cross_bias, cross_ids, compute, at(dropout, 2))
         x += drop(h, dropout, 3)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
-        h = feed_forward(h, layer.feed_forward, dtype, at(dropout, 4))
+        h = feed_forward(h, layer.feed_forward, compute, at(dropout, 4))
         return x + drop(h, dropout, 5), None
 
     x = drop(p.embedding[decoder_input_ids.reshape(-1)], dropout, 3)
-    x = run_layers(run_layer, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat)
+    x = run_layers(run_layer, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat, compute)
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 5).reshape(B, T, -1)
 
@@ -195,6 +204,7 @@ def run_layers(
     num_layers: int,
     dropout: Dropout | None,
     remat: Remat,
+    compute: Compute,
 ) -> Float[Array, "N D"]:
     """All layers of a stack, on the activations x. `run_layer` gets each layer with its dropout, or None.
 
@@ -206,16 +216,16 @@ def run_layers(
     per_layer = None if dropout is None else Dropout(jax.random.split(dropout.key, num_layers), dropout.rate)
     # A loop is slower on CPU. But if remat layers are unrolled, XLA merges the recomputation with the forward
     # pass, and so keeps the results after all.
-    unroll = jax.default_backend() == "cpu" and remat == "none"
+    unroll = compute.is_cpu and remat == "none"
     return jax.lax.scan(run_layer, x, (layers, per_layer), unroll=unroll)[0]
 
 
 def logits(
-    p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"], dtype: jnp.dtype = FLOAT32
+    p: Parameters, config: ModelConfig, decoded: Float[Array, "*B D"], compute: Compute = FLOAT32
 ) -> Float[Array, "*B V"]:
     """Logits of the next token, float32. Rows above the real vocabulary are not masked."""
     x, w = head_operands(p, config, decoded)
-    return dense(x.reshape(-1, config.d_model), w, dtype).reshape(*decoded.shape[:-1], -1)
+    return dense(x.reshape(-1, config.d_model), w, compute).reshape(*decoded.shape[:-1], -1)
 
 
 def head_operands(

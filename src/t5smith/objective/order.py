@@ -81,10 +81,13 @@ class WindowOrder:
             return max(1, (tokens - self.window + 1) // self.window)
         return tokens // self.window
 
+    def share(self, corpus: int) -> float:
+        """The share of the windows of a run that are of a corpus."""
+        return float(self._per_period[corpus] / len(self._pattern))
+
     def epochs(self, corpus: int, windows: int) -> float:
         """How many times the first `windows` windows of a run visit each window of a corpus, on average."""
-        share = self._per_period[corpus] / len(self._pattern)
-        return float(windows * share / self.windows_per_epoch(corpus))
+        return windows * self.share(corpus) / self.windows_per_epoch(corpus)
 
     def corpus_of(self, q: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """The index of the corpus of each window q."""

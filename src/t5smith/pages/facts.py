@@ -57,7 +57,14 @@ def label(key: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-_UNITS = {"seconds": duration, "bytes": size, "rate": percent, "accuracy": percent, "fraction": percent}
+_UNITS = {
+    "seconds": duration,
+    "bytes": size,
+    "rate": percent,
+    "share": percent,
+    "accuracy": percent,
+    "fraction": percent,
+}
 
 
 def in_words(key: str, value: Any) -> str | None:

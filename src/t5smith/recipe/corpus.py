@@ -16,6 +16,11 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)")
 _NOT_RELATIVE = re.compile(r"/|~|bundled:|hf:|[a-z][a-z0-9+.-]*://")
 
 
+Format = Literal[
+    "auto", "text", "jsonl", "csv", "parquet", "arrow", "warc", "mediawiki", "wikiextractor", "html"
+]
+
+
 class CorpusSettings(Settings):
     """The text and its documents."""
 
@@ -33,10 +38,19 @@ class CorpusSettings(Settings):
     """Held-out text. Default: the share `held_out_fraction` of the documents in `train`."""
     held_out_fraction: Fraction = 0.01
     """Share of documents that are held out, chosen by a hash of their text; not used if `valid` is set."""
-    format: Literal["auto", "text", "jsonl", "csv", "parquet", "arrow", "warc", "mediawiki"] = "auto"
+    exclude: Strings = ()
+    """Texts that must not be trained on, such as a takedown list or test sets: files of texts in any format,
+    or of their hashes, one per line (the SHA-256 of the words of a text with single spaces between them).
+    What matches in `train` is dropped and counted; `valid` stays as it is."""
+    exclude_near_matches: bool = True
+    """Also drop near matches of the texts of `exclude`, found as `cleaning.near_duplicates` says."""
+    format: Format = "auto"
     """File format. auto: by the file name (.jsonl .json .ndjson .jsonlines, .csv .tsv, .parquet, .arrow,
-    .warc .wet) or its first lines; other files are plain text. Compression (.gz, .xz, .zst, .bz2) is
-    recognized by the first bytes."""
+    .warc .wet, .html .htm) or its first lines; other files are plain text. Archives (.zip, .tar)
+    and compression (.gz, .xz, .zst, .bz2) are recognized by the first bytes; an archive's files are of this
+    format."""
+    valid_format: Format | None = None
+    """File format of `valid`. Default: as `format`."""
     document: Literal["block", "file", "line"] = "block"
     """What one document of a plain text file is: a block between blank lines, the file, or a line."""
     text_field: str = ""
@@ -46,6 +60,16 @@ class CorpusSettings(Settings):
     """Maximum size of a document, in bytes. Larger ones are skipped and counted."""
     strict: bool = False
     """Stop at the first record that cannot be read, instead of skipping and counting it."""
+
+    def of_split(self, split: str) -> CorpusSettings:
+        """The settings that the files of a split are read with.
+
+        Args:
+          split: `train` or `valid`; "": files of which a part is held out.
+        """
+        if split != "valid" or self.valid_format is None:
+            return self
+        return self.model_copy(update={"format": self.valid_format})
 
 
 def split_name(pattern: str) -> tuple[str, str]:

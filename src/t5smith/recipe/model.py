@@ -28,6 +28,9 @@ class ModelSettings(Settings):
     """Hidden width of the feed-forward layers."""
     feed_forward: Literal["gated-gelu", "relu"] = "gated-gelu"
     """gated-gelu: as T5 1.1, mT5 and ByT5. relu: as T5 1.0, with two matrices instead of three."""
+    relative_attention_bias: Literal["shared", "per-layer"] = "shared"
+    """shared: one position bias for all layers of encoder or decoder, as T5, mT5 and ByT5. per-layer: one in
+    each layer, as UMT5."""
     num_layers: Positive = 8
     """Number of encoder layers."""
     num_decoder_layers: Positive = 8
@@ -57,10 +60,12 @@ class ModelSettings(Settings):
     def shape(self) -> dict[str, Any]:
         """All that the parameters depend on, for fingerprints: what a size stands for, not its name.
 
-        The feed-forward is left out where it is T5 1.1's, as in fingerprints from before it was a setting.
+        Feed-forward and position bias are left out where they are T5 1.1's, as in fingerprints from before
+        they were settings.
         """
-        without = {"size"} | ({"feed_forward"} if self.feed_forward == "gated-gelu" else set[str]())
-        return self.model_dump(mode="json", exclude=without)
+        later = {"feed_forward": "gated-gelu", "relative_attention_bias": "shared"}
+        without = {name for name, value in later.items() if getattr(self, name) == value}
+        return self.model_dump(mode="json", exclude={"size", *without})
 
     @model_validator(mode="after")
     def _far_is_beyond_near(self) -> Self:

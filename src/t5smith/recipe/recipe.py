@@ -17,6 +17,7 @@ from t5smith.recipe.base import Folder, Settings
 from t5smith.recipe.cleaning import CleaningSettings
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.evaluate import EvaluateSettings
+from t5smith.recipe.export import ExportSettings
 from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.prepare import PrepareSettings
@@ -46,6 +47,7 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    export: ExportSettings = ExportSettings()
 
     @model_validator(mode="after")
     def _tokenizer_of_the_source(self) -> Self:

@@ -1,8 +1,8 @@
 """The published sizes of T5, by name.
 
 Source: the published configurations, `config.json` on the Hugging Face Hub (google-t5/t5-*, google/t5-v1_1-*,
-google/mt5-*, google/byt5-*) and T5X's gin files. All have 32 buckets of position biases, up to a distance of
-128. mT5 has the layers of T5 1.1.
+google/mt5-*, google/umt5-*, google/byt5-*) and T5X's gin files. All have 32 buckets of position biases, up to
+a distance of 128. mT5 and UMT5 have the layers of T5 1.1, UMT5 with a position bias in each.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ SizeName = Literal[
     "mt5-large",
     "mt5-xl",
     "mt5-xxl",
+    "umt5-small",
+    "umt5-base",
+    "umt5-xl",
+    "umt5-xxl",
     "byt5-small",
     "byt5-base",
     "byt5-large",
@@ -54,12 +58,13 @@ _NAMES = ("d_model", "d_ff", "d_kv", "num_layers", "num_decoder_layers", "num_he
 
 
 def _settings(name: str) -> dict[str, Any]:
-    numbers = _NUMBERS[name.replace("mt5-", "t5-v1.1-")]
+    numbers = _NUMBERS[name.removeprefix("u").replace("mt5-", "t5-v1.1-")]
     first = name.startswith("t5-") and not name.startswith("t5-v1.1-")
     return {
         **dict(zip(_NAMES, numbers, strict=True)),
         "feed_forward": "relu" if first else "gated-gelu",
         "tie_word_embeddings": first,
+        "relative_attention_bias": "per-layer" if name.startswith("umt5-") else "shared",
     }
 
 

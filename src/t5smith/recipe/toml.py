@@ -199,7 +199,8 @@ def _starting_from(start: object, recipe: Recipe) -> Recipe:
         return recipe
     changes: dict[str, Any] = {
         f"corpus.{split}": tuple(starting_from(folder, pattern) for pattern in patterns)
-        for split, patterns in (("train", recipe.corpus.train), ("valid", recipe.corpus.valid))
+        for split in ("train", "valid", "exclude")
+        if (patterns := getattr(recipe.corpus, split))
     }
     # A name that is not a path here is one on the Hub.
     tokenizer = recipe.vocab.tokenizer

@@ -33,7 +33,9 @@ class VocabSettings(Settings):
     max_piece_length: Annotated[int, Field(ge=1, le=64)] = 16
     """Maximum length of a piece, in characters."""
     normalization: Literal["nfkc", "nmt_nfkc", "nfc", "none"] = "nfkc"
-    """Unicode normalization before encoding; nmt_nfkc is T5's own table. White space always becomes single
+    """Unicode normalization before encoding; nmt_nfkc is T5's own table."""
+    keep_whitespace: bool = False
+    """Keep new lines, tabs and every space, for verse, code and chat. Default: white space becomes single
     spaces."""
     lowercase: bool = False
     """Lowercase all text. The model never sees or writes capitals."""
@@ -63,6 +65,16 @@ class VocabSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _new_lines_survive(self) -> Self:
+        if self.keep_whitespace and self.normalization == "nmt_nfkc":
+            raise T5smithError(
+                "nmt_nfkc cannot be used with keep_whitespace: it makes new lines and tabs spaces",
+                where="vocab.normalization",
+                expected="nfkc, nfc or none",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _valid_symbols(self) -> Self:
         check_symbols(self.control_symbols, self.user_symbols)
         check_unknown_words(self.unknown_words, (*self.control_symbols, *self.user_symbols))
@@ -70,5 +82,5 @@ class VocabSettings(Settings):
 
     def inputs(self) -> dict[str, Any]:
         """What a trained vocabulary depends on: later settings only if they differ from their defaults."""
-        later = {name for name in ("unknown_words",) if not getattr(self, name)}
+        later = {name for name in ("unknown_words", "keep_whitespace") if not getattr(self, name)}
         return self.model_dump(exclude={"tokenizer", *later})

@@ -19,6 +19,7 @@ from t5smith.pages.facts import Facts
 from t5smith.recipe.toml import dump
 from t5smith.reports.advice import no_better_than_unigrams, overfitting_in_words
 from t5smith.store.statistics import read_figures
+from t5smith.training.curves.repetition import epochs_of, repetition_in_words
 from t5smith.training.metrics import HELD_OUT, STEPS, read_columns, read_rows
 from t5smith.training.setup import Run
 
@@ -115,6 +116,8 @@ def run_report(run: Run, facts: Mapping[str, Any]) -> Report:
     if skipped := sum(last - first + 1 for first, last in train_facts.pop("skipped_batches", ())):
         batches = "1 batch" if skipped == 1 else f"{skipped:,} batches"
         warnings.append(f"training skipped {batches}: gradient not finite or too large")
+    if (many := repetition_in_words(epochs_of(train_facts), past=True)) is not None:
+        warnings.append(many)
     train_facts.pop("skipped_in_a_row", None)
     train_facts["steps"] = train_facts.pop("step")
     return Report(

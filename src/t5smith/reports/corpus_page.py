@@ -14,9 +14,9 @@ from t5smith.pages.facts import Facts, number, percent, size
 from t5smith.pages.histogram import histogram
 from t5smith.pages.markup import Html, document, join, stylesheet, tag
 from t5smith.pages.parts import card, cards, table
-from t5smith.reports.input_files import input_files
+from t5smith.reports.input_files import excluded_texts, input_files
 from t5smith.reports.tokens import SPLITS, control_words_part, tokens_part, unknown_card
-from t5smith.text.skipped_records import DAMAGED_ARCHIVE, NOT_FAULTS, skipped_messages
+from t5smith.text.skipped_records import DAMAGED_ARCHIVE, NOT_FAULTS, NOT_RECORDS, skipped_messages
 
 OPEN_WINDOWS = 6
 """Further windows are folded away."""
@@ -76,7 +76,8 @@ def corpus_section(store: Facts, figures: Facts) -> Html | None:
 
 def unreported(facts: Facts) -> Facts:
     """The facts of a vocabulary or store that the corpus report does not show."""
-    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora", "input_files", "control_words"}
+    reported = {"skipped_records", "cleaning", "cut_stretches", "corpora", "input_files"}
+    reported |= {"control_words", "excluded"}
     return {
         key: unreported(cast("Facts", value)) if isinstance(value, Mapping) else value
         for key, value in facts.items()
@@ -88,8 +89,11 @@ def _parts(store: Facts, figures: Facts) -> Iterator[tuple[str, Html]]:
     """The title and content of every part that is not empty."""
     found = {
         "From records to documents": _flow(store, figures),
-        "Formats and files not read": input_files(store.get("input_files") or {}),
+        "Formats and files not read": input_files(
+            store.get("input_files") or {}, store.get("skipped_records") or {}
+        ),
         "Cleaning": _cleaning(store.get("cleaning") or ()),
+        "Excluded texts": excluded_texts(store.get("excluded") or {}),
         "Tokens": tokens_part(store, figures),
         "Control words in the text": control_words_part(store),
         "Lengths of documents": _lengths(figures.get("lengths") or {}),
@@ -107,10 +111,10 @@ def _removed(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
     )
     counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
     removed: list[tuple[str, Mapping[str, int]]] = [
-        ("not articles", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
+        ("left out", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
         (
             "unreadable",
-            {k: number for k, number in counts.items() if k != DAMAGED_ARCHIVE and k not in NOT_FAULTS},
+            {k: number for k, number in counts.items() if k not in NOT_RECORDS and k not in NOT_FAULTS},
         ),
         *((step["step"], step["dropped"]) for step in store.get("cleaning") or ()),
         ("without text", {"": empty} if empty else {}),
@@ -149,6 +153,9 @@ def _flow(store: Facts, figures: Facts) -> Html | None:
         what = f"{archives:,.0f} archives are" if archives > 1 else "1 archive is"
         note = f"{what} truncated or damaged. What could not be unpacked is lost and not counted above."
         notes.append(tag("p", note, class_="note"))
+    if members := skipped.get("members"):
+        names = tag("ul", *(tag("li", name) for name in members), class_="places")
+        notes.append(tag("details", tag("summary", "Members of archives without text"), names))
     if skipped.get("first"):
         found = tag("ul", *(tag("li", line) for line in skipped_messages(skipped)), class_="places")
         notes.append(tag("details", tag("summary", "First unreadable records"), found))

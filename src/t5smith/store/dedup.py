@@ -178,6 +178,9 @@ def _rewrite_shard(
 ) -> None:
     """Write one shard: both splits, and last its note. `dropped` has the documents that each step drops."""
     note = json.loads(draft.workspace.note(name).read_text(encoding="utf-8"))
+    members: list[str] = []
+    if (names := draft.workspace.members(name)).is_file():
+        members = json.loads(names.read_text(encoding="utf-8"))
     kept = np.ones(len(records), np.bool_)
     tallies = {step: Tally(step) for step in dropped}
     for step, documents in dropped.items():
@@ -191,7 +194,8 @@ def _rewrite_shard(
         source = draft.workspace.ids(split, name)
         ids = np.fromfile(source, dtype) if source.is_file() else np.zeros(0, dtype)
         for step, documents in dropped.items():
-            _add_examples(tallies[step], records[rows], np.isin(rows, documents), ids, unit, vocabulary)
+            dropped_rows = np.isin(rows, documents)
+            _add_examples(tallies[step], records[rows], dropped_rows, ids, unit, members, vocabulary)
         ids = ids[np.repeat(kept[rows], records["tokens"][rows])]
         rows = rows[kept[rows]]
         pieces = np.bincount(ids, minlength=vocabulary.size)
@@ -220,6 +224,7 @@ def _add_examples(
     dropped: NDArray[np.bool_],
     ids: NDArray[np.unsignedinteger],
     unit: Unit,
+    members: Sequence[str],
     vocabulary: Vocabulary,
 ) -> None:
     """Add examples of dropped documents, those with the smallest hashes.
@@ -230,6 +235,7 @@ def _add_examples(
       dropped: (documents,); those that the step drops.
       ids: of all these documents.
       unit: of the shard.
+      members: the names of those of its archives.
       vocabulary: of the ids.
     """
     ends = np.cumsum(records["tokens"], dtype=np.int64)
@@ -243,7 +249,11 @@ def _add_examples(
         if (ids[cut:end] != vocabulary.eos_id).any():
             text += "…"
         file = split_row_range(unit.files[record["file"]])[0]
-        document = Document(text, file, int(record["line"]), int(record["after"]))
+        after = int(record["after"])
+        if members and after:
+            document = Document(text, file, int(record["line"]), member=members[after - 1])
+        else:
+            document = Document(text, file, int(record["line"]), after)
         tally.show(f"{record['key'][1]:016x}", REASONS[tally.step], document, text)
 
 

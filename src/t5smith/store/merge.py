@@ -21,6 +21,7 @@ from t5smith.store.plan import Plan, Unit
 from t5smith.store.shard_writer import COUNTS
 from t5smith.store.statistics import write_figures
 from t5smith.store.workspace import SPLITS, Workspace
+from t5smith.text.cleaning.exclusion import STEP, Exclusions, report_excluded
 from t5smith.text.cleaning.pipeline import Tally
 from t5smith.text.documents import smaller_documents
 from t5smith.text.skipped_records import SkippedRecords
@@ -40,6 +41,7 @@ def finish_store(
     vocabulary: Vocabulary,
     inputs: Mapping[str, Any],
     not_read: Mapping[str, Any],
+    exclusions: Exclusions | None = None,
 ) -> None:
     """Complete and seal the unfinished store when all its shards are written.
 
@@ -50,13 +52,14 @@ def finish_store(
       vocabulary: of the ids.
       inputs: for the manifest.
       not_read: files of folders that are not read, see :meth:`t5smith.text.folders.notes.FolderNotes.facts`.
+      exclusions: texts that are not trained on.
 
     Raises:
       T5smithError: a split, a corpus or a file has no text; with `corpus.strict`, records were skipped.
     """
     for leftover in workspace.store.rglob("*.part"):
         leftover.unlink()
-    totals = _Totals(recipe)
+    totals = _Totals(recipe, exclusions is not None)
     for unit, name in list_shards(workspace, plan):
         totals.add(unit, name, json.loads(workspace.note(name).read_text(encoding="utf-8")))
     totals.skipped.raise_if_strict()
@@ -74,11 +77,10 @@ def finish_store(
         "input_files": totals.input_files.facts() | ({"not_read": not_read} if not_read else {}),
     }
     if totals.cut:
-        warn(
-            f"{totals.cut:,} runs of {MAX_UNBROKEN:,} characters without white space were cut before encoding"
-        )
-    if cleaning:
-        facts["cleaning"] = cleaning
+        warn(f"{totals.cut:,} runs of {MAX_UNBROKEN:,} characters without spaces were cut before encoding")
+    facts |= {"cleaning": cleaning} if cleaning else {}
+    if exclusions is not None:
+        facts["excluded"] = _excluded(exclusions, totals.tallies[STEP])
     separator = recipe.prepare.document_separator == "eos"
     for split in SPLITS:
         _write_ends(workspace, split, totals.counts[split]["documents"], totals.shards[split])
@@ -109,9 +111,11 @@ class _Totals:
       input_files: their formats, and those without a record.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, excluding: bool) -> None:
         self.skipped = SkippedRecords(recipe.corpus.strict)
-        self.tallies = {step: Tally(step) for step in recipe.cleaning.steps}
+        steps = recipe.cleaning
+        of_documents = (*steps.document_steps, STEP) if excluding else steps.document_steps
+        self.tallies = {step: Tally(step) for step in (*of_documents, *steps.duplicate_steps)}
         self.counts = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
         self.corpora: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
         self.shards: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
@@ -247,6 +251,13 @@ def _raise_if_empty(
                 where="corpus.train",
                 fix=f"remove it, name more text for it, or check what {cause} took of it",
             )
+
+
+def _excluded(exclusions: Exclusions, tally: Tally) -> dict[str, dict[str, Any]]:
+    """The counts of each file of exclusions, which are printed."""
+    facts = exclusions.facts(tally.dropped, tally.entries)
+    report_excluded(facts)
+    return facts
 
 
 def _report_cleaning(cleaning: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from t5smith.text.document import BlockSelection
 from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.parquet_arrow import parquet_bytes
 from t5smith.text.locations import is_url, split_row_range
-from t5smith.text.recognition import RANDOM_ACCESS, file_format, is_splittable
+from t5smith.text.recognition import RANDOM_ACCESS, is_splittable, one_document_per_file, readable_format
 
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 4 << 20, 256 << 20
 """Limits of the size of a block."""
@@ -161,7 +161,8 @@ def _units(
             number, small, small_bytes, small_read = number + 1, [], 0, 0
         group = (split, name)
         if large:
-            yield Unit(number, name, split, (file,), size, _blocks(corpus, file, size, block_bytes), read)
+            blocks = _blocks(corpus.of_split(split), file, size, block_bytes)
+            yield Unit(number, name, split, (file,), size, blocks, read)
             number += 1
         else:
             small.append(file)
@@ -172,9 +173,11 @@ def _units(
 
 
 def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> int | None:
+    kind = readable_format(corpus, file)
+    if not kind:
+        return 1  # it is skipped, and counted once
     if is_splittable(corpus, file):
         return -(-size // block_bytes)
-    kind = file_format(corpus, file)
     if kind in RANDOM_ACCESS and compression_of(file):
         return 1  # reading a part needs all of it decompressed
     if kind == "parquet":
@@ -182,4 +185,4 @@ def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> i
             return 1  # its size is at its end, which would take a request per file
         with open_file(file) as stream:
             return max(-(-parquet_bytes(stream, file) // block_bytes), 1)
-    return 1 if corpus.document == "file" and kind == "text" else None
+    return 1 if one_document_per_file(corpus, kind) else None

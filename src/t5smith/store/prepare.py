@@ -18,24 +18,28 @@ from t5smith.base import artifact
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import Bar, count, info, progress, warn
-from t5smith.base.run_folder import up_to_date
+from t5smith.base.run_folder import differences, up_to_date
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.toml import save_run_settings
 from t5smith.store.dedup import remove_duplicates
-from t5smith.store.executors import run_tasks
 from t5smith.store.merge import finish_store, list_shards
 from t5smith.store.plan import Plan
+from t5smith.store.reuse import keep_notes, kept_notes, take_over
+from t5smith.store.tasks.executors import run_tasks
+from t5smith.store.tasks.task import forget_reports, read_progress, run_task
 from t5smith.store.token_store import verify_store
-from t5smith.store.worker import Progress, Task
+from t5smith.store.worker import Progress
 from t5smith.store.workspace import Workspace, discard
+from t5smith.text.cleaning.exclusion import Exclusions
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles, named_weights
 from t5smith.text.skipped_records import SkippedRecords
+from t5smith.vocabulary.train import text_changes, vocab_inputs, with_text_of
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
 """Increase when the same text and settings give another store than before."""
-NOTES_FORMAT = 2
+NOTES_FORMAT = 3
 """Increase when an unfinished store with notes of the version before cannot be continued."""
 IN_PROCESS_BYTES = 4 << 20
 """A corpus of fewer bytes is read in this process: starting others would take longer."""
@@ -74,7 +78,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
     vocab_folder = recipe.folder / "vocab"
     vocab_manifest = artifact.read_manifest(vocab_folder, "vocab")
     named_weights(recipe.corpus)
-    files = files or CorpusFiles.find(recipe.corpus)
+    alone, files = files is None, files or CorpusFiles.find(recipe.corpus)
     inputs = store_inputs(recipe, files, vocab_manifest)
     key = artifact.fingerprint(inputs)
     if found := up_to_date(folder, "store", inputs, restart=restart):
@@ -86,8 +90,7 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
         save_run_settings(recipe, "prepare")
         info(f"prepare   unchanged: {found.facts['train']['tokens']:,} tokens in {folder}")
         return folder
-    if changed := _vocabulary_changes(recipe, vocab_manifest.inputs, inputs["corpus"]):
-        warn(f"the existing vocabulary was trained with {changed}; `t5smith vocab` trains it again")
+    _report_vocabulary(vocab_manifest.inputs, vocab_inputs(recipe, inputs["corpus"]), text=alone)
     vocabulary = Vocabulary.load(vocab_folder)
     with artifact.disk_errors(folder):
         with phase("prepare", "planning", at_once=False):
@@ -96,12 +99,19 @@ def _prepare(recipe: Recipe, files: CorpusFiles | None, restart: bool) -> Path:
                 if other not in (workspace.store, workspace.notes):
                     discard(other)
             plan = _plan(recipe, files, workspace, key, vocab_folder)
+            if exclusions := Exclusions.read(recipe, files):
+                exclusions.save(workspace.notes)
+            if not recipe.cleaning.duplicate_steps:
+                take_over(folder, workspace, plan, files, inputs)
         _run(recipe, workspace, plan)
         if recipe.cleaning.duplicate_steps:
             remove_duplicates(recipe, workspace, list(list_shards(workspace, plan)), vocabulary)
         with phase("prepare", "merging the shards", at_once=False):
-            finish_store(recipe, workspace, plan, vocabulary, inputs, files.notes.facts())
+            finish_store(recipe, workspace, plan, vocabulary, inputs, files.notes.facts(), exclusions)
         artifact.replace_atomically(workspace.store, folder)
+        discard(kept_notes(folder))
+        if not recipe.cleaning.duplicate_steps:
+            keep_notes(folder, workspace, plan, files, inputs)
         discard(beside.notes)
         discard(beside.store)
     save_run_settings(recipe, "prepare")
@@ -119,18 +129,15 @@ def store_inputs(recipe: Recipe, files: CorpusFiles, vocab: artifact.Manifest) -
     }
 
 
-def _vocabulary_changes(recipe: Recipe, vocab: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
-    """How a vocabulary's settings and text differ from the recipe's; empty: not at all."""
-    if "corpus" not in vocab:
-        return ""  # it was imported
-    settings = recipe.vocab.inputs()
-    found: list[str] = []
-    if artifact.fingerprint(settings) != artifact.fingerprint(vocab["vocab"]):
-        found.append("different settings")
-    text = {name: value for name, value in corpus.items() if not name.startswith("valid")}
-    if artifact.fingerprint(text) != artifact.fingerprint(vocab["corpus"]):
-        found.append("different text")
-    return " and ".join(found)
+def _report_vocabulary(before: Mapping[str, Any], now: Mapping[str, Any], *, text: bool) -> None:
+    """Report how the existing vocabulary differs from the recipe's; `text`: also if only in its text."""
+    if "corpus" not in before:
+        return  # it was imported
+    if changed := differences(before, with_text_of(before, now)):
+        changes = "; ".join(changed)
+        warn(f"the vocabulary was trained with other settings ({changes}); `t5smith vocab` trains it again")
+    elif text and (files := text_changes(before, now)):
+        info(f"prepare   vocabulary kept ({files}; `t5smith vocab --retrain-vocab` trains it again)")
 
 
 def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vocab: Path) -> Plan:
@@ -143,11 +150,11 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
         found = json.loads(job.read_text(encoding="utf-8"))
         resume = (found["key"], found.get("notes_format")) == (key, NOTES_FORMAT)
     plan = Plan.create(files)
+    tasks = _number_of_tasks(recipe, plan)
     # The plan names the files, which may have been moved since.
     if resume and Plan.read(workspace.notes / "plan.json") == plan:
-        discard(workspace.notes / "failures")
-        discard(workspace.notes / "progress")
         draft.make()
+        forget_reports(workspace.notes, tasks)
     else:
         discard(workspace.store)
         discard(workspace.notes)
@@ -157,6 +164,7 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
         "key": key,
         "notes_format": NOTES_FORMAT,
         "recipe": plain(recipe),
+        "tasks": tasks,
         "vocab": str(vocab.absolute()),
         "store": str(workspace.store.absolute()),
     }
@@ -164,18 +172,30 @@ def _plan(recipe: Recipe, files: CorpusFiles, workspace: Workspace, key: str, vo
     return plan
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_small(plan: Plan) -> bool:
+    return sum(unit.bytes for unit in plan.units) < IN_PROCESS_BYTES
+
+
+def _number_of_tasks(recipe: Recipe, plan: Plan) -> int:
+    settings = recipe.prepare
+    return settings.tasks or (1 if _is_small(plan) and settings.executor == "local" else _cores())
+
+
 def _run(recipe: Recipe, workspace: Workspace, plan: Plan) -> None:
     settings = recipe.prepare
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    size = sum(unit.bytes for unit in plan.units)
-    tasks = settings.tasks or (cores if size >= IN_PROCESS_BYTES or settings.executor != "local" else 1)
+    tasks = _number_of_tasks(recipe, plan)
     with progress("prepare", plan.bytes_to_read(tasks) or None, "bytes") as bar:
         view = _ProgressView(workspace, bar)
-        if settings.executor == "local" and (tasks == 1 or size < IN_PROCESS_BYTES):
+        if settings.executor == "local" and (tasks == 1 or _is_small(plan)):
             for rank in range(tasks):
-                Task.load(workspace.notes, tasks, rank, lambda own, rank=rank: view.update(rank, own)).run()
+                run_task(workspace.notes, tasks, rank, lambda own, rank=rank: view.update(rank, own))
             return
-        run_tasks(recipe, workspace.notes.absolute(), tasks, min(tasks, settings.workers or cores), view.poll)
+        workers = min(tasks, settings.workers or _cores())
+        run_tasks(recipe, workspace.notes.absolute(), tasks, workers, view.poll)
         view.poll()
 
 
@@ -186,18 +206,16 @@ class _ProgressView:
     workspace: Workspace
     bar: Bar
     start: float = field(default_factory=time.monotonic)
-    tasks: dict[str, Progress] = field(default_factory=dict[str, Progress])
+    tasks: dict[int, Progress] = field(default_factory=dict[int, Progress])
 
     def update(self, rank: int, own: Progress) -> None:
         """Show the progress of a task in this process."""
-        self.tasks[f"{rank:05d}"] = own
+        self.tasks[rank] = own
         self._show()
 
     def poll(self) -> None:
         """Show the progress that tasks in other processes have written to files."""
-        for file in (self.workspace.notes / "progress").iterdir():
-            if file.suffix != ".part":
-                self.tasks[file.name] = Progress(**json.loads(file.read_text()))
+        self.tasks |= read_progress(self.workspace.notes)
         self._show()
 
     def _show(self) -> None:

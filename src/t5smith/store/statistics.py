@@ -20,6 +20,7 @@ from t5smith.store.shard_writer import PIECES
 from t5smith.store.token_store import Split, id_dtype, open_split
 from t5smith.store.workspace import SPLITS, Workspace
 from t5smith.vocabulary.vocabulary import Vocabulary
+from t5smith.vocabulary.white_space import visible
 
 FIGURES = "figures.json"
 MOST_USED = 50
@@ -137,7 +138,8 @@ def most_used(counts: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, An
     return {
         "tokens": int(text.sum()),
         "most_used": [
-            [piece, int(text[number])] for piece, number in zip(vocabulary.pieces(order), order, strict=True)
+            [visible(piece), int(text[number])]
+            for piece, number in zip(vocabulary.pieces(order), order, strict=True)
         ],
         "pieces": int(known.sum()),
         "unused": int(np.count_nonzero(counts[known] == 0)),

@@ -9,21 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from t5smith.base.disk import disk_errors
-from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.control_words import ControlWordCounter
-from t5smith.store.dedup_records import MinHasher, RecordWriter, near_duplicate_hasher
+from t5smith.store.dedup_records import RecordWriter
 from t5smith.store.file_notes import FileNotes
 from t5smith.store.plan import Assignment, Plan
 from t5smith.store.shard_writer import ShardWriter
 from t5smith.store.token_store import id_dtype
 from t5smith.store.workspace import Workspace, write
+from t5smith.text.cleaning.exclusion import Exclusions
+from t5smith.text.cleaning.minhash import MinHasher, minhasher
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.documents import positioned_documents
 from t5smith.text.locations import split_row_range
 from t5smith.text.read_bytes import ReadBytes
-from t5smith.text.recognition import file_format
+from t5smith.text.recognition import readable_format
 from t5smith.text.skipped_records import SkippedRecords
 from t5smith.vocabulary.encoding import BulkEncoder
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -40,6 +40,7 @@ class Progress:
       read: bytes read from files, as they are stored.
       found: of these, those that an earlier run has read.
       documents, tokens, text_bytes: of this run, in both splits.
+      seconds: since the task started.
     """
 
     read: int = 0
@@ -47,6 +48,7 @@ class Progress:
     documents: int = 0
     tokens: int = 0
     text_bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -70,17 +72,30 @@ class Task:
     hasher: MinHasher | None
     on_progress: Callable[[Progress], None]
     progress: Progress = field(default_factory=Progress)
+    _started: float = field(default_factory=time.monotonic)
     _last_report: float = 0.0
 
     @classmethod
     def load(
         cls, notes: Path, tasks: int, rank: int, on_progress: Callable[[Progress], None] | None = None
     ) -> Task:
-        """Load a task of the job in a folder of notes. By default it writes its progress there."""
+        """Load a task of the job in a folder of notes. It writes its progress there."""
         job = json.loads((notes / "job.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(job["recipe"])
         workspace = Workspace(Path(job["store"]), notes, draft=bool(recipe.cleaning.duplicate_steps))
         file = workspace.progress(rank)
+        exclusions = Exclusions.load(notes, recipe)
+        hasher = exclusions.hasher if exclusions else None
+        if "near_duplicates" not in recipe.cleaning.steps:
+            hasher = None
+        elif hasher is None:
+            hasher = minhasher(recipe, notes)
+
+        def report(progress: Progress) -> None:
+            write(file, json.dumps(vars(progress)).encode())
+            if on_progress is not None:
+                on_progress(progress)
+
         return cls(
             workspace,
             recipe,
@@ -88,9 +103,9 @@ class Task:
             Vocabulary.load(Path(job["vocab"])),
             tasks,
             rank,
-            Cleaner(recipe),
-            near_duplicate_hasher(recipe, notes),
-            on_progress or (lambda progress: write(file, json.dumps(vars(progress)).encode())),
+            Cleaner(recipe, exclusions),
+            hasher,
+            report,
         )
 
     def run(self) -> None:
@@ -104,7 +119,7 @@ class Task:
         done = self.workspace.finished_shards()
         for assignment in self.plan.assignments(self.tasks, self.rank):
             self._run_assignment(assignment, frozenset(done.get(assignment.unit.number, ())), encoder)
-        self.on_progress(self.progress)
+        self._report(time.monotonic())
 
     def _run_assignment(self, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder) -> None:
         unit, part = assignment.unit, assignment.part
@@ -119,7 +134,7 @@ class Task:
             for file in unit.files:
                 blocks.begin_file(file)
                 for place, document in positioned_documents(
-                    self.recipe.corpus, file, replace(part, finished=done), blocks.skipped, read.add
+                    blocks.corpus, file, replace(part, finished=done), blocks.skipped, read.add
                 ):
                     block = part.block_of(place)
                     if block != blocks.current:
@@ -127,7 +142,7 @@ class Task:
                     if document is None:
                         continue
                     blocks.documents += 1
-                    text = self.cleaner.clean(document, blocks.tallies)
+                    text = self.cleaner.clean(document, blocks.tallies, unit.split)
                     if text is not None and blocks.shard is not None:
                         fraction = self.recipe.corpus.held_out_fraction
                         tokens, size = blocks.shard.add(
@@ -161,13 +176,18 @@ class Task:
         now = time.monotonic()
         if now - self._last_report >= PROGRESS_INTERVAL_S:
             self._last_report = now
-            self.on_progress(self.progress)
+            self._report(now)
+
+    def _report(self, now: float) -> None:
+        self.progress.seconds = now - self._started
+        self.on_progress(self.progress)
 
 
 class _BlockWriter:
     """Writes the shards of a unit one after the other, including empty ones.
 
     Attributes:
+      corpus: settings that the files are read with.
       documents: read so far, whether kept or dropped.
       files: for the note of the shard: how many files of each format begin in it, and those without any
         record, of a unit of small files.
@@ -177,7 +197,8 @@ class _BlockWriter:
         self, task: Task, assignment: Assignment, done: frozenset[int], encoder: BulkEncoder
     ) -> None:
         self.task, self.assignment, self.done, self.encoder = task, assignment, done, encoder
-        self.skipped = SkippedRecords(task.recipe.corpus.strict)
+        self.corpus = task.recipe.corpus.of_split(assignment.unit.split)
+        self.skipped = SkippedRecords(self.corpus.strict)
         self.tallies = task.cleaner.tallies()
         self.control_words = ControlWordCounter(task.vocabulary)
         self.separator = (task.vocabulary.eos_id,) if task.recipe.prepare.document_separator == "eos" else ()
@@ -189,8 +210,9 @@ class _BlockWriter:
 
     def begin_file(self, file: str) -> None:
         """Note a file's format, and start to count its records."""
-        if self.current == 0 and self.shard is not None:
-            self.files.formats[file_format(self.task.recipe.corpus, split_row_range(file)[0])] += 1
+        begins_here = self.current == 0 and self.shard is not None
+        if begins_here and (kind := readable_format(self.corpus, split_row_range(file)[0])):
+            self.files.formats[kind] += 1
         self._before = self._records()
         self._documents_before, self._skipped_before = self.documents, self.skipped.counts.copy()
 
@@ -247,35 +269,3 @@ class _BlockWriter:
         self.tallies = self.task.cleaner.tallies()
         self.skipped.clear()
         self.files = FileNotes()
-
-
-def run_task(notes: Path, tasks: int, rank: int) -> Progress:
-    """Run a task in this process. A user error is also written to `notes`, for :func:`task_error`.
-
-    Raises:
-      T5smithError: text cannot be read, or the disk is full.
-    """
-    try:
-        with disk_errors(notes):
-            task = Task.load(notes, tasks, rank)
-            task.run()
-    except T5smithError as error:
-        fields = {name: getattr(error, name) for name in ("what", "where", "expected", "fix")}
-        (notes / "failures" / f"{rank:05d}.json").write_text(json.dumps(fields), encoding="utf-8")
-        raise
-    return task.progress
-
-
-def task_error(notes: Path, rank: int, code: int, log: Path) -> Exception:
-    """The error of a task that ran in another process and ended with an exit code other than 0."""
-    file = notes / "failures" / f"{rank:05d}.json"
-    if file.is_file():
-        return T5smithError(**json.loads(file.read_text(encoding="utf-8")))
-    if code < 0:
-        reason = "; the system does that if memory runs out" if code == -9 else ""
-        return T5smithError(
-            f"a task was killed by signal {-code}{reason}",
-            where="prepare",
-            fix="start again, with fewer prepare.tasks if memory ran out; finished work is kept",
-        )
-    return RuntimeError(f"task {rank} of prepare failed:\n{log.read_text(errors='replace')[-4000:]}")

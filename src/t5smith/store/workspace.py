@@ -69,6 +69,10 @@ class Workspace:
         """RECORD (documents,): hashes by which duplicates are found."""
         return self.notes / "draft" / "records" / f"{shard}.bin"
 
+    def members(self, shard: str) -> Path:
+        """The names of the members of archives that documents of a shard are from, if they are from any."""
+        return self.records(shard).with_suffix(".json")
+
     def signatures(self, shard: str) -> Path:
         """Signatures by which near duplicates are found."""
         return self.notes / "draft" / "signatures" / f"{shard}.bin"
@@ -90,7 +94,18 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-_NOTES = ("lengths", "pieces", "shards", "ends", "progress", "failures", "logs", "parts")
+_NOTES = (
+    "lengths",
+    "pieces",
+    "shards",
+    "ends",
+    "progress",
+    "started",
+    "completed",
+    "failures",
+    "logs",
+    "parts",
+)
 _DRAFT = ("lengths", "pieces", "shards", "records", "signatures")
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import contextlib
 import io
-import lzma
 import os
 import re
 import shutil
 import tempfile
-import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, cast
-
-import zstandard
+from typing import IO, cast
 
 from t5smith.base.disk import disk_errors, limit_error
 from t5smith.base.errors import T5smithError
+from t5smith.text.decompression import Decompressed, is_archive_damage
 from t5smith.text.locations import is_url
 
 COMPRESSIONS = {
@@ -39,18 +36,11 @@ _MAGIC = {
 }
 """First bytes of each kind; of zstd also those of a frame that is skipped."""
 MAGIC_BYTES = 10
-
-DAMAGE = (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
-"""What the libraries raise on a truncated or altered archive. bz2 raises an OSError without a number."""
-
-_DECODERS: dict[str, Callable[[], Any]] = {
-    ".gz": lambda: zlib.decompressobj(wbits=31),
-    ".xz": lzma.LZMADecompressor,
-    ".bz2": bz2.BZ2Decompressor,
-    # Web dumps are compressed with larger windows than the library allows by default.
-    ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(),
-}
 _BUFFER = 1 << 18
+
+
+OpenAgain = Callable[[], AbstractContextManager[IO[bytes]]]
+"""Opens the decompressed bytes of a file once more, from the beginning."""
 
 
 def compression_suffix(name: str) -> str:
@@ -105,27 +95,57 @@ def open_stream(name: str, *, seekable: bool = False) -> Generator[tuple[IO[byte
       T5smithError: it is missing or cannot be read; with `seekable`: a damaged archive, a full disk.
     """
     with open_file(name) as raw:
-        ending = _compression(name, raw)
-        if not ending:
-            yield raw, raw
-        elif seekable:
-            with tempfile.TemporaryFile() as unpacked:
-                _unpack(name, _Archive(raw, ending), unpacked)
-                yield raw, unpacked
+        stream = decompressed(name, raw)
+        if stream is raw or not seekable:
+            yield raw, stream
         else:
-            yield raw, io.BufferedReader(_Archive(raw, ending), _BUFFER)
+            with tempfile.TemporaryFile() as unpacked:
+                _unpack(name, stream, unpacked)
+                yield raw, unpacked
 
 
-def _unpack(name: str, archive: io.RawIOBase, into: IO[bytes]) -> None:
+@contextlib.contextmanager
+def opened(name: str) -> Generator[IO[bytes]]:
+    """The decompressed bytes of a file, as :func:`open_stream`."""
+    with open_stream(name) as (_, stream):
+        yield stream
+
+
+def is_compressed(name: str, raw: IO[bytes]) -> bool:
+    """Whether a stream is, which stays at its beginning; see :func:`decompressed`."""
+    return bool(_compression(name, raw))
+
+
+def decompressed(name: str, raw: IO[bytes]) -> IO[bytes]:
+    """The decompressed bytes of a stream; the stream itself if it is not compressed.
+
+    Args:
+      name: of the file.
+      raw: as it is stored, at its beginning; can be peeked into.
+    """
+    ending = _compression(name, raw)
+    return io.BufferedReader(Decompressed(raw, ending), _BUFFER) if ending else raw
+
+
+def copy_to_disk(stream: IO[bytes], into: IO[bytes]) -> None:
+    """Copy a stream into a temporary file, which is then at its beginning.
+
+    Raises:
+      T5smithError: the disk is full.
+    """
+    with disk_errors(Path(tempfile.gettempdir())):
+        shutil.copyfileobj(stream, into, _BUFFER)
+    into.seek(0)
+
+
+def _unpack(name: str, archive: IO[bytes], into: IO[bytes]) -> None:
     try:
-        with disk_errors(Path(tempfile.gettempdir())):
-            shutil.copyfileobj(io.BufferedReader(archive, _BUFFER), into, _BUFFER)
+        copy_to_disk(archive, into)
     except Exception as error:
         if not is_archive_damage(error):
             raise
         what = f"the archive is cut short or damaged ({error or type(error).__name__})"
         raise T5smithError(what, where=name, fix="fetch or compress the file again") from None
-    into.seek(0)
 
 
 @contextlib.contextmanager
@@ -140,7 +160,7 @@ def open_file(name: str) -> Generator[IO[bytes]]:
             if is_url(name):
                 import fsspec
 
-                file = cast("contextlib.AbstractContextManager[io.RawIOBase]", fsspec.open(name, "rb"))
+                file = cast("AbstractContextManager[io.RawIOBase]", fsspec.open(name, "rb"))
                 # Its own files read no line of a limited length.
                 stream: IO[bytes] = io.BufferedReader(stack.enter_context(file), _BUFFER)
             else:
@@ -158,128 +178,3 @@ def open_file(name: str) -> Generator[IO[bytes]]:
             why = (isinstance(error, OSError) and error.strerror) or error
             raise limit_error(error) or T5smithError(f"cannot be opened ({why})", where=name) from None
         yield stream
-
-
-def is_archive_damage(error: BaseException) -> bool:
-    """Whether an exception means that an archive is truncated or altered."""
-    return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None)
-
-
-class _Archive(io.RawIOBase):
-    """The decompressed bytes of an archive of one or more streams, up to the first damage.
-
-    The libraries' own readers take what follows the first stream for padding if it is damaged, or lose what
-    they had unpacked when they find damage; this one gives all that there is, and then says so.
-    """
-
-    def __init__(self, file: IO[bytes], ending: str) -> None:
-        self._file, self._ending, self._new = file, ending, _DECODERS[ending]
-        # Streams of these may be followed by zeros.
-        self._padded = ending in (".gz", ".xz")
-        self._decoder: Any = None
-        self._streams = 0
-        self._packed = self._left = b""
-        self._read = 0
-        # Of the current stream: its first byte in the file, and the bytes unpacked.
-        self._start = self._unpacked = 0
-        self._damage: Exception | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        while not self._left:
-            if self._damage is not None:
-                raise self._damage
-            if self._decoder is None and not self._next_stream():
-                return 0
-            self._decode()
-        size = min(len(buffer), len(self._left))
-        buffer[:size] = self._left[:size]
-        self._left = self._left[size:]
-        return size
-
-    def _fetch(self) -> bool:
-        self._packed = self._file.read(_BUFFER)
-        self._read += len(self._packed)
-        return bool(self._packed)
-
-    def _next_stream(self) -> bool:
-        """Start the next stream, if there is another."""
-        while True:
-            if self._streams and self._padded:
-                self._packed = self._packed.lstrip(b"\0")
-            if self._packed:
-                self._decoder = self._new()
-                self._streams += 1
-                self._start, self._unpacked = self._read - len(self._packed), 0
-                return True
-            if not self._fetch():
-                return False
-
-    def _decode(self) -> None:
-        decoder, ended = self._decoder, False
-        if not self._packed and getattr(decoder, "needs_input", True):
-            ended = not self._fetch()
-        try:
-            self._left = _step(decoder, self._ending, self._packed, _BUFFER)
-        except Exception as error:
-            if not is_archive_damage(error):
-                raise
-            self._salvage(error)
-            return
-        self._unpacked += len(self._left)
-        if decoder.eof:
-            self._packed, self._decoder = decoder.unused_data, None
-        else:
-            self._packed = getattr(decoder, "unconsumed_tail", b"")
-            if ended and not self._left:
-                raise EOFError("it ends in the middle")
-
-    def _salvage(self, error: Exception) -> None:
-        """Unpack what a failed step would have given; the error follows it."""
-        self._damage = error
-        if self._streams > 1 and not self._unpacked:
-            self._damage = EOFError("what follows the end of a stream is not another one")
-        failed = self._read - len(self._packed)
-        with contextlib.suppress(OSError):  # some remote files cannot be read again
-            self._file.seek(self._start)
-            self._left = b"".join(self._again(failed))
-
-    def _again(self, failed: int) -> Iterator[bytes]:
-        """Unpack the current stream again, byte by byte from where a step failed.
-
-        A library drops what it has unpacked in a step that fails.
-
-        Args:
-          failed: position in the file of what was given to that step.
-        """
-        decoder, skipped, position = self._new(), 0, self._start
-        packed, steps = b"", self._ending != ".zst"
-        with contextlib.suppress(*DAMAGE, OSError):
-            # zstd does not limit what comes out, but takes all that goes in.
-            while skipped < self._unpacked if steps else position < failed:
-                if not packed and getattr(decoder, "needs_input", True):
-                    packed = self._file.read(_BUFFER if steps else min(_BUFFER, failed - position))
-                    position += len(packed)
-                    if not packed:
-                        return
-                out = _step(decoder, self._ending, packed, min(_BUFFER, self._unpacked - skipped))
-                packed, skipped = getattr(decoder, "unconsumed_tail", b""), skipped + len(out)
-            while not decoder.eof:
-                packed = packed or self._file.read(_BUFFER)
-                if not packed and getattr(decoder, "needs_input", True):
-                    return
-                size = 512 if steps else 1
-                piece, packed = packed[:size], packed[size:]
-                while out := _step(decoder, self._ending, piece, 1):
-                    yield out
-                    piece = getattr(decoder, "unconsumed_tail", b"")
-                    if decoder.eof or not steps:
-                        break
-                packed = getattr(decoder, "unconsumed_tail", b"") + packed
-
-
-def _step(decoder: Any, ending: str, packed: bytes, most: int) -> bytes:
-    """Unpack in a bounded step where the library can: a few bytes may expand to very many."""
-    return decoder.decompress(packed) if ending == ".zst" else decoder.decompress(packed, most)

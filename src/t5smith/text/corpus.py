@@ -14,7 +14,8 @@ from t5smith.recipe.corpus import CorpusSettings, split_name
 from t5smith.text.files import find_pattern
 from t5smith.text.fingerprints import HashCache, fingerprint_files
 from t5smith.text.folders.notes import FolderNotes
-from t5smith.text.locations import Location, RemoteFile, RowRange
+from t5smith.text.locations import Location, RemoteFile, RowRange, split_row_range
+from t5smith.text.recognition import UnreadableFileError, file_format
 
 SplitName = Literal["train", "valid"]
 Corpora = Mapping[str, Sequence[Location]]
@@ -30,12 +31,14 @@ class CorpusFiles:
       train: the corpora to train on.
       valid: the corpora that are held out; empty: documents of `train` are held out by their hash.
       notes: what is not read of the folders that were named.
+      exclude: files of texts, or of hashes of texts, that are not trained on.
     """
 
     settings: CorpusSettings
     train: Corpora
     valid: Corpora
     notes: FolderNotes = field(default_factory=FolderNotes, compare=False)
+    exclude: Sequence[Location] = ()
     _hashes: HashCache = field(default_factory=HashCache, repr=False, compare=False)
 
     @classmethod
@@ -43,14 +46,20 @@ class CorpusFiles:
         """Find the files that settings name, and print what is not read of folders.
 
         Raises:
-          T5smithError: a file, or a row of one, is in both splits, or as :func:`find_corpora`.
+          T5smithError: a file, or a row of one, is in both splits or excluded; `valid_format` is set without
+            `valid`; or as :func:`find_corpora`.
         """
+        if settings.valid_format is not None and not settings.valid:
+            fix = "name held-out text in corpus.valid, or remove it"
+            raise T5smithError("there are no files in this format", where="corpus.valid_format", fix=fix)
         with phase("text", "looking for files", at_once=False):
             notes = FolderNotes()
-            train = find_corpora(settings.train, "corpus.train", notes)
-            valid = find_corpora(settings.valid, "corpus.valid", notes) if settings.valid else {}
+            train = find_corpora(settings.train, "corpus.train", notes, settings)
+            of_valid = settings.of_split("valid")
+            valid = find_corpora(settings.valid, "corpus.valid", notes, of_valid) if settings.valid else {}
+            exclude = find_files(settings.exclude, "corpus.exclude") if settings.exclude else []
         seen = _Seen()
-        for name, files in train.items() if valid else ():
+        for name, files in train.items() if valid or exclude else ():
             for file in files:
                 seen.add(file, name)
         for file in itertools.chain.from_iterable(valid.values()):
@@ -58,7 +67,11 @@ class CorpusFiles:
                 alias = "" if str(before.location) == str(file) else f" as {before.location}"
                 fix = "name other text, or remove corpus.valid: some documents are held out then"
                 raise T5smithError(f"{file} is in corpus.train too{alias}", where="corpus.valid", fix=fix)
-        found = cls(settings, train, valid, notes)
+        for file in exclude:
+            if seen.overlapping(file):
+                fix = "move it out of the folder of the text, or name the text without it"
+                raise T5smithError(f"{file} is in corpus.train too", where="corpus.exclude", fix=fix)
+        found = cls(settings, train, valid, notes, exclude)
         notes.forget({str(file) for split in (train, valid) for files in split.values() for file in files})
         notes.report()
         return found
@@ -84,9 +97,14 @@ class CorpusFiles:
             "text_field": settings.text_field,
             "longest_document": settings.longest_document,
         }
+        if self.exclude:
+            inputs["exclude"] = fingerprint_files(self.exclude, self._hashes)
         # Fingerprints do not show which files are of which corpus.
         if any(self.train):
             inputs["corpora"] = [[name, len(files)] for name, files in self.train.items()]
+        # Only if it is set, so that stores of earlier versions stay valid.
+        if settings.valid_format is not None:
+            inputs["valid_format"] = settings.valid_format
         if not settings.valid:
             return inputs | {"held_out_fraction": settings.held_out_fraction}
         inputs["valid"] = fingerprint_files(self.files("valid"), self._hashes)
@@ -96,7 +114,10 @@ class CorpusFiles:
 
 
 def find_corpora(
-    patterns: Sequence[str], field: str, notes: FolderNotes | None = None
+    patterns: Sequence[str],
+    field: str,
+    notes: FolderNotes | None = None,
+    settings: CorpusSettings | None = None,
 ) -> dict[str, list[Location]]:
     """The files of each named corpus, as `nb=texts/nb nn=texts/nn`; without names there is one, named "".
 
@@ -106,10 +127,11 @@ def find_corpora(
       patterns: as in `corpus.train`.
       field: the recipe's field, for messages.
       notes: gets what is not read of folders.
+      settings: if given, each pattern must have a file of a format that can be read.
 
     Raises:
       T5smithError: no pattern at all; only some have a name; a file is in two corpora; rows of a file are
-        named twice; nothing matches a pattern; the name of a file cannot be used.
+        named twice; nothing matches a pattern, or nothing readable; the name of a file cannot be used.
     """
     by_name: dict[str, list[str]] = {}
     for pattern in patterns:
@@ -127,7 +149,10 @@ def find_corpora(
     found: dict[str, list[Location]] = {name: [] for name in by_name}
     seen = _Seen()
     for name, patterns in by_name.items():
-        of_name = (find_pattern(pattern, name, field, notes) for pattern in patterns)
+        of_name = [find_pattern(pattern, name, field, notes) for pattern in patterns]
+        if settings is not None:
+            for files in of_name:
+                _raise_if_unreadable(files, settings)
         for file in itertools.chain.from_iterable(of_name):
             before = seen.overlapping(file)
             if before is None:
@@ -139,6 +164,21 @@ def find_corpora(
             elif before.corpus != name:
                 raise T5smithError(f"{file} is in two corpora, {before.corpus} and {name}", where=field)
     return found
+
+
+def _raise_if_unreadable(files: Sequence[Location], settings: CorpusSettings) -> None:
+    """Raise if no file of a pattern is of a format that can be read. The first that is ends the search."""
+    first: T5smithError | None = None
+    for file in files:
+        try:
+            file_format(settings, split_row_range(str(file))[0])
+        except UnreadableFileError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        what = first.what if len(files) == 1 else f"none of {len(files):,} files can be read: {first.what}"
+        raise T5smithError(what, where=first.where, expected=first.expected, fix=first.fix)
 
 
 def find_files(patterns: Sequence[str], field: str) -> list[Location]:

@@ -16,12 +16,14 @@ class Document:
       file: name of the file.
       line: number of the line, from 1; in a file that is not text, of the row or record.
       counted_from: byte of the file from which lines are counted.
+      member: of a file that is an archive: the name of the file in it.
     """
 
     text: str
     file: str
     line: int
     counted_from: int = 0
+    member: str = ""
 
     @property
     def bytes(self) -> int:
@@ -30,7 +32,9 @@ class Document:
 
     @property
     def where(self) -> str:
-        """Where it begins, as `file:line`."""
+        """Where it begins, as `file:line`, or `archive/member:line`."""
+        if self.member:
+            return f"{self.file}/{self.member}:{self.line}"
         before = lines_before(self.file, self.counted_from) if self.counted_from else 0
         return f"{self.file}:{self.line + before}"
 
@@ -75,3 +79,31 @@ class BlockSelection:
 
 
 WHOLE_FILE = BlockSelection()
+
+
+@dataclass(frozen=True)
+class MemberSelection(BlockSelection):
+    """The blocks of an archive, as the reader of a member sees them.
+
+    Attributes:
+      base: position of the member in the archive.
+      span: number of positions that it has there.
+      ratio: of its own positions, so many are one of the archive: more than 1 if the member is compressed.
+    """
+
+    base: int = 0
+    span: int = 1
+    ratio: int = 1
+
+    def place(self, position: int) -> int:
+        """The position in the archive of a position in the member."""
+        return self.base + min(position // self.ratio, self.span - 1)
+
+    def block_of(self, position: int) -> int:
+        """The block that a position in the member belongs to."""
+        return super().block_of(self.place(position))
+
+    @property
+    def any(self) -> bool:
+        """Whether any block that the member may have a part of is read here."""
+        return any(map(self.includes, range(self.block_of(0), self.block_of(self.span * self.ratio) + 1)))

@@ -1,8 +1,8 @@
 """From files to documents, one after another, without holding a file in memory.
 
-A file is plain text, JSON lines, a table (CSV, Parquet, Arrow), a web archive or a MediaWiki dump, and may be
-compressed with gzip, xz, zstd or bzip2. Records that cannot be used are counted with file and line, or
-rejected.
+A file is plain text, JSON lines, a table (CSV, Parquet, Arrow), a web page or archive, a MediaWiki dump or
+WikiExtractor's text of one, or an archive (zip, tar) of such files, and may be compressed with gzip, xz, zstd
+or bzip2. Records that cannot be used are counted with file and line, or rejected.
 """
 
 from __future__ import annotations
@@ -15,19 +15,30 @@ from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import open_stream
+from t5smith.text.archives.reading import archive_documents
+from t5smith.text.compression import OpenAgain, open_stream
 from t5smith.text.corpus import CorpusFiles, SplitName
 from t5smith.text.document import WHOLE_FILE, BlockSelection, Document
 from t5smith.text.fingerprints import bytes_to_read, file_size
 from t5smith.text.formats.csv import csv_rows
+from t5smith.text.formats.html import web_page
 from t5smith.text.formats.jsonl import json_field, json_lines
 from t5smith.text.formats.mediawiki import wiki_pages
 from t5smith.text.formats.parquet_arrow import arrow_rows, parquet_rows
 from t5smith.text.formats.plain import Lines, Positioned, text_blocks, text_file, text_lines
 from t5smith.text.formats.warc import web_archive
-from t5smith.text.locations import Location, split_row_range
+from t5smith.text.formats.wikiextractor import wiki_documents
+from t5smith.text.locations import Location, is_url, split_row_range
 from t5smith.text.read_bytes import ReadBytes, bytes_read
-from t5smith.text.recognition import RANDOM_ACCESS, file_format
+from t5smith.text.recognition import (
+    ARCHIVES,
+    RANDOM_ACCESS,
+    UnreadableFileError,
+    check_first_bytes,
+    file_format,
+    one_document_per_file,
+    readable_format,
+)
 from t5smith.text.skipped_records import FileRecords, SkippedRecords
 
 MOST_ENDINGS = 32
@@ -56,9 +67,13 @@ def read_documents(
         `corpus.strict`, the first record that cannot be used.
     """
     skipped = skipped or SkippedRecords(corpus.strict)
+    files = list(files)
     for file in files:
         read = ReadBytes(bytes_to_read(file), on_bytes) if on_bytes else None
-        for _, document in positioned_documents(corpus, str(file), WHOLE_FILE, skipped, read and read.add):
+        placed = positioned_documents(
+            corpus, str(file), WHOLE_FILE, skipped, read and read.add, alone=len(files) == 1
+        )
+        for _, document in placed:
             if document is not None:
                 yield document
         if read:
@@ -71,6 +86,7 @@ def positioned_documents(
     blocks: BlockSelection,
     skipped: SkippedRecords,
     on_bytes: Callable[[int], Any] | None = None,
+    alone: bool = False,
 ) -> Iterator[Positioned]:
     """The documents of some blocks of a file, with their positions; None where a block begins.
 
@@ -80,20 +96,43 @@ def positioned_documents(
       blocks: which blocks are read.
       skipped: where records that cannot be used are counted.
       on_bytes: called with the number of bytes read since the last call, as stored.
+      alone: whether there is no other file: then one of a format that cannot be read, or that is a single
+        unusable document, is an error.
 
     Raises:
       T5smithError: as :func:`read_documents`.
     """
+    try:
+        yield from _documents(corpus, name, blocks, skipped, on_bytes, alone)
+    except UnreadableFileError as error:
+        if alone:
+            raise
+        # It may have been planned as several blocks, by its name.
+        if not blocks.start and blocks.includes(0):
+            skipped.add_file(split_row_range(name)[0], error)
+
+
+def _documents(
+    corpus: CorpusSettings,
+    name: str,
+    blocks: BlockSelection,
+    skipped: SkippedRecords,
+    on_bytes: Callable[[int], Any] | None,
+    alone: bool,
+) -> Iterator[Positioned]:
     name, rows = split_row_range(name)
     assert rows is None or blocks == WHOLE_FILE
     # If some blocks are finished, what is left cannot show whether the file is usable.
     from_start = not blocks.start and not blocks.reader and not blocks.finished
     whole = from_start and blocks.stop is None and blocks.readers == 1
-    records = FileRecords(skipped, from_start, whole, rows)
     # Found before the file is opened: some file systems share one position among all readers of a file.
     kind = file_format(corpus, name)
+    # The first members of an archive do not show what the others are.
+    records = FileRecords(skipped, from_start and kind not in ARCHIVES, whole, rows)
     field = json_field(name, corpus) if kind == "jsonl" else ""
     with open_stream(name, seekable=kind in RANDOM_ACCESS) as (raw, stream):
+        if is_url(name):
+            check_first_bytes(name, raw)  # its format was known by its name
         so_far = bytes_read(kind, raw, stream, blocks, records)
         read = 0
         for position, document in _format_reader(corpus, kind, field, name, stream, blocks, records):
@@ -112,7 +151,9 @@ def positioned_documents(
                 break
         if on_bytes:
             on_bytes(max(so_far() - read, 0))
-    records.end()
+    # What other files have is enough beside one document, or an archive whose members are counted.
+    if alone or not (kind in ARCHIVES or one_document_per_file(corpus, kind)):
+        records.end()
 
 
 def _too_long(document: Document, longest: int) -> T5smithError:
@@ -132,11 +173,14 @@ def _format_reader(
     stream: IO[bytes],
     blocks: BlockSelection,
     records: FileRecords,
+    again: OpenAgain | None = None,
 ) -> Iterator[Positioned]:
     if kind in RANDOM_ACCESS:
         if not stream.seek(0, os.SEEK_END):
             return iter(())  # empty, as any other file may be
         stream.seek(0)
+    if kind in ARCHIVES:
+        return archive_documents(corpus, kind, name, stream, blocks, records, _format_reader)
     if kind == "parquet":
         return parquet_rows(name, stream, corpus, blocks, records)
     if kind == "arrow":
@@ -144,12 +188,16 @@ def _format_reader(
     if kind == "warc":
         return web_archive(name, stream, blocks, records)
     if kind == "mediawiki":
-        return wiki_pages(name, stream, blocks, records, corpus.longest_document)
+        return wiki_pages(name, stream, blocks, records, corpus.longest_document, again)
+    if kind == "html":
+        return web_page(name, stream, records, corpus.longest_document)
     lines = Lines(name, stream, blocks, records, corpus.longest_document)
+    if kind == "wikiextractor":
+        return wiki_documents(lines)
     if kind == "jsonl":
         return json_lines(lines, field)
     if kind == "csv":
-        return csv_rows(lines, corpus)
+        return csv_rows(lines, corpus, again)
     return {"line": text_lines, "file": text_file, "block": text_blocks}[corpus.document](lines)
 
 
@@ -178,7 +226,7 @@ def split_documents(
     """
     settings = corpus.settings
     if settings.valid:
-        yield from read_documents(settings, corpus.files(split), on_bytes, skipped)
+        yield from read_documents(settings.of_split(split), corpus.files(split), on_bytes, skipped)
         return
     for document in read_documents(settings, corpus.files("train"), on_bytes, skipped):
         if is_held_out(document.text, settings.held_out_fraction) == (split == "valid"):
@@ -209,7 +257,7 @@ def no_training_text(corpus: CorpusFiles) -> T5smithError:
     what = "all documents are held out"
     if len(found) == 1:
         what = "the text is a single document, and it is held out"
-        fix = smaller_documents(settings, file_format(settings, str(files[0])) == "text")
+        fix = smaller_documents(settings, readable_format(settings, str(files[0])) == "text")
     return T5smithError(what, where="corpus.train", fix=fix)
 
 
@@ -228,12 +276,16 @@ def check_first_documents(corpus: CorpusFiles) -> None:
       T5smithError: a corpus has no document, or as :func:`read_documents`.
     """
     for split, corpora in (("train", corpus.train), ("valid", corpus.valid)):
+        settings = corpus.settings.of_split(split)
         for name, files in corpora.items():
-            if next(iter(read_documents(corpus.settings, files)), None) is None:
+            if next(iter(read_documents(settings, files)), None) is None:
                 what = f"the corpus {name} has no text: " if name else ""
                 what += _no_text(files)
                 raise T5smithError(what, where=f"corpus.{split}", fix="name files with text")
             first = {os.path.splitext(str(file))[1]: file for file in reversed(files)}
             # Parts named a.0001, a.0002 have an ending each.
             for file in itertools.islice(reversed(first.values()), MOST_ENDINGS):
-                next(iter(read_documents(corpus.settings, [file])), None)
+                # Not alone: of all files of a corpus, some may be unreadable.
+                skipped = SkippedRecords(settings.strict)
+                placed = positioned_documents(settings, str(file), WHOLE_FILE, skipped)
+                next((document for _, document in placed if document is not None), None)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from t5smith.text.document import BlockSelection
+from t5smith.text.recognition import RANDOM_ACCESS
 from t5smith.text.skipped_records import FileRecords
 
 
@@ -53,11 +54,11 @@ def bytes_read(
     Args:
       kind: the format of the file.
       raw: the file as it is stored.
-      stream: its decompressed bytes; of Parquet and Arrow they can be read from any position.
+      stream: its decompressed bytes; of formats of random access they can be read from any position.
       blocks: what is read of it.
       records: of Parquet, knows the rows that were read and how many the file has.
     """
-    if kind not in ("parquet", "arrow"):
+    if kind not in RANDOM_ACCESS:
         return lambda: raw.tell() - blocks.start
     size = stream.seek(0, io.SEEK_END)
     stored = size if raw is stream else raw.tell()

@@ -19,19 +19,24 @@ from typing import IO, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import (
-    compression_of,
-    compression_suffix,
-    is_archive_damage,
-    open_stream,
-)
+from t5smith.text.archives.first_bytes import application, archive_kind
+from t5smith.text.compression import compression_of, compression_suffix, open_stream
+from t5smith.text.decompression import is_archive_damage
+from t5smith.text.formats.html import is_web_page, markup_start, root_element
+from t5smith.text.formats.wikiextractor import BEGIN
 from t5smith.text.locations import is_url
 
 HEAD_BYTES = 1 << 16
 """Decompressed bytes at the beginning of a file that show its format."""
 
-RANDOM_ACCESS = ("parquet", "arrow")
+ARCHIVES = {"zip": "a zip archive", "tar": "a tar archive"}
+"""Formats whose members are files."""
+
+RANDOM_ACCESS = ("parquet", "arrow", "zip")
 """Formats that are not read from beginning to end."""
+
+_BY_LINE = ("jsonl", "mediawiki", "wikiextractor")
+"""Formats in which lines show where a document begins, beside text."""
 
 _ENDINGS = {
     ".jsonl": "jsonl",
@@ -45,14 +50,16 @@ _ENDINGS = {
     ".feather": "arrow",
     ".warc": "warc",
     ".wet": "warc",
+    ".zip": "zip",
+    ".tar": "tar",
+    **dict.fromkeys((".tgz", ".tbz2", ".txz", ".tzst"), "tar"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
 }
 _READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 """First bytes of formats that are read."""
 _WARC = re.compile(rb"WARC/\d\.\d\r?\n")
 _REFUSED = {
     b"%PDF-": "a PDF file",
-    b"PK\x03\x04": "a zip archive",
-    b"PK\x05\x06": "an empty zip archive",
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
     b"Rar!\x1a\x07": "a RAR archive",
     b"\x1f\x9d": "a file of `compress` (.Z)",
@@ -79,29 +86,68 @@ _OF_TEXT = (b"%PDF-", b"{\\rtf")
 """Those that may be followed by text alone. With the others, a text such as ORCA is none of these files."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _OBJECT = re.compile(rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
-_MEDIAWIKI = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[\s>]")
+_MEDIAWIKI = re.compile(rb"<mediawiki[\s>]")
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 
 
+class UnreadableFileError(T5smithError):
+    """A file is of a format that cannot be read, so it is no text, or not the file but a pointer to it."""
+
+
 def file_format(corpus: CorpusSettings, name: str) -> str:
-    """The format of a file: `text`, `jsonl`, `csv`, `parquet`, `arrow`, `warc` or `mediawiki`.
+    """The format of a file, one of those of `corpus.format`.
+
+    An archive is `zip` or `tar`, whatever the settings say of its members.
 
     Raises:
-      T5smithError: it is missing, or of a format that cannot be read.
+      UnreadableFileError: it is of a format that cannot be read.
+      T5smithError: it is missing.
     """
     kind = recognized(name)
-    return kind if corpus.format == "auto" else corpus.format
+    if kind in ARCHIVES:
+        return kind
+    return chosen_format(corpus, kind, name)
+
+
+def chosen_format(corpus: CorpusSettings, kind: str, name: str) -> str:
+    """The format that a file is read as: the one that is set, or the one that was recognized.
+
+    Raises:
+      T5smithError: it is XML of an unknown kind, and no format is set.
+    """
+    if corpus.format != "auto":
+        return corpus.format
+    if kind.startswith("<"):
+        fix = 'convert it to text or JSON lines, or set corpus.format = "text" to read it as it is'
+        raise UnreadableFileError(f"this is XML with the root element {kind}", where=name, fix=fix)
+    return kind
+
+
+def readable_format(corpus: CorpusSettings, name: str) -> str:
+    """The format of a file as :func:`file_format`; "": it cannot be read."""
+    try:
+        return file_format(corpus, name)
+    except UnreadableFileError:
+        return ""
 
 
 def is_splittable(corpus: CorpusSettings, name: str) -> bool:
     """Whether reading may start at any byte: not compressed, and lines show where a document begins."""
     kind = file_format(corpus, name)
-    by_line = kind in ("jsonl", "mediawiki") or (kind == "text" and corpus.document != "file")
+    by_line = kind in _BY_LINE or (kind == "text" and corpus.document != "file")
     return by_line and not compression_of(name)
 
 
+def one_document_per_file(corpus: CorpusSettings, kind: str) -> bool:
+    """Whether a file of a format is one record: then one that cannot be used does not mean another format."""
+    return kind == "html" or (kind == "text" and corpus.document == "file")
+
+
 def recognized(name: str) -> str:
-    """The format of a file by its first bytes and its name, as :func:`file_format` without settings."""
+    """The format of a file by its first bytes and its name, as :func:`file_format` without settings.
+
+    XML of an unknown kind is known by its root element, as `<TEI>`.
+    """
     by_name = format_by_name(name)
     if is_url(name):
         # Looking into each of thousands of files takes a request each.
@@ -121,12 +167,33 @@ def format_by_name(name: str) -> str:
 @functools.lru_cache(maxsize=1 << 16)
 def _by_content(name: str, by_name: str, _stamp: object) -> str:
     with open_stream(name) as (raw, stream):
-        # The name may claim a compression that it has not.
-        stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
-        what = _unreadable(stored)
-        head = stored if what else _head(stream)
+        return _of_stream(name, by_name, raw, stream)
+
+
+def format_of_stream(name: str, raw: IO[bytes], stream: IO[bytes]) -> str:
+    """The format of a file that is open, as :func:`recognized`.
+
+    Args:
+      name: of the file.
+      raw: as it is stored; only peeked into.
+      stream: its decompressed bytes, of which the first are read.
+    """
+    return _of_stream(name, format_by_name(name), raw, stream)
+
+
+def _of_stream(name: str, by_name: str, raw: IO[bytes], stream: IO[bytes]) -> str:
+    # The name may claim a compression that it has not.
+    stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
+    what = _unreadable(stored)
+    head = stored if what else _head(stream)
     if what := what or _unreadable(head):
         raise _refusal(name, what)
+    if archive := archive_kind(head):
+        return archive
+    if by_name in ARCHIVES:
+        if not _is_plain(head):
+            return by_name  # damaged at its beginning
+        by_name = ""
     if _WARC.match(head):
         return "warc"
     for magic, kind in _READ.items():
@@ -135,10 +202,11 @@ def _by_content(name: str, by_name: str, _stamp: object) -> str:
     # Readers of binary formats say better what is wrong with a damaged file.
     if not by_name and _is_binary(head):
         raise _refusal(name, "a binary file of an unknown format")
-    return by_name or next((kind for kind, fits in _LINES.items() if fits(head)), "text")
+    if by_name or (by_name := next((kind for kind, fits in _LINES.items() if fits(head)), "")):
+        return by_name
+    return f"<{root}>" if (root := root_element(head, name)) else "text"
 
 
-_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE)
 _AGAIN = "download or export it again, or name the right file"
 _POINTER = "a pointer of Git LFS, not the file"
 _PULL = "in its repository run `git lfs install` and `git lfs pull`"
@@ -149,15 +217,21 @@ def refusal(name: object, head: bytes) -> T5smithError | None:
     """The error for a file whose first bytes show that it is something else than text; None: they do not."""
     if not head:
         return T5smithError("this file is empty (0 bytes)", where=name, fix=_AGAIN)
-    if _WEB_PAGE.match(head):
+    if is_web_page(head):
         fix = "download the file itself: on the Hugging Face Hub its link has /resolve/ and not /blob/ in it"
         return T5smithError("this is a web page, not the file", where=name, fix=fix)
-    what = _unreadable(head)
+    what = _unreadable(head) or ARCHIVES.get(archive_kind(head), "")
     return _refusal(name, what, _AGAIN) if what else None
 
 
-def _refusal(name: object, what: str, fix: str = _FIX) -> T5smithError:
-    return T5smithError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
+def check_first_bytes(name: str, raw: IO[bytes]) -> None:
+    """Raise an UnreadableFileError if the next bytes of a file, which are not consumed, are of one."""
+    if what := _unreadable(cast(io.BufferedReader, raw).peek(HEAD_BYTES)):
+        raise _refusal(name, what)
+
+
+def _refusal(name: object, what: str, fix: str = _FIX) -> UnreadableFileError:
+    return UnreadableFileError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
 
 
 def _head(stream: IO[bytes]) -> bytes:
@@ -179,9 +253,7 @@ def _unreadable(head: bytes) -> str:
             return what
     if head.startswith(_LFS):
         return _POINTER
-    if head[257:262] == b"ustar":
-        return "a tar archive"
-    return ""
+    return application(head)
 
 
 def _is_plain(head: bytes) -> bool:
@@ -219,6 +291,8 @@ def _is_json_lines(head: bytes) -> bool:
 
 _LINES: dict[str, Callable[[bytes], bool]] = {
     "jsonl": _is_json_lines,
-    "mediawiki": lambda head: bool(_MEDIAWIKI.match(head)),
+    "mediawiki": lambda head: bool(_MEDIAWIKI.match(head, markup_start(head))),
+    "wikiextractor": lambda head: bool(BEGIN.match(head, markup_start(head))),
+    "html": is_web_page,
 }
 """What first lines look like in each format that has no ending of its own, or is often without it."""

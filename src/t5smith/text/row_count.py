@@ -10,18 +10,19 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import is_archive_damage, open_stream
+from t5smith.text.compression import open_stream
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.formats.csv import delimiter_of, headers
 from t5smith.text.formats.parquet_arrow import arrow_row_count, parquet_row_count
 from t5smith.text.locations import RemoteFile
-from t5smith.text.recognition import recognized
+from t5smith.text.recognition import ARCHIVES, recognized
 
 
 def count_rows(file: Path | RemoteFile) -> int:
     """Rows of a Parquet or Arrow file, lines of a JSON lines file that are not blank, rows of a CSV file.
 
     Raises:
-      T5smithError: it cannot be read, or is plain text.
+      T5smithError: it cannot be read, or has no rows.
     """
     name = str(file)
     kind = recognized(name)
@@ -46,8 +47,9 @@ def count_rows(file: Path | RemoteFile) -> int:
             raise
         what = f"its rows cannot be counted ({error})"
         raise T5smithError(what, where=name, fix="fetch the file again, or name all of it") from None
+    what = "plain text" if kind == "text" else ARCHIVES.get(kind, f"the format {kind}")
     raise T5smithError(
-        "plain text has no rows to count",
+        f"{what} has no rows to count",
         where=name,
         expected="Parquet, Arrow, JSON lines or CSV, if a range of rows is named",
         fix="name all of it",

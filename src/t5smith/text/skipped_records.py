@@ -15,10 +15,23 @@ MAX_MESSAGES = 10
 """Number of messages that are kept."""
 MAX_REPORTED = 3
 """Number of messages that are printed, if there are not more kinds."""
+MAX_FILES_REPORTED = 10
+"""Number of unreadable files that are printed."""
 DAMAGED_ARCHIVE = "damaged archive"
 """A kind that is not a record: how many records the rest of the archive had is unknown."""
+UNREADABLE_FILE = "unreadable files"
+"""A kind that is not a record: files of a format that cannot be read, beside others that can."""
+NOT_RECORDS = (DAMAGED_ARCHIVE, UNREADABLE_FILE)
+ENCRYPTED, NESTED, UNREADABLE = "encrypted members", "nested archives", "unreadable members"
+"""Kinds of members of archives that are not read."""
+SIDE_MEMBERS, EMPTY_MEMBERS = "side members", "empty members"
+"""Members of archives without text: readme, licence, links, ..., and files without bytes."""
+MAX_LISTED = 1_000
+"""Names of such members, and of unreadable files, that are kept."""
 NOT_FAULTS = frozenset(
     {
+        SIDE_MEMBERS,
+        EMPTY_MEMBERS,
         "redirects",
         "talk pages",
         "pages of other namespaces",
@@ -44,6 +57,8 @@ class SkippedRecords:
       first: messages of the first ones.
       kinds: message of the first one of each kind.
       repaired: number of records by kind that are used with a mended text, and the message of the first one.
+      files: message of each of the first unreadable files, by its name.
+      members: names of the first members of archives that are left out as they should be.
     """
 
     strict: bool = False
@@ -51,6 +66,14 @@ class SkippedRecords:
     first: list[str] = field(default_factory=list[str])
     kinds: dict[str, str] = field(default_factory=dict[str, str])
     repaired: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    files: dict[str, str] = field(default_factory=dict[str, str])
+    members: list[str] = field(default_factory=list[str])
+
+    def leave_out(self, kind: str, member: str) -> None:
+        """Count a member of an archive that is left out as it should be; with the path of the archive."""
+        self.counts[kind] += 1
+        if len(self.members) < MAX_LISTED:
+            self.members.append(member)
 
     def repair(self, kind: str, error: T5smithError) -> None:
         """Count a record whose text was mended and is used.
@@ -82,6 +105,18 @@ class SkippedRecords:
             self.first.append(str(error))
         self.kinds.setdefault(kind, str(error))
 
+    def add_file(self, name: str, error: T5smithError) -> None:
+        """Count a file that cannot be read.
+
+        Raises:
+          T5smithError: `error`, if strict.
+        """
+        if self.strict:
+            raise error
+        self.counts[UNREADABLE_FILE] += 1
+        if len(self.files) < MAX_LISTED:
+            self.files[name] = str(error)
+
     def raise_if_strict(self) -> None:
         """Apply `strict` to records that were counted by an earlier run without it.
 
@@ -89,7 +124,8 @@ class SkippedRecords:
           T5smithError: strict, and records were skipped.
         """
         if self.strict and self.faults:
-            what = f"{self._summary()}, the first of them: {self.first[0]}"
+            first = next(iter([*self.first, *self.files.values()]), "")
+            what = f"{self._summary()}, the first of them: {first}"
             raise T5smithError(what, where="corpus.strict")
 
     @property
@@ -105,27 +141,37 @@ class SkippedRecords:
         for kind, (more, message) in facts.get("repaired", {}).items():
             number, first = self.repaired.get(kind, (0, message))
             self.repaired[kind] = (number + more, first)
+        self.files = dict([*self.files.items(), *facts.get("files", {}).items()][:MAX_LISTED])
+        self.members = [*self.members, *facts.get("members", [])][:MAX_LISTED]
 
     def report(self) -> None:
         """Warn about skipped records, with some of their places."""
         faults = self.faults
         if left_out := self.counts - faults:
             kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
-            info(f"left out: {kinds}")
+            shown = (member.rpartition("/")[2] for member in self.members[:MAX_REPORTED])
+            names = ", ".join(shown) + ", …" * (len(self.members) > MAX_REPORTED)
+            info(f"left out: {kinds}" + (f"; members: {names}" if names else ""))
         for kind, (number, first) in self.repaired.items():
             warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")
             info(f"  {first}")
+        if number := faults.pop(UNREADABLE_FILE, 0):
+            warn(f"{_unreadable(number)}:")
+            for message in list(self.files.values())[:MAX_FILES_REPORTED]:
+                info(f"  {message}")
+            if number > MAX_FILES_REPORTED:
+                info(f"  … and {number - MAX_FILES_REPORTED:,} more")
         if not faults:
             return
-        kinds = [f"{n:,} {kind}" for kind, n in faults.most_common() if kind != DAMAGED_ARCHIVE]
+        kinds = [f"{n:,} {kind}" for kind, n in faults.most_common() if kind not in NOT_RECORDS]
         details = f": {', '.join(kinds)}" if kinds else ""
-        warn(f"{self._summary(details)}; the first:")
+        warn(f"{self._summary(details, files=False)}; the first:")
         for message in skipped_messages(self.facts())[: max(MAX_REPORTED, len(self.kinds))]:
             info(f"  {message}")
 
-    def _summary(self, details: str = "") -> str:
-        archives = self.counts[DAMAGED_ARCHIVE]
-        records = self.faults.total() - archives
+    def _summary(self, details: str = "", files: bool = True) -> str:
+        archives, unreadable = (self.counts[kind] for kind in NOT_RECORDS)
+        records = self.faults.total() - archives - unreadable
         parts: list[str] = []
         if records:
             parts.append(
@@ -134,6 +180,8 @@ class SkippedRecords:
         if archives:
             name = "damaged archive is" if archives == 1 else "damaged archives is"
             parts.append(f"the rest of {archives:,} {name} lost")
+        if unreadable and files:
+            parts.append(_unreadable(unreadable))
         return ", and ".join(parts)
 
     def clear(self) -> None:
@@ -142,12 +190,21 @@ class SkippedRecords:
         self.first.clear()
         self.kinds.clear()
         self.repaired.clear()
+        self.files.clear()
+        self.members.clear()
 
     def facts(self) -> dict[str, Any]:
         """Counts and messages for the manifest."""
         kinds = dict(sorted(self.kinds.items()))
-        facts = {"counts": dict(sorted(self.counts.items())), "first": list(self.first), "kinds": kinds}
-        return facts | ({"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {})
+        counts = dict(sorted(self.counts.items()))
+        facts: dict[str, Any] = {"counts": counts, "first": list(self.first), "kinds": kinds}
+        facts |= {"repaired": dict(sorted(self.repaired.items()))} if self.repaired else {}
+        facts |= {"files": dict(self.files)} if self.files else {}
+        return facts | ({"members": list(self.members)} if self.members else {})
+
+
+def _unreadable(number: int) -> str:
+    return f"{pluralize(number, 'file')} cannot be read and {'was' if number == 1 else 'were'} skipped"
 
 
 def skipped_messages(facts: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ import optax
 from jaxtyping import Array, Float
 from optax import FactoredState
 
+from t5smith.model.compute import Backend
+
 DECAY = 0.8
 """Second moments keep 1 - step^-0.8 of their value."""
 EPSILON = 1e-30
@@ -21,11 +23,11 @@ MIN_FACTORED = 128
 """Matrices with fewer rows or columns have a second moment per number."""
 MIN_SCALE = 1e-3
 """Lower bound for a parameter's RMS, so that one at zero can move."""
-WIDE = {"cpu": 1 << 13}
+WIDE: dict[Backend, int] = {"cpu_rows": 1 << 13}
 """Columns from which on the sum of all rows is a product, by backend; XLA on CPU would sum each column."""
 
 
-def adafactor() -> optax.GradientTransformationExtraArgs:
+def adafactor(backend: Backend) -> optax.GradientTransformationExtraArgs:
     """The direction, for vectors and matrices, with the state of optax's, written over that of before."""
     chain = optax.chain(
         optax.adafactor(learning_rate=None, min_dim_size_to_factor=MIN_FACTORED), optax.scale(-1.0)
@@ -38,7 +40,7 @@ def adafactor() -> optax.GradientTransformationExtraArgs:
         def one(
             gradient: Array, parameter: Array, v_row: Array, v_col: Array, v: Array
         ) -> tuple[Array, Array, Array, Array]:
-            direction, *after = _direction(gradient, v_row, v_col, v, share)
+            direction, *after = _direction(gradient, v_row, v_col, v, share, backend)
             scale = jnp.maximum(_rms(parameter), MIN_SCALE)
             before = (v_row, v_col, v)
             kept = [jnp.where(applied, new, old) for new, old in zip(after, before, strict=True)]
@@ -55,7 +57,12 @@ def adafactor() -> optax.GradientTransformationExtraArgs:
 
 
 def _direction(
-    gradient: Float[Array, "*shape"], v_row: Array, v_col: Array, v: Array, share: Float[Array, ""]
+    gradient: Float[Array, "*shape"],
+    v_row: Array,
+    v_col: Array,
+    v: Array,
+    share: Float[Array, ""],
+    backend: Backend,
 ) -> tuple[Float[Array, "*shape"], Array, Array, Array]:
     """The gradient over the root of its second moment, clipped at RMS 1, and the new moments."""
     squares = gradient * gradient
@@ -67,7 +74,7 @@ def _direction(
     R, C = gradient.shape
     by_row, by_column = (v_row, v_col) if R <= C else (v_col, v_row)
     by_row = _moved(by_row, squares.mean(axis=1), share)
-    by_column = _moved(by_column, _over_rows(squares) / R, share)
+    by_column = _moved(by_column, _over_rows(squares, backend) / R, share)
     mean = by_row.mean() if R <= C else by_column.mean()
     row_factor, column_factor = mean / by_row, 1.0 / by_column
     # The mean square of the direction, from squares: the direction itself is then computed where it is used.
@@ -85,9 +92,9 @@ def _moved(
     return (1.0 - share) * average + share * (new + EPSILON)
 
 
-def _over_rows(x: Float[Array, "R C"]) -> Float[Array, " C"]:
+def _over_rows(x: Float[Array, "R C"], backend: Backend) -> Float[Array, " C"]:
     """The sum of all rows."""
-    if x.shape[1] < WIDE.get(jax.default_backend(), x.shape[1] + 1):
+    if x.shape[1] < WIDE.get(backend, x.shape[1] + 1):
         return x.sum(axis=0)
     return jnp.ones(x.shape[0], x.dtype) @ x
 

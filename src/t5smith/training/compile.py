@@ -65,7 +65,7 @@ def compile_step(setup: StepSetup) -> CompiledStep:
     if setup.hours is None:
         step: Any = create_step(setup.config, setup.optimizer, setup.schedule, setup.step_settings)
     else:
-        optimizer = partial(optimizer_at, setup.recipe.train, setup.config.num_heads)
+        optimizer = partial(optimizer_at, setup.recipe.train, setup.config.num_heads, setup.compute.backend)
         step = create_timed_step(setup.config, optimizer, setup.step_settings)
         arguments = (jax.ShapeDtypeStruct((8,), np.float32),)
     with out_of_memory(batch_size):
@@ -164,7 +164,7 @@ def fitting_program(
       T5smithError: it does not fit into memory.
     """
     leaves, tree = jax.tree.flatten(args)
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    shapes = tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
     key = function, tree, shapes, tuple(static.items())
     program = _programs.get(key)
     if program is None:
@@ -184,7 +184,7 @@ def fitting_program(
 
 
 CPU_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-PROGRAMS_KEPT = 8
+PROGRAMS_KEPT = 16
 _programs: dict[Any, Any] = {}
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.loss import target_losses
 from t5smith.model.params import Parameters
@@ -83,7 +84,7 @@ RowSums = Float[np.ndarray, "rows 3 3"]
 
 
 def create_scorer(
-    config: ModelConfig, classes: Int[np.ndarray, " ids"], dtype: jnp.dtype
+    config: ModelConfig, classes: Int[np.ndarray, " ids"], compute: Compute
 ) -> Callable[..., Iterator[RowSums]]:
     """A function that scores parameters on batches, and gives the sums of each batch's rows in turn.
 
@@ -99,7 +100,7 @@ def create_scorer(
     def sums(
         parameters: Parameters, input_ids: Int[Array, "B S"], targets: Int[Array, "B T"]
     ) -> Float[Array, "B 3 3"]:
-        nll, _, correct = target_losses(parameters, config, input_ids, targets, dtype)
+        nll, _, correct = target_losses(parameters, config, input_ids, targets, compute)
         weight = (targets != PAD_ID).astype(jnp.float32)
         in_class = jax.nn.one_hot(jnp.asarray(padded)[targets], 3) * weight[..., None]
         stacked = jnp.stack([nll, correct, jnp.ones_like(nll)])

@@ -20,6 +20,7 @@ from t5smith.objective.batches import prefetched
 from t5smith.training.compile import CompiledStep, out_of_memory
 from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
 from t5smith.training.curves.held_out import HeldOut
+from t5smith.training.curves.repetition import corpus_use, use_facts
 from t5smith.training.metrics import TrainingLog
 from t5smith.training.resume import checkpoints
 from t5smith.training.setup import Setup
@@ -289,6 +290,7 @@ class Loop:
             "vocab_size": self.setup.config.vocab_size,
             "real_vocab_size": self.setup.config.real_vocab_size,
             "ln_vocab": math.log(self.setup.config.real_vocab_size),
+            **use_facts(corpus_use(self.setup, self.batch)),
             **self.log.facts(),
             "skipped_batches": self.skipped.to_json(),
             "skipped_in_a_row": self.skipped_in_a_row,

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float
 from optax.contrib import MuonState
 
+from t5smith.model.compute import Backend
 from t5smith.model.layers import with_row_major_layout
 
 MOMENTUM = 0.95
@@ -27,11 +28,11 @@ COEFFICIENTS = (
 """Of the polynomials a x + b x^3 + c x^5, one per iteration. Each is closest to 1, in the maximum norm, on
 the interval that those before map [0.005, 1] to (Amsel et al. 2025). The interval is extended at its upper
 end by 5 %, because singular values above it grow without limit, and rounding may take them there."""
-ELEMENTS_AT_ONCE = {"cpu": 1 << 19}
+ELEMENTS_AT_ONCE: dict[Backend, int] = {"cpu_rows": 1 << 19}
 """Elements of the matrices that are iterated on together, so that they stay in the cache. Default: all."""
 
 
-def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
+def muon(num_heads: int, backend: Backend) -> optax.GradientTransformationExtraArgs:
     """Nesterov momentum, made orthogonal, with an RMS of about 1, for a tree of (L, M, N) stacks.
 
     The matrices of attention are made orthogonal head by head, which takes far smaller products. The state is
@@ -57,7 +58,7 @@ def muon(num_heads: int) -> optax.GradientTransformationExtraArgs:
         def direction(path: Any, mu: Array, gradient: Array) -> Array:
             heads, heads_in_rows = _heads(path, num_heads)
             nesterov = (of_mu * mu + of_gradient * gradient).astype(jnp.bfloat16)
-            return orthogonal(nesterov, heads, heads_in_rows=heads_in_rows)
+            return orthogonal(nesterov, heads, backend, heads_in_rows=heads_in_rows)
 
         directions = jax.tree_util.tree_map_with_path(direction, mu, updates)
         counts = jnp.where(applied, state.count + 1, state.count)
@@ -87,17 +88,18 @@ def muon_flops(parameters: Any, num_heads: int) -> int:
 
 
 def orthogonal(
-    x: Float[Array, "L M N"], heads: int = 1, *, heads_in_rows: bool = True
+    x: Float[Array, "L M N"], heads: int, backend: Backend, *, heads_in_rows: bool = True
 ) -> Float[Array, "L M N"]:
     """The orthogonal factors of matrices, nearly, with a root mean square of about 1.
 
     Args:
       x: the matrices of all layers.
       heads: the number of matrices that each is made of.
+      backend: the programs for this device.
       heads_in_rows: whether these are below each other, or side by side.
     """
     one_layer = partial(_orthogonal_layer, heads=heads, heads_in_rows=heads_in_rows)
-    at_once = ELEMENTS_AT_ONCE.get(jax.default_backend())
+    at_once = ELEMENTS_AT_ONCE.get(backend)
     if at_once is None:
         return jax.vmap(one_layer)(x)
     return cast(Array, jax.lax.map(one_layer, x, batch_size=max(1, at_once // x[0].size)))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from t5smith.model.compute import Backend
 from t5smith.model.params import Parameters, is_stacked
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.train import OptimizerSettings, TrainSettings
@@ -36,6 +37,8 @@ DEFAULT_LEARNING_RATE = {
 runs get the usual rates: T5's for Adafactor, also with Muon; nanoT5's for AdamWScale; AdamW's for AdamW, and
 for Muon, whose updates have the same RMS. Short runs need higher ones: see docs/optimizers.md."""
 
+POSITION_BIAS = "relative_attention_bias"
+"""Name of a leaf: numbers for each distance and head, not a matrix that vectors are multiplied by."""
 MUON_RMS = 0.2
 """RMS of Muon's updates before the learning rate: about that of AdamW (Liu et al. 2025, section 2.2)."""
 MUON_SHARE = 0.15
@@ -67,7 +70,7 @@ def default_learning_rate(recipe: Recipe, steps: int | None = None) -> float:
 
 
 def create_optimizer(
-    settings: OptimizerSettings, schedule: Schedule, num_heads: int
+    settings: OptimizerSettings, schedule: Schedule, num_heads: int, backend: Backend
 ) -> optax.GradientTransformation:
     """Clip the gradient, compute a direction layer by layer, decay weights, scale by the learning rate.
 
@@ -75,9 +78,10 @@ def create_optimizer(
       settings: of the rule.
       schedule: the learning rate of each step.
       num_heads: the model's; Muon updates the heads of attention separately.
+      backend: the programs for this device.
     """
     parts = [_clip(settings.clip_norm)] if settings.clip_norm else []
-    parts.append(per_layer(*directions(settings, num_heads)))
+    parts.append(per_layer(*directions(settings, num_heads, backend)))
     if settings.weight_decay:
         parts.append(optax.add_decayed_weights(settings.weight_decay, mask=is_decayed))
     parts.append(_unless_skipped(optax.scale_by_learning_rate(cast(Any, schedule))))
@@ -85,7 +89,7 @@ def create_optimizer(
 
 
 def optimizer_at(
-    train: TrainSettings, num_heads: int, points: Array
+    train: TrainSettings, num_heads: int, backend: Backend, points: Array
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Optimizer and schedule with the clock's corrections; see :func:`create_timed_schedule`."""
     rate = create_timed_schedule(train.schedule)
@@ -93,26 +97,27 @@ def optimizer_at(
     def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
         return rate(step, points)
 
-    return create_optimizer(train.optimizer, schedule, num_heads), schedule
+    return create_optimizer(train.optimizer, schedule, num_heads, backend), schedule
 
 
 def directions(
-    settings: OptimizerSettings, num_heads: int
+    settings: OptimizerSettings, num_heads: int, backend: Backend
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """The rules without learning rate and sign: for stacked matrices of layers, and for other parameters."""
     adam = _adam(settings.beta1, settings.beta2, settings.epsilon)
     match settings.name:
         case "adafactor":
-            rule = adafactor()
+            rule = adafactor(backend)
         case "adamw":
             rule = adam
         case "adamwscale":
             rule = optax.chain(adam, optax.scale_by_param_block_rms(MIN_SCALE))
         case "muon":
-            return optax.chain(muon(num_heads), optax.scale(MUON_RMS)), adam
+            return optax.chain(muon(num_heads, backend), optax.scale(MUON_RMS)), adam
         case "muon_adafactor":
             own_scale = each_layer(optax.scale_by_param_block_rms(MIN_SCALE))
-            return optax.chain(muon(num_heads), optax.scale(MUON_SHARE), own_scale), adafactor()
+            matrices = optax.chain(muon(num_heads, backend), optax.scale(MUON_SHARE), own_scale)
+            return matrices, adafactor(backend)
     return each_layer(rule), rule
 
 
@@ -189,7 +194,8 @@ def per_layer(
         if not stacked:
             return "single"
         # Encoder and decoder are separate stacks: they may have different numbers of layers.
-        return f"{path[0].name} {'matrices' if leaf.ndim == 3 else 'vectors'}"
+        is_matrix = leaf.ndim == 3 and path[-1].name != POSITION_BIAS
+        return f"{path[0].name} {'matrices' if is_matrix else 'vectors'}"
 
     def labels(parameters: Parameters) -> Any:
         return jax.tree_util.tree_map_with_path(label, parameters, is_stacked(parameters))
@@ -204,7 +210,7 @@ def is_decayed(parameters: Parameters) -> Any:
     """Which parameters are decayed: matrices; norm scales and position biases are not."""
 
     def decayed(path: tuple[Any, ...], leaf: jax.Array, stacked: bool) -> bool:
-        return leaf.ndim - stacked == 2 and path[-1].name != "relative_attention_bias"
+        return leaf.ndim - stacked == 2 and path[-1].name != POSITION_BIAS
 
     return jax.tree_util.tree_map_with_path(decayed, parameters, is_stacked(parameters))
 

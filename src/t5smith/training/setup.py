@@ -18,14 +18,17 @@ from t5smith.base.run_folder import CHECKPOINTS, TRAIN
 from t5smith.interop.model import Model
 from t5smith.interop.source import Source, source_and_input
 from t5smith.model.attention.items import ItemLayout
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches
+from t5smith.parallel.backend import chosen_backend, compute_in
 from t5smith.recipe.recipe import Recipe
 from t5smith.store.token_store import TokenStore
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.fingerprint import data_order_fingerprint, training_fingerprint
 from t5smith.training.resume.history import History
+from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.schedule import Schedule, create_schedule, decay_start
 from t5smith.training.settle import (
     clock_of,
@@ -38,8 +41,6 @@ from t5smith.training.state import TrainState, abstract_state, fresh_program, st
 from t5smith.training.step import StepSettings
 from t5smith.training.timing.record import Spent
 from t5smith.vocabulary.vocabulary import Vocabulary
-
-DTYPES = {"float32": jnp.dtype(jnp.float32), "bfloat16": jnp.dtype(jnp.bfloat16)}
 
 
 @dataclass(frozen=True)
@@ -64,26 +65,27 @@ class StepSetup:
         train, config = recipe.train, ModelConfig.create(recipe.model, vocabulary.size)
         peak = peak_learning_rate(recipe)
         schedule = create_schedule(train.schedule, peak, train.steps)
+        optimizer = create_optimizer(train.optimizer, schedule, config.num_heads, chosen_backend())
         return StepSetup(
             recipe,
             Objective.create(recipe.objective, vocabulary),
             config,
             schedule,
-            create_optimizer(train.optimizer, schedule, config.num_heads),
+            optimizer,
             hours=hours,
         )
 
     @property
-    def dtype(self) -> jnp.dtype:
-        """The dtype of the operands of matrix products."""
-        return DTYPES[self.recipe.train.precision]
+    def compute(self) -> Compute:
+        """Precision and backend of the step."""
+        return compute_in(self.recipe.train.precision)
 
     @property
     def step_settings(self) -> StepSettings:
         """The settings that are compiled into the step."""
         train, plan = self.recipe.train, self.objective.plan
         return StepSettings(
-            dtype=self.dtype,
+            compute=self.compute,
             z_loss=train.z_loss,
             label_smoothing=train.label_smoothing,
             dropout_rate=train.dropout_rate,
@@ -279,9 +281,8 @@ class Run:
         steps = setup.recipe.train.steps
         found = checkpoints.latest(setup.checkpoints, setup.inputs, up_to=steps)
         if found is None or found[1].facts["step"] != steps:
-            reached = (
-                f"ends at step {found[1].facts['step']:,}" if found else "has no checkpoint of this recipe"
-            )
+            step = found and found[1].facts["step"]
+            reached = f"ends at step {step:,}" if found else "has no checkpoint of this recipe"
             expected, fix = f"step {steps:,}", "run `t5smith train`"
             raise T5smithError(f"training {reached}", where=setup.checkpoints, expected=expected, fix=fix)
         return found
@@ -295,5 +296,5 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The trained model."""
-        state = checkpoints.restore(self.trained[0], self.setup.abstract_state())
-        return Model(state.eval_params, self.setup.config, self.vocabulary)
+        saved = SavedParameters([self.trained[0]], self.setup.abstract_state())
+        return Model(saved.tree(), self.setup.config, self.vocabulary)

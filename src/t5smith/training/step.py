@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from t5smith.model.attention.items import ItemLayout, Items
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.model.dropout import Dropout
 from t5smith.model.loss import LossSums, batch_loss
@@ -64,7 +65,7 @@ class StepSettings:
     """The settings that are compiled into a step.
 
     Attributes:
-      dtype: of the operands of matrix products.
+      compute: precision of products, and backend.
       z_loss: weight of the squared log-partition function in the loss.
       label_smoothing: share of each target's probability spread over the vocabulary.
       dropout_rate: share of the values dropped, in the places where T5 drops them.
@@ -76,7 +77,7 @@ class StepSettings:
       layout: where the items of packed rows are; None: attention computes whole rows.
     """
 
-    dtype: jnp.dtype
+    compute: Compute
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     dropout_rate: float = 0.0
@@ -217,7 +218,7 @@ def _accumulate_gradient(
                 config,
                 batch["input_ids"],
                 batch["targets"],
-                settings.dtype,
+                settings.compute,
                 segments,
                 z_loss=settings.z_loss,
                 label_smoothing=settings.label_smoothing,

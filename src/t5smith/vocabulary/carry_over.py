@@ -70,7 +70,7 @@ def carried_rows(old: Vocabulary, new: Vocabulary) -> CarriedRows:
         elif piece in ids and old.is_text[ids[piece]] == new.is_text[number]:
             found.append([ids[piece]])
         elif new.is_text[number]:
-            found.append([one for one in old.spell(piece) if one != old.unk_id])
+            found.append([one for one in old.spell(new.spelling(number)) if one != old.unk_id])
         else:
             found.append([])
     counts = np.array([len(one) for one in found])

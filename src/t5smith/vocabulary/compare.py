@@ -117,9 +117,9 @@ def compare_vocabularies(
 
 def _held_out(recipe: Recipe, max_bytes: int, bar: Bar) -> tuple[list[str], bool]:
     """The first held-out documents, and whether these are all."""
-    corpus = recipe.corpus
+    corpus = recipe.corpus.of_split("valid" if recipe.corpus.valid else "train")
     field = "corpus.valid" if corpus.valid else "corpus.train"
-    groups = find_corpora(corpus.valid or corpus.train, field)
+    groups = find_corpora(corpus.valid or corpus.train, field, None, corpus)
     skipped = SkippedRecords(corpus.strict)
     texts: list[str] = []
     whole = True

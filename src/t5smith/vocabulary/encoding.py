@@ -1,4 +1,4 @@
-"""Encoding text as ids: in pieces, or byte by byte.
+"""Encoding text as ids: in pieces, or byte by byte, with the two byte-level vocabularies.
 
 A control word typed in a text is text: `</s>` in a web page must not end a document. The tokenizers library
 maps such words to control ids. So text goes through a second tokenizer with the same pieces under the same
@@ -19,8 +19,16 @@ from tokenizers import Encoding, Tokenizer
 from t5smith.base.errors import T5smithError
 from t5smith.vocabulary.normalizers import SPACE, normalizes_each_word
 from t5smith.vocabulary.sentencepiece_charsmap import split_character_map
-from t5smith.vocabulary.tokenizer_json import TokenizerTree, metaspace
-from t5smith.vocabulary.word_cache import WordCache
+from t5smith.vocabulary.tokenizer_json import (
+    CONTROL,
+    UNK,
+    TokenizerTree,
+    control_token,
+    metaspace,
+    unknown_words,
+)
+from t5smith.vocabulary.white_space import keeps_white_space, raw_units
+from t5smith.vocabulary.word_cache import UnitCache, WordCache
 
 BYTE_BY_BYTE = {
     "type": "Split",
@@ -29,6 +37,10 @@ BYTE_BY_BYTE = {
     "invert": False,
 }
 """The pre-tokenizer of a byte-level vocabulary: it splits characters, so that no byte's name is matched."""
+IN_UTF8 = 0xF5
+"""No byte from this one on occurs in UTF-8."""
+BYTE_SENTINELS = 125
+"""Sentinels of ByT5, as in transformers' ByT5Tokenizer; `<extra_id_i>` has the same id, 259 + i."""
 TEXT_START = r"\A"
 """Starts the pattern of a normalizer step that changes only the beginning of a whole text."""
 
@@ -55,10 +67,8 @@ class PieceEncoder:
     """Encodes text in the pieces of a tokenizer.json.
 
     Attributes:
-      strips_left: whether a sentinel strips the white space before it.
+      strips_left: whether a sentinel strips the white space before it. If not, normalization drops one space.
     """
-
-    strips_left = True
 
     def __init__(self, tree: TokenizerTree, pieces: Sequence[str], control: set[int], source: object) -> None:
         if metaspace(tree.get("pre_tokenizer")) is None:
@@ -66,7 +76,9 @@ class PieceEncoder:
                 "no Metaspace pre-tokenizer", where=source, expected=f"one that writes spaces as {SPACE}"
             )
         self._map, normalizer = split_character_map(tree.get("normalizer"), source)
-        self._raw = normalizes_each_word(json.dumps(tree.get("normalizer")))
+        self.strips_left = not keeps_white_space(tree)
+        self._settings = normalizes_each_word(json.dumps(tree.get("normalizer")))
+        self._unknown = unknown_words(tree)
         self.tokenizer = without_control_words(tree | {"normalizer": normalizer}, pieces, control, source)
 
     def _premapped(self, text: str) -> str:
@@ -86,7 +98,13 @@ class PieceEncoder:
 
     def bulk_encoder(self, dtype: np.dtype[np.unsignedinteger]) -> BulkEncoder:
         """An encoder for much text."""
-        return WordCache(self.tokenizer, dtype, raw=self._raw, preprocess=self._map)
+        own = self._settings
+        if own is None or not own.keep_whitespace:
+            return WordCache(self.tokenizer, dtype, raw=own is not None, preprocess=self._map)
+        if self.strips_left:  # the normalizer is ours, the cut is not
+            return WordCache(self.tokenizer, dtype, raw=False)
+        units = raw_units(marks=own.normalization == "nfkc", words=self._unknown)
+        return UnitCache(self.tokenizer, dtype, units)
 
     @functools.cached_property
     def _for_continuation(self) -> Tokenizer:
@@ -110,6 +128,8 @@ class PieceEncoder:
 
     def encode_continuation(self, text: str) -> list[int]:
         """Ids of text after a sentinel, which starts a new word only if it begins with white space."""
+        if not self.strips_left:
+            return self.encode(text)
         text = self._premapped(text)
         word = cast(re.Match[str], _LEADING_WORD.match(text))[0]
         start = self._inside_word.encode(word, add_special_tokens=False).ids if word else []
@@ -167,10 +187,10 @@ class _BulkByteEncoder:
 
 
 def is_byte_level(tree: TokenizerTree, bytes_: Mapping[int, int], is_text: np.ndarray, unk_id: int) -> bool:
-    """Whether a vocabulary has exactly the 256 bytes as text pieces and leaves text unchanged."""
+    """Whether a vocabulary has the bytes of UTF-8 as text pieces, no others, and leaves text unchanged."""
     unchanged = tree.get("normalizer") is None and tree.get("pre_tokenizer") == BYTE_BY_BYTE
     text_ids = set(np.flatnonzero(is_text).tolist()) - {unk_id}
-    return unchanged and text_ids == set(bytes_) and len(bytes_) == 256
+    return unchanged and text_ids == set(bytes_) and set(range(IN_UTF8)) <= set(bytes_.values())
 
 
 def without_control_words(
@@ -189,3 +209,41 @@ def without_control_words(
         return Tokenizer.from_str(json.dumps(tree))
     except Exception as error:  # the library raises bare Exception
         raise T5smithError(f"not a usable tokenizer.json ({error})", where=source) from None
+
+
+def byte_tokenizer() -> TokenizerTree:
+    """Bytes, then 125 sentinels from 259 upward: the ids of transformers' ByT5Tokenizer."""
+    return _byte_tree(256, [f"<extra_id_{i}>" for i in range(BYTE_SENTINELS)])
+
+
+def google_byte_tokenizer() -> TokenizerTree:
+    """Bytes with the sentinels that Google's ByT5 was trained with: `<extra_id_i>` is the id 258 - i.
+
+    There seqio counts sentinels down from the last id of its 259, so they are ids of bytes. Of these only the
+    11 that never occur in UTF-8 are sentinels here, 0xF5 to 0xFF, and no id has two meanings: Google's
+    inputs of 1,024 bytes, with spans of 20, have at most 9. (seqio's ByteVocabulary, t5's
+    preprocessors.sentinel_id; transformers' page on ByT5 masks with 258, 257 and 256 too)
+    """
+    return _byte_tree(IN_UTF8, [f"<extra_id_{i}>" for i in reversed(range(256 - IN_UTF8))])
+
+
+def _byte_tree(bytes_: int, sentinels: list[str]) -> TokenizerTree:
+    """A tokenizer.json of the first bytes, then sentinels; no `▁` is prepended."""
+    names = [*CONTROL, *(f"<0x{byte:02X}>" for byte in range(bytes_)), *sentinels]
+    special = [number for number, name in enumerate(names) if name in CONTROL or name in sentinels]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [control_token(number, names[number]) for number in special],
+        "normalizer": None,
+        "pre_tokenizer": BYTE_BY_BYTE,
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {
+            "type": "Unigram",
+            "unk_id": CONTROL.index(UNK),
+            "vocab": [[name, 0.0] for name in names],
+            "byte_fallback": True,
+        },
+    }

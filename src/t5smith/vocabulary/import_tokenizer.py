@@ -18,16 +18,18 @@ from t5smith.base.run_folder import up_to_date
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
-from t5smith.vocabulary import sentencepiece, tokenizer_json
-from t5smith.vocabulary.encoding import BYTE_BY_BYTE
+from t5smith.vocabulary import tokenizer_json
+from t5smith.vocabulary.encoding import byte_tokenizer
 from t5smith.vocabulary.tokenizer_files import (
+    TOKENIZER_CONFIG,
     TOKENIZER_FILES,
-    decompressed,
-    extra_ids,
+    is_byt5,
+    parse_tokenizer_file,
     read_tokenizer_file,
     tokenizer_file,
+    with_own_sentinels,
 )
-from t5smith.vocabulary.tokenizer_json import CONTROL, UNK, TokenizerTree, control_token, with_unknown_words
+from t5smith.vocabulary.tokenizer_json import with_unknown_words
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 METHOD = 1
@@ -38,8 +40,6 @@ PATH_SUFFIXES = (".json", ".xz", ".model")
 """A name with one of these suffixes is a path, not a name on the Hub."""
 USED_BY_IMPORT = ("tokenizer", "control_symbols", "unknown_words")
 """Settings of `[vocab]` that have an effect if the tokenizer is imported."""
-BYTE_SENTINELS = 125
-"""Sentinels of ByT5, as in transformers' ByT5Tokenizer; `<extra_id_i>` has the same id, 259 + i."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,10 @@ def import_tokenizer(
         is_path = path.is_absolute() or name.startswith((".", "~")) or path.suffix in PATH_SUFFIXES
         file = tokenizer_file(path) if path.exists() or is_path else fetch_from_hub(name, where)
         data = read_tokenizer_file(file)
-        if file.suffix == ".model":
-            tree = sentencepiece.to_tokenizer_json(data, file)
-        else:
-            tree = tokenizer_json.parse(decompressed(data, file), file)
+        tree = parse_tokenizer_file(data, file)
     before = set(tokenizer_json.pieces_and_control(tree)[0])
     tree = tokenizer_json.with_control(tree, list(dict.fromkeys(control_symbols)))
-    tree = tokenizer_json.with_sentinels(tree, extra_ids(file))
+    tree = with_own_sentinels(tree, file)
     appended = tuple(piece for piece in tokenizer_json.pieces_and_control(tree)[0] if piece not in before)
     vocabulary = Vocabulary(json.dumps(tree), file)
     if unknown_words and vocabulary.is_byte_level:
@@ -191,29 +188,6 @@ def _unused_settings(settings: VocabSettings) -> list[str]:
     return [f"vocab.{name}" for name in changed if name not in USED_BY_IMPORT]
 
 
-def byte_tokenizer() -> TokenizerTree:
-    """ByT5's vocabulary as a tokenizer.json: byte b has the id b + 3, then sentinels; no `▁` is prepended."""
-    sentinels = [f"<extra_id_{i}>" for i in range(BYTE_SENTINELS)]
-    names = [*CONTROL, *(f"<0x{byte:02X}>" for byte in range(256)), *sentinels]
-    special = [number for number, name in enumerate(names) if name in CONTROL or name in sentinels]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [control_token(number, names[number]) for number in special],
-        "normalizer": None,
-        "pre_tokenizer": BYTE_BY_BYTE,
-        "post_processor": None,
-        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
-        "model": {
-            "type": "Unigram",
-            "unk_id": CONTROL.index(UNK),
-            "vocab": [[name, 0.0] for name in names],
-            "byte_fallback": True,
-        },
-    }
-
-
 def fetch_from_hub(model: str, field: str) -> Path:
     """The tokenizer's file of a model on the Hub, downloaded unless it is in the cache.
 
@@ -233,9 +207,12 @@ def fetch_from_hub(model: str, field: str) -> Path:
     try:
         available = files_on_hub("model", name, field, revision)
         with hub_errors("model", name, field, revision):
-            for file in TOKENIZER_FILES:
-                if file in available:
-                    return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
+            for file in (*TOKENIZER_FILES, TOKENIZER_CONFIG):
+                if file not in available:
+                    continue
+                found = Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
+                if file != TOKENIZER_CONFIG or is_byt5(found):
+                    return found
     except HubUnreachable as error:
         return _fetch_from_cache(name, revision, field, error)
     raise T5smithError(
@@ -247,8 +224,8 @@ def _fetch_from_cache(name: str, revision: str | None, field: str, error: HubUnr
     """The file in the Hub's cache; `error` says why the Hub could not be reached."""
     import huggingface_hub
 
-    for file in TOKENIZER_FILES:
+    for file in (*TOKENIZER_FILES, TOKENIZER_CONFIG):
         found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
-        if isinstance(found, str):
+        if isinstance(found, str) and (file != TOKENIZER_CONFIG or is_byt5(Path(found))):
             return Path(found)
     raise not_fetched(name, field, error) from None

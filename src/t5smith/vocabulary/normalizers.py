@@ -15,21 +15,26 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.vocabulary import white_space
+from t5smith.vocabulary.white_space import SPACE
+
+__all__ = ["BUNDLED", "SPACE", "UNK"]
 
 UNK = "<unk>"
-SPACE = "▁"
-"""Stands for a space in pieces."""
 BUNDLED = Path(__file__).parent / "t5" / "tokenizer.json.xz"
 """T5's own vocabulary."""
 BYTE_NAME_CHARACTERS = "<0x123456789ABCDEF>"
 """With byte fallback these are pieces too, so that `<0x41>` typed in a text is never read as the byte."""
 
 
-def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
+def normalizer(
+    settings: VocabSettings | None = None, *, drop_last_space: bool = True
+) -> normalizers.Normalizer:
     """NFKC or what the settings select, then runs of white space to one space, none at the end.
 
     `▁` stands for a space, so it becomes one. A leading space stays: after a sentinel it shows that the text
-    starts a new word.
+    starts a new word. For `keep_whitespace` see :mod:`t5smith.vocabulary.white_space`, whose last
+    space may stay too.
     """
     settings = settings or VocabSettings()
     steps: list[normalizers.Normalizer] = []
@@ -43,22 +48,25 @@ def normalizer(settings: VocabSettings | None = None) -> normalizers.Normalizer:
         steps.append({"nfkc": normalizers.NFKC, "nfc": normalizers.NFC}[settings.normalization]())
     if settings.lowercase:
         steps.append(normalizers.Lowercase())
+    if settings.keep_whitespace:
+        return normalizers.Sequence([*steps, *white_space.normalizer_steps(drop_last=drop_last_space)])
     spaces = normalizers.Replace(Regex(rf"[\s{SPACE}]+"), " ")
     return normalizers.Sequence([*steps, spaces, normalizers.Strip(left=False, right=True)])
 
 
 @functools.cache
-def normalizes_each_word(json_text: str) -> bool:
-    """Whether a normalizer, as JSON, is one of :func:`normalizer` that never reaches across white space."""
+def normalizes_each_word(json_text: str) -> VocabSettings | None:
+    """Settings whose normalizer is this one, as JSON, and never reaches across white space, or None."""
     candidates = (
-        VocabSettings(normalization=name, lowercase=lowercase)
+        VocabSettings(normalization=name, lowercase=lowercase, keep_whitespace=keep)
         for name in ("nfkc", "nfc", "none")
         for lowercase in (False, True)
+        for keep in (False, True)
     )
     tree = json.loads(json_text)
     if tree and tree["type"] == "Sequence":
         tree["normalizers"] = [step for step in tree["normalizers"] if not replaces_word(step)]
-    return tree in [normalizer_json(normalizer(settings)) for settings in candidates]
+    return next((one for one in candidates if tree == normalizer_json(normalizer(one))), None)
 
 
 def replaces_word(step: Mapping[str, Any]) -> bool:
@@ -118,16 +126,19 @@ def pre_tokenizer(
     """Cut before each space, which becomes `▁`; with `split_digits` also around each digit.
 
     Args:
-      settings: for `split_digits` and `user_symbols`.
+      settings: for `split_digits`, `user_symbols` and `keep_whitespace`.
       prepend_scheme: `always` puts `▁` before each stretch of text, `first` only before the beginning of the
-        text.
-      without_symbols: cut at user symbols and remove them, so that no piece is learned across one.
+        text. With `keep_whitespace` nothing is prepended.
+      without_symbols: cut at user symbols and remove them, so that no piece is learned across one; also
+        remove long runs of white space.
     """
     steps: list[pre_tokenizers.PreTokenizer] = [
         pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend_scheme)
     ]
     symbols = symbol_pattern(settings)
-    if symbols and without_symbols:
+    if settings.keep_whitespace:
+        steps = white_space.pre_tokenizer_steps(for_training=without_symbols, symbols=symbols)
+    elif symbols and without_symbols:
         steps.append(pre_tokenizers.Split(Regex(symbols), "removed"))
     if settings.split_digits and any(map(str.isnumeric, "".join(settings.user_symbols))):
         # A digit within a symbol stays there.
@@ -137,6 +148,14 @@ def pre_tokenizer(
     return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
 
 
+def always_pieces(settings: VocabSettings) -> list[str]:
+    """Characters that are pieces even if the text does not have them."""
+    return [
+        *(BYTE_NAME_CHARACTERS if settings.byte_fallback else ()),
+        *(SPACE + white_space.BREAKS if settings.keep_whitespace else ()),
+    ]
+
+
 def alphabet(text: Iterable[str], settings: VocabSettings) -> set[str]:
     """The different characters of a text after normalization, `▁` for a space: each needs a piece.
 
@@ -144,7 +163,7 @@ def alphabet(text: Iterable[str], settings: VocabSettings) -> set[str]:
     """
     normal = normalizer(settings)
     symbols = symbol_pattern(settings)
-    characters = {SPACE, *(BYTE_NAME_CHARACTERS if settings.byte_fallback else ())}
+    characters = {SPACE, *always_pieces(settings)}
     for part in text:
         normalized = normal.normalize_str(part)
         characters.update(re.sub(symbols, "", normalized) if symbols else normalized)

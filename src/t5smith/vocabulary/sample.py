@@ -14,6 +14,7 @@ from t5smith.base.progress import Bar, count
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.symbols import CONTROL_WORD, KNOWN_CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.cleaning.exclusion import Exclusions
 from t5smith.text.cleaning.pipeline import Cleaner
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.documents import no_training_text, split_documents
@@ -55,7 +56,7 @@ class TextSample:
             bar.advance(amount, documents=count(self.documents))
 
         self.skipped = SkippedRecords(recipe.corpus.strict)
-        cleaner = Cleaner(recipe)
+        cleaner = Cleaner(recipe, Exclusions.read(recipe, files))
         tallies = cleaner.tallies()
         # A chunk with a key of at most this is not kept.
         threshold = -math.inf

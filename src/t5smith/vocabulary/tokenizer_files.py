@@ -10,10 +10,14 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.hub import download_first
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.text.recognition import HEAD_BYTES, refusal
-from t5smith.vocabulary.tokenizer_json import NAME_ONE
+from t5smith.vocabulary.encoding import google_byte_tokenizer
+from t5smith.vocabulary.sentencepiece import to_tokenizer_json
+from t5smith.vocabulary.tokenizer_json import NAME_ONE, TokenizerTree, parse, with_sentinels
 
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.model", "tokenizer.model")
 """Files with a tokenizer; the first of them in a folder is read."""
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""All that a ByT5 has: the name of the class. It is read if there is no file with a tokenizer."""
 
 
 def tokenizer_file(path: Path) -> Path:
@@ -21,7 +25,36 @@ def tokenizer_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     found = (folder / name for folder in (path, path / "vocab") for name in TOKENIZER_FILES)
-    return next((file for file in found if file.is_file()), path / TOKENIZER_FILES[0])
+    byt5 = filter(is_byt5, [path / TOKENIZER_CONFIG])
+    return next((file for file in (*filter(Path.is_file, found), *byt5)), path / TOKENIZER_FILES[0])
+
+
+def is_byt5(config: Path) -> bool:
+    """Whether a tokenizer_config.json names ByT5's bytes, which need no file of pieces."""
+    try:
+        return json.loads(config.read_text(encoding="utf-8"))["tokenizer_class"] == "ByT5Tokenizer"
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def parse_tokenizer_file(data: bytes, file: Path) -> TokenizerTree:
+    """The bytes of a tokenizer's file as a tokenizer.json.
+
+    A ByT5's has Google's sentinels, see :func:`t5smith.vocabulary.encoding.google_byte_tokenizer`.
+
+    Raises:
+      T5smithError: it is damaged, or no Unigram tokenizer.
+    """
+    if file.suffix == ".model":
+        return to_tokenizer_json(data, file)
+    if file.name == TOKENIZER_CONFIG and is_byt5(file):
+        return google_byte_tokenizer()
+    return parse(decompressed(data, file), file)
+
+
+def with_own_sentinels(tree: TokenizerTree, file: Path) -> TokenizerTree:
+    """Append the sentinels that the model of a tokenizer's file has, if the file has none."""
+    return with_sentinels(tree, extra_ids(file))
 
 
 def read_tokenizer_file(file: Path) -> bytes:

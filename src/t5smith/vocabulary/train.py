@@ -10,13 +10,16 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from t5smith.base import artifact
+from t5smith.base.artifact import fingerprint
+from t5smith.base.errors import T5smithError
 from t5smith.base.lock import in_run_folder
 from t5smith.base.phase import phase
 from t5smith.base.progress import count, info, progress, warn
-from t5smith.base.run_folder import up_to_date
+from t5smith.base.run_folder import differences, up_to_date
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.text.cleaning.exclusion import STEP
 from t5smith.text.cleaning.pipeline import cleaning_inputs
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.fingerprints import bytes_to_read
@@ -34,21 +37,27 @@ ENOUGH_OCCURRENCES = 50
 """A vocabulary whose pieces occur less often in the training text, on average, gives a warning."""
 SMALLEST = 1_000
 """A smaller vocabulary is not recommended."""
+FILES, HELD_OUT = ("train", "corpora", "exclude"), "held_out_fraction"
+"""Inputs of a corpus that other files change. A trained vocabulary does not depend on them."""
 METHOD = 4
 """Increase when the same text and settings give another vocabulary than before. With user symbols it is one
 more."""
 
 
 @in_run_folder
-def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = False) -> Path:
+def vocab(
+    recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = False, retrain_vocab: bool = False
+) -> Path:
     """Train the vocabulary of a recipe on its training documents, or import `vocab.tokenizer`.
 
-    Nothing is done if the vocabulary exists and its inputs are unchanged.
+    Nothing is done if the vocabulary exists and its settings are unchanged. It is kept when files of the text
+    are added, removed or changed; its manifest has those that it was learned from.
 
     Args:
       recipe: names the text and the run folder.
       files: the recipe's files, if they have been found before.
       restart: archive trained steps if they need another vocabulary than the recipe's.
+      retrain_vocab: train it again if it was learned from other files.
 
     Returns:
       The vocabulary's folder.
@@ -62,14 +71,20 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
     check_symbols_survive(recipe.vocab)
     folder = recipe.folder / "vocab"
     files = files or CorpusFiles.find(recipe.corpus)
-    inputs = vocab_inputs(recipe, files)
-    if found := up_to_date(folder, "vocab", inputs, restart=restart):
-        skipped = SkippedRecords(recipe.corpus.strict)
-        skipped.merge(found.facts["skipped_records"])
-        skipped.raise_if_strict()
+    inputs = vocab_inputs(recipe, files.inputs())
+    kept = inputs if retrain_vocab else with_text_of(recorded_vocab_inputs(folder), inputs)
+    if found := up_to_date(folder, "vocab", kept, restart=restart):
+        changed = text_changes(found.inputs, inputs)
+        if not changed:
+            skipped = SkippedRecords(recipe.corpus.strict)
+            skipped.merge(found.facts["skipped_records"])
+            skipped.raise_if_strict()
         save_run_settings(recipe, "vocab")
-        info(f"vocab     unchanged: {found.facts['pieces']:,} pieces in {folder}")
+        state = f"kept ({changed}; --retrain-vocab trains it again)" if changed else "unchanged"
+        info(f"vocab     {state}: {found.facts['pieces']:,} pieces in {folder}")
         return folder
+    if recipe.vocab.keep_whitespace and "c4" in recipe.cleaning.steps:
+        warn("the cleaning step c4 strips lines and drops blank ones, also with vocab.keep_whitespace")
     facts: dict[str, Any] = {"requested": recipe.vocab.size}
     with artifact.building(folder, "vocab", inputs, facts) as work:
         size = sum(map(bytes_to_read, files.files("train")))
@@ -92,9 +107,9 @@ def vocab(recipe: Recipe, *, files: CorpusFiles | None = None, restart: bool = F
     return folder
 
 
-def vocab_inputs(recipe: Recipe, files: CorpusFiles) -> dict[str, Any]:
-    """All that a trained vocabulary depends on."""
-    corpus = {name: value for name, value in files.inputs().items() if not name.startswith("valid")}
+def vocab_inputs(recipe: Recipe, corpus: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a trained vocabulary depends on; `corpus` are the inputs of :class:`CorpusFiles`."""
+    corpus = {name: value for name, value in corpus.items() if not name.startswith("valid")}
     settings = recipe.vocab.inputs()
     return {
         "method": METHOD + bool(recipe.vocab.user_symbols),
@@ -102,6 +117,39 @@ def vocab_inputs(recipe: Recipe, files: CorpusFiles) -> dict[str, Any]:
         "corpus": corpus,
         **cleaning_inputs(recipe, duplicates=False),
     }
+
+
+def recorded_vocab_inputs(folder: Path) -> dict[str, Any]:
+    """The inputs of the vocabulary in a folder; empty without one."""
+    try:
+        return artifact.read_manifest(folder, "vocab", check_hashes=False).inputs
+    except T5smithError:
+        return {}
+
+
+def with_text_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs `now` with the files that an existing vocabulary was learned from: other files keep it.
+
+    Args:
+      before: inputs of the existing vocabulary; one that was imported was learned from no file.
+      now: inputs of the recipe's.
+    """
+    if "corpus" not in before or "corpus" not in now:
+        return dict(now)
+    old, new = before["corpus"], now["corpus"]
+    # Files that are named in `corpus.valid` hold out instead of a share of the documents.
+    names = FILES if ("held_out_fraction" in old) == ("held_out_fraction" in new) else (*FILES, HELD_OUT)
+    text = {name: value for name, value in old.items() if name in names}
+    kept = {STEP: before[STEP]} if STEP in before else {}
+    now = {name: value for name, value in now.items() if name != STEP} | kept
+    return {**now, "corpus": {**{k: v for k, v in new.items() if k not in names}, **text}}
+
+
+def text_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The files in which two inputs of a vocabulary differ, in words; empty: none, or more than files."""
+    if fingerprint(with_text_of(before, now)) != fingerprint(before):
+        return ""
+    return ", ".join(differences(before, now))
 
 
 def occurrences(vocabulary: Vocabulary, sample: TextSample) -> float:
@@ -140,7 +188,7 @@ def build(
 
     A sentinel strips the white space before it but not after it, and `▁` is prepended only at the beginning
     of a text. So text with sentinels gets the ids of training: in `rød<extra_id_0> og` only ` og` starts a
-    word.
+    word. With `keep_whitespace` normalization drops one space before a sentinel, and nothing is prepended.
     """
     settings = settings or VocabSettings()
     symbols = tuple(dict.fromkeys(control_symbols))
@@ -166,14 +214,15 @@ def build(
     )
     tokenizer.normalizer = normalizer(settings)
     tokenizer.pre_tokenizer = pre_tokenizer(settings, "first")
-    metaspace = decoders.Metaspace(SPACE, prepend_scheme="first")
+    keep = settings.keep_whitespace
+    metaspace = decoders.Metaspace(SPACE, prepend_scheme="never" if keep else "first")
     tokenizer.decoder = metaspace
     if settings.byte_fallback:
         tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), metaspace])
     # Found after normalization, <unk> does not cut the text before it, and other words have become <unk>.
     found_late = {UNK} if settings.unknown_words else set[str]()
     special = [AddedToken(name, special=True, normalized=name in found_late) for name in (*CONTROL, *symbols)]
-    special += [AddedToken(name, special=True, normalized=False, lstrip=True) for name in SENTINEL_NAMES]
+    special += [AddedToken(name, special=True, normalized=False, lstrip=not keep) for name in SENTINEL_NAMES]
     tokenizer.add_special_tokens(special)
     return tokenizer
 

@@ -21,9 +21,10 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from t5smith.base.phase import phase
 from t5smith.recipe.symbols import CONTROL_WORD
 from t5smith.recipe.vocab import VocabSettings
+from t5smith.vocabulary import white_space
 from t5smith.vocabulary.normalizers import (
-    BYTE_NAME_CHARACTERS,
     SPACE,
+    always_pieces,
     normalizer,
     pre_tokenizer,
     size_error,
@@ -55,15 +56,19 @@ def train_pieces(text: Iterable[str], settings: VocabSettings) -> list[ScoredPie
     tokenizer = Tokenizer(models.Unigram())
     # The trainer has a piece of this name with a score of NaN, and panics if the text contains it.
     break_unk = normalizers.Replace("<UNK>", "<UNK >")
-    tokenizer.normalizer = normalizers.Sequence([normalizer(settings), break_unk])
-    cut = pre_tokenizers.Split(Regex(rf".{{1,{MAX_WORD_LENGTH}}}"), "isolated")
+    tokenizer.normalizer = normalizers.Sequence([normalizer(settings, drop_last_space=False), break_unk])
+    cut = pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{MAX_WORD_LENGTH}}}"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizer(settings, "always", without_symbols=True), cut]
     )
-    size = settings.size - len(reserved_pieces(settings))
+    runs: list[str] = []
+    if settings.keep_whitespace:
+        counts = _counted_words(text, settings)
+        runs = white_space.frequent_runs(counts, settings.size, settings.max_piece_length)
+    size = settings.size - len(reserved_pieces(settings)) - len(runs)
     trainer = trainers.UnigramTrainer(
         vocab_size=size,
-        initial_alphabet=list(BYTE_NAME_CHARACTERS) if settings.byte_fallback else [],
+        initial_alphabet=always_pieces(settings),
         special_tokens=list(CONTROL),
         unk_token=UNK,
         max_piece_length=settings.max_piece_length,
@@ -82,7 +87,8 @@ def train_pieces(text: Iterable[str], settings: VocabSettings) -> list[ScoredPie
         pieces = [entry for entry in pieces if len(entry[0]) == 1]
     if len(pieces) + len(CONTROL) > size:
         raise size_error(text, settings)
-    return canonical(pieces)
+    pieces = canonical(pieces)
+    return canonical([*pieces, *white_space.scored_runs(runs, dict(pieces))])
 
 
 def reserved_pieces(settings: VocabSettings) -> list[str]:
@@ -109,7 +115,7 @@ def drop_rare_characters(text: list[str], settings: VocabSettings) -> list[str]:
             break
         rare.add(character)
     # Normalized first: a character that is written in several ways may be rare in one of them only.
-    table = dict.fromkeys(map(ord, rare - {" "}), " ")
+    table = dict.fromkeys(map(ord, rare - {" ", *white_space.BREAKS}), " ")
     if not table:
         return text
     return [
@@ -132,7 +138,7 @@ def downsample_words(text: list[str], settings: VocabSettings) -> list[str]:
     total = sum(map(len, text))
     if total <= MAX_TRAINING_CHARACTERS:
         return text
-    counts = Counter(word for part in text for word in part.split())
+    counts = _counted_words(text, settings)
     share = MAX_TRAINING_CHARACTERS / total
     rng = random.Random(0)
     scaled = {word: int(counts[word] * share + rng.random()) for word in sorted(counts)}
@@ -145,7 +151,16 @@ def downsample_words(text: list[str], settings: VocabSettings) -> list[str]:
             # Every character must become a piece, however rare.
             scaled[word] = 1
             seen.update(letters[word])
+    if settings.keep_whitespace:
+        return [part for word, number in scaled.items() for part in white_space.repeated(word, number)]
     return [" ".join([word] * number) for word, number in scaled.items() if number]
+
+
+def _counted_words(text: Iterable[str], settings: VocabSettings) -> Counter[str]:
+    """How often each raw word occurs, or with `keep_whitespace` each normalized unit."""
+    if settings.keep_whitespace:
+        return white_space.counted_units(text, normalizer(settings, drop_last_space=False))
+    return Counter(word for part in text for word in part.split())
 
 
 def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
@@ -157,16 +172,20 @@ def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
 
     What follows a user symbol in a word is a word too, which does not begin with `▁`: its line begins with a
     symbol, which the trainer removes.
+
+    With `keep_whitespace` a word has its own `▁`.
     """
-    counts = Counter(word for part in text for word in part.split())
+    counts = _counted_words(text, settings)
     normal = normalizer(settings)
     words: Counter[str] = Counter()
+    keep = settings.keep_whitespace
     for word, number in counts.items():
-        for part in normal.normalize_str(word).split():
+        own = [] if white_space.is_run(word) else [word]
+        for part in own if keep else normal.normalize_str(word).split():
             for piece in _between_symbols(part, settings):
                 words[piece] += number
     ordered = sorted(words)
-    longest = settings.max_piece_length - len(SPACE)
+    longest = settings.max_piece_length - (0 if keep else len(SPACE))
     uncontinued = [
         word
         for word, following in itertools.pairwise((*ordered, ""))
@@ -176,7 +195,7 @@ def whole_words(text: Iterable[str], settings: VocabSettings) -> list[str]:
     known = {letter for word in words for letter in _without_symbols(word, settings) if letter.isalpha()}
     letters = sorted(known) or [""]
     lines = (word + letter for word, letter in zip(frequent, itertools.cycle(letters), strict=False))
-    return [line for line in lines if normal.normalize_str(line) == line]
+    return [line for line in lines if normal.normalize_str(line).replace(" ", SPACE) == line]
 
 
 def _without_symbols(text: str, settings: VocabSettings) -> str:

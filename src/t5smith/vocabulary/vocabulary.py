@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from t5smith.base.errors import T5smithError
-from t5smith.vocabulary import sentencepiece, tokenizer_json
+from t5smith.vocabulary import tokenizer_json
 from t5smith.vocabulary.encoding import BulkEncoder, ByteEncoder, PieceEncoder, is_byte_level
 from t5smith.vocabulary.normalizers import BUNDLED, SPACE
 from t5smith.vocabulary.tokenizer_files import (
+    TOKENIZER_CONFIG,
     TOKENIZER_FILES,
     decompressed,
-    extra_ids,
+    parse_tokenizer_file,
     read_tokenizer_file,
     tokenizer_file,
+    with_own_sentinels,
 )
 from t5smith.vocabulary.tokenizer_json import EOS, PAD, UNK
+from t5smith.vocabulary.white_space import BREAKS, keeps_white_space, visible
 
 __all__ = ["BUNDLED", "EOS", "PAD", "SPACE", "TOKENIZER_FILES", "UNK", "Vocabulary"]
 
@@ -46,6 +49,7 @@ class Vocabulary:
       unknown_words: words of a text that are encoded as `unk_id`; other control words are text.
       all_pieces: the piece of each id.
       is_byte_level: whether each byte of a text is one id, as in ByT5.
+      keeps_whitespace: whether new lines, tabs and every space are kept (`vocab.keep_whitespace`).
     """
 
     def __init__(self, json_text: str, source: object = "tokenizer.json") -> None:
@@ -77,6 +81,7 @@ class Vocabulary:
         self.unknown_words = tokenizer_json.unknown_words(tree)
         no_text = control if self.unknown_words else control | {self.unk_id}
         self.is_byte_level = is_byte_level(tree, self._bytes, self.is_text, self.unk_id)
+        self.keeps_whitespace = keeps_white_space(tree)
         self._text: PieceEncoder | ByteEncoder = (
             ByteEncoder(tree, self.all_pieces, no_text, self._bytes, source)
             if self.is_byte_level
@@ -87,16 +92,17 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Vocabulary:
         """Read a folder with a tokenizer, or a tokenizer.json, tokenizer.json.xz or SentencePiece model.
 
-        A SentencePiece model without sentinels gets as many as :func:`extra_ids` returns.
+        A SentencePiece model without sentinels gets as many as
+        :func:`t5smith.vocabulary.tokenizer_files.extra_ids` returns. A folder of a ByT5
+        has only the name of its class: its bytes get Google's sentinels.
 
         Raises:
           T5smithError: missing, damaged, not a Unigram tokenizer, or without sentinels, `</s>` or `<pad>`.
         """
         file = tokenizer_file(Path(path))
         data = read_tokenizer_file(file)
-        if file.suffix == ".model":
-            tree = tokenizer_json.with_sentinels(sentencepiece.to_tokenizer_json(data, file), extra_ids(file))
-            return cls(json.dumps(tree), file)
+        if file.suffix == ".model" or file.name == TOKENIZER_CONFIG:
+            return cls(json.dumps(with_own_sentinels(parse_tokenizer_file(data, file), file)), file)
         return cls(decompressed(data, file), file)
 
     @classmethod
@@ -107,6 +113,13 @@ class Vocabulary:
     def spell(self, piece: str) -> list[int]:
         """The ids that a piece of another vocabulary is cut into; `▁` is a space."""
         return self._text.spell(piece)
+
+    def spelling(self, number: int) -> str:
+        """The text of a piece, `▁` for a space: "" for a byte that is no character by itself."""
+        byte = self._bytes.get(number)
+        if byte is None:
+            return self.all_pieces[number]
+        return "" if byte >= 0x80 else chr(byte).replace(" ", SPACE)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without `</s>`. Control words in it are text."""
@@ -131,7 +144,7 @@ class Vocabulary:
 
         White space before a sentinel is stripped: the space belongs to the first word of the span. Text after
         a sentinel starts a word only if it begins with white space: `rød<extra_id_0>grønn` has no `▁` before
-        `grønn`.
+        `grønn`. A vocabulary that keeps white space drops one space, and no new line.
 
         Raises:
           T5smithError: a sentinel is not in the vocabulary.
@@ -157,7 +170,8 @@ class Vocabulary:
     def decode(self, ids: Sequence[int] | NDArray[Any], keep_sentinels: bool = True) -> str:
         """The normalized text of ids, without pad and eos, and with a space before each sentinel.
 
-        A byte-level vocabulary adds no space, since there a space is a byte.
+        A byte-level vocabulary adds no space, since there a space is a byte. One that keeps white space adds
+        the one that encoding drops, but not at the beginning of a line, where nothing is dropped.
         """
         parts: list[str] = []
         for number, text in zip(ids, self.decode_each(ids), strict=True):
@@ -165,8 +179,10 @@ class Vocabulary:
             if self.is_text[int(number)]:
                 parts.append(text)
             elif sentinel is not None and keep_sentinels:
-                parts.append(f"<extra_id_{sentinel}>" if self.is_byte_level else f" <extra_id_{sentinel}>")
-        if self.is_byte_level:
+                at_start = self.keeps_whitespace and (not parts or parts[-1].endswith(tuple(BREAKS)))
+                space = "" if self.is_byte_level or at_start else " "
+                parts.append(f"{space}<extra_id_{sentinel}>")
+        if self.is_byte_level or self.keeps_whitespace:
             return "".join(parts)
         return re.sub(r" +(?= <extra_id_)", "", "".join(parts)).removeprefix(" ")
 
@@ -188,14 +204,19 @@ class Vocabulary:
             end += start == end
         return texts
 
+    def token_bytes(self, number: int) -> bytes:
+        """The UTF-8 bytes that an id adds, with a space for `▁`; the name of a control id."""
+        byte = self._bytes.get(number)
+        return self.all_pieces[number].replace(SPACE, " ").encode() if byte is None else bytes([byte])
+
     def readable_pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
-        """Each id's piece, but an ASCII byte as its character and a space as `▁`."""
+        """Each id's piece: an ASCII byte as its character, a space as `▁`, other white space as an escape."""
         return [self._readable_piece(int(number)) for number in ids]
 
     def _readable_piece(self, number: int) -> str:
         byte = self._bytes.get(number)
         if byte is None or not 0x20 <= byte < 0x7F:
-            return self.all_pieces[number]
+            return visible(self.all_pieces[number])
         return SPACE if byte == 0x20 else chr(byte)
 
     def pieces(self, ids: Sequence[int] | NDArray[Any]) -> list[str]:
@@ -210,6 +231,15 @@ class Vocabulary:
             "sentinels": len(self.sentinel_ids),
             "control_symbols": control_symbols,
         }
+
+    def tree(self) -> tokenizer_json.TokenizerTree:
+        """The tokenizer.json, parsed; the caller may change it."""
+        return json.loads(self._json)
+
+    @property
+    def byte_ids(self) -> list[int]:
+        """The ids of bytes, for characters without a piece; empty if they are unknown."""
+        return sorted(self._bytes)
 
     def id_of(self, piece: str) -> int | None:
         """The id of a piece or control piece, or None."""
@@ -226,8 +256,7 @@ class Vocabulary:
         other ids.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        tree = json.loads(self._json)
-        tree |= {
+        tree = self.tree() | {
             "post_processor": tokenizer_json.append_eos(self.eos_id),
             "truncation": None,
             "padding": None,

@@ -11,12 +11,14 @@ are detected by encoding a few probes, and are used without a cache.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from t5smith.vocabulary.normalizers import SPACE
+from t5smith.vocabulary import white_space
+from t5smith.vocabulary.white_space import SPACE
 
 MAX_CACHED_WORDS = 1 << 19
 """When the cache has this many words it is emptied. A word takes about 200 bytes."""
@@ -43,12 +45,76 @@ _PROBES = (
 )
 
 
-class WordCache:
-    """Encodes text with one tokenizer, caching words.
+class _InParts:
+    """Encodes long texts in parts.
 
     Attributes:
       cut: number of runs without white space that were too long and were cut.
     """
+
+    cut = 0
+    is_white = staticmethod(str.isspace)
+    _encode: Callable[[str], bytes]
+
+    def encode(self, text: str) -> bytes:
+        """Ids of a text as the bytes of an array of `dtype`, without `</s>`. Control words in it are text."""
+        if len(text) <= MAX_PART:
+            return self._encode(text)
+        return b"".join(map(self._encode, self._parts(text)))
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """Cut a long text; where possible at white space, which then begins the next part."""
+        start = 0
+        while len(text) - start > MAX_PART:
+            limit = start + MAX_PART
+            end = self._before_space(text, start, max(text.rfind(space, start + 1, limit) for space in " \n"))
+            if end <= start:
+                ends = (text.find(space, limit, start + MAX_UNBROKEN) for space in " \n")
+                end = self._before_space(text, start, min((end for end in ends if end >= 0), default=-1))
+            if end <= start:
+                end = min(start + MAX_UNBROKEN, len(text))
+                self.cut += end < len(text)
+            yield text[start:end]
+            start = end
+        yield text[start:]
+
+    def _before_space(self, text: str, start: int, end: int) -> int:
+        """The start of the white space that ends at `end`: some normalizers make one character of a run."""
+        while end > start and self.is_white(text[end - 1]):
+            end -= 1
+        return end
+
+
+class UnitCache(_InParts):
+    """Encodes text with a tokenizer of ours that keeps white space, caching units of raw text."""
+
+    caches_words = True
+    is_white = staticmethod(white_space.is_white)
+
+    def __init__(
+        self, tokenizer: Tokenizer, dtype: np.dtype[np.unsignedinteger], units: re.Pattern[str]
+    ) -> None:
+        """Start with an empty cache.
+
+        Args:
+          tokenizer: encodes text without special tokens.
+          dtype: of the ids.
+          units: see :func:`t5smith.vocabulary.white_space.raw_units`.
+        """
+        self.dtype = dtype
+        self._words = _WordIds(white_space.keeping_last_space(tokenizer), dtype, before="")
+        self._cut = units.findall
+
+    def encode(self, text: str) -> bytes:
+        """Ids of a text as the bytes of an array, without `</s>`."""
+        return super().encode(white_space.without_last_space(text))
+
+    def _encode(self, text: str) -> bytes:
+        return b"".join(map(self._words.__getitem__, self._cut(text)))
+
+
+class WordCache(_InParts):
+    """Encodes text with one tokenizer, caching words."""
 
     def __init__(
         self,
@@ -68,7 +134,6 @@ class WordCache:
           preprocess: applied to text before the tokenizer.
         """
         self.dtype = dtype
-        self.cut = 0
         self._tokenizer = tokenizer
         self._preprocess = preprocess
         self._normalize = None if raw else _normalize(tokenizer)
@@ -85,28 +150,6 @@ class WordCache:
     def caches_words(self) -> bool:
         """Whether words are cached; if not, the library encodes whole texts."""
         return self._encode != self._encode_whole
-
-    def encode(self, text: str) -> bytes:
-        """Ids of a text as the bytes of an array of `dtype`, without `</s>`. Control words in it are text."""
-        if len(text) <= MAX_PART:
-            return self._encode(text)
-        return b"".join(map(self._encode, self._parts(text)))
-
-    def _parts(self, text: str) -> Iterator[str]:
-        """Cut a long text; where possible at white space, which then begins the next part."""
-        start = 0
-        while len(text) - start > MAX_PART:
-            limit = start + MAX_PART
-            end = _before_space(text, start, max(text.rfind(space, start + 1, limit) for space in " \n"))
-            if end <= start:
-                ends = (text.find(space, limit, start + MAX_UNBROKEN) for space in " \n")
-                end = _before_space(text, start, min((end for end in ends if end >= 0), default=-1))
-            if end <= start:
-                end = min(start + MAX_UNBROKEN, len(text))
-                self.cut += end < len(text)
-            yield text[start:end]
-            start = end
-        yield text[start:]
 
     def _encode_whole(self, text: str) -> bytes:
         text = self._preprocess(text) if self._preprocess else text
@@ -135,28 +178,22 @@ class WordCache:
 class _WordIds(dict[str, bytes]):
     """Ids by word; missing words are encoded and kept."""
 
-    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[np.unsignedinteger]) -> None:
+    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[np.unsignedinteger], before: str = " ") -> None:
+        """`before` is put before a word that is encoded."""
         super().__init__()
-        self._tokenizer, self._dtype = tokenizer, dtype
+        self._tokenizer, self._dtype, self._before = tokenizer, dtype, before
 
     def ids(self, text: str) -> bytes:
         """Ids of a text without the cache."""
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, self._dtype).tobytes()
 
     def __missing__(self, word: str) -> bytes:
-        data = self.ids(f" {word}")
+        data = self.ids(self._before + word)
         if len(word) <= MAX_CACHED_LENGTH:
             if len(self) >= MAX_CACHED_WORDS:
                 self.clear()
             self[word] = data
         return data
-
-
-def _before_space(text: str, start: int, end: int) -> int:
-    """The start of the white space that ends at `end`: some normalizers make one character of a run."""
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return end
 
 
 def _crosses_spaces(tokenizer: Tokenizer) -> bool:

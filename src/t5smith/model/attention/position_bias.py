@@ -6,6 +6,8 @@ Shapes: Q query and S key positions, H heads, N position buckets.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -46,9 +48,19 @@ def position_bias(
     bidirectional: bool,
     max_distance: int,
 ) -> Float[Array, "H Q S"]:
-    """The bias added to the attention scores in every layer of a stack."""
+    """The bias added to the attention scores of all layers that share the table."""
     distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
     bucket = relative_position_bucket(
         distance, bidirectional=bidirectional, num_buckets=table.shape[0], max_distance=max_distance
     )
     return table[bucket].transpose(2, 0, 1)
+
+
+def shared_or_own(
+    shared: Float[Array, "N H"] | None, bias: Callable[[Array], Array]
+) -> Callable[[Float[Array, "N H"] | None], Array]:
+    """The bias of each layer, given its own table or None: a shared one is computed once, for all layers."""
+    if shared is None:
+        return lambda own: bias(cast(Array, own))
+    once = bias(shared)
+    return lambda _: once

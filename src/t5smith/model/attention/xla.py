@@ -6,11 +6,15 @@ at most, q and s their positions; LQ and LS those of the longest item.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from t5smith.model.attention.masks import SegmentIds, mask_bias
+from t5smith.model.compute import Compute
 from t5smith.model.dropout import Dropout, at, drop
 
 
@@ -19,18 +23,58 @@ def attend(
     k: Float[Array, "B S H K"],
     v: Float[Array, "B S H K"],
     bias: Float[Array, "#B #H #Q S"],
-    dtype: jnp.dtype,
+    compute: Compute,
     dropout: Dropout | None = None,
 ) -> Float[Array, "BQ HK"]:
     """Weighted mean of the values, with masked positions in the bias. Decoding uses it on CPU too."""
-    scores = jnp.einsum(
-        "bqhk,bshk->bhqs", q.astype(dtype), k.astype(dtype), preferred_element_type=jnp.float32
-    )
+    scores = contract("bqhk,bshk->bhqs", q, k, compute)
     weights = drop(jax.nn.softmax(scores + bias, axis=-1), dropout, 0)
-    mixed = jnp.einsum(
-        "bhqs,bshk->bqhk", weights.astype(dtype), v.astype(dtype), preferred_element_type=jnp.float32
-    )
+    mixed = contract("bhqs,bshk->bqhk", weights, v, compute)
     return mixed.reshape(q.shape[0] * q.shape[1], -1)
+
+
+def contract(
+    equation: str, a: Float[Array, "*a"], b: Float[Array, "*b"], compute: Compute
+) -> Float[Array, "*c"]:
+    """Einstein's sum of two arrays with operands in one precision and sums in float32, in both passes.
+
+    By default JAX would compute the backward products with one operand in float32.
+
+    Args:
+      equation: as of `jnp.einsum`, where each letter is in two of the three arrays at least.
+      a: one operand.
+      b: the other.
+      compute: precision of the operands.
+    """
+    return cast(Array, _contract(equation, a, b, compute))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _contract(
+    equation: str, a: Float[Array, "*a"], b: Float[Array, "*b"], compute: Compute
+) -> Float[Array, "*c"]:
+    return _contract_forward(equation, a, b, compute)[0]
+
+
+def _contract_forward(
+    equation: str, a: Float[Array, "*a"], b: Float[Array, "*b"], compute: Compute
+) -> tuple[Float[Array, "*c"], tuple[Array, Array]]:
+    a, b = a.astype(compute.dtype), b.astype(compute.dtype)
+    made = jnp.einsum(equation, a, b, precision=compute.precision, preferred_element_type=jnp.float32)
+    return made, (a, b)
+
+
+def _contract_backward(
+    equation: str, compute: Compute, operands: tuple[Array, Array], g: Float[Array, "*c"]
+) -> tuple[Float[Array, "*a"], Float[Array, "*b"]]:
+    (of_a, of_b), of_c = equation.split("->")[0].split(","), equation.split("->")[1]
+    a, b = operands
+    da, _ = _contract_forward(f"{of_c},{of_b}->{of_a}", g, b, compute)
+    db, _ = _contract_forward(f"{of_c},{of_a}->{of_b}", g, a, compute)
+    return da, db
+
+
+_contract.defvjp(_contract_forward, _contract_backward)
 
 
 def attend_items(
@@ -39,7 +83,7 @@ def attend_items(
     v: Float[Array, "B S HK"],
     bias: Float[Array, "H LQ LS"],
     segment_ids: SegmentIds,
-    dtype: jnp.dtype,
+    compute: Compute,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B Q HK"]:
     """The same for the items of packed rows, kind by kind; 0 outside the items."""
@@ -56,7 +100,7 @@ def attend_items(
         ids = _taken(segment_ids.queries, to_queries), _taken(segment_ids.keys, to_keys)
         seen = ids[0][:, None, :, None] == ids[1][:, None, None, :]
         item_bias = bias[None, :, : places.queries, : places.keys] + mask_bias(seen)
-        out = attend(heads[0], heads[1], heads[2], item_bias, dtype, at(dropout, number))
+        out = attend(heads[0], heads[1], heads[2], item_bias, compute, at(dropout, number))
         out = out.reshape(N, places.queries, -1)
         mixed = mixed.at[to_queries].set(out, mode="drop", unique_indices=True)
     return mixed

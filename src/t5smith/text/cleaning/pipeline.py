@@ -11,6 +11,7 @@ from typing import Any
 from t5smith.base.artifact import file_hash
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
+from t5smith.text.cleaning.exclusion import STEP, Exclusions
 from t5smith.text.cleaning.filters import document_steps, listed_files
 from t5smith.text.document import Document
 
@@ -31,6 +32,7 @@ class Tally:
       changed: documents it kept with a changed text.
       examples: the dropped documents with the smallest hashes: an even sample that does not depend on how
         the text is split into tasks.
+      entries: of the exclusions, those that dropped a document.
     """
 
     step: str
@@ -38,6 +40,7 @@ class Tally:
     changed: int = 0
     dropped: Counter[str] = field(default_factory=Counter[str])
     examples: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    entries: set[int] = field(default_factory=set[int])
 
     def drop(self, reason: str, document: Document, text: str) -> None:
         """Count a dropped document; `text` is its text before this step."""
@@ -49,6 +52,7 @@ class Tally:
     def show(self, key: str, reason: str, document: Document, text: str) -> None:
         """Add an example, if its key is among the smallest."""
         place = {"file": document.file, "line": document.line, "after": document.counted_from}
+        place |= {"member": document.member} if document.member else {}
         self._keep([*self.examples, {"key": key, **place, "reason": reason, "text": shortened(text)}])
 
     def merge(self, facts: Mapping[str, Any]) -> None:
@@ -56,17 +60,20 @@ class Tally:
         self.came += facts["came"]
         self.changed += facts["changed"]
         self.dropped.update(facts["dropped"])
+        self.entries.update(facts.get("entries", ()))
         self._keep([*self.examples, *facts["examples"]])
 
     def facts(self) -> dict[str, Any]:
         """The counts as JSON values."""
-        return {**vars(self), "dropped": dict(sorted(self.dropped.items()))}
+        counts = {**vars(self), "dropped": dict(sorted(self.dropped.items()))}
+        del counts["entries"]
+        return counts | ({"entries": sorted(self.entries)} if self.entries else {})
 
     def told(self) -> dict[str, Any]:
         """The counts for reports: lines are counted from the beginning of their files."""
         examples = [
             {
-                "place": Document("", one["file"], one["line"], one["after"]).where,
+                "place": Document("", one["file"], one["line"], one["after"], one.get("member", "")).where,
                 "reason": one["reason"],
                 "text": one["text"],
             }
@@ -98,30 +105,50 @@ def drawn(text: str) -> str:
 
 
 class Cleaner:
-    """The cleaning steps of a recipe that handle one document at a time."""
+    """The cleaning steps of a recipe that handle one document at a time, and last its exclusions."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, exclusions: Exclusions | None = None) -> None:
         """Load what the steps need.
 
         Raises:
           T5smithError: a package, a model or a list of words is missing.
         """
-        self.names = recipe.cleaning.document_steps
-        self._steps = document_steps(recipe.cleaning, recipe.language) if self.names else []
+        steps = recipe.cleaning.document_steps
+        self.names = (*steps, STEP) if exclusions else steps
+        self._steps = document_steps(recipe.cleaning, recipe.language) if steps else []
+        self._exclusions = exclusions
 
     def tallies(self) -> list[Tally]:
         """Empty counts, one per step."""
         return [Tally(name) for name in self.names]
 
-    def clean(self, document: Document, tallies: Sequence[Tally]) -> str | None:
-        """The text of a document after all steps, or None if it is dropped. Steps count in `tallies`."""
-        text = document.text
-        if not self._steps:
+    def clean(self, document: Document, tallies: Sequence[Tally], split: str = "") -> str | None:
+        """The text of a document after all steps, or None if it is dropped. Steps count in `tallies`.
+
+        Args:
+          document: with its raw text.
+          tallies: as :meth:`tallies` makes them.
+          split: `valid` if its file is named in `corpus.valid`: then it is not excluded.
+        """
+        text = self._cleaned(document, tallies) if self._steps else document.text
+        if self._exclusions is None or text is None or split == "valid":
             return text
+        tally = tallies[-1]
+        tally.came += 1
+        if (found := self._exclusions.match(document.text, text)) is None:
+            return text
+        # The text itself is not shown: it may be one that nobody may keep.
+        tally.entries.add(found[0])
+        tally.dropped[found[1]] += 1
+        return None
+
+    def _cleaned(self, document: Document, tallies: Sequence[Tally]) -> str | None:
+        """The text of a document after the cleaning steps, or None if it is dropped."""
+        text = document.text
         from datatrove.data import Document as TheirDocument
 
         theirs = TheirDocument(text=text, id="")
-        for step, tally in zip(self._steps, tallies, strict=True):
+        for step, tally in zip(self._steps, tallies, strict=False):
             tally.came += 1
             if not theirs.text.strip():
                 tally.drop("empty", document, text)
@@ -136,7 +163,9 @@ class Cleaner:
 
 
 def cleaning_inputs(recipe: Recipe, *, duplicates: bool = True) -> dict[str, Any]:
-    """All that decides what cleaning does, for the manifests of artifacts; empty without steps.
+    """All that decides what cleaning and excluding do, for the manifests of artifacts; empty without both.
+
+    The files of `corpus.exclude` are among the inputs of the corpus.
 
     Args:
       recipe: names the steps.
@@ -147,9 +176,13 @@ def cleaning_inputs(recipe: Recipe, *, duplicates: bool = True) -> dict[str, Any
     """
     settings = recipe.cleaning
     steps = settings.steps if duplicates else settings.document_steps
-    if not steps:
-        return {}
     tree = settings.model_dump(mode="json")
+    excluded: dict[str, Any] = {}
+    if recipe.corpus.exclude:
+        near = {**tree["near_duplicates"], "words": settings.words, "language": recipe.language}
+        excluded[STEP] = near if recipe.corpus.exclude_near_matches else {}
+    if not steps:
+        return excluded
     own = {name: tree[name] for name in ("words", *steps) if name in tree}
     hashes: dict[str, str] = {}
     for file in listed_files(settings):
@@ -157,4 +190,6 @@ def cleaning_inputs(recipe: Recipe, *, duplicates: bool = True) -> dict[str, Any
             hashes[str(file)] = file_hash(file)
         except OSError as error:
             raise T5smithError(f"cannot be read ({error.strerror})", where=file) from None
-    return {"cleaning": {"steps": list(steps), **own, "recipe_language": recipe.language, "files": hashes}}
+    return excluded | {
+        "cleaning": {"steps": list(steps), **own, "recipe_language": recipe.language, "files": hashes}
+    }

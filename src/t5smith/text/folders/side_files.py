@@ -51,9 +51,13 @@ def side_file(name: str) -> str:
     if not (found := _SIDE.fullmatch(name)):
         return ""
     kind = _NAMES[int(str(found.lastgroup)[1:])]
-    if kind in _PROSE and (format_by_name(name) or (kind == "notice" and not _UPPER.fullmatch(name))):
+    if kind in _PROSE and (_has_records(name) or (kind == "notice" and not _UPPER.fullmatch(name))):
         return ""
     return kind
+
+
+def _has_records(name: str) -> bool:
+    return format_by_name(name) not in ("", "html")
 
 
 def side_folder(name: str) -> str:

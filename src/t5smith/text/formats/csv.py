@@ -11,7 +11,7 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import compression_suffix, open_stream
+from t5smith.text.compression import OpenAgain, compression_suffix, opened
 from t5smith.text.document import WHOLE_FILE
 from t5smith.text.formats.columns import SHOWN, USUAL, named_column, shown, text_column
 from t5smith.text.formats.plain import TOO_LONG, Lines, Positioned
@@ -21,10 +21,15 @@ MAX_SAMPLED = 20
 """Number of rows that show which columns hold text, if no name does."""
 
 
-def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
+def csv_rows(lines: Lines, corpus: CorpusSettings, again: OpenAgain | None = None) -> Iterator[Positioned]:
     """Documents of the rows below a line of column names.
 
     A quoted field may contain line breaks, so finding a row takes reading everything before it.
+
+    Args:
+      lines: of the file.
+      corpus: settings.
+      again: opens the file, if it is a member of an archive.
 
     Raises:
       T5smithError: the first line has no column names, or they leave open which holds the text.
@@ -34,7 +39,7 @@ def csv_rows(lines: Lines, corpus: CorpusSettings) -> Iterator[Positioned]:
     rows = _Rows(lines, corpus.text_field)
     if (columns := rows.header()) is None:
         return
-    column = columns.index(_text_column(lines, columns, corpus))
+    column = columns.index(_text_column(lines, columns, corpus, again))
     blocks, records = lines.blocks, lines.records
     while True:
         rows.begin()
@@ -190,7 +195,7 @@ class _Rows:
 _ENDED_BY_CR = re.compile(r"(?<=\r)(?!\n)(?=.)", re.DOTALL)
 
 
-def _text_column(lines: Lines, columns: list[str], corpus: CorpusSettings) -> str:
+def _text_column(lines: Lines, columns: list[str], corpus: CorpusSettings, again: OpenAgain | None) -> str:
     where = f"{lines.name}:1"
     if not named_column(columns, corpus.text_field) and (values := list(filter(_is_value, columns))):
         raise _no_header(values[0], where)
@@ -198,7 +203,7 @@ def _text_column(lines: Lines, columns: list[str], corpus: CorpusSettings) -> st
         return text_column(columns, columns, corpus.text_field, where)
     if len(columns) == 1:
         raise _only_column(columns[0], where)
-    found = text_column(columns, _texts_among(lines.name, columns, corpus), "", where)
+    found = text_column(columns, _texts_among(lines.name, columns, corpus, again), "", where)
     if values := [name for name in columns if name and not _has_words(name)]:
         raise _no_header(values[0], where)
     return found
@@ -229,14 +234,14 @@ def _only_column(name: str, where: str) -> T5smithError:
     return T5smithError(what, where=where, expected=_EXPECTED, fix=fix)
 
 
-def _texts_among(name: str, columns: list[str], corpus: CorpusSettings) -> list[str]:
+def _texts_among(name: str, columns: list[str], corpus: CorpusSettings, again: OpenAgain | None) -> list[str]:
     """The columns with words in the first rows; all columns, if there are no rows.
 
     The file is opened a second time for this, so that the main reader sees every row.
     """
     seen = 0
     found: set[int] = set()
-    with open_stream(name) as (_, stream):
+    with again() if again else opened(name) as stream:
         lines = Lines(name, stream, WHOLE_FILE, FileRecords(SkippedRecords()), corpus.longest_document)
         rows = _Rows(lines, corpus.text_field)
         rows.header()

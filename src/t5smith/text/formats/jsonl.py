@@ -7,11 +7,11 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
-from t5smith.text.compression import open_stream
+from t5smith.text.compression import OpenAgain, open_stream
 from t5smith.text.document import WHOLE_FILE
 from t5smith.text.formats.columns import USUAL, named_column, nested_value, shown, text_column
 from t5smith.text.formats.plain import Lines, Positioned
@@ -56,46 +56,58 @@ def json_lines(lines: Lines, field: str) -> Iterator[Positioned]:
     yield lines.last, None
 
 
-def json_field(name: str, corpus: CorpusSettings) -> str:
+def json_field(name: str, corpus: CorpusSettings, again: OpenAgain | None = None) -> str:
     """The field with the text: `corpus.text_field`, or the one that a file's first records show.
 
     Every reader of a part of the file calls this first, so that all use the same field. It is `text` if none
     of the first records is readable.
+
+    Args:
+      name: of the file.
+      corpus: settings.
+      again: opens the file, if it is a member of an archive.
 
     Raises:
       T5smithError: the first records have no text, or leave the field open; the file is one JSON array.
     """
     if corpus.text_field:
         return corpus.text_field
+    if again is not None:
+        with again() as stream:
+            return _field_of(name, stream, corpus.longest_document)
     status = None if is_url(name) or not os.path.exists(name) else os.stat(name)
     return _field_found(name, corpus.longest_document, status and (status.st_size, status.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=1 << 10)
 def _field_found(name: str, longest: int, _stamp: object) -> str:
+    with open_stream(name) as (_, stream):
+        return _field_of(name, stream, longest)
+
+
+def _field_of(name: str, stream: IO[bytes], longest: int) -> str:
     fields: dict[str, bool] = {}
     within: dict[str, None] = {}
     first, rows, row = "", 0, dict[str, Any]()
-    with open_stream(name) as (_, stream):
-        lines = Lines(name, stream, WHOLE_FILE, FileRecords(SkippedRecords(), from_start=False), longest)
-        for raw in lines.raw():
-            if raw.isspace():
-                continue
-            try:
-                row = _object(raw.decode("utf-8"), lines)
-            except UnicodeDecodeError:
-                row = {}
-            except _RecordError as fault:
-                if fault.of_file and not rows:
-                    raise fault.error from None
-                row = {}
-            rows += 1
-            first = first or (lines.here if row else "")
-            for key, value in row.items():
-                fields[key] = fields.get(key, False) or isinstance(value, str)
-                within |= dict.fromkeys(_fields_within(key, value))
-            if rows == MAX_SAMPLED:
-                break
+    lines = Lines(name, stream, WHOLE_FILE, FileRecords(SkippedRecords(), from_start=False), longest)
+    for raw in lines.raw():
+        if raw.isspace():
+            continue
+        try:
+            row = _object(raw.decode("utf-8"), lines)
+        except UnicodeDecodeError:
+            row = {}
+        except _RecordError as fault:
+            if fault.of_file and not rows:
+                raise fault.error from None
+            row = {}
+        rows += 1
+        first = first or (lines.here if row else "")
+        for key, value in row.items():
+            fields[key] = fields.get(key, False) or isinstance(value, str)
+            within |= dict.fromkeys(_fields_within(key, value))
+        if rows == MAX_SAMPLED:
+            break
     if not fields:
         return USUAL[0]
     if rows == 1 and not named_column(list(fields), "") and (key := _list_of_records(row)):

@@ -10,7 +10,8 @@ from collections.abc import Generator, Mapping
 from typing import IO, TYPE_CHECKING, cast
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage, open_stream
+from t5smith.text.compression import OpenAgain, open_stream
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.formats.wiki_dump import BEGIN, CHUNK_BYTES, Page, Pages
@@ -27,7 +28,12 @@ _MEDIA, _FILE, _CATEGORY = -2, 6, 14
 
 
 def wiki_pages(
-    name: str, stream: IO[bytes], blocks: BlockSelection, records: FileRecords, longest: int
+    name: str,
+    stream: IO[bytes],
+    blocks: BlockSelection,
+    records: FileRecords,
+    longest: int,
+    again: OpenAgain | None = None,
 ) -> Generator[Positioned]:
     """The pages of the main namespace: title, blank line, and the text of the last revision.
 
@@ -40,6 +46,7 @@ def wiki_pages(
       blocks: which blocks are read.
       records: counts pages that are left out or cannot be used.
       longest: maximum size of a revision, in characters.
+      again: opens the file, if it is a member of an archive.
 
     Raises:
       T5smithError: mwparserfromhell is not installed, or this is not a MediaWiki dump.
@@ -49,8 +56,12 @@ def wiki_pages(
     except ImportError:
         what = "mwparserfromhell, which parses the pages of MediaWiki dumps, is not installed"
         raise T5smithError(what, where=name, fix="run `pip install 't5smith[web]'`") from None
-    stamp = None if is_url(name) or not os.path.exists(name) else os.stat(name).st_mtime_ns
-    namespaces = _namespaces(name, stamp)
+    if again is None:
+        stamp = None if is_url(name) or not os.path.exists(name) else os.stat(name).st_mtime_ns
+        namespaces = _namespaces_of_file(name, stamp)
+    else:
+        with again() as begin:
+            namespaces = _namespaces(name, begin)
     unseen = [namespaces[key] for key in (_MEDIA, _FILE, _CATEGORY) if key in namespaces]
     wikitext = Wikitext(unseen)
     pages = Pages(name, stream, blocks, longest)
@@ -118,22 +129,26 @@ def _namespace_of(number: str, title: str, namespaces: Mapping[int, str]) -> int
 
 
 @functools.lru_cache(maxsize=1 << 10)
-def _namespaces(name: str, _stamp: object) -> dict[int, str]:
+def _namespaces_of_file(name: str, _stamp: object) -> dict[int, str]:
+    with open_stream(name) as (_, stream):
+        return _namespaces(name, stream)
+
+
+def _namespaces(name: str, stream: IO[bytes]) -> dict[int, str]:
     """The names of a wiki's namespaces by their numbers, from the beginning of its dump.
 
     Raises:
       T5smithError: it is not a MediaWiki dump.
     """
     head = b""
-    with open_stream(name) as (_, stream):
-        try:
-            while len(head) < MAX_HEAD_BYTES and BEGIN not in head:
-                if not (more := cast(io.BufferedReader, stream).read1(CHUNK_BYTES)):
-                    break
-                head += more
-        except Exception as error:
-            if not is_archive_damage(error):
-                raise
+    try:
+        while len(head) < MAX_HEAD_BYTES and BEGIN not in head:
+            if not (more := cast(io.BufferedReader, stream).read1(CHUNK_BYTES)):
+                break
+            head += more
+    except Exception as error:
+        if not is_archive_damage(error):
+            raise
     if head and b"<mediawiki" not in head and BEGIN not in head:
         what = "not a MediaWiki dump"
         raise T5smithError(what, where=name, expected="XML that begins with <mediawiki")

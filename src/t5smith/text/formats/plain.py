@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document, lines_before
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
-_BOM, _MARK = b"\xef\xbb\xbf", "\ufeff"
+BOM, _MARK = b"\xef\xbb\xbf", "\ufeff"
 """The byte order mark that some programs write at the beginning of a file."""
 
 _SKIPPED = 1 << 20
@@ -94,8 +94,8 @@ class Lines:
                     self._skip_rest(read, limit)
                     yield TOO_LONG
                     continue
-                if self.number == 1 and not self._after and line.startswith(_BOM):
-                    line = line[len(_BOM) :] or b"\n"  # not what stands for a long line
+                if self.number == 1 and not self._after and line.startswith(BOM):
+                    line = line[len(BOM) :] or b"\n"  # not what stands for a long line
                 yield line
         except Exception as error:
             if not is_archive_damage(error):
@@ -130,7 +130,7 @@ class Lines:
         """A line as text without its end; None if it is unusable, which is counted."""
         if raw == TOO_LONG:
             what = f"a line of {self.next - self.position:,} bytes is longer than allowed"
-            self.records.skip("too long", _too_long(self, what))
+            self.records.skip("too long", too_long(self, what))
             return None
         raw = raw.rstrip(b"\r\n")
         try:
@@ -164,7 +164,7 @@ def text_file(lines: Lines) -> Iterator[Positioned]:
         if text is None:
             return
         if size > lines.longest:
-            lines.records.skip("too long", _too_long(lines))
+            lines.records.skip("too long", too_long(lines))
             return
         if held or (text != _MARK and text and not text.isspace()):
             first = first if held else lines.number
@@ -179,7 +179,7 @@ def text_blocks(lines: Lines) -> Iterator[Positioned]:
     held: list[str] = []
     position, first, size = blocks.start, 1, 0
     # When reading starts in the middle, text before the first blank line belongs to another block.
-    ours = not blocks.start and blocks.includes(0)
+    ours = not blocks.start and blocks.includes(blocks.block_of(0))
     broken = False
     for raw in lines.raw():
         if not ours and blocks.stop is not None and lines.position >= blocks.stop:
@@ -197,7 +197,7 @@ def text_blocks(lines: Lines) -> Iterator[Positioned]:
             text = lines.decoded(raw)
             size += len(raw)
             if text is not None and size > lines.longest:
-                lines.records.skip("too long", _too_long(lines))
+                lines.records.skip("too long", too_long(lines))
                 text = None
             broken = text is None
             first = first if held else lines.number
@@ -244,7 +244,8 @@ def _is_blank(raw: bytes) -> bool:
     return text.isspace() or text.strip() == _MARK
 
 
-def _too_long(lines: Lines, what: str = "a document is longer than allowed") -> T5smithError:
+def too_long(lines: Lines, what: str = "a document is longer than allowed") -> T5smithError:
+    """The error for a document that is too long, at the line read last."""
     return T5smithError(
         what,
         where=lines.here,

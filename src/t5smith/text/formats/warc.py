@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import IO, Any, cast
 
 from t5smith.base.errors import T5smithError
-from t5smith.text.compression import is_archive_damage
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
@@ -82,7 +82,7 @@ def _text_of(data: bytes, kind: str, name: str, number: int, records: FileRecord
         error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
         records.skip("not UTF-8", error)
         return None
-    return _page_text(text, name) if kind == "response" else text
+    return page_text(text, name) if kind == "response" else text
 
 
 class _Source:
@@ -147,13 +147,22 @@ def _content(record: Any, loader: Any) -> bytes | None:
     return record.content_stream().read()
 
 
-def _page_text(page: str, name: str) -> str:
+def page_text(page: str, name: str) -> str:
+    """The main text of a web page, as trafilatura finds it; "": none.
+
+    Args:
+      page: its HTML.
+      name: of the file, for the message.
+
+    Raises:
+      T5smithError: trafilatura is not installed.
+    """
     try:
         from trafilatura import extract  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise T5smithError(
             "trafilatura, which extracts the text of pages, is not installed",
             where=name,
-            fix="run `pip install 't5smith[web]'`, or use WET files, which hold text",
+            fix="run `pip install 't5smith[web]'`; instead of WARC files, WET files hold text",
         ) from None
     return extract(page, include_comments=False) or ""

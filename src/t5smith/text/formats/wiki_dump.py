@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import IO, cast
 from xml.parsers import expat
 
-from t5smith.text.compression import is_archive_damage
+from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, lines_before
 
 BEGIN, END, LAST = b"<page>", b"</page>", b"</mediawiki>"

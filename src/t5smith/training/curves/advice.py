@@ -9,11 +9,10 @@ from typing import Any, Literal
 from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.training.curves.held_out import EvaluationPlan
+from t5smith.training.curves.repetition import corpus_use, repetition_in_words, use_in_lines
 from t5smith.training.optimizer import peak_learning_rate
 from t5smith.training.setup import Setup
 
-MANY_EPOCHS = 20
-"""Above about this many, text that is read again teaches hardly anything new."""
 CHANGE = 0.02
 """A held-out loss that differs by less, in nats per token, has neither fallen nor risen."""
 
@@ -92,10 +91,11 @@ def verdict(points: Sequence[Point]) -> Verdict | None:
 
 def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
     """Print before training how often the text is read and evaluated, and the rate; warn of many epochs."""
-    steps = setup.recipe.train.steps
-    by_corpus = epochs(setup)
-    named = len(by_corpus) > 1
-    parts = [f"{value:.3g} epochs{f' of {name}' if named else ''}" for name, value in by_corpus.items()]
+    steps, forecast = setup.recipe.train.steps, setup.hours is not None
+    uses = corpus_use(setup)
+    if len(uses) > 1:
+        for line in use_in_lines(uses, forecast=forecast):
+            info(f"train     {line}")
     plan_words = "evaluated only after training"
     if plan.every:
         plan_words = "evaluated at the last step"
@@ -105,22 +105,10 @@ def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
     rate = f"{optimizer.name} at {peak_learning_rate(setup.recipe):g}"
     if optimizer.learning_rate is None:
         rate += ", the default rate for so many tokens"
-    info(f"train     {', '.join(parts)}; {plan_words}; {rate}")
-    most = max(by_corpus, key=lambda name: by_corpus[name])
-    if by_corpus[most] > MANY_EPOCHS:
-        text = f"the corpus {most!r}" if named else "the training text"
-        warn(
-            f"{pluralize(steps, 'step')} read {text} {by_corpus[most]:.0f} times; above about {MANY_EPOCHS} "
-            "times a model learns it by heart (overfitting): use more text or fewer steps"
-        )
-
-
-def epochs(setup: Setup) -> dict[str, float]:
-    """How many times the run reads each corpus of the training text, by name."""
-    train, batches = setup.recipe.train, setup.batches()
-    windows = setup.objective.plan.first_window(train.steps * train.rows)
-    corpora = enumerate(batches.split.corpora)
-    return {corpus.name: batches.order.epochs(number, windows) for number, corpus in corpora}
+    epochs = f"{'about ' if forecast else ''}{uses[0].epochs:.3g} epochs; " if len(uses) == 1 else ""
+    info(f"train     {epochs}{plan_words}; {rate}")
+    if (many := repetition_in_words({use.name: use.epochs for use in uses})) is not None:
+        warn(many)
 
 
 def print_verdict(found: Verdict | None, *, keep_best: bool) -> None:

@@ -81,7 +81,7 @@ class HeldOut:
         """Make no batch and compile nothing yet; see :meth:`EvaluationPlan.of` for `before`."""
         self.setup, self.plan = setup, EvaluationPlan.of(setup, before)
         train = setup.recipe.train
-        self._scorer = create_scorer(setup.config, token_classes(setup.vocabulary), setup.dtype)
+        self._scorer = create_scorer(setup.config, token_classes(setup.vocabulary), setup.compute)
         self._batches = evaluation_batches(
             setup.store.valid,
             setup.objective,

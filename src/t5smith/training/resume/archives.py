@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t5smith.base.artifact import PREVIOUS, Manifest, free_place, read_manifest
+from t5smith.base.artifact import PREVIOUS, Manifest, fingerprint, free_place, read_manifest
 from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.base.moves import move_all
@@ -28,7 +28,7 @@ from t5smith.training.resume.fingerprint import changes, training_fingerprint
 from t5smith.training.resume.history import History
 from t5smith.training.settle import clock_of, with_measured_settings
 from t5smith.vocabulary.import_tokenizer import import_inputs, recipe_tokenizer
-from t5smith.vocabulary.train import vocab_inputs
+from t5smith.vocabulary.train import vocab_inputs, with_text_of
 
 if TYPE_CHECKING:
     from t5smith.recipe.recipe import Recipe
@@ -115,7 +115,12 @@ def _restored_from(folder: Path) -> str | None:
 
 
 def artifact_changes(
-    recipe: Recipe, files: CorpusFiles, vocab: Path | None = None, store: Path | None = None
+    recipe: Recipe,
+    files: CorpusFiles,
+    vocab: Path | None = None,
+    store: Path | None = None,
+    *,
+    retrain_vocab: bool = False,
 ) -> list[str]:
     """The settings by which the vocabulary and store of trained steps differ from a recipe's.
 
@@ -126,6 +131,7 @@ def artifact_changes(
       files: its text.
       vocab: the folder of the vocabulary, archived or not. Default: the one in place.
       store: that of the store.
+      retrain_vocab: whether a vocabulary that was learned from other files is another one.
     """
     folder = recipe.folder
     made = _manifest(vocab or folder / "vocab", "vocab")
@@ -136,10 +142,15 @@ def artifact_changes(
     if recipe.vocab.tokenizer:
         changed = differences(made.inputs, import_inputs(recipe_tokenizer(recipe), recipe.vocab))
     else:
-        changed = differences(made.inputs, vocab_inputs(recipe, files))
+        inputs = vocab_inputs(recipe, files.inputs())
+        changed = differences(made.inputs, inputs if retrain_vocab else with_text_of(made.inputs, inputs))
     found = _manifest(store or folder / "store", "store")
     if found is None:
-        return changed or saved_changes(recipe)
+        changed = changed or saved_changes(recipe)
+        recorded = recorded_inputs(folder / TRAIN).get("store")
+        if changed or recorded in (None, fingerprint(store_inputs(recipe, files, made))):
+            return changed
+        return ["the text, or how t5smith stores it, since the store was lost"]
     if not (store or is_needed(folder, found)):
         return changed
     return changed + differences(found.inputs, store_inputs(recipe, files, made))

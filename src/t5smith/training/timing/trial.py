@@ -100,4 +100,4 @@ def seconds_at_peak(setup: Setup) -> float:
     """The seconds of a step at the devices' peak speed, which is measured if no data sheet states it."""
     objective = setup.objective
     flops = step_flops(setup.config, setup.recipe.train.rows, objective.input_length, objective.target_length)
-    return flops / (peak_tflops(setup.dtype) * 1e12 * DEVICES_USED)
+    return flops / (peak_tflops(setup.compute.dtype) * 1e12 * DEVICES_USED)

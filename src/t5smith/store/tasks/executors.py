@@ -1,4 +1,4 @@
-"""Running the tasks of `prepare`: processes on this machine, or a cluster (:mod:`t5smith.store.cluster`).
+"""Running the tasks of `prepare` on the recipe's executor; here those that are processes on this machine.
 
 Each local task is a process of its own, so that a killed one is noticed: datatrove's local executor waits for
 it for ever.
@@ -16,8 +16,7 @@ from pathlib import Path
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.recipe import Recipe
-from t5smith.store.worker import run_task, task_error
-from t5smith.store.workspace import write
+from t5smith.store.tasks.task import killed, log_file, lost, missing_ranks, run_task, task_error
 
 POLL_INTERVAL_S = 0.05
 
@@ -37,10 +36,14 @@ def run_tasks(recipe: Recipe, notes: Path, tasks: int, workers: int, poll: Calla
     """
     if recipe.prepare.executor == "local":
         run_local(notes, tasks, workers, poll)
-    else:
-        from t5smith.store.cluster import run_on_cluster
+    elif recipe.prepare.executor == "ray":
+        from t5smith.store.tasks.ray import run_on_ray
 
-        run_on_cluster(recipe, notes, tasks, poll)
+        run_on_ray(recipe, notes, tasks, poll)
+    else:
+        from t5smith.store.tasks.slurm import run_on_slurm
+
+        run_on_slurm(recipe, notes, tasks, poll)
 
 
 def run_local(notes: Path, tasks: int, workers: int, poll: Callable[[], None]) -> None:
@@ -50,7 +53,7 @@ def run_local(notes: Path, tasks: int, workers: int, poll: Callable[[], None]) -
       T5smithError: a task failed with it, or was killed.
       RuntimeError: a task failed with another error.
     """
-    waiting = [rank for rank in reversed(range(tasks)) if not _completed(notes, tasks, rank).is_file()]
+    waiting = missing_ranks(notes, tasks)[::-1]
     running: dict[int, subprocess.Popen[bytes]] = {}
     try:
         while waiting or running:
@@ -61,7 +64,7 @@ def run_local(notes: Path, tasks: int, workers: int, poll: Callable[[], None]) -
                 if (code := process.poll()) is not None:
                     del running[rank]
                     if code:
-                        raise task_error(notes, rank, code, _log(notes, rank))
+                        raise _error(notes, tasks, rank, code)
             poll()
             time.sleep(POLL_INTERVAL_S)
     finally:
@@ -72,10 +75,9 @@ def run_local(notes: Path, tasks: int, workers: int, poll: Callable[[], None]) -
 
 
 def _start(notes: Path, tasks: int, rank: int) -> subprocess.Popen[bytes]:
-    # There are as many processes as cores, so each encodes in one thread.
-    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ.copy()
     environment.pop("GLIBC_TUNABLES", None)
-    with _log(notes, rank).open("wb") as log:
+    with log_file(notes, rank).open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", __name__, str(notes), str(tasks), str(rank)],
             stdin=subprocess.DEVNULL,
@@ -87,13 +89,14 @@ def _start(notes: Path, tasks: int, rank: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _log(notes: Path, rank: int) -> Path:
-    return notes / "logs" / f"task-{rank:05d}.txt"
-
-
-def _completed(notes: Path, tasks: int, rank: int) -> Path:
-    """Exists once the task is done."""
-    return notes / "logs" / f"task-{rank:05d}-of-{tasks}.completed"
+def _error(notes: Path, tasks: int, rank: int, code: int) -> Exception:
+    """The error of a local task that ended with this exit code, not 0."""
+    if (error := task_error(notes, tasks, rank)) is not None:
+        return error
+    if code < 0:
+        return lost(notes, rank, killed(-code))
+    log = log_file(notes, rank).read_text(errors="replace")
+    return RuntimeError(f"task {rank} of prepare failed:\n{log[-4000:]}")
 
 
 def _exit_with_parent() -> None:
@@ -115,7 +118,6 @@ def main(notes: str, tasks: str, rank: str) -> int:
         run_task(Path(notes), int(tasks), int(rank))
     except T5smithError:
         return 2
-    write(_completed(Path(notes), int(tasks), int(rank)), b"")
     return 0
 
 

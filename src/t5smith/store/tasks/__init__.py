@@ -1,0 +1,1 @@
+"""The tasks of `prepare`: where they run, how they fail, and how far they are."""

@@ -1,0 +1,1 @@
+"""Archives of files, zip and tar: which members they have, and the documents of these."""
