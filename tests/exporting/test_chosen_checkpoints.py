@@ -72,7 +72,10 @@ def test_the_scores_of_a_step_are_those_that_evaluate_gives_it(stopped, finished
     assert (export(copy, step=6) / "README.md").read_text(encoding="utf-8") == with_scores
 
 
-@pytest.mark.parametrize(("step", "name"), [(None, "model-average-2"), (6, "model-average-2-step-6")])
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [(None, "model-average-2"), pytest.param(6, "model-average-2-step-6", marks=pytest.mark.slow)],
+)
 def test_an_average_is_the_mean_in_float64(stopped, step, name):
     folder = export(stopped, average=2, step=step)
     assert folder == stopped.folder / name

@@ -103,6 +103,7 @@ def test_prepare_alone_tells_that_the_vocabulary_was_kept(
     assert "prepare   vocabulary kept (corpus.train (two.txt added); `t5smith vocab" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_trained_steps_are_the_users_decision_when_text_is_added(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path / "run", **{"train.steps": 3})
     run(recipe)

@@ -309,6 +309,7 @@ def test_an_archived_training_is_found_and_restored(six, capfd):
     assert recorded_inputs(archives(six.folder)[0].folder)["train"]["batch_size"] == 5
 
 
+@pytest.mark.slow
 def test_the_run_folder_keeps_the_recipe_of_what_was_restored(six, capfd):
     pipeline.run(six.replace(**{"vocab.size": 280, "train.steps": 3}), restart=True)
     capfd.readouterr()
