@@ -8,7 +8,6 @@ spelling in old pieces is left out, since no text would be cut into it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,13 +24,12 @@ from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_save import write_model
 from t5smith.interop.model import Model
 from t5smith.interop.source import Source, with_rows
-from t5smith.interop.trimming import pieces_of
+from t5smith.interop.trimming import model_inputs, pieces_of
 from t5smith.recipe.recipe import Recipe
 from t5smith.text.corpus import CorpusFiles
 from t5smith.text.fingerprints import bytes_to_read
 from t5smith.vocabulary.carry_over import carried_rows
 from t5smith.vocabulary.sample import TextSample
-from t5smith.vocabulary.tokenizer_files import read_tokenizer_file, tokenizer_file
 from t5smith.vocabulary.tokenizer_json import TokenizerTree, control_token
 from t5smith.vocabulary.train import vocab_inputs
 from t5smith.vocabulary.unigram import ScoredPiece, train_pieces
@@ -63,8 +61,7 @@ def extend_vocabulary(recipe: Recipe, model: str) -> Path:
     old, files = pieces_of(source, FLAG), CorpusFiles.find(recipe.corpus)
     inputs = {
         "extension": METHOD,
-        "model": source.fingerprint,
-        "tokenizer": hashlib.sha256(read_tokenizer_file(tokenizer_file(source.path))).hexdigest(),
+        **model_inputs(source),
         "trained": vocab_inputs(recipe, files.inputs()),
         "rows": recipe.model.vocab_multiple,
     }

@@ -69,8 +69,7 @@ def trim_vocabulary(recipe: Recipe, model: str, *, min_count: int = 1, max_piece
     old, files = pieces_of(source, FLAG), CorpusFiles.find(recipe.corpus)
     inputs = {
         "method": METHOD,
-        "model": source.fingerprint,
-        "tokenizer": hashlib.sha256(read_tokenizer_file(tokenizer_file(source.path))).hexdigest(),
+        **model_inputs(source),
         "corpus": files.inputs(),
         **cleaning_inputs(recipe, duplicates=False),
         "min_count": min_count,
@@ -109,6 +108,12 @@ def pieces_of(source: Source, where: str) -> Vocabulary:
         what = "a vocabulary of bytes has no pieces" if found else f"{source.name} has no tokenizer"
         raise T5smithError(what, where=where, expected="a folder with a tokenizer.json or spiece.model")
     return found
+
+
+def model_inputs(source: Source) -> dict[str, str]:
+    """What an artifact made from a model depends on: its weights and its tokenizer."""
+    tokenizer = read_tokenizer_file(tokenizer_file(source.path))
+    return {"model": source.fingerprint, "tokenizer": hashlib.sha256(tokenizer).hexdigest()}
 
 
 def piece_counts(

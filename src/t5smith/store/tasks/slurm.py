@@ -191,12 +191,12 @@ def _sbatch(script: str, arguments: Sequence[str]) -> str:
         done = subprocess.run(
             ["sbatch", *arguments, file.name], capture_output=True, text=True, errors="replace", check=False
         )
-    said = " ".join(line.removeprefix("sbatch: ") for line in done.stderr.strip().splitlines())
+    printed = " ".join(line.removeprefix("sbatch: ") for line in done.stderr.strip().splitlines())
     if done.returncode:
-        what = f"sbatch rejected the job ({said or f'exit code {done.returncode}'})"
+        what = f"sbatch rejected the job ({printed or f'exit code {done.returncode}'})"
         raise T5smithError(what, where="prepare.slurm", fix="change the options of sbatch there")
-    if said:
-        warn(f"sbatch: {said}")
+    if printed:
+        warn(f"sbatch: {printed}")
     job = job_number(done.stdout)
     if job is None:
         what = f"sbatch printed no job number ({' '.join(done.stdout.split())!r})"
@@ -207,16 +207,16 @@ def _sbatch(script: str, arguments: Sequence[str]) -> str:
 def _wait(notes: Path, jobs: SlurmJobs, poll: Callable[[], None]) -> None:
     """Wait until all tasks are done, one has failed, or the job has ended."""
     ended = 0.0
-    told: set[str] = set()
+    warned: set[str] = set()
     while missing_ranks(notes, jobs.tasks) and not failures(notes, jobs.tasks):
         poll()
         queued = queued_states(jobs)
-        if queued is None and "silent" not in told:
-            told.add("silent")
+        if queued is None and "silent" not in warned:
+            warned.add("silent")
             warn("squeue does not answer; waiting until it does, or until the tasks are done")
         for state in (queued or {}).values():
-            if state.reason in HELD and state.reason not in told:
-                told.add(state.reason)
+            if state.reason in HELD and state.reason not in warned:
+                warned.add(state.reason)
                 warn(f"Slurm does not start a task: {state.reason}; see `scontrol show job {jobs.jobs[0]}`")
         if queued == {}:
             ended = ended or time.monotonic()
@@ -252,11 +252,11 @@ def _unfinished(recipe: Recipe, notes: Path, jobs: SlurmJobs, missing: Sequence[
     fixes: list[str] = []
     for rank in missing:
         state = states.get(rank)
-        said = state.ended() if state else "ended for a reason Slurm does not say"
-        kinds[said] = kinds.get(said, 0) + 1
+        how = state.ended() if state else "ended for a reason Slurm does not say"
+        kinds[how] = kinds.get(how, 0) + 1
         if state and state.name in _FIXES:
             fixes.append(_FIXES[state.name])
-    parts = ", ".join(f"{number} {said}" for said, number in kinds.items())
+    parts = ", ".join(f"{number} {how}" for how, number in kinds.items())
     log = jobs.log(notes, missing[0])
     line = last_error(log)
     if line is None:

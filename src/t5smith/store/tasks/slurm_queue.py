@@ -103,26 +103,28 @@ class SlurmJobs:
         return notes / self.folder / "slurm_logs" / f"{job}_{index}.out"
 
 
-def job_number(said: str) -> str | None:
+def job_number(printed: str) -> str | None:
     """The job's number in what sbatch prints: a sentence, which may name a cluster, or only the number."""
-    found = re.search(r"^(?:Submitted batch job )?(\d+)", said.strip(), re.MULTILINE)
+    found = re.search(r"^(?:Submitted batch job )?(\d+)", printed.strip(), re.MULTILINE)
     return found[1] if found else None
 
 
 def queued_states(jobs: SlurmJobs) -> dict[int, SlurmState] | None:
     """The tasks that wait or run; empty: the jobs have ended; None: Slurm does not answer."""
-    said = _ask(["squeue", "-h", "-r", "-j", ",".join(jobs.jobs), "-o", "%i|%T|%r|%N"])
-    return None if said is None else dict(_states(jobs, said))
+    printed = _ask(["squeue", "-h", "-r", "-j", ",".join(jobs.jobs), "-o", "%i|%T|%r|%N"])
+    return None if printed is None else dict(_states(jobs, printed))
 
 
 def ended_states(jobs: SlurmJobs) -> dict[int, SlurmState]:
     """How tasks ended, as far as Slurm knows: it may keep no accounts."""
-    said = _ask(["sacct", "-n", "-P", "-X", "-j", ",".join(jobs.jobs), "-o", "JobID,State,ExitCode,NodeList"])
-    if not said:
+    printed = _ask(
+        ["sacct", "-n", "-P", "-X", "-j", ",".join(jobs.jobs), "-o", "JobID,State,ExitCode,NodeList"]
+    )
+    if not printed:
         # Without accounts, Slurm knows for some minutes.
-        said = _ask(["squeue", "-h", "-r", "-t", "all", "-j", ",".join(jobs.jobs), "-o", "%i|%T||%N"])
+        printed = _ask(["squeue", "-h", "-r", "-t", "all", "-j", ",".join(jobs.jobs), "-o", "%i|%T||%N"])
     waiting = ("PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "CONFIGURING", "COMPLETING")
-    return {rank: state for rank, state in _states(jobs, said or "") if state.name not in waiting}
+    return {rank: state for rank, state in _states(jobs, printed or "") if state.name not in waiting}
 
 
 def last_error(log: Path) -> str | None:

@@ -165,6 +165,6 @@ def lost(notes: Path, rank: int, how: str, fix: str = FEWER) -> T5smithError:
 
 
 def killed(signal: int) -> str:
-    """What is said of a task that a signal ended."""
+    """How a task ended that a signal ended, for its error."""
     reason = "; the system does that if memory runs out" if signal == 9 else ""
     return f"killed by signal {signal}{reason}"
