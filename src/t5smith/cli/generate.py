@@ -101,18 +101,21 @@ def _answers(texts: list[str], completions: list[Completion | None]) -> list[dic
     return [line_of(text, one or nothing) for text, one in zip(texts, completions, strict=True)]
 
 
+_CONVERT = "convert it to UTF-8 (`iconv -f latin1 -t utf-8` if it is Latin-1)"
+
+
 def _lines_of_stdin() -> list[str]:
     if sys.stdin.isatty():
         print("one text per line, then Ctrl-D", file=sys.stderr)
     try:
         return [line.rstrip("\n") for line in sys.stdin]
     except UnicodeDecodeError:
-        raise T5smithError("not UTF-8 text", where="stdin") from None
+        raise T5smithError("not UTF-8 text", where="stdin", fix=_CONVERT) from None
 
 
 def check_utf8(texts: Iterable[str]) -> list[str]:
     """The texts; an argument with invalid UTF-8, whose bytes Python turns into surrogates, is an error."""
     for text in texts:
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise T5smithError("not UTF-8 text", where=ascii(text))
+            raise T5smithError("not UTF-8 text", where=ascii(text), fix=_CONVERT)
     return list(texts)

@@ -22,6 +22,10 @@ MOST = 1e-4
 ROWS = 10
 """Inputs that are computed at a time."""
 
+_WITHOUT = (
+    "export without --check, and load the folder with `AutoTokenizer` and `AutoModelForSeq2SeqLM` to compare"
+)
+
 
 def check_packages() -> None:
     """Raise T5smithError if torch or transformers is not installed."""
@@ -52,7 +56,7 @@ def check_folder(folder: Path, setup: Setup) -> dict[str, Any]:
             text = vocabulary.decode([number for number in row.tolist() if number not in dropped])
             if tokenizer(text).input_ids != [*vocabulary.encode_with_sentinels(text), end]:
                 what = f"the tokenizer in transformers gives other ids for {text!r}"
-                raise T5smithError(what, where="--check")
+                raise T5smithError(what, where="--check", fix=_WITHOUT)
         model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).float().eval()
         compute, apart, largest = jax.jit(forward, static_argnums=1), 0.0, 1.0
         for first in range(0, len(batch["input_ids"]), ROWS):
@@ -69,7 +73,7 @@ def check_folder(folder: Path, setup: Setup) -> dict[str, Any]:
             largest = max(largest, float(np.abs(expected).max()))
     if not apart <= MOST * largest:
         what = f"the logits in transformers differ by up to {apart:.2g}"
-        raise T5smithError(what, where="--check", expected=f"at most {MOST * largest:.2g}")
+        raise T5smithError(what, where="--check", expected=f"at most {MOST * largest:.2g}", fix=_WITHOUT)
     return {
         "transformers": transformers.__version__,
         "inputs": len(batch["input_ids"]),

@@ -200,7 +200,7 @@ def _sbatch(script: str, arguments: Sequence[str]) -> str:
     job = job_number(done.stdout)
     if job is None:
         what = f"sbatch printed no job number ({' '.join(done.stdout.split())!r})"
-        raise T5smithError(what, where="prepare.slurm")
+        raise T5smithError(what, where="prepare.slurm", fix="check that `sbatch` on this machine is Slurm's")
     return job
 
 
