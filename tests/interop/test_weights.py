@@ -304,6 +304,35 @@ def test_damage_is_an_error_of_one_line_or_changes_numbers_alone(tmp_path_factor
 
 
 @pytest.mark.parametrize(
+    ("flags", "change"),
+    [
+        (0x800, lambda name: b"\x80" + name[1:]),  # a name in UTF-8 that is not UTF-8
+        (0x1, lambda name: name),  # encrypted
+        (0x20, lambda name: name),  # a patch
+        (0, lambda name: b"x" + name[1:]),  # another name than in the directory
+    ],
+)
+def test_damaged_headers_of_numbers_are_errors_of_one_line(tmp_path, flags, change):
+    """What the zip's directory does not show: it is found when the numbers are read."""
+    path = tmp_path / "a.bin"
+    torch.save({"a": torch.ones(3, 4)}, path)
+    whole = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        (info,) = (one for one in archive.infolist() if "/data/" in one.filename)
+    at = info.header_offset
+    whole[at + 6 : at + 8] = (int.from_bytes(whole[at + 6 : at + 8], "little") | flags).to_bytes(2, "little")
+    end = at + 30 + len(info.filename)
+    whole[at + 30 : end] = change(bytes(whole[at + 30 : end]))
+    if flags in (0x1, 0x20):  # these are read from the directory
+        place = whole.rindex(info.filename.encode()) - 46
+        whole[place + 8 : place + 10] = whole[at + 6 : at + 8]
+    path.write_bytes(whole)
+    with pytest.raises(T5smithError, match="cannot be read") as caught:
+        read_pytorch(path)["a"].read()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("header", "message"),
     [
         (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', "'a' has 4 bytes from 0 on"),

@@ -29,7 +29,6 @@ def mixture(tmp_path_factory):
     )
 
 
-@pytest.mark.slow
 def test_a_run_of_a_mixture_goes_all_the_way_and_resumes(mixture, capsys):
     facts = run(mixture)
     assert "windows of 32 tokens" in capsys.readouterr().err

@@ -202,8 +202,11 @@ def _stored(path: Path, name: str, described: _Described, load: _Load) -> Stored
     def read() -> np.ndarray:
         try:
             numbers = load(storage)[described.offset :]
-        except (KeyError, OSError, zipfile.BadZipFile) as error:
-            raise T5smithError(f"{name!r} cannot be read ({error})", where=path, fix=AGAIN) from None
+        except T5smithError:
+            raise
+        except Exception as error:  # zipfile raises errors of many kinds for damaged headers
+            what = f"{name!r} cannot be read ({type(error).__name__}: {error})"
+            raise T5smithError(what, where=path, fix=AGAIN) from None
         strides = [step * storage.dtype.itemsize for step in described.strides]
         view = np.lib.stride_tricks.as_strided(numbers, described.shape, strides, writeable=False)
         return np.array(view) if view.base is not None and not view.flags.c_contiguous else view
