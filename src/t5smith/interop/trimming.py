@@ -110,7 +110,7 @@ def pieces_of(source: Source, where: str) -> Vocabulary:
     return found
 
 
-def model_inputs(source: Source) -> dict[str, str]:
+def model_inputs(source: Source) -> dict[str, Any]:
     """What an artifact made from a model depends on: its weights and its tokenizer."""
     tokenizer = read_tokenizer_file(tokenizer_file(source.path))
     return {"model": source.fingerprint, "tokenizer": hashlib.sha256(tokenizer).hexdigest()}
