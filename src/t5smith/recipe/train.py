@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.base import NonNegative, OrNone, Positive, Settings, Strings
+from t5smith.recipe.mesh import AUTO, mesh_sizes
 
 
 class OptimizerSettings(Settings):
@@ -80,6 +81,10 @@ class TrainSettings(Settings):
     gradient_accumulation: Positive = 1
     """Split each batch into N parts that are computed one after the other, to save memory. The update is the
     same."""
+    mesh: str = "auto"
+    """How devices are arranged. auto: all of them, with the state divided if it is too large for one; of CPU
+    devices one per process. By hand: "data=2 fsdp=4"; data divides examples, fsdp examples and the state,
+    tensor the matrices."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass recomputes to save memory. none: nothing. dots: all but the products with
     weights. full: everything inside a layer."""
@@ -140,6 +145,8 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
+        if self.mesh != AUTO:
+            mesh_sizes(self.mesh)
         given = [f"train.{name}" for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
             raise T5smithError(
