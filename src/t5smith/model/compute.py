@@ -42,16 +42,20 @@ class Compute:
         """Of products: float32 is computed as such, where TPUs and GPUs would take fewer bits by default."""
         return jax.lax.Precision.HIGHEST if self.dtype == jnp.float32 else None
 
+    def describe(self) -> str:
+        """Operands, sums and backend in a few words, for the record."""
+        return f"{self.dtype.name} operands, float32 sums, backend {self.backend}"
+
     @property
     def row_shards(self) -> int:
         """The number of parts that the rows of a batch are divided into."""
         return 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in ROW_AXES)
 
-    def by_rows(self, x: Shaped[Array, "B *shape"]) -> Shaped[Array, "B *shape"]:
-        """An array whose first axis is rows, or rows and positions: each device has its rows whole."""
+    def by_rows(self, x: Shaped[Array, "*shape"], axis: int = 0) -> Shaped[Array, "*shape"]:
+        """An array with an axis of rows, or of rows and positions: each device gets its rows whole."""
         if self.mesh is None:
             return x
-        spec = PartitionSpec(ROW_AXES, *(None for _ in x.shape[1:]))
+        spec = PartitionSpec(*(ROW_AXES if number == axis else None for number in range(x.ndim)))
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
 

@@ -7,7 +7,7 @@ A mesh has three axes. `data` divides the rows of a batch and repeats the state;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.units import count
-from t5smith.model.compute import ROW_AXES
+from t5smith.model.compute import ROW_AXES, Compute
 from t5smith.model.config import ModelConfig
 from t5smith.parallel.hardware import memory_limit
 from t5smith.recipe.mesh import AUTO, AXES, mesh_sizes
@@ -43,13 +43,25 @@ class Devices:
         """How many are used."""
         return 1 if self.mesh is None else self.mesh.size
 
+    @property
+    def axes(self) -> str:
+        """The mesh as `train.mesh` would have it."""
+        if self.mesh is None:
+            return ""
+        return " ".join(f"{name}={size}" for name, size in self.mesh.shape.items() if size > 1) or "data=1"
+
+    def facts(self, compute: Compute) -> dict[str, Any]:
+        """What was computed on, and in what, for a manifest."""
+        kind = jax.devices()[0].device_kind
+        on = {"device": kind, "devices": self.count, "mesh": self.axes}
+        return on | {"computed_in": compute.describe()}
+
     def describe(self) -> str:
         """Which devices, and why, in a line."""
         kind, there = jax.devices()[0].device_kind, jax.device_count()
         if self.mesh is None:
             return f"one device ({kind})" + (f" of {there}: {self.why}" if there > 1 else "")
-        axes = " ".join(f"{name}={size}" for name, size in self.mesh.shape.items() if size > 1)
-        return f"{self.count} of {there} devices ({kind}), {axes or 'data=1'}: {self.why}"
+        return f"{self.count} of {there} devices ({kind}), {self.axes}: {self.why}"
 
 
 def choose_devices(
@@ -151,6 +163,12 @@ def create_mesh(sizes: dict[str, int], devices: list[Any]) -> Mesh:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Where the rows of a batch are."""
     return NamedSharding(mesh, PartitionSpec(ROW_AXES))
+
+
+def batch_shapes(mesh: Mesh | None, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The ids of a batch as shapes, which on a mesh say where the rows are."""
+    where = None if mesh is None else batch_sharding(mesh)
+    return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=where) for name, shape in shapes.items()}
 
 
 def process_rows(mesh: Mesh | None, rows: int) -> tuple[int, int]:
