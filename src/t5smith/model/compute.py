@@ -58,6 +58,13 @@ class Compute:
         spec = PartitionSpec(*(ROW_AXES if number == axis else None for number in range(x.ndim)))
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
+    def gathered(self, x: Shaped[Array, "*shape"], tensor: int) -> Shaped[Array, "*shape"]:
+        """A matrix whose parts are brought together for its use, divided by `tensor` alone, on an axis."""
+        if self.mesh is None:
+            return x
+        spec = PartitionSpec(*("tensor" if number == tensor else None for number in range(x.ndim)))
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
+
 
 FLOAT32 = Compute(jnp.dtype(jnp.float32))
 """The reference: float32 on any device."""
