@@ -24,6 +24,7 @@ from t5smith.base.run_folder import TRAIN
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.parallel.mesh import Devices, choose_devices
+from t5smith.recipe.mesh import AUTO
 from t5smith.recipe.recipe import Recipe, plain
 from t5smith.recipe.train import LENGTHS, TrainSettings
 from t5smith.store.token_store import TokenStore
@@ -230,7 +231,8 @@ def _replaced(
 
 def _measured_for(recipe: Recipe) -> str:
     """Fingerprint of what a measurement depends on: all that decides the time and memory of a step."""
-    train = recipe.train
+    train, platform = recipe.train, jax.devices()[0].platform
+    alone = train.mesh == AUTO and (platform == "cpu" or jax.device_count() == 1)
     return fingerprint(
         {
             "device": jax.devices()[0].device_kind,
@@ -239,5 +241,6 @@ def _measured_for(recipe: Recipe) -> str:
             "objective": plain(recipe.objective),
             "train": train.model_dump(mode="json", include=MEASURED_WITH),
             "optimizer": train.optimizer.name,
+            **({} if alone else {"mesh": [train.mesh, jax.device_count()]}),
         }
     )
