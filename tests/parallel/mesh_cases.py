@@ -10,15 +10,16 @@ from t5smith.model.attention.items import ItemLayout
 from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.parallel.mesh import create_mesh, put_batch
-from t5smith.recipe.mesh import AXES
-from t5smith.recipe.train import OptimizerSettings, ScheduleSettings
+from t5smith.recipe.train import AXES, OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
 from t5smith.training.state import abstract_state, fresh_program
 from t5smith.training.step import StepSettings, create_step
 
 # Matrices of 128 × 128: Adafactor factors their moments.
-CONFIG = ModelConfig(256, 250, d_model=128, d_kv=16, d_ff=128, num_layers=2, num_decoder_layers=2, num_heads=8)
+CONFIG = ModelConfig(
+    256, 250, d_model=128, d_kv=16, d_ff=128, num_layers=2, num_decoder_layers=2, num_heads=8
+)
 TINY = ModelConfig(64, 60, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_decoder_layers=1, num_heads=4)
 LAYOUT = ItemLayout(((6, 4), (4, 3), (3, 5)), ((0, 1), (2, 2, 1), (0, 2)))
 INPUTS, TARGETS, ROWS = 12, 14, 16

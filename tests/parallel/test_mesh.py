@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from mesh_cases import CONFIG, TINY, losses, mesh_of, programs
+
 from t5smith.base.errors import T5smithError
 from t5smith.parallel import mesh as meshes
 from t5smith.parallel.mesh import automatic_sizes, choose_devices
-from t5smith.recipe.mesh import mesh_sizes
+from t5smith.recipe.train import mesh_sizes
 from t5smith.training import muon
 
 MESHES = ((8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2), (4, 2, 1))

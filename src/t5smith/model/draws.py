@@ -83,11 +83,10 @@ def _normal(key: Array, other: Array, number: UInt32[Array, "*shape"], std: floa
 def _numbers(shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
     """The numbers from 0, in the order of the last axis first, without a reshape that would gather them."""
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    parts = [
-        jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
-        for axis, stride in enumerate(strides)
-    ]
-    return sum(parts[1:], parts[0])
+    number = jnp.zeros(shape, jnp.uint32)
+    for axis, stride in enumerate(strides):
+        number += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+    return number
 
 
 def normals(keys: Keys, shapes: Sequence[tuple[int, ...]], stds: Sequence[float]) -> list[Array]:

@@ -106,11 +106,7 @@ class Parameters:
 
 
 def init(config: ModelConfig, key: PRNGKeyArray, *, spread: bool = False) -> Parameters:
-    """Draw the parameters of a fresh model, float32: each array with a key of its own.
-
-    The numbers are the same with `spread`; each device then makes only its part of the arrays, in a program
-    that takes longer to compile.
-    """
+    """Draw the parameters of a fresh model, float32: each array with a key of its own; see :func:`_drawn`."""
     keys, numbers = draws.split(key, 32), itertools.count()
     D, HK, F = config.d_model, config.num_heads * config.d_kv, config.d_ff
 
@@ -181,7 +177,10 @@ class _Normal:
 
 
 def _drawn(tree: Parameters, keys: draws.Keys, spread: bool) -> Parameters:
-    """The tree with its normal numbers."""
+    """The tree with its normal numbers.
+
+    With `spread` each device can make its own part of them, in a program that takes longer to compile.
+    """
     leaves, structure = jax.tree.flatten(tree)
     wanted = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
     places = np.array([leaf.number for leaf in wanted])

@@ -20,7 +20,7 @@ from t5smith.base.units import count
 from t5smith.model.compute import ROW_AXES, Compute
 from t5smith.model.config import ModelConfig
 from t5smith.parallel.hardware import memory_limit
-from t5smith.recipe.mesh import AUTO, AXES, mesh_sizes
+from t5smith.recipe.train import AUTO, AXES, mesh_sizes
 
 STATE_SHARE = 0.3
 """Up to this share of a device's memory the state is repeated on all; above it, it is divided."""

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.base import NonNegative, OrNone, Positive, Settings, Strings
-from t5smith.recipe.mesh import AUTO, mesh_sizes
 
 
 class OptimizerSettings(Settings):
@@ -55,6 +54,34 @@ class ScheduleSettings(Settings):
     """Share of all steps, at the end, in which the learning rate falls; for wsd only."""
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Learning rate at the last step, as a share of the peak; for linear, cosine and wsd."""
+
+
+AXES = ("data", "fsdp", "tensor")
+"""Of a mesh. They divide rows, with a copy of the state on each device; rows and state; matrices."""
+AUTO = "auto"
+
+
+def mesh_sizes(text: str) -> dict[str, int]:
+    """The size of each axis of a mesh such as `data=2 fsdp=4`; an axis that is not named has size 1.
+
+    Raises:
+      T5smithError: it is not written so.
+    """
+    sizes = dict.fromkeys(AXES, 1)
+    for number, part in enumerate(words := text.split()):
+        name, _, size = part.partition("=")
+        named_before = any(word.startswith(f"{name}=") for word in words[:number])
+        if name not in AXES or named_before or not size.isdecimal() or int(size) < 1:
+            words = []
+            break
+        sizes[name] = int(size)
+    if not words:
+        raise T5smithError(
+            f"{text!r} cannot be used",
+            where="train.mesh",
+            expected='auto, or some of data, fsdp and tensor with a number of devices, as "data=2 fsdp=4"',
+        )
+    return sizes
 
 
 LENGTHS = ("tokens", "epochs", "hours")

@@ -24,9 +24,8 @@ from t5smith.base.run_folder import TRAIN
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
 from t5smith.parallel.mesh import Devices, choose_devices
-from t5smith.recipe.mesh import AUTO
 from t5smith.recipe.recipe import Recipe, plain
-from t5smith.recipe.train import LENGTHS, TrainSettings
+from t5smith.recipe.train import AUTO, LENGTHS, TrainSettings
 from t5smith.store.token_store import TokenStore
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.schedule import warmup_steps

@@ -118,7 +118,7 @@ def attend_items(
         return compute.by_rows(x.reshape(shards, -1, *x.shape[1:]))
 
     ids = SegmentIds(by_shard(segment_ids.queries), by_shard(segment_ids.keys), segment_ids.places)
-    return compute.by_rows(jax.vmap(part)(*map(by_shard, (q, k, v)), ids, keys).reshape(q.shape))
+    return compute.by_rows(jax.vmap(part)(by_shard(q), by_shard(k), by_shard(v), ids, keys).reshape(q.shape))
 
 
 def _item_keys(dropout: Dropout | None, kind: int, places: Places) -> Key[Array, "*shards N"] | None:
