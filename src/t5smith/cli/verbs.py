@@ -84,7 +84,8 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             return
         options |= {"verify": True} if command.verify else {}
     if isinstance(command, ExportCommand):
-        options |= {name: getattr(command, name) for name in ("step", "average", "encoder_only", "check")}
+        names = ("step", "average", "encoder_only", "check", "push", "public", "revisions")
+        options |= {name: getattr(command, name) for name in names}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)
