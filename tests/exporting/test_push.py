@@ -6,6 +6,7 @@ import shutil
 
 import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from hub_uploads import Repository, taking_uploads
 from t5smith.cli.main import main
@@ -18,7 +19,6 @@ SHARD = 20_000
 def hub(monkeypatch, tmp_path):
     """A server of the Hub, which the library reaches with a token that may write."""
     with taking_uploads() as found:
-        constants = huggingface_hub.constants
         monkeypatch.setattr(constants, "ENDPOINT", found.address)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         # The server has no storage of Xet, only that of Git LFS.
@@ -184,12 +184,12 @@ def test_flags_without_a_push(exported, capsys, flag):
 
 
 def test_without_the_hub(hub, exported, monkeypatch, capsys):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert main(["export", str(exported.folder), "--push", "ola/n"]) == 2
     shown = capsys.readouterr().err
     assert "--push: the Hugging Face Hub cannot be reached (" in shown
     assert "Run the same command again" in shown
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main(["export", str(exported.folder), "--push", "ola/n"]) == 2
     assert (
         "--push: the Hugging Face Hub is switched off by HF_HUB_OFFLINE. Unset it" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from t5smith.base.errors import T5smithError
-from t5smith.interop.huggingface_names import from_huggingface
+from t5smith.interop.huggingface_names import COPIES, from_huggingface
 from t5smith.interop.model import Model
 from t5smith.interop.stored_tensor import StoredTensor
 from t5smith.interop.weights import read_json, read_weights
@@ -68,6 +68,10 @@ def read_tensors(folder: Path, values: Mapping[str, Any]) -> dict[str, StoredTen
     shared, head = tensors.get("shared.weight"), tensors.get("lm_head.weight")
     if shared is None:
         return tensors
+    for name in COPIES:
+        if name in tensors and not np.array_equal(tensors[name].read(), shared.read()):
+            what = "an embedding of its own, which a T5 with one for encoder and decoder cannot have"
+            raise T5smithError(what, where=f"{folder}: {name}", expected="the numbers of shared.weight")
     if not is_tied(values):
         # Only transformers 5 means a head with the embedding's numbers, but without their scale.
         on_paper = head is None and values.get("tie_word_embeddings") is True

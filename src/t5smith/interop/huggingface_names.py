@@ -31,6 +31,8 @@ from t5smith.model.params import (
 
 WEIGHTS = "model.safetensors"
 """The file with the weights."""
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""Copies of the shared embedding that some writers add."""
 Tensors = Mapping[str, np.ndarray | StoredTensor]
 
 
@@ -136,7 +138,7 @@ def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
     Raises:
       T5smithError: a tensor is missing, unexpected, or of another shape than by the sizes.
     """
-    _check(tensors, config)
+    check_tensors(tensors, config)
 
     def leaf(entry: Entry) -> Any:
         if entry.layers is None:
@@ -149,7 +151,12 @@ def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
     return _tree({entry.path: leaf(entry) for entry in entries(config)}.get)
 
 
-def _check(tensors: Tensors, config: ModelConfig) -> None:
+def check_tensors(tensors: Tensors, config: ModelConfig) -> None:
+    """Compare names and shapes with the sizes. No number is read.
+
+    Raises:
+      T5smithError: a tensor is missing, unexpected, or of another shape.
+    """
     used: set[str] = set()
     for entry in entries(config):
         for layer in range(entry.layers or 1):
@@ -162,8 +169,7 @@ def _check(tensors: Tensors, config: ModelConfig) -> None:
                 found = shape[::-1] if entry.transposed else shape
                 expected = f"{entry.shape} by the sizes in config.json"
                 raise T5smithError(f"has shape {found}", where=name, expected=expected)
-    # Some writers add copies of the shared embedding.
-    copies = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+    copies = set(COPIES)
     if config.tie_word_embeddings:
         copies.add("lm_head.weight")
     # Its queries see all positions of the memory: there is no bias, but old checkpoints have a table.
