@@ -49,7 +49,8 @@ class Hub:
       objects: large files by their hash; they are there before they are committed.
       requests: method and path of each request.
       uploads: bytes of each large file that was uploaded.
-      room: large files that are still taken; then the server fails.
+      room: large files that are taken; then the server fails.
+      broken: a request that the server fails at.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
     room: int | None = None
+    broken: str = ""
     address: str = ""
 
 
@@ -85,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in TOKENS and self.command != "PUT":
             return self.send(401, {"error": "Invalid username or password."})
+        if self.hub.broken and self.hub.broken in self.hub.requests[-1]:
+            return self.send(501, {"error": "broken"})
         for pattern, method in CALLS.items():
             if found := re.fullmatch(pattern, f"{self.command} {path}"):
                 return getattr(self, method)(body, *found.groups())

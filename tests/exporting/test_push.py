@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from hub_uploads import Repository, taking_uploads
+from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
 from t5smith.exporting.export import export
 
@@ -80,8 +81,14 @@ def test_an_interrupted_push_uploads_only_what_is_missing(hub, exported):
 
 
 def test_kept_checkpoints_become_branches_named_by_their_step(hub, exported):
-    export(exported, push="ola/t5-nb", revisions=True)
+    hub.broken = "commit/step-4"
+    with pytest.raises(T5smithError, match=r"rejects this \(broken\)\. Run the same command again"):
+        export(exported, push="ola/t5-nb", public=True, revisions=True)
     repository = hub.repositories["ola/t5-nb"]
+    assert not repository.private
+    assert served(hub, branch="step-4") == {}  # and not the model of another step
+    hub.broken = ""
+    export(exported, push="ola/t5-nb", public=True, revisions=True)
     assert repository.branches.keys() == {"main", "step-4"}
     assert served(hub) == on_disk(exported.folder / "model")
     assert served(hub, branch="step-4") == on_disk(exported.folder / "model-step-4")

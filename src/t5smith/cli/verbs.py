@@ -187,9 +187,9 @@ def _recipes(args: list[str]) -> None:
 
 
 OTHER_VERBS: dict[str, Callable[[list[str]], None]] = {
+    "import": import_model,
     "generate": generate,
     "inspect": _inspect,
-    "import": import_model,
     "recipes": _recipes,
     "bench": bench,
 }
