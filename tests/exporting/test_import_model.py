@@ -25,18 +25,18 @@ from t5smith.interop.huggingface_names import to_huggingface
 from t5smith.interop.huggingface_save import Form, write_model, write_tensors
 from t5smith.interop.model import Model
 from t5smith.model.config import ModelConfig
-from t5smith.vocabulary.vocabulary import Vocabulary
+from t5smith.vocabulary.vocabulary import BUNDLED
 
 DATA = Path(__file__).parents[1] / "data" / "t5x_tiny"
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
+def original(finished, tmp_path_factory):
     """A folder of another project: spare rows with numbers of their own, a licence, no t5smith.json."""
     folder = tmp_path_factory.mktemp("original") / "t5-other"
     folder.mkdir()
-    vocabulary = Vocabulary.bundled()
-    config = ModelConfig(32_128, vocabulary.size, 8, 4, 16, 2, 1, 3)
+    vocabulary = load_model(finished.folder / "model").vocabulary
+    config = ModelConfig(vocabulary.size + 20, vocabulary.size, 8, 4, 16, 2, 1, 3)
     parameters = init(config, jax.random.key(0))
     write_model(folder, Model(parameters, config, vocabulary), model_max_length=64)
     write_tensors(folder, to_huggingface(parameters, config).items(), config, Form())
@@ -99,8 +99,10 @@ def test_a_folder_has_the_same_numbers_and_ids_afterwards(original, tmp_path, ca
     assert main(["import", str(folder), str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{tmp_path / 'out'}\n"
-    assert f"T5 1.1, 517k parameters, from {words}\n" in shown.err
-    assert "2 encoder and 1 decoder layers, d_model 8, d_ff 16, 3 heads of 4, 32,128 rows for" in shown.err
+    assert f": T5 1.1, 9,672 parameters, from {words}\n" in shown.err
+    assert (
+        "2 encoder and 1 decoder layers, d_model 8, d_ff 16, 3 heads of 4, 420 rows for 400 ids" in shown.err
+    )
     assert ("left out" in shown.err) == (kind == "bin")
     found = weights(tmp_path / "out")
     assert found.keys() == expected.keys()
@@ -156,7 +158,7 @@ def test_a_checkpoint_of_t5x_needs_a_tokenizer(original, tmp_path, capsys):
     assert main(["import", checkpoint, str(out)]) == 2
     assert "SOURCE: " in (shown := capsys.readouterr().err)
     assert "has no tokenizer. Name the one that it was trained with, such as --tokenizer" in shown
-    assert main(["import", checkpoint, str(out), "--tokenizer", str(original)]) == 0
+    assert main(["import", checkpoint, str(out), "--tokenizer", str(BUNDLED)]) == 0
     assert "from a checkpoint of T5X (msgpack)" in capsys.readouterr().err
     expected = load_file(DATA / "model.safetensors")
     for name, array in weights(out).items():

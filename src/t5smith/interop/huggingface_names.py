@@ -31,7 +31,7 @@ from t5smith.model.params import (
 
 WEIGHTS = "model.safetensors"
 """The file with the weights."""
-COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+COPIES: tuple[str, ...] = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 """Copies of the shared embedding that some writers add."""
 Tensors = Mapping[str, np.ndarray | StoredTensor]
 
@@ -169,7 +169,7 @@ def check_tensors(tensors: Tensors, config: ModelConfig) -> None:
                 found = shape[::-1] if entry.transposed else shape
                 expected = f"{entry.shape} by the sizes in config.json"
                 raise T5smithError(f"has shape {found}", where=name, expected=expected)
-    copies = set(COPIES)
+    copies = {*COPIES}
     if config.tie_word_embeddings:
         copies.add("lm_head.weight")
     # Its queries see all positions of the memory: there is no bias, but old checkpoints have a table.
