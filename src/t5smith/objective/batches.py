@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -124,6 +124,7 @@ def corpus_weights(settings: CorpusSettings, split: Split) -> list[float]:
     return temperature_weights([corpus.tokens for corpus in split.corpora], settings.temperature)
 
 
+@runtime_checkable
 class Numbered(Protocol):
     """Batches by number."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from t5smith.training.timing.record import Spent
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 
+@runtime_checkable
 class Batches(Numbered, Protocol):
     """The batches of a training: batch b is a pure function of the data, the seed and b."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class Evaluated:
     figures: Mapping[str, float | None]
 
 
+@runtime_checkable
 class Evaluation(Protocol):
     """How a training is evaluated."""
 
