@@ -80,6 +80,7 @@ def fresh_program(
     return jax.jit(fresh).lower().compile()
 
 
+@lru_cache(maxsize=4)
 def abstract_state(
     config: ModelConfig, optimizer: optax.GradientTransformation, averaged: bool
 ) -> TrainState:
