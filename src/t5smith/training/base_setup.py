@@ -14,7 +14,9 @@ import optax
 
 from t5smith.base.artifact import Manifest, fingerprint
 from t5smith.base.errors import T5smithError
+from t5smith.base.phase import phase
 from t5smith.base.run_folder import CHECKPOINTS
+from t5smith.base.signals import interruptible
 from t5smith.interop.model import Model
 from t5smith.interop.source import Source, source_and_input
 from t5smith.model.attention.items import ItemLayout
@@ -171,6 +173,16 @@ class TrainingSetup(StepSetup):
     def batches(self) -> Batches:
         """The training batches, by number."""
         raise NotImplementedError
+
+
+def initial_state(setup: TrainingSetup, folder: Path | None) -> TrainState:
+    """The state of a checkpoint, or without one the state before the first step."""
+    if folder is None:
+        what = f"reading {setup.source.name}" if setup.source else "initialising the parameters"
+        with phase("train", what):
+            return interruptible(lambda: jax.block_until_ready(setup.first_state()))
+    with phase("train", f"restoring {folder.name}"):
+        return checkpoints.restore(folder, setup.abstract_state())
 
 
 S = TypeVar("S", bound=TrainingSetup)

@@ -17,7 +17,7 @@ from t5smith.base.progress import warn
 from t5smith.base.signals import Stopped, deferred_signals, interruptible
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import prefetched
-from t5smith.training.base_setup import TrainingSetup
+from t5smith.training.base_setup import TrainingSetup, initial_state
 from t5smith.training.compile import CompiledStep, out_of_memory
 from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
 from t5smith.training.curves.held_out import Evaluation
@@ -42,16 +42,6 @@ MAX_ROLLBACKS = 3
 
 class _Diverged(Exception):  # noqa: N818 - caught by the loop itself
     """`train.rollback_after` updates in a row were skipped."""
-
-
-def initial_state(setup: TrainingSetup, folder: Path | None) -> TrainState:
-    """The state of a checkpoint, or without one the state before the first step."""
-    if folder is None:
-        what = f"reading {setup.source.name}" if setup.source else "initialising the parameters"
-        with phase("train", what):
-            return interruptible(lambda: jax.block_until_ready(setup.first_state()))
-    with phase("train", f"restoring {folder.name}"):
-        return checkpoints.restore(folder, setup.abstract_state())
 
 
 class Loop:

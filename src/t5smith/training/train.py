@@ -19,11 +19,11 @@ from t5smith.base.signals import Background, interruptible
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.text.corpus import CorpusFiles
-from t5smith.training.base_setup import BaseRun
+from t5smith.training.base_setup import BaseRun, initial_state
 from t5smith.training.compile import CompiledStep, compile_step, compiled_step
 from t5smith.training.curves.held_out import Evaluation, HeldOut
 from t5smith.training.loggers import check_loggers
-from t5smith.training.loop import Loop, initial_state
+from t5smith.training.loop import Loop
 from t5smith.training.optimizer import peak_learning_rate
 from t5smith.training.resume.announce import print_start
 from t5smith.training.resume.archives import (
