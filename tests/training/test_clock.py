@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.recipe.train import ScheduleSettings, TrainSettings
-from t5smith.training import autotune
 from t5smith.training import compile as compiling
 from t5smith.training import train as stage
 from t5smith.training.loop import Loop
@@ -24,7 +23,7 @@ from t5smith.training.metrics import read_rows
 from t5smith.training.resume import checkpoints
 from t5smith.training.schedule import create_schedule, create_timed_schedule
 from t5smith.training.setup import Run
-from t5smith.training.timing import clock
+from t5smith.training.timing import autotune, clock
 from t5smith.training.timing.clock import Clock, points_after, progress
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.record import Record

@@ -14,10 +14,10 @@ from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.units import count
 from t5smith.objective.batches import TrainingBatches
 from t5smith.parallel import hardware
-from t5smith.training import autotune, settle
 from t5smith.training import compile as start
+from t5smith.training import settle
 from t5smith.training.setup import Run
-from t5smith.training.timing import clock
+from t5smith.training.timing import autotune, clock
 from t5smith.training.timing.trial import StepTrial
 from t5smith.training.train import train
 from tiny import tiny_recipe

@@ -43,7 +43,7 @@ class Chosen:
 
     @property
     def fingerprint(self) -> str:
-        """Of the model. That of one checkpoint is :attr:`Run.model_fingerprint`, if it is the last."""
+        """Of the model. That of one checkpoint is `Run.model_fingerprint`, if it is the last."""
         own = [fingerprint([one.key, one.facts["step"], one.files]) for _, one in self.found]
         return own[0] if len(own) == 1 else fingerprint(own)
 
