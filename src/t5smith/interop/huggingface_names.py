@@ -31,6 +31,8 @@ from t5smith.model.params import (
 
 WEIGHTS = "model.safetensors"
 """The file with the weights."""
+FLOATS = ("float32", "bfloat16", "float16", "float64")
+"""Types of numbers that weights have; whole numbers are quantized ones, whose scales would be elsewhere."""
 COPIES: tuple[str, ...] = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 """Copies of the shared embedding that some writers add."""
 Tensors = Mapping[str, np.ndarray | StoredTensor]
@@ -141,12 +143,13 @@ def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
     check_tensors(tensors, config)
 
     def leaf(entry: Entry) -> Any:
+        # JAX copies beside other work: without waiting, several leaves would be in memory twice.
         if entry.layers is None:
-            return jnp.asarray(_numbers(tensors[entry.name], entry))
+            return jnp.asarray(_numbers(tensors[entry.name], entry)).block_until_ready()
         stacked = np.empty((entry.layers, *entry.shape), np.float32)
         for layer in range(entry.layers):
             stacked[layer] = _numbers(tensors[entry.name.format(layer)], entry)
-        return jnp.asarray(stacked)
+        return jnp.asarray(stacked).block_until_ready()
 
     return _tree({entry.path: leaf(entry) for entry in entries(config)}.get)
 
@@ -155,7 +158,7 @@ def check_tensors(tensors: Tensors, config: ModelConfig) -> None:
     """Compare names and shapes with the sizes. No number is read.
 
     Raises:
-      T5smithError: a tensor is missing, unexpected, or of another shape.
+      T5smithError: a tensor is missing, unexpected, of another shape, or not of floating-point numbers.
     """
     used: set[str] = set()
     for entry in entries(config):
@@ -164,6 +167,9 @@ def check_tensors(tensors: Tensors, config: ModelConfig) -> None:
             if name not in tensors:
                 raise T5smithError("missing from the checkpoint", where=name)
             used.add(name)
+            if (kind := tensors[name].dtype.name) not in FLOATS:
+                expected = f"one of {', '.join(FLOATS)}"
+                raise T5smithError(f"numbers of type {kind}", where=name, expected=expected)
             shape = _shape(tensors[name])
             if shape != (entry.shape[::-1] if entry.transposed else entry.shape):
                 found = shape[::-1] if entry.transposed else shape
