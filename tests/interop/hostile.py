@@ -236,7 +236,7 @@ GOOD = "a.safetensors"
 
 CASES: dict[str, tuple[Change, str]] = {
     # config.json
-    "no configuration": (removed("config.json"), "not found"),
+    "no configuration": (removed("config.json"), "there is no model"),
     "configuration cut short": (text("config.json", '{"model_type": "t5", '), "not JSON"),
     "configuration is a list": (text("config.json", "[]"), "not a JSON object"),
     "configuration is not text": (text("config.json", b"\xff\xfe\x00"), "not JSON"),
@@ -343,11 +343,11 @@ CASES: dict[str, tuple[Change, str]] = {
     ),
     "pickle remembers under number 2^32": (
         instead("pytorch_model.bin", zipped(b"\x80\x02}r\xff\xff\xff\xff.")),
-        "not a complete PyTorch file",
+        "object 4,294,967,295 after 3 steps",
     ),
     "pickle remembers under a written number": (
         instead("pytorch_model.bin", zipped(b"\x80\x02}p4000000000\n.")),
-        "not a complete PyTorch file",
+        "object 4,000,000,000 after 3 steps",
     ),
     "pickle with 2^40 bytes": (
         instead("pytorch_model.bin", zipped(b"\x80\x05\x96\x00\x00\x00\x00\x00\x01\x00\x00.")),
@@ -366,7 +366,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "tensor beyond its storage": (described(1, (4,), (1,)), "reaches beyond its storage"),
     "tensor of 10^12 zeros": (described(0, (HUGE,), (0,)), "larger than its storage"),
     "tensor before its storage": (described(-1, (1,), (1,)), "sizes are not valid"),
-    "storage of 10^12 numbers": (described(0, (384, 8), (8, 1), HUGE), "has another size|missing from"),
+    "storage of 10^12 numbers": (described(0, (384, 8), (8, 1), HUGE), "storage 0 has another size"),
     # msgpack
     "msgpack cut short": (flax(named(array([2], "float32", bytes(8)))[:-1]), "it ends in the middle"),
     "msgpack without names": (flax(b"\x93\x01\x02\x03"), "it has no names"),

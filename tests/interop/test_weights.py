@@ -342,7 +342,7 @@ def test_damaged_headers_of_numbers_are_errors_of_one_line(tmp_path, flags, chan
             "the entry of 'a' is not valid",
         ),
         (b'{"a": {"dtype": "Q4", "shape": [1], "data_offsets": [0, 4]}}', "'a' is of type Q4"),
-        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {}}', "a name is there twice"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {}}', "'a' is there twice"),
         (b'{"a": 3}', "the entry of 'a' is not valid"),
         (b"[]", "its header is not an object"),
         (b"{", "its header is not valid"),
