@@ -2,7 +2,7 @@
 
 An array is an extension of type 1: its shape, the name of its type, and its numbers; a number is one of
 type 3. An array of more than a gigabyte is a dictionary of parts. (github.com/google/flax,
-its module serialization; github.com/msgpack/msgpack, spec.md)
+its module serialization; the format: github.com/msgpack/msgpack)
 
 The msgpack library would read all numbers at once. Here the file is walked from header to header, and the
 numbers stay in it until they are needed.

@@ -100,7 +100,7 @@ def _loaded(path: Path, file: IO[bytes]) -> Any:
     begin = file.tell()
     for count, (code, argument, _) in enumerate(pickletools.genops(file), 1):
         # Python's reader makes room for as many remembered objects as their highest number.
-        if code.name in ("PUT", "LONG_BINPUT") and argument > count:
+        if code.name in ("PUT", "LONG_BINPUT") and (argument or 0) > count:
             raise ValueError(f"object {argument:,} after {count:,} steps")
     file.seek(begin)
     return _Unpickler(path, file).load()
