@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from t5smith.benchmarking.training import SIZES
+from t5smith.cli.environment import restart_with_huge_pages
 from t5smith.model.attention.items import ItemLayout
 from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import TrainingBatches
@@ -37,6 +38,7 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 
 def main() -> None:
+    restart_with_huge_pages(["bench", "train"])
     parser = argparse.ArgumentParser(description="Packed rows by item and as a whole")
     parser.add_argument("--size", choices=SIZES, default="t5-v1.1-small")
     parser.add_argument("--batch", default="2,8", help="rows per batch")

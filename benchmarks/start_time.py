@@ -51,6 +51,11 @@ MODELS = {
 CHILD = """
 import os, sys
 from t5smith.cli import main
+from t5smith.cli.environment import restart_with_huge_pages
+
+# As the command does: before anything large is imported.
+restart_with_huge_pages(sys.argv[1:])
+
 from t5smith.training.loop import Loop
 
 record = Loop.record

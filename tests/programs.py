@@ -20,8 +20,8 @@ from t5smith.evaluation import scores
 from t5smith.model import loss, params, t5
 from t5smith.model.compute import Compute
 from t5smith.recipe.train import ScheduleSettings
+from t5smith.training import base_setup, eval_step
 from t5smith.training import compile as compiling
-from t5smith.training import eval_step, setup
 from t5smith.training.curves import held_out
 from t5smith.training.schedule import FALLING
 from t5smith.training.timing import trial
@@ -58,7 +58,7 @@ def batch_loss(p, config, input_ids, targets, compute=CPU, *args, **options):
 def share() -> None:
     """From now on, equal settings give the same optimizer, step and scorer, not equal ones."""
     # Of equal arguments these functions make equal results; the modules that use them hold their names.
-    schedules = cache(setup.create_schedule)
+    schedules = cache(base_setup.create_schedule)
 
     def create_schedule(settings: ScheduleSettings, peak: float, steps: int):
         length_matters = settings.name in FALLING or settings.warmup_steps is None
@@ -75,7 +75,7 @@ def share() -> None:
 
     # What tests train takes no longer than a few steps; timing them well is not what they are about.
     trial.SECONDS = 0.0
-    setup.create_schedule = create_schedule
-    setup.create_optimizer = cache(setup.create_optimizer)
+    base_setup.create_schedule = create_schedule
+    base_setup.create_optimizer = cache(base_setup.create_optimizer)
     compiling.create_step = cache(compiling.create_step)
     held_out.create_scorer = scores.create_scorer = create_scorer

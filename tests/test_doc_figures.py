@@ -1,5 +1,6 @@
 """Figures in documents that the code decides are those of the code."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from t5smith.pages.written import PICTURES
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.symbols import SENTINELS
 from t5smith.recipe.toml import load_recipe, presets
+from t5smith.recipe.train import OptimizerSettings
 from t5smith.store import plan
 from t5smith.text import fingerprints
 from t5smith.text.files import SAMPLES
 from t5smith.text.formats import jsonl
+from t5smith.training.optimizer import DEFAULT_LEARNING_RATE
 from t5smith.vocabulary import train as vocab
 from t5smith.vocabulary.compare import compare_vocabularies
 from t5smith.vocabulary.encoding import BYTE_SENTINELS
@@ -76,6 +79,14 @@ def figures() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("document", "figure"), figures())
 def test_a_figure_that_the_code_decides_is_that_of_the_code(document, figure):
     assert figure in read(document)
+
+
+def test_default_learning_rates_are_described_as_they_are():
+    described = " ".join(str(OptimizerSettings.model_fields["learning_rate"].description).split())
+    for name, (factor, lowest, highest) in DEFAULT_LEARNING_RATE.items():
+        limits = f"(?:at least )?{lowest:g} (?:and at most|to) {highest:g}"
+        rule = rf"{factor:g}/sqrt\(tokens\), {limits}, for [^;]*\b{name}\b"
+        assert re.search(rule, described), name
 
 
 def test_the_comparison_of_tokenizers_is_what_is_printed(capsys, tmp_path):

@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import io
+import itertools
 import json
 import lzma
 import random
@@ -305,8 +306,20 @@ def test_blocks_grow_with_the_corpus_up_to_a_limit(
     monkeypatch.setattr(module, "TARGET_BLOCKS", 4)
     (tmp_path / "a.txt").write_bytes(b"x" * total)
     plan = Plan.create(CorpusFiles.find(CorpusSettings(train=(str(tmp_path / "a.txt"),))))
-    assert plan.block_bytes == block
-    assert [unit.blocks for unit in plan.units] == [-(-total // block)]
+    assert [(unit.block_bytes, unit.blocks) for unit in plan.units] == [(block, -(-total // block))]
+
+
+def test_blocks_depend_only_on_the_text_before_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MIN_BLOCK_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_BLOCK_BYTES", 800)
+    monkeypatch.setattr(module, "TARGET_BLOCKS", 4)
+    for name, size in (("a", 300), ("b", 60), ("c", 60), ("d", 500), ("e", 5_000), ("f", 90), ("g", 900)):
+        (tmp_path / f"{name}.txt").write_bytes(b"x" * size)
+    files = sorted(str(file) for file in tmp_path.iterdir())
+    plans = [Plan.create(CorpusFiles.find(CorpusSettings(train=tuple(files[:n])))) for n in (1, 4, 5, 6, 7)]
+    for before, after in itertools.pairwise(plans):
+        assert after.units[: len(before.units)] == before.units
+    assert [unit.block_bytes for unit in plans[-1].units] == [100, 0, 400, 800, 0, 800]
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7])

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.recipe.train import ScheduleSettings, TrainSettings
-from t5smith.training import autotune
 from t5smith.training import compile as compiling
 from t5smith.training import train as stage
 from t5smith.training.loop import Loop
@@ -24,7 +23,7 @@ from t5smith.training.metrics import read_rows
 from t5smith.training.resume import checkpoints
 from t5smith.training.schedule import create_schedule, create_timed_schedule
 from t5smith.training.setup import Run
-from t5smith.training.timing import clock
+from t5smith.training.timing import autotune, clock
 from t5smith.training.timing.clock import Clock, points_after, progress
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.record import Record
@@ -197,6 +196,7 @@ def state_of(recipe, folder):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_in_time_and_its_record_gives_the_same_parameters(
     prepared, tmp_path, monkeypatch, capfd
 ):
@@ -266,6 +266,7 @@ def test_a_lost_record_is_that_of_the_checkpoint_and_another_training_makes_its_
     assert int(slow.name[-8:]) < int(folder.name[-8:]) / 2
 
 
+@pytest.mark.slow
 def test_more_hours_continue_or_say_how(prepared, tmp_path, monkeypatch):
     recipe = hours_recipe(shutil.copytree(prepared, tmp_path / "run"))
     Machine(monkeypatch)

@@ -14,10 +14,10 @@ from t5smith.base.errors import T5smithError, TrainingAtStake
 from t5smith.base.units import count
 from t5smith.objective.batches import TrainingBatches
 from t5smith.parallel import hardware
-from t5smith.training import autotune, settle
 from t5smith.training import compile as start
+from t5smith.training import settle
 from t5smith.training.setup import Run
-from t5smith.training.timing import clock
+from t5smith.training.timing import autotune, clock
 from t5smith.training.timing.trial import StepTrial
 from t5smith.training.train import train
 from tiny import tiny_recipe
@@ -67,6 +67,7 @@ def test_a_length_in_tokens_equals_its_length_in_steps(run_folder):
     assert not (run_folder / "previous").exists()
 
 
+@pytest.mark.slow
 def test_hours_are_estimated_once_as_steps(run_folder, monkeypatch, capfd):
     # The clock hardly moves, so it corrects nothing.
     monkeypatch.setattr(clock, "now", itertools.count(0.0, 1e-6).__next__)

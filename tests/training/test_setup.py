@@ -57,10 +57,10 @@ def test_the_hashes_of_a_store_are_checked_once(copy, monkeypatch):
     train(run)
     first = len(of_the_store())
     assert first > 0
-    run.verify_store()
+    run.verify_data()
     evaluate(run)
     assert len(of_the_store()) == first
-    Run(copy, store_verified=True).verify_store()
+    Run(copy, store_verified=True).verify_data()
     assert len(of_the_store()) == first
 
 

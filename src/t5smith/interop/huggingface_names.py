@@ -31,6 +31,10 @@ from t5smith.model.params import (
 
 WEIGHTS = "model.safetensors"
 """The file with the weights."""
+FLOATS = ("float32", "bfloat16", "float16", "float64")
+"""Types of numbers that weights have; whole numbers are quantized ones, whose scales would be elsewhere."""
+COPIES: tuple[str, ...] = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""Copies of the shared embedding that some writers add."""
 Tensors = Mapping[str, np.ndarray | StoredTensor]
 
 
@@ -136,20 +140,26 @@ def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
     Raises:
       T5smithError: a tensor is missing, unexpected, or of another shape than by the sizes.
     """
-    _check(tensors, config)
+    check_tensors(tensors, config)
 
     def leaf(entry: Entry) -> Any:
+        # JAX copies beside other work: without waiting, several leaves would be in memory twice.
         if entry.layers is None:
-            return jnp.asarray(_numbers(tensors[entry.name], entry))
+            return jnp.asarray(_numbers(tensors[entry.name], entry)).block_until_ready()
         stacked = np.empty((entry.layers, *entry.shape), np.float32)
         for layer in range(entry.layers):
             stacked[layer] = _numbers(tensors[entry.name.format(layer)], entry)
-        return jnp.asarray(stacked)
+        return jnp.asarray(stacked).block_until_ready()
 
     return _tree({entry.path: leaf(entry) for entry in entries(config)}.get)
 
 
-def _check(tensors: Tensors, config: ModelConfig) -> None:
+def check_tensors(tensors: Tensors, config: ModelConfig) -> None:
+    """Compare names and shapes with the sizes. No number is read.
+
+    Raises:
+      T5smithError: a tensor is missing, unexpected, of another shape, or not of floating-point numbers.
+    """
     used: set[str] = set()
     for entry in entries(config):
         for layer in range(entry.layers or 1):
@@ -157,13 +167,15 @@ def _check(tensors: Tensors, config: ModelConfig) -> None:
             if name not in tensors:
                 raise T5smithError("missing from the checkpoint", where=name)
             used.add(name)
+            if (kind := tensors[name].dtype.name) not in FLOATS:
+                expected = f"one of {', '.join(FLOATS)}"
+                raise T5smithError(f"numbers of type {kind}", where=name, expected=expected)
             shape = _shape(tensors[name])
             if shape != (entry.shape[::-1] if entry.transposed else entry.shape):
                 found = shape[::-1] if entry.transposed else shape
                 expected = f"{entry.shape} by the sizes in config.json"
                 raise T5smithError(f"has shape {found}", where=name, expected=expected)
-    # Some writers add copies of the shared embedding.
-    copies = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+    copies = {*COPIES}
     if config.tie_word_embeddings:
         copies.add("lm_head.weight")
     # Its queries see all positions of the memory: there is no bias, but old checkpoints have a table.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -80,6 +81,10 @@ class TrainingBatches:
         rows = self.batch_size // self.hosts
         return self.rows(b * self.batch_size + self.host * rows, rows)
 
+    def first_window(self, row: int) -> int:
+        """The number of windows in all rows of the run before this one."""
+        return self.objective.plan.first_window(row)
+
     def rows(self, first: int, rows: int) -> Batch:
         """Rows `first` to `first + rows` of the run."""
         plan = self.objective.plan
@@ -119,9 +124,16 @@ def corpus_weights(settings: CorpusSettings, split: Split) -> list[float]:
     return temperature_weights([corpus.tokens for corpus in split.corpora], settings.temperature)
 
 
-def prefetched(
-    batches: TrainingBatches, start: int, stop: int, *, ahead: int, workers: int
-) -> Iterator[Batch]:
+@runtime_checkable
+class Numbered(Protocol):
+    """Batches by number."""
+
+    def __getitem__(self, b: int) -> Batch:
+        """The batch of step b."""
+        ...
+
+
+def prefetched(batches: Numbered, start: int, stop: int, *, ahead: int, workers: int) -> Iterator[Batch]:
     """The batches of steps `start` to `stop`, made in the background by grain.
 
     Args:

@@ -20,10 +20,10 @@ class OptimizerSettings(Settings):
     orthogonalizes the updates of the layers' matrices and uses AdamW for all other parameters. muon_adafactor
     is muon with Adafactor in place of AdamW, and scales every update by the RMS of its parameter."""
     learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, OrNone] = None
-    """Peak learning rate. Default: 2/sqrt(steps), at least 0.01 and at most 0.04, for adafactor and
-    muon_adafactor; 1.5/sqrt(steps), 0.02 to 0.05, for adamwscale; 0.1/sqrt(steps), 0.001 to 0.004, for muon;
-    0.03/sqrt(steps), 0.001 to 0.002, for adamw. A run that is made longer keeps the rate that it was trained
-    with."""
+    """Peak learning rate. Default, with tokens as steps x batch size x input length: 60/sqrt(tokens), at
+    least 0.01 and at most 0.04, for adafactor and muon_adafactor; 60/sqrt(tokens), 0.02 to 0.05, for
+    adamwscale; 6/sqrt(tokens), 0.001 to 0.004, for muon; 3/sqrt(tokens), 0.001 to 0.002, for adamw. A run
+    that is made longer keeps the rate that it was trained with."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay, multiplied by the learning rate. Norm scales and position biases are not
     decayed."""

@@ -25,7 +25,7 @@ from t5smith.text.recognition import RANDOM_ACCESS, is_splittable, one_document_
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 4 << 20, 256 << 20
 """Limits of the size of a block."""
 TARGET_BLOCKS = 256
-"""Blocks grow with the corpus, so that there are about this many."""
+"""Blocks grow along the corpus: with `n` bytes of text up to a file, its blocks have about `n / 256`."""
 COMPRESSION_RATIO = 4
 """Assumed bytes of text per byte of a compressed file; used only to distribute work."""
 
@@ -41,6 +41,7 @@ class Unit:
       files: names; a single one if there are several blocks.
       bytes: size of the files on disk.
       blocks: number of blocks; None: not known until the file has been read.
+      block_bytes: size of a block; 0: one block is the whole unit.
       read: bytes of the files, as they are stored, that reading them takes.
     """
 
@@ -50,6 +51,7 @@ class Unit:
     files: tuple[str, ...]
     bytes: int
     blocks: int | None
+    block_bytes: int = 0
     read: int = field(default=0, compare=False)
 
     def shard(self, block: int) -> str:
@@ -72,9 +74,8 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Plan:
-    """All units of a corpus in the order of the text, and the size of a block in bytes."""
+    """All units of a corpus in the order of the text."""
 
-    block_bytes: int
     units: tuple[Unit, ...]
 
     @classmethod
@@ -91,11 +92,7 @@ class Plan:
             for name, files in files_of.items()
             for file in files
         ]
-        block_bytes = MIN_BLOCK_BYTES
-        total = sum(size for *_, size, _ in sizes)
-        while block_bytes < MAX_BLOCK_BYTES and total > block_bytes * TARGET_BLOCKS:
-            block_bytes *= 2
-        return cls(block_bytes, tuple(_units(corpus.settings, sizes, block_bytes)))
+        return cls(tuple(_units(corpus.settings, sizes)))
 
     def assignments(self, tasks: int, rank: int) -> list[Assignment]:
         """What a task reads. All tasks together read the same blocks, whatever their number."""
@@ -108,7 +105,7 @@ class Plan:
                 task = (number * readers + reader) % tasks
                 load[task] += unit.bytes * COMPRESSION_RATIO // readers
                 if task == rank:
-                    part = BlockSelection(self.block_bytes, reader=reader, readers=readers)
+                    part = BlockSelection(unit.block_bytes, reader=reader, readers=readers)
                     own.append(Assignment(unit, part))
         free = [(size, task) for task, size in enumerate(load)]
         heapq.heapify(free)
@@ -119,8 +116,8 @@ class Plan:
                 size, task = heapq.heappop(free)
                 heapq.heappush(free, (size + max(unit.bytes // unit.blocks, 1), task))
                 if task == rank:
-                    start = block * self.block_bytes
-                    part = BlockSelection(self.block_bytes, start, start + self.block_bytes)
+                    start = block * unit.block_bytes
+                    part = BlockSelection(unit.block_bytes, start, start + unit.block_bytes)
                     own.append(Assignment(unit, part if unit.blocks > 1 else BlockSelection()))
         return own
 
@@ -138,7 +135,7 @@ class Plan:
         """Read a file with the output of :meth:`to_json`."""
         tree = json.loads(file.read_text(encoding="utf-8"))
         units = (Unit(**(unit | {"files": tuple(unit["files"])})) for unit in tree["units"])
-        return cls(tree["block_bytes"], tuple(units))
+        return cls(tuple(units))
 
 
 def _readers(streams: Sequence[Unit], tasks: int) -> int:
@@ -146,30 +143,42 @@ def _readers(streams: Sequence[Unit], tasks: int) -> int:
     return max(1, tasks // len(streams)) if streams else 1
 
 
-def _units(
-    corpus: CorpusSettings, sizes: Iterable[tuple[str, str, str, int, int]], block_bytes: int
-) -> Iterator[Unit]:
+def _block_bytes(before: int) -> int:
+    """Size of a block of a file, from the bytes of text up to its end.
+
+    It does not depend on what follows, so the blocks of a text stay the same when files are added behind it.
+    """
+    block_bytes = MIN_BLOCK_BYTES
+    while block_bytes < MAX_BLOCK_BYTES and before > block_bytes * TARGET_BLOCKS:
+        block_bytes *= 2
+    return block_bytes
+
+
+def _units(corpus: CorpusSettings, sizes: Iterable[tuple[str, str, str, int, int]]) -> Iterator[Unit]:
     small: list[str] = []
-    small_bytes = small_read = 0
+    small_bytes = small_read = total = 0
     group = ("", "")
     number = 0
     for split, name, file, size, read in sizes:
+        total += size
+        block_bytes = _block_bytes(total)
         # Ranges of rows are counted from the beginning of a file, so one task reads it.
         large = size > block_bytes and split_row_range(file)[1] is None
         if small and (large or (split, name) != group or small_bytes + size > block_bytes):
-            yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1, small_read)
+            yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1, read=small_read)
             number, small, small_bytes, small_read = number + 1, [], 0, 0
         group = (split, name)
         if large:
             blocks = _blocks(corpus.of_split(split), file, size, block_bytes)
-            yield Unit(number, name, split, (file,), size, blocks, read)
+            block_bytes = 0 if blocks == 1 else block_bytes
+            yield Unit(number, name, split, (file,), size, blocks, block_bytes, read)
             number += 1
         else:
             small.append(file)
             small_bytes += size
             small_read += read
     if small:
-        yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1, small_read)
+        yield Unit(number, group[1], group[0], tuple(small), small_bytes, 1, read=small_read)
 
 
 def _blocks(corpus: CorpusSettings, file: str, size: int, block_bytes: int) -> int | None:

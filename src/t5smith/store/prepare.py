@@ -38,8 +38,8 @@ from t5smith.vocabulary.train import text_changes, vocab_inputs, with_text_of
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 FORMAT = 4
-"""Increase when the same text and settings give another store than before."""
-NOTES_FORMAT = 3
+"""Increase when a store of the version before cannot be used: everyone's text is then prepared again."""
+NOTES_FORMAT = 4
 """Increase when an unfinished store with notes of the version before cannot be continued."""
 IN_PROCESS_BYTES = 4 << 20
 """A corpus of fewer bytes is read in this process: starting others would take longer."""

@@ -131,8 +131,7 @@ def _identities(plan: Plan, files: CorpusFiles, inputs: Mapping[str, Any]) -> li
                 base,
                 unit.split,
                 unit.blocks,
-                # A unit of one block is read as a whole.
-                0 if unit.blocks == 1 else plan.block_bytes,
+                unit.block_bytes,
                 [[file, prints[file]] for file in unit.files],
             ]
         )

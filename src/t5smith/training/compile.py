@@ -19,8 +19,8 @@ from t5smith.base.units import count
 from t5smith.parallel import hardware
 from t5smith.parallel.host_memory import return_freed_memory
 from t5smith.parallel.mesh import put_batch
+from t5smith.training.base_setup import StepSetup
 from t5smith.training.optimizer import optimizer_at
-from t5smith.training.setup import StepSetup
 from t5smith.training.state import TrainState
 from t5smith.training.step import StepMetrics, create_step, create_timed_step
 

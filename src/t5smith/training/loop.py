@@ -17,13 +17,13 @@ from t5smith.base.progress import warn
 from t5smith.base.signals import Stopped, deferred_signals, interruptible
 from t5smith.model.params import parameter_count
 from t5smith.objective.batches import prefetched
+from t5smith.training.base_setup import TrainingSetup, initial_state
 from t5smith.training.compile import CompiledStep, out_of_memory
 from t5smith.training.curves.advice import print_outlook, print_verdict, verdict
-from t5smith.training.curves.held_out import HeldOut
+from t5smith.training.curves.held_out import Evaluation
 from t5smith.training.curves.repetition import corpus_use, use_facts
 from t5smith.training.metrics import TrainingLog
 from t5smith.training.resume import checkpoints
-from t5smith.training.setup import Setup
 from t5smith.training.state import SkippedBatches, TrainState
 from t5smith.training.step import StepMetrics
 from t5smith.training.timing import clock
@@ -44,16 +44,6 @@ class _Diverged(Exception):  # noqa: N818 - caught by the loop itself
     """`train.rollback_after` updates in a row were skipped."""
 
 
-def initial_state(setup: Setup, folder: Path | None) -> TrainState:
-    """The state of a checkpoint, or without one the state before the first step."""
-    if folder is None:
-        what = f"reading {setup.source.name}" if setup.source else "initialising the parameters"
-        with phase("train", what):
-            return interruptible(lambda: jax.block_until_ready(setup.first_state()))
-    with phase("train", f"restoring {folder.name}"):
-        return checkpoints.restore(folder, setup.abstract_state())
-
-
 class Loop:
     """One call of :func:`t5smith.training.train.train`.
 
@@ -65,10 +55,11 @@ class Loop:
 
     def __init__(
         self,
-        setup: Setup,
+        setup: TrainingSetup,
         step: CompiledStep,
         facts: dict[str, Any],
         forecast: Forecast,
+        evaluation: Callable[[int | None], Evaluation],
         timer: Clock | None = None,
         report: Callable[[float, int], None] | None = None,
     ) -> None:
@@ -79,6 +70,7 @@ class Loop:
           step: its program.
           facts: those of the checkpoint to resume from.
           forecast: of the time.
+          evaluation: makes it, from the number of windows of earlier evaluations.
           timer: corrects the end.
           report: called with the seconds of a step and the steps behind, once the first steps told them.
         """
@@ -93,7 +85,8 @@ class Loop:
         )
         self.saver = checkpoints.AsyncSaver(setup.checkpoints, setup.inputs, retention)
         self.seconds_at_peak: float | None = None
-        self.held_out = HeldOut(setup, self.log.curve.windows)
+        self.held_out = evaluation(self.log.curve.windows)
+        self.is_enough = self.held_out.is_enough(self.log.since_best())
 
     def _resume_from(self, facts: dict[str, Any]) -> None:
         self.done = int(facts.get("step", 0))
@@ -104,6 +97,8 @@ class Loop:
     @property
     def end(self) -> int:
         """Number of steps, as far as it is known."""
+        if self.is_enough:
+            return self.done
         return self.timer.end if self.timer else self.settings.steps
 
     def run(self, state: TrainState) -> Path:
@@ -154,7 +149,7 @@ class Loop:
                 updated, unread = self.record(metrics), None
                 if updated and evaluating:
                     self.evaluate(state, signals)
-                if updated and (saving or self.best() == self.done):
+                if updated and (saving or self.is_enough or self.best() == self.done):
                     self.save(state)
                 if signals:
                     self.stop(state, signals[0])
@@ -256,9 +251,10 @@ class Loop:
     def evaluate(self, state: TrainState, signals: Sequence[int]) -> None:
         """Log the held-out loss, with one fixed mask per window; a signal ends it without."""
         with phase("train", "evaluating"), self._timed(self.forecast.evaluated):
-            score = self.held_out.score(state.eval_params, signals)
-            if score is not None:
-                self.log.evaluated(self.done, score, self.held_out.windows, self.held_out.unigram_nll)
+            found = self.held_out.evaluate(state.eval_params, signals)
+            if found is not None:
+                self.log.evaluated(self.done, found.row, found.figures)
+                self.is_enough = self.held_out.is_enough(self.log.since_best())
 
     def save(self, state: TrainState) -> None:
         """Start to write a checkpoint."""

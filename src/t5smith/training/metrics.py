@@ -22,7 +22,6 @@ from t5smith.parallel.hardware import memory_in_use
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.curves.advice import verdict
 from t5smith.training.curves.summaries import HeldOutCurve, StepTotals
-from t5smith.training.eval_step import HeldOutScore
 from t5smith.training.loggers import Loggers
 
 STEPS = "metrics.jsonl"
@@ -228,27 +227,17 @@ class TrainingLog:
         self.bar.advance(step - self.bar.done)
         self._show_held_out()
 
-    def evaluated(self, step: int, score: HeldOutScore, windows: int, unigram_nll: float | None) -> None:
-        """Log a held-out score.
+    def evaluated(self, step: int, row: Mapping[str, Any], figures: Mapping[str, float | None]) -> None:
+        """Log an evaluation.
 
         Args:
-          step: after which it was measured.
-          score: over all windows.
-          windows: their number.
-          unigram_nll: the baseline of the same text tokens.
+          step: after which it was made.
+          row: of heldout.jsonl.
+          figures: for the loggers.
         """
-        text, every = score.text.per_token(), score.total.per_token()
-        row = {"step": step, "text": text, "all": every, "windows": windows, "unigram_nll": unigram_nll}
-        self.held_out.write(row | {"training_nll": self.totals.last_loss()})
+        self.held_out.write({"step": step, **row, "training_nll": self.totals.last_loss()})
         self.held_out.flush()
         self._show_held_out()
-        figures = {
-            "held-out/nll": every["nll"],
-            "held-out/accuracy": every["accuracy"],
-            "held-out/text_nll": text["nll"],
-            "held-out/text_accuracy": text["accuracy"],
-            "unigram/text_nll": unigram_nll,
-        }
         self.loggers.log(step, {name: value for name, value in figures.items() if value is not None})
 
     def _show_held_out(self) -> None:
@@ -258,9 +247,13 @@ class TrainingLog:
         self.bar.advance(0, **{"held-out": shown})
 
     def best_step(self) -> int | None:
-        """The step with the lowest held-out NLL of text tokens so far."""
-        best = min(self.curve.points, key=lambda point: (point.text, point.step), default=None)
-        return best.step if best else None
+        """The best step so far: by score, or else by the held-out NLL of text tokens."""
+        points = self.curve.points
+        return min(points, key=lambda point: point.order).step if points else None
+
+    def since_best(self) -> int:
+        """The number of evaluations after the best one."""
+        return sum(point.step > (self.best_step() or 0) for point in self.curve.points)
 
     def facts(self) -> dict[str, Any]:
         """Figures over all steps of the run, those before a restart included."""

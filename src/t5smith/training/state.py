@@ -110,6 +110,7 @@ def fresh_program(
     return jax.jit(fresh, out_shardings=where).lower().compile()
 
 
+@lru_cache(maxsize=4)
 def abstract_state(
     config: ModelConfig,
     optimizer: optax.GradientTransformation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,11 +19,11 @@ from t5smith.base.signals import Background, interruptible
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.toml import save_run_settings
 from t5smith.text.corpus import CorpusFiles
-from t5smith.training.autotune import autotune
+from t5smith.training.base_setup import BaseRun, initial_state
 from t5smith.training.compile import CompiledStep, compile_step, compiled_step
-from t5smith.training.curves.held_out import EvaluationPlan
+from t5smith.training.curves.held_out import Evaluation, HeldOut
 from t5smith.training.loggers import check_loggers
-from t5smith.training.loop import Loop, initial_state
+from t5smith.training.loop import Loop
 from t5smith.training.optimizer import peak_learning_rate
 from t5smith.training.resume.announce import print_start
 from t5smith.training.resume.archives import (
@@ -37,6 +37,7 @@ from t5smith.training.schedule import warmup_steps
 from t5smith.training.settle import save_record
 from t5smith.training.setup import Run
 from t5smith.training.timing import clock
+from t5smith.training.timing.autotune import autotune
 from t5smith.training.timing.clock import Clock
 from t5smith.training.timing.forecast import Forecast
 from t5smith.training.timing.preflight import check_disk
@@ -75,9 +76,35 @@ def train(
     if resume_from is not None:
         restore_training(run.recipe, resume_from)
     stage = _stage_to_keep(run.recipe, restored=resume_from is not None)
+    hint = partial(matching_archive, run.recipe)
+    keep = partial(save_run_settings, run.recipe, stage)
+    return train_run(run, begun, HeldOut, extend=extend, hint=hint, keep=keep)
+
+
+def train_run(
+    run: BaseRun[Any],
+    begun: float,
+    evaluation: Callable[[Any, int | None], Evaluation],
+    *,
+    extend: bool = False,
+    hint: Callable[[], str | None] = lambda: None,
+    keep: Callable[[], None] = lambda: None,
+) -> Path:
+    """Find where training starts, compile, time, and train, whatever the examples are.
+
+    Args:
+      run: what to train.
+      begun: the moment at which the call began, by the clock of `train.hours`.
+      evaluation: makes it from the setup, and the number of windows of earlier evaluations.
+      extend: see :func:`train`.
+      hint: another way to continue, for messages.
+      keep: writes the settings into the run folder, once all checks have passed.
+
+    Returns:
+      The folder of the last checkpoint.
+    """
     tried = autotune(run, begun)
     steps = run.setup.recipe.train.steps
-    hint = partial(matching_archive, run.recipe)
     with phase("train", "looking for checkpoints", at_once=False):
         start = find_start(run.history, run.setup.inputs, steps, extend=extend, hint=hint)
     run.setup = replace(run.setup, inputs=start.inputs)
@@ -89,26 +116,33 @@ def train(
         info(f"train     already done: {start.checkpoint[0]}")
         _verify(run)
         run.trained = start.checkpoint
-        save_run_settings(run.recipe, stage)
+        keep()
         return start.checkpoint[0]
     step = tried[0] if tried else _compiled_meanwhile(run, fresh=start.checkpoint is None)
     check_disk(run.recipe, setup, len(saved_steps(setup.checkpoints)) if start.checkpoint else 0)
-    if restart:
+    if run.restart:
         archive_training(run.folder)
     open_training(run.folder, start)
-    save_run_settings(run.recipe, stage)
-    print_start(run.recipe, setup, start, run.history, None if restart else hint())
-    return _take_steps(run, start, step, tried[1] if tried else None, record, begun)
+    keep()
+    print_start(run.recipe, setup, start, run.history, None if run.restart else hint())
+    create = partial(evaluation, setup)
+    return _take_steps(run, start, step, create, tried[1] if tried else None, record, begun)
 
 
 def _take_steps(
-    run: Run, start: Start, step: CompiledStep, trial: StepTrial | None, record: Record | None, begun: float
+    run: BaseRun[Any],
+    start: Start,
+    step: CompiledStep,
+    evaluation: Callable[[int | None], Evaluation],
+    trial: StepTrial | None,
+    record: Record | None,
+    begun: float,
 ) -> Path:
     """Train; returns what :func:`train` does. Without `train.hours` the first steps are the trial."""
     setup = run.setup
     folder, facts = (start.checkpoint[0], start.checkpoint[1].facts) if start.checkpoint else (None, {})
     print_summary(setup, step)
-    plan, seconds = EvaluationPlan.of(setup), None
+    plan, seconds = evaluation(None).plan, None
     if record is not None:
         seconds = (trial or try_steps(setup, step)).seconds
     forecast = first_forecast(setup, seconds, plan.every, plan.windows)
@@ -116,11 +150,11 @@ def _take_steps(
     report = partial(print_forecast, setup, forecast, plan.windows)
     if seconds is not None:
         report(seconds, start.step)
-    loop = Loop(setup, step, facts, forecast, timer, report if seconds is None else None)
+    loop = Loop(setup, step, facts, forecast, evaluation, timer, report if seconds is None else None)
     return loop.run(initial_state(setup, folder))
 
 
-def _compiled_meanwhile(run: Run, *, fresh: bool) -> CompiledStep:
+def _compiled_meanwhile(run: BaseRun[Any], *, fresh: bool) -> CompiledStep:
     """The compiled step.
 
     Compiling is work of C++: meanwhile the store is read, and the program of a `fresh` state is made.
@@ -132,9 +166,9 @@ def _compiled_meanwhile(run: Run, *, fresh: bool) -> CompiledStep:
     return compiled_step(run.setup, compiling)
 
 
-def _verify(run: Run) -> None:
+def _verify(run: BaseRun[Any]) -> None:
     with phase("train", "checking the store", at_once=False):
-        run.verify_store()
+        run.verify_data()
 
 
 def _stage_to_keep(recipe: Recipe, *, restored: bool) -> str | None:
@@ -154,7 +188,7 @@ def _stage_to_keep(recipe: Recipe, *, restored: bool) -> str | None:
     return "train"
 
 
-def _record(run: Run, start: Start) -> Record | None:
+def _record(run: BaseRun[Any], start: Start) -> Record | None:
     """What the clock decided for this training, which the run then follows; None if its steps are fixed."""
     setup, found = run.setup, run.clock
     if setup.hours is None or found is None:
@@ -165,12 +199,14 @@ def _record(run: Run, start: Start) -> Record | None:
     return record
 
 
-def _set_steps(run: Run, steps: int) -> None:
+def _set_steps(run: BaseRun[Any], steps: int) -> None:
     """Set the number of steps that the clock decided."""
     run.setup = replace(run.setup, recipe=run.setup.recipe.replace(**{"train.steps": steps}))
 
 
-def _clock(run: Run, record: Record, forecast: Forecast, facts: Mapping[str, Any], begun: float) -> Clock:
+def _clock(
+    run: BaseRun[Any], record: Record, forecast: Forecast, facts: Mapping[str, Any], begun: float
+) -> Clock:
     """The clock of a start, from the facts of its checkpoint; its record is kept."""
     train = run.setup.recipe.train
     save_record(run.recipe, record)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
+from t5smith.training.base_setup import TrainingSetup
 from t5smith.training.curves.held_out import EvaluationPlan
 from t5smith.training.curves.repetition import corpus_use, repetition_in_words, use_in_lines
 from t5smith.training.optimizer import peak_learning_rate
-from t5smith.training.setup import Setup
 
 CHANGE = 0.02
 """A held-out loss that differs by less, in nats per token, has neither fallen nor risen."""
@@ -26,19 +26,28 @@ class Point:
       held_out: of all held-out targets.
       text: of held-out text tokens, by which steps are compared.
       training: of all targets of the last 20 batches; None if it was not recorded.
+      score: of what the model generates for tasks, the higher the better; None for other trainings.
     """
 
     step: int
     held_out: float
     text: float
     training: float | None = None
+    score: float | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Point | None:
         """The point of a row of heldout.jsonl; None if there were no text tokens."""
         if row["text"]["nll"] is None:
             return None
-        return cls(row["step"], row["all"]["nll"], row["text"]["nll"], row.get("training_nll"))
+        return cls(
+            row["step"], row["all"]["nll"], row["text"]["nll"], row.get("training_nll"), row.get("score")
+        )
+
+    @property
+    def order(self) -> tuple[float, float, int]:
+        """The best point has the lowest: by score or else by NLL, of equal ones the first."""
+        return 0.0 if self.score is None else -self.score, self.text, self.step
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def verdict(points: Sequence[Point]) -> Verdict | None:
     return Verdict("rising" if rising else "falling" if falling else "level", rising and learned, best, last)
 
 
-def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
+def print_outlook(setup: TrainingSetup, plan: EvaluationPlan) -> None:
     """Print before training how often the text is read and evaluated, and the rate; warn of many epochs."""
     steps, forecast = setup.recipe.train.steps, setup.hours is not None
     uses = corpus_use(setup)
@@ -107,7 +116,8 @@ def print_outlook(setup: Setup, plan: EvaluationPlan) -> None:
         rate += ", the default rate for so many tokens"
     epochs = f"{'about ' if forecast else ''}{uses[0].epochs:.3g} epochs; " if len(uses) == 1 else ""
     info(f"train     {epochs}{plan_words}; {rate}")
-    if (many := repetition_in_words({use.name: use.epochs for use in uses})) is not None:
+    many = repetition_in_words({use.name: use.epochs for use in uses})
+    if many is not None and setup.reads_text:
         warn(many)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -69,6 +70,41 @@ def _round_up(number: float) -> int:
     return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= number)
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found.
+
+    Attributes:
+      row: of heldout.jsonl, without the step; `text` and `all` are means per token.
+      figures: for the loggers, by their names.
+    """
+
+    row: Mapping[str, Any]
+    figures: Mapping[str, float | None]
+
+
+@runtime_checkable
+class Evaluation(Protocol):
+    """How a training is evaluated."""
+
+    @property
+    def plan(self) -> EvaluationPlan:
+        """When, and on how much."""
+        ...
+
+    def due(self, step: int, last: int) -> bool:
+        """Whether to evaluate after a step."""
+        ...
+
+    def evaluate(self, parameters: Parameters, stopped: Sequence[int]) -> Evaluated | None:
+        """Evaluate parameters; None once a signal is in `stopped`."""
+        ...
+
+    def is_enough(self, since_best: int) -> bool:
+        """Whether training ends before its last step, after so many evaluations since the best one."""
+        ...
+
+
 class HeldOut:
     """The evaluation of one run.
 
@@ -101,6 +137,27 @@ class HeldOut:
         sums = self._scorer(parameters, self._batches)
         score = total(takewhile(lambda _: not stopped, sums))
         return None if stopped else score
+
+    def evaluate(self, parameters: Parameters, stopped: Sequence[int]) -> Evaluated | None:
+        """The held-out loss; see :class:`Evaluation`."""
+        score = self.score(parameters, stopped)
+        if score is None:
+            return None
+        text, every, unigram = score.text.per_token(), score.total.per_token(), self.unigram_nll
+        return Evaluated(
+            {"text": text, "all": every, "windows": self.windows, "unigram_nll": unigram},
+            {
+                "held-out/nll": every["nll"],
+                "held-out/accuracy": every["accuracy"],
+                "held-out/text_nll": text["nll"],
+                "held-out/text_accuracy": text["accuracy"],
+                "unigram/text_nll": unigram,
+            },
+        )
+
+    def is_enough(self, since_best: int) -> bool:
+        """Pre-training always takes all of its steps."""
+        return False
 
     @cached_property
     def unigram_nll(self) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from t5smith.training.setup import Setup
+from t5smith.training.base_setup import TrainingSetup
 
 MANY_EPOCHS = 4
 """Text that is read up to this often is worth nearly as much as new text (Muennighoff et al., 2023, "Scaling
@@ -34,14 +34,14 @@ class CorpusUse:
     epochs: float
 
 
-def corpus_use(setup: Setup, batches: int | None = None) -> list[CorpusUse]:
+def corpus_use(setup: TrainingSetup, batches: int | None = None) -> list[CorpusUse]:
     """How the first `batches` batches of a run read each corpus. Default: as many as it has steps."""
     made = setup.batches()
     steps = setup.recipe.train.steps if batches is None else batches
-    windows = setup.objective.plan.first_window(steps * setup.recipe.train.rows)
+    windows = made.first_window(steps * setup.recipe.train.rows)
     return [
         CorpusUse(corpus.name, made.order.share(number), made.order.epochs(number, windows))
-        for number, corpus in enumerate(made.split.corpora)
+        for number, corpus in enumerate(made.order.corpora)
     ]
 
 

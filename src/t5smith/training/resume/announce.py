@@ -7,13 +7,15 @@ import jax.numpy as jnp
 from t5smith.base.progress import info
 from t5smith.recipe.recipe import Recipe
 from t5smith.recipe.train import ScheduleSettings
+from t5smith.training.base_setup import TrainingSetup
 from t5smith.training.optimizer import default_learning_rate
 from t5smith.training.resume.history import History, Start
 from t5smith.training.schedule import create_schedule, warmup_steps
-from t5smith.training.setup import Setup
 
 
-def print_start(recipe: Recipe, setup: Setup, start: Start, history: History, hint: str | None) -> None:
+def print_start(
+    recipe: Recipe, setup: TrainingSetup, start: Start, history: History, hint: str | None
+) -> None:
     """Print where training starts.
 
     Args:

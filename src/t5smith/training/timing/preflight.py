@@ -12,9 +12,9 @@ from t5smith.base.units import count
 from t5smith.base.wrapping import pluralize
 from t5smith.interop.source import Source
 from t5smith.recipe.recipe import Recipe
+from t5smith.training.base_setup import StepSetup
 from t5smith.training.compile import compiled_step
 from t5smith.training.settle import trial_recipe
-from t5smith.training.setup import StepSetup
 from t5smith.training.timing.summary import state_bytes
 from t5smith.vocabulary.import_tokenizer import recipe_tokenizer
 from t5smith.vocabulary.tokenizer_json import CONTROL

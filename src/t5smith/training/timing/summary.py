@@ -14,12 +14,13 @@ from t5smith.model.flops import forward_flops, step_flops
 from t5smith.model.params import parameter_count
 from t5smith.parallel import hardware
 from t5smith.parallel.backend import backend_reason
+from t5smith.training.base_setup import StepSetup, TrainingSetup
 from t5smith.training.compile import CompiledStep
-from t5smith.training.setup import Setup, StepSetup
+from t5smith.training.setup import Setup
 from t5smith.training.timing.forecast import Forecast
 
 
-def print_summary(setup: Setup, step: CompiledStep) -> None:
+def print_summary(setup: TrainingSetup, step: CompiledStep) -> None:
     """Print what is trained and what it takes; warn of slow bfloat16 and of devices that stay unused."""
     train, device = setup.recipe.train, jax.devices()[0]
     parameters = count(parameter_count(setup.abstract_state().parameters))
@@ -34,7 +35,7 @@ def print_summary(setup: Setup, step: CompiledStep) -> None:
         warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be faster")
 
 
-def print_forecast(setup: Setup, forecast: Forecast, windows: int, step: float, done: int) -> None:
+def print_forecast(setup: TrainingSetup, forecast: Forecast, windows: int, step: float, done: int) -> None:
     """Print the time that training takes, now that the seconds of a step are known.
 
     Args:
@@ -47,10 +48,11 @@ def print_forecast(setup: Setup, forecast: Forecast, windows: int, step: float, 
     rows = _held_out_windows(setup, windows) if forecast.evaluate_every else 0
     forecast.measured(step, evaluation_seconds(setup, rows, step))
     device = jax.devices()[0].device_kind
-    info(f"train     {_time(forecast, done, device)}; {_evaluation(setup, forecast)}")
+    afterwards = f"; {_evaluation(setup, forecast)}" if isinstance(setup, Setup) else ""
+    info(f"train     {_time(forecast, done, device)}{afterwards}")
 
 
-def first_forecast(setup: Setup, step: float | None, evaluate_every: int, windows: int) -> Forecast:
+def first_forecast(setup: TrainingSetup, step: float | None, evaluate_every: int, windows: int) -> Forecast:
     """The forecast before the first step.
 
     Args:
@@ -69,7 +71,10 @@ def first_forecast(setup: Setup, step: float | None, evaluate_every: int, window
     )
 
 
-def _held_out_windows(setup: Setup, windows: int) -> int:
+def _held_out_windows(setup: TrainingSetup, windows: int) -> int:
+    """Held-out windows of an evaluation; 0 if it is of something else, and tells its time when it is done."""
+    if not isinstance(setup, Setup):
+        return 0
     available = setup.store.valid.window_count(setup.objective.window)
     return min(windows or available, available)
 
@@ -80,7 +85,7 @@ def state_bytes(setup: StepSetup) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
-def evaluation_seconds(setup: Setup, windows: int, step: float) -> float:
+def evaluation_seconds(setup: TrainingSetup, windows: int, step: float) -> float:
     """Seconds that scoring so many windows probably takes, by the operations of a step and its seconds."""
     if not windows:
         return 0.0
@@ -102,7 +107,7 @@ def _time(forecast: Forecast, done: int, device: str) -> str:
     return f"about {about(forecast.left(done))} on {device}, with {' and '.join(parts)}"
 
 
-def _evaluation(setup: Setup, forecast: Forecast) -> str:
+def _evaluation(setup: TrainingSetup, forecast: Forecast) -> str:
     """The time of `t5smith evaluate`, which works in float32."""
     rows = _held_out_windows(setup, setup.recipe.evaluate.windows) * setup.recipe.evaluate.masks_per_window
     faster = setup.recipe.train.precision == "bfloat16" and hardware.has_fast_bfloat16()
@@ -110,14 +115,14 @@ def _evaluation(setup: Setup, forecast: Forecast) -> str:
     return f"evaluating it afterwards about {about(seconds)}"
 
 
-def _memory(setup: Setup, step: CompiledStep) -> str:
+def _memory(setup: TrainingSetup, step: CompiledStep) -> str:
     """What the process will take, beside what there is."""
     free = hardware.available_memory()
     text = f"memory about {count(expected_memory(setup, step))}B"
     return text + (f"; {count(free.bytes)}B are {free.limit}" if free else "")
 
 
-def expected_memory(setup: Setup, step: CompiledStep) -> int:
+def expected_memory(setup: TrainingSetup, step: CompiledStep) -> int:
     """Bytes that the process will take on the device; on CPU all of its memory.
 
     That is, on CPU, the runtime, the state, a step's temporaries, the batches made ahead, and the copy of the
@@ -131,7 +136,7 @@ def expected_memory(setup: Setup, step: CompiledStep) -> int:
     return step.runtime + step.memory + math.ceil(batches) + state_bytes(setup)
 
 
-def _checkpoint_bytes(setup: Setup) -> int:
+def _checkpoint_bytes(setup: TrainingSetup) -> int:
     """Bytes of the checkpoints that are kept."""
     train = setup.recipe.train
     kept = train.keep_checkpoints + train.keep_best + (setup.branch_step is not None)

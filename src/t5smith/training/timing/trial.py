@@ -19,8 +19,8 @@ from t5smith.base.signals import interruptible
 from t5smith.model.flops import step_flops
 from t5smith.objective.batches import prefetched
 from t5smith.parallel.hardware import peak_tflops
+from t5smith.training.base_setup import TrainingSetup
 from t5smith.training.compile import CompiledStep, out_of_memory
-from t5smith.training.setup import Setup
 
 SECONDS = 2.0
 """How long steps are timed, after one that warms up."""
@@ -53,7 +53,7 @@ class FirstSteps:
         return True
 
 
-def try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
+def try_steps(setup: TrainingSetup, step: CompiledStep) -> StepTrial:
     """Time steps as training does them, each with a batch of its own that is made while the last one runs.
 
     Raises:
@@ -63,7 +63,7 @@ def try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
         return interruptible(_try_steps, setup, step)
 
 
-def _try_steps(setup: Setup, step: CompiledStep) -> StepTrial:
+def _try_steps(setup: TrainingSetup, step: CompiledStep) -> StepTrial:
     ahead = setup.recipe.train.prefetch_batches
     state = setup.first_state()
     jax.block_until_ready(state)
@@ -96,7 +96,7 @@ def seconds_per_step(ends: Sequence[float]) -> float:
     return statistics.median(seconds[len(seconds) // 2 :])
 
 
-def seconds_at_peak(setup: Setup) -> float:
+def seconds_at_peak(setup: TrainingSetup) -> float:
     """The seconds of a step at the devices' peak speed, which is measured if no data sheet states it."""
     objective = setup.objective
     flops = step_flops(setup.config, setup.recipe.train.rows, objective.input_length, objective.target_length)

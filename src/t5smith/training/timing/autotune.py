@@ -13,9 +13,9 @@ from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.base.wrapping import pluralize
 from t5smith.parallel import hardware
+from t5smith.training.base_setup import BaseRun, TrainingSetup
 from t5smith.training.compile import CompiledStep, compile_step, compiled_step, too_large
 from t5smith.training.settle import read_measured, save_measured, unresolved_settings
-from t5smith.training.setup import Run, Setup
 from t5smith.training.timing import clock
 from t5smith.training.timing.record import CLOCK, Record
 from t5smith.training.timing.trial import StepTrial, try_steps
@@ -26,7 +26,7 @@ MAX_BATCH_SIZE = 2_048
 """Larger batches are not tried: they would leave too few steps."""
 
 
-def autotune(run: Run, begun: float) -> tuple[CompiledStep, StepTrial] | None:
+def autotune(run: BaseRun[Any], begun: float) -> tuple[CompiledStep, StepTrial] | None:
     """Measure what the recipe leaves to the machine, unless that was done before, and keep it.
 
     Args:
@@ -69,7 +69,7 @@ def autotune(run: Run, begun: float) -> tuple[CompiledStep, StepTrial] | None:
     return tried
 
 
-def largest_batch(setup_for: Callable[[int], Setup], accumulation: int) -> int:
+def largest_batch(setup_for: Callable[[int], TrainingSetup], accumulation: int) -> int:
     """The largest batch size whose step fits, by the compiler's memory figures for some sizes.
 
     Args:
