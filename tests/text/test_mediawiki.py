@@ -304,5 +304,5 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read(write(tmp_path / "a.xml", MIXED))[1].report()
     told = " ".join(capsys.readouterr().err.split())
-    assert told.startswith("text      dropped: pages of other namespaces 2, redirects 1, talk pages 1,")
+    assert told.startswith("text dropped: pages of other namespaces 2, redirects 1, talk pages 1,")
     assert "warning" not in told
