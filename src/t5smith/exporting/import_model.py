@@ -124,7 +124,7 @@ def import_model(source: str, out: str | Path, *, tokenizer: str = "") -> Path:
     info(f"import    {source}: {found.family}, {count(found.parameters)} parameters, from {found.format}")
     info(f"import    {found.sizes}")
     if found.left_out:
-        info(f"import    left out, because nothing is computed with them: {', '.join(found.left_out)}")
+        info(f"import    ignored, because no T5 computes with them: {', '.join(found.left_out)}")
     if _is_there(folder, inputs):
         info(f"import    already done: {folder}")
         return folder
