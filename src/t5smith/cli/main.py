@@ -35,6 +35,9 @@ its stages
   evaluate   checkpoint -> held-out figures
   export     checkpoint and evaluation -> Hugging Face folder
 
+what the model is for
+  finetune   pairs of text -> fine-tuned model, its scores
+
 a look inside
   generate   fill in the masked spans of a text
   inspect    show what the model sees, and the loss of each token

@@ -34,8 +34,8 @@ def card(run: FinetuneRun, checkpoint: Manifest, scores: Manifest) -> str:
 
 # {recipe.name}
 
-A T5 fine-tuned from `{train.init_from}` with t5smith: {checkpoint.facts["step"]:,} steps of {train.rows:,} rows,
-{train.optimizer.name} at a learning rate of {rate:g}, dropout {train.dropout_rate:g}.
+A T5 fine-tuned from `{train.init_from}` with t5smith: {checkpoint.facts["step"]:,} steps of
+{train.rows:,} rows, {train.optimizer.name} at a learning rate of {rate:g}, dropout {train.dropout_rate:g}.
 
 ## Tasks
 

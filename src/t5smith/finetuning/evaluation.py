@@ -27,6 +27,9 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 EVALUATIONS = 10
 """The number of evaluations of `finetune.train.evaluate_every = "auto"`."""
 
+COMPARABLE = {"bleu", "chrf", "rouge1", "rouge2", "rougeL"}
+"""Scores that a copy of the input can have."""
+
 Scores = dict[str, dict[str, float]]
 """Task -> score -> per cent."""
 
@@ -82,13 +85,24 @@ def scores_of(tasks: Mapping[str, TaskSettings], held: Sequence[Held], texts: Se
     return found
 
 
+def copied_scores(tasks: Mapping[str, TaskSettings], held: Sequence[Held]) -> Scores:
+    """The scores of the inputs as outputs, where they are comparable: of tasks from one column to a text."""
+    found: Scores = {}
+    for name, own in by_task(held):
+        texts = [one.copied for one in own if one.copied is not None]
+        kinds = [kind for kind in tasks[name].all_scores if kind in COMPARABLE]
+        right = [one.targets for one in own]
+        found[name] = {kind: score(kind, texts, right) for kind in kinds if len(texts) == len(own)}
+    return found
+
+
 def headline(scores: Scores) -> float:
     """What checkpoints are compared by: the mean over tasks of the first score of each."""
     return float(np.mean([next(iter(own.values())) for own in scores.values()]))
 
 
 class TaskEvaluation:
-    """The evaluation of a fine-tuning while it trains; see :class:`t5smith.training.curves.held_out.Evaluation`."""
+    """An :class:`t5smith.training.curves.held_out.Evaluation` of a fine-tuning while it trains."""
 
     def __init__(self, run: FinetuneRun, setup: FinetuneSetup, before: int | None = None) -> None:
         """Generate and compile nothing yet; `before` is that of pre-training."""

@@ -31,19 +31,10 @@ SIDES = ("inputs", "targets")
 
 
 @dataclass(frozen=True)
-class Held:
-    """An example of `dev` or `test`.
+class Held(Example):
+    """An example of `dev` or `test`, and the name of its task."""
 
-    Attributes:
-      task: the name of its task.
-      input, targets: texts.
-      place: its file and row.
-    """
-
-    task: str
-    input: str
-    targets: tuple[str, ...]
-    place: str
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +115,7 @@ def make_examples(folder: Path, settings: FinetuneSettings, vocabulary: Vocabula
 
 
 def _inputs(task: Task) -> dict[str, Any]:
-    """What the examples of a task depend on: its settings without the weight and names of files, the files."""
+    """What the examples of a task depend on: its settings without the weight, and its files."""
     names = {"train", "dev", "test"}
     settings = {name: value for name, value in plain(task.settings).items() if name not in {*names, "weight"}}
     return settings | {split: fingerprint_files(files) for split, files in task.files.items()}
@@ -208,13 +199,10 @@ def _report(examples: Examples) -> None:
         for side, limit in (("inputs", "input_length"), ("targets", "target_length")):
             if number := own[f"cut_{side}"]:
                 length = examples.manifest.inputs[limit]
-                warn(
-                    f"{name}: {number:,} {side} are longer than {length} tokens and were cut (finetune.{limit})"
-                )
-        if own["unknown_rate"] > UNKNOWN:
-            warn(
-                f"{name}: {own['unknown_rate']:.1%} of the tokens are <unk>: the model cannot read or write them"
-            )
+                what = f"{number:,} {side} are longer than {length} tokens and were cut"
+                warn(f"{name}: {what} (finetune.{limit})")
+        if (share := own["unknown_rate"]) > UNKNOWN:
+            warn(f"{name}: {share:.1%} of the tokens are <unk>: the model cannot read or write them")
 
 
 UNKNOWN = 0.001
@@ -223,6 +211,7 @@ UNKNOWN = 0.001
 
 def in_words(facts: Mapping[str, Any]) -> str:
     """The numbers of examples of a task, and of skipped rows."""
-    sizes = f"{count(facts['stop'] - facts['start'])} examples to train on, {facts['dev']:,} dev, {facts['test']:,} test"
+    number = count(facts["stop"] - facts["start"])
+    sizes = f"{number} examples to train on, {facts['dev']:,} dev, {facts['test']:,} test"
     skipped = sum(sum(own.values()) for own in facts["skipped"].values())
     return sizes + (f"; {pluralize(skipped, 'row')} skipped" if skipped else "")

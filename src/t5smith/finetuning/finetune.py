@@ -10,11 +10,11 @@ from typing import Any
 
 from t5smith.base.artifact import Manifest, building, find_up_to_date, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
-from t5smith.base.lock import in_run_folder, locked
+from t5smith.base.lock import locked
 from t5smith.base.progress import info, progress
 from t5smith.base.run_folder import checkpoint_folder, saved_steps
 from t5smith.finetuning.card import card
-from t5smith.finetuning.evaluation import Scores, TaskEvaluation, by_task, generated, scores_of
+from t5smith.finetuning.evaluation import Scores, TaskEvaluation, by_task, copied_scores, generated, scores_of
 from t5smith.finetuning.examples import Held
 from t5smith.finetuning.run import FinetuneRun, in_finetune_terms
 from t5smith.finetuning.scores import check_libraries, interval, one
@@ -35,26 +35,8 @@ WORST = 10
 """Examples of the worst errors that are kept of each task."""
 
 
-@in_run_folder
 def finetune(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> dict[str, Any]:
-    """Fine-tune a model on tasks, score the best checkpoint, and export it.
-
-    What is finished and unchanged is skipped: a killed call continues where it was, bit for bit.
-
-    Args:
-      recipe: the table [finetune] says what to do; everything is written into `finetune` in the run folder.
-      restart: archive the trained steps and begin again.
-      extend: continue on another schedule; see :func:`t5smith.train`.
-
-    Returns:
-      The scores on `test` and what led to them: `model`, `step`, `scores`, `intervals`, `train`, ...
-
-    Raises:
-      TrainingAtStake: steps are trained with other settings.
-      T5smithError: there is no model or no task, rows cannot be used, a library is missing, or what training
-        raises.
-      Stopped: a signal arrived while training; the same command resumes.
-    """
+    """What :func:`t5smith.pipeline.finetune` does, without its report."""
     begun = clock.now()
     with in_finetune_terms():
         run = FinetuneRun(recipe, restart=restart)
@@ -127,6 +109,7 @@ def _test(run: FinetuneRun, step: int) -> Manifest:
             bar.advance(1)
     scores = scores_of(settings.tasks, held, texts)
     facts: dict[str, Any] = {"step": step, "scores": scores, "examples": {}, "intervals": {}, "worst": {}}
+    facts["copied"] = copied_scores(settings.tasks, held)
     with building(folder, "scores", inputs, facts) as work:
         _write_predictions(work / "predictions.jsonl", held, texts)
         at = 0
@@ -146,9 +129,8 @@ def _test(run: FinetuneRun, step: int) -> Manifest:
                 if points[n] < 1
             ]
     for name, own in scores.items():
-        info(
-            f"finetune  {name}: {in_words(own, facts['intervals'][name])} ({facts['examples'][name]:,} examples)"
-        )
+        shown = in_words(own, facts["intervals"][name])
+        info(f"finetune  {name}: {shown} ({facts['examples'][name]:,} examples)")
     return read_manifest(folder, "scores")
 
 
@@ -214,6 +196,7 @@ def _summary(run: FinetuneRun, last: Path, step: int, scores: Manifest) -> dict[
         "scores": found,
         "intervals": scores.facts["intervals"],
         "test_examples": scores.facts["examples"],
+        "copied": scores.facts["copied"],
         "worst": scores.facts["worst"],
         "examples": run.examples.manifest.facts["tasks"],
         "train": facts,

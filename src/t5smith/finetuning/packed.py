@@ -1,8 +1,8 @@
 """Which examples share a row: by their lengths, chunk after chunk of the order, so nothing has to be kept.
 
-Each chunk of examples is packed by itself, the largest first and each into the fullest row that has room (best
-fit decreasing, Johnson 1973); its rows are then shuffled. The row of an example follows from the lengths of
-the examples before it, which are counted once.
+Each chunk of examples is packed by itself, the largest first and each into the fullest row that has room
+(best fit decreasing, Johnson 1973); its rows are then shuffled. The row of an example follows from the
+lengths of the examples before it, which are counted once.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def score(name: Score, texts: Texts, references: References) -> float:
 
 
 def each(name: Score, texts: Texts, references: References) -> Float[np.ndarray, " n"]:
-    """The score of each text by itself, from 0 to 1; of scores of a whole, whether it is right or by words."""
+    """The score of each text by itself, from 0 to 1; see :func:`one`."""
     return np.array([one(name)(text, right) for text, right in zip(texts, references, strict=True)])
 
 

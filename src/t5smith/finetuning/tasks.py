@@ -28,11 +28,17 @@ NO_ENTITIES = "none"
 
 @dataclass(frozen=True)
 class Example:
-    """An input and its right targets, the first of which is trained on."""
+    """An input and its right targets, the first of which is trained on.
+
+    Attributes:
+      copied: the value of the only column of the input, which a model that learned nothing would write.
+      place: file and row.
+    """
 
     input: str
     targets: tuple[str, ...]
     place: str
+    copied: str | None = None
 
 
 @dataclass
@@ -115,7 +121,9 @@ class Task:
         if not text or not answers:
             skipped.add("empty target" if text else "empty input", row.place)
             return None
-        return Example(text, answers, row.place)
+        columns = inputs.fields
+        copied = " ".join(Template((("", columns[0]),), "").texts(row)) if len(columns) == 1 else None
+        return Example(text, answers, row.place, copied)
 
     def _check_columns(self, row: Row) -> None:
         """Raise T5smithError if the first row of a file does not have a column at all."""
@@ -219,5 +227,4 @@ def entities_of(tokens: Sequence[Any], tags: Sequence[str]) -> str:
 
 def to_json(task: str, example: Example) -> str:
     """A line of the files of `dev` and `test`."""
-    tree = {"task": task, "input": example.input, "targets": example.targets, "place": example.place}
-    return json.dumps(tree, ensure_ascii=False)
+    return json.dumps({"task": task, **vars(example)}, ensure_ascii=False)

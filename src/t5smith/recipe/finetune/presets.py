@@ -66,8 +66,8 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
             "entities: {text}",
             "entities",
             ("entity_f1",),
-            "a list of `tokens` and one of their `tags` (B-PER, I-PER, O); from them the text, and `entities` "
-            'as "PER: Ola Nordmann; LOC: Oslo", or "none"',
+            "a list of `tokens` and one of their `tags` (B-PER, I-PER, O); from them the text, and "
+            '`entities` as "PER: Ola Nordmann; LOC: Oslo", or "none"',
         ),
         "instructions": Preset(
             "Definition: {definition} Now complete the following example - Input: {inputs} Output:",

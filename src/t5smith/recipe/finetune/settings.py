@@ -178,7 +178,7 @@ class FinetuneSettings(Settings):
     """Examples per batch of an evaluation."""
     bootstrap: NonNegative = 1_000
     """Samples for the 95 % intervals of the test's scores; 0: no intervals."""
-    tasks: Tasks = {}
+    tasks: Tasks = Field(default={})
     """Tasks by their names."""
     train: FinetuneTrainSettings = FinetuneTrainSettings()
 
