@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Int
@@ -17,6 +18,7 @@ from t5smith.finetuning.packed import PackedRows
 from t5smith.objective.batches import Batch, TrainingBatches
 from t5smith.objective.objective import Objective
 from t5smith.objective.order import WindowOrder, temperature_weights
+from t5smith.objective.rng import SHIFTS
 from t5smith.objective.row_plan import Item, RowPlan
 from t5smith.recipe.finetune.settings import DENOISING, FinetuneSettings
 from t5smith.store.token_store import Corpus
@@ -24,6 +26,29 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 
 Pair = tuple[Int[np.ndarray, " s"], Int[np.ndarray, " t"]]
 """The ids of an input and of a target."""
+
+
+class ExampleOrder(WindowOrder):
+    """The order of examples: an example is a window of one token.
+
+    Each epoch of a task is a permutation that is held in memory; the one that is computed entry by entry is
+    slow for few entries.
+    """
+
+    def _starts_in(self, corpus: int, visits: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        count = self.windows_per_epoch(corpus)
+        epochs, positions = np.divmod(visits, count)
+        starts = np.empty(len(visits), np.int64)
+        for epoch in np.unique(epochs).tolist():
+            chosen = epochs == epoch
+            starts[chosen] = _permutation(self.seed, corpus, epoch, count)[positions[chosen]]
+        return self.corpora[corpus].start + starts
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, corpus: int, epoch: int, count: int) -> Int[np.ndarray, " count"]:
+    keys = np.random.SeedSequence((seed, SHIFTS, corpus, epoch))
+    return np.random.Generator(np.random.Philox(keys)).permutation(count)
 
 
 @dataclass(frozen=True)
@@ -119,7 +144,7 @@ class TaskBatches:
             tasks = [*tasks, Corpus(DENOISING, total, total + self.denoising.windows)]
             weights = [*(weight * (1 - share) for weight in weights), share]
             self._check_room(self.denoising.room)
-        object.__setattr__(self, "order", WindowOrder(tasks, weights, 1, self.seed, shift_windows=False))
+        object.__setattr__(self, "order", ExampleOrder(tasks, weights, 1, self.seed, shift_windows=False))
         room = self.objective.input_length, self.objective.target_length
         packed = PackedRows(self._lengths, room, self.seed) if self.objective.several else None
         object.__setattr__(self, "packed", packed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from t5smith.finetuning.evaluation import Scores, TaskEvaluation, by_task, copie
 from t5smith.finetuning.examples import Held
 from t5smith.finetuning.run import FinetuneRun, in_finetune_terms
 from t5smith.finetuning.scores import check_libraries, interval, one
+from t5smith.interop.huggingface_names import arrays_of
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
 from t5smith.interop.model import Model
 from t5smith.recipe.recipe import Recipe, plain
@@ -48,8 +49,9 @@ def finetune(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> 
                 run, begun, partial(TaskEvaluation, run), extend=extend, keep=keep
             )
             step = best_step(run)
-            scores = _test(run, step)
-            _export(run, step, scores)
+            load = cache(partial(_model, run, step))
+            scores = _test(run, step, load)
+            _export(run, step, scores, load)
             return _summary(run, last, step, scores)
 
 
@@ -58,7 +60,7 @@ def _trained(run: FinetuneRun) -> Path | None:
     if run.restart or not run.settings.early_stopping or not run.history.steps:
         return None
     rows = [row for row in read_rows(run.folder / "train" / HELD_OUT) if row["step"] <= run.history.steps]
-    points = [point for row in rows if (point := Point.of(row))]
+    points = [point for row in rows if row["step"] and (point := Point.of(row))]
     if not points or points[-1].step != run.history.steps:
         return None
     best = min(points, key=lambda point: point.order).step
@@ -83,10 +85,16 @@ def _checkpoint(run: FinetuneRun, step: int) -> tuple[Path, Manifest]:
     return folder, read_manifest(folder, "checkpoint")
 
 
-def _test(run: FinetuneRun, step: int) -> Manifest:
+def _model(run: FinetuneRun, step: int) -> Model:
+    """The model of a checkpoint."""
+    saved = SavedParameters([_checkpoint(run, step)[0]], run.setup.abstract_state())
+    return Model(saved.tree(), run.config, run.vocabulary)
+
+
+def _test(run: FinetuneRun, step: int, load: Callable[[], Model]) -> Manifest:
     """The scores of a checkpoint on `test`, and what it wrote, as the artifact `scores`."""
     settings, folder = run.settings, run.folder / "scores"
-    place, manifest = _checkpoint(run, step)
+    manifest = _checkpoint(run, step)[1]
     inputs = {
         "format": FORMAT,
         "checkpoint": fingerprint([manifest.key, manifest.facts["step"], manifest.files]),
@@ -99,12 +107,10 @@ def _test(run: FinetuneRun, step: int) -> Manifest:
         info(f"finetune  already scored: {folder}")
         return found
     held = run.examples.held("test")
-    saved = SavedParameters([place], run.setup.abstract_state())
-    model = Model(saved.tree(), run.config, run.vocabulary)
     texts: list[str] = []
     precision = run.setup.recipe.train.precision
     with progress("finetune", len(held), "test examples") as bar:
-        for text in generated(model, held, settings, precision, num_beams=settings.num_beams):
+        for text in generated(load(), held, settings, precision, num_beams=settings.num_beams):
             texts.append(text)
             bar.advance(1)
     scores = scores_of(settings.tasks, held, texts)
@@ -154,10 +160,10 @@ def in_words(scores: Mapping[str, float], intervals: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _export(run: FinetuneRun, step: int, scores: Manifest) -> None:
+def _export(run: FinetuneRun, step: int, scores: Manifest, load: Callable[[], Model]) -> None:
     """Write the model of a checkpoint as a Hugging Face folder."""
     recipe, folder = run.outer, run.folder / "model"
-    place, manifest = _checkpoint(run, step)
+    manifest = _checkpoint(run, step)[1]
     inputs = {
         "format": FORMAT,
         "checkpoint": fingerprint([manifest.key, manifest.facts["step"], manifest.files]),
@@ -174,8 +180,7 @@ def _export(run: FinetuneRun, step: int, scores: Manifest) -> None:
     form = Form(recipe.export.dtype, recipe.export.shard_bytes)
     facts = {"step": step, "dtype": recipe.export.dtype, "scores": scores.facts["scores"]}
     with building(folder, "model", inputs, facts) as work:
-        saved = SavedParameters([place], run.setup.abstract_state())
-        write_weights(work, saved.array, run.config, form)
+        write_weights(work, arrays_of(load().parameters), run.config, form)
         length = run.settings.input_length
         write_settings(work, run.config, run.vocabulary, form, model_max_length=length)
         (work / "README.md").write_text(card(run, manifest, scores), encoding="utf-8")
