@@ -19,6 +19,7 @@ from t5smith.interop.model import Model
 from t5smith.model.params import Parameters
 from t5smith.objective.batches import Batch
 from t5smith.recipe.evaluate import GenerateSettings
+from t5smith.recipe.finetune.presets import Score
 from t5smith.recipe.finetune.settings import FinetuneSettings, TaskSettings
 from t5smith.training.curves.held_out import Evaluated, EvaluationPlan
 from t5smith.training.eval_step import create_scorer, token_classes, total
@@ -27,10 +28,10 @@ from t5smith.vocabulary.vocabulary import Vocabulary
 EVALUATIONS = 10
 """The number of evaluations of `finetune.train.evaluate_every = "auto"`."""
 
-COMPARABLE = {"bleu", "chrf", "rouge1", "rouge2", "rougeL"}
+COMPARABLE: set[Score] = {"bleu", "chrf", "rouge1", "rouge2", "rougeL"}
 """Scores that a copy of the input can have."""
 
-Scores = dict[str, dict[str, float]]
+Scores = dict[str, dict[Score, float]]
 """Task -> score -> per cent."""
 
 
@@ -90,7 +91,7 @@ def copied_scores(tasks: Mapping[str, TaskSettings], held: Sequence[Held]) -> Sc
     found: Scores = {}
     for name, own in by_task(held):
         texts = [one.copied for one in own if one.copied is not None]
-        kinds = [kind for kind in tasks[name].all_scores if kind in COMPARABLE]
+        kinds: list[Score] = [kind for kind in tasks[name].all_scores if kind in COMPARABLE]
         right = [one.targets for one in own]
         found[name] = {kind: score(kind, texts, right) for kind in kinds if len(texts) == len(own)}
     return found

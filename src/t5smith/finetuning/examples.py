@@ -76,7 +76,8 @@ class Examples:
         """The examples of `dev` or `test`, in the order of the tasks."""
         with (self.folder / f"{split}.jsonl").open(encoding="utf-8") as file:
             trees = [json.loads(line) for line in file]
-        return [Held(**{**tree, "targets": tuple(tree["targets"])}) for tree in trees]
+        names = ("place", "copied", "task")
+        return [Held(one["input"], tuple(one["targets"]), *(one[name] for name in names)) for one in trees]
 
 
 def make_examples(folder: Path, settings: FinetuneSettings, vocabulary: Vocabulary, key: str) -> Examples:

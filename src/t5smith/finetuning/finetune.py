@@ -151,7 +151,7 @@ def _write_predictions(path: Path, held: list[Held], texts: list[str]) -> None:
             file.write(json.dumps(tree, ensure_ascii=False) + "\n")
 
 
-def in_words(scores: Mapping[str, float], intervals: Mapping[str, Any]) -> str:
+def in_words(scores: Mapping[Any, float], intervals: Mapping[str, Any]) -> str:
     """Scores with their intervals: "bleu 41.23 [40.11, 42.38]"."""
     parts: list[str] = []
     for name, value in scores.items():

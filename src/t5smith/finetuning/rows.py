@@ -18,8 +18,15 @@ from t5smith.text.formats.columns import nested_value
 from t5smith.text.locations import Location, RowRange
 
 LONGEST_FIELD = 1 << 30
-FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl"}
-FORMATS |= {".tsv": "csv", ".csv": "csv", ".parquet": "parquet"}
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
+    ".tsv": "csv",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
 SHOWN = 3
 """Skipped rows of each kind whose places are printed; all are counted."""
 

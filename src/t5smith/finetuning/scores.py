@@ -91,7 +91,7 @@ def interval(name: Score, texts: Texts, references: References, samples: int) ->
         counts = np.array([_entity_counts(*pair) for pair in zip(texts, references, strict=True)])
         found = np.array([_f1_of(*counts[draw].sum(axis=0)) for draw in draws])
     else:
-        taken = ((np.array(texts)[draw], [references[at] for at in draw.tolist()]) for draw in draws)
+        taken = ((np.array(texts)[draw], [references[int(at)] for at in draw]) for draw in draws)
         found = np.array([_WHOLE[name](own.tolist(), right) for own, right in taken])
     low, high = np.quantile(found, [(1 - SHARE) / 2, (1 + SHARE) / 2]).tolist()
     return low, high

@@ -71,8 +71,11 @@ class Task:
     @cached_property
     def files(self) -> dict[SplitName, list[Location]]:
         """The files of each split that has some of its own."""
-        patterns = {split: getattr(self.settings, split) for split in SPLITS}
-        return {split: task_files(own, self.setting(split)) for split, own in patterns.items() if own}
+        found: dict[SplitName, list[Location]] = {}
+        for split in SPLITS:
+            if patterns := getattr(self.settings, split):
+                found[split] = task_files(patterns, self.setting(split))
+        return found
 
     @property
     def has_labels(self) -> bool:
@@ -86,7 +89,7 @@ class Task:
           T5smithError: a column is missing, a target is no label, `train` has one label only, a split is
             empty, or a file cannot be read.
         """
-        found = dict.fromkeys(SPLITS, 0)
+        found: dict[SplitName, int] = dict.fromkeys(SPLITS, 0)
         for split in self.files:
             for example in self._of_files(split):
                 own = split
@@ -173,7 +176,7 @@ class Task:
 
     def _check_found(self, found: dict[SplitName, int]) -> None:
         if self.settings.test == ():
-            found = found | {"test": found["dev"]}
+            found["test"] = found["dev"]
         for split, number in found.items():
             if number:
                 continue
