@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/export_memory.py
 
 A random T5 1.1 of about 1 GB is saved as a checkpoint, with its optimizer's state. One process exports it
-as `t5smith export` does, another imports the result as `load_model` does. Each reports its highest resident
-memory above that after its imports.
+as `t5smith export` does, another imports the result as `load_model` does. Two more run `t5smith import`: of
+that folder, and of one with the same weights in Flax's msgpack. Each reports its highest resident memory
+above that after its imports.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def state_shapes(config: object) -> object:
     from t5smith.training.optimizer import create_optimizer
     from t5smith.training.state import abstract_state
 
-    optimizer = create_optimizer(OptimizerSettings(name="adamw"), lambda step: 1e-3, HEADS)
+    optimizer = create_optimizer(OptimizerSettings(name="adamw"), lambda step: 1e-3, HEADS, "xla")
     return abstract_state(config, optimizer, averaged=False)
 
 
@@ -57,6 +58,32 @@ def make(folder: Path) -> None:
     save(folder, jax.tree.map(draw, state_shapes(config_of())), {}, {}, Retention(1))
 
 
+def make_msgpack(work: Path) -> None:
+    """Write the exported weights as the old Flax script did, in a folder beside it."""
+    import numpy as np
+    from orbax.checkpoint import msgpack_utils
+
+    from t5smith.interop.safetensors_file import read_safetensors
+
+    tree: dict = {}
+    for name, tensor in read_safetensors(work / "model" / "model.safetensors").items():
+        *above, last = name.split(".")
+        array = tensor.read()
+        if above[-1] in ("shared", "relative_attention_bias"):
+            last = "embedding"
+        elif array.ndim > 1:
+            array, last = np.ascontiguousarray(array.T), "kernel"
+        node = tree
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = array
+    folder = work / "msgpack"
+    folder.mkdir()
+    (folder / "flax_model.msgpack").write_bytes(msgpack_utils.msgpack_serialize(tree))
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((work / "model" / name).read_bytes())
+
+
 def resident() -> int:
     """Bytes of memory of this process now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -65,12 +92,14 @@ def resident() -> int:
 
 def measured(work: Path, what: str) -> dict[str, float]:
     """Export or import, and what it took."""
+    from t5smith.exporting.import_model import import_model
     from t5smith.interop.huggingface_load import config_of as sizes_in
     from t5smith.interop.huggingface_load import read_tensors
     from t5smith.interop.huggingface_names import from_huggingface
     from t5smith.interop.huggingface_save import Form, config_json, write_weights
     from t5smith.model.params import parameter_count
     from t5smith.training.resume.saved_parameters import SavedParameters
+    from t5smith.vocabulary.vocabulary import Vocabulary
 
     config, folder = config_of(), work / "model"
     folder.mkdir(exist_ok=True)
@@ -81,6 +110,10 @@ def measured(work: Path, what: str) -> dict[str, float]:
         write_weights(folder, saved.array, config, Form())
         values = config_json(config, SimpleNamespace(pad_id=0, eos_id=1))
         (folder / "config.json").write_text(json.dumps(values))
+        Vocabulary.bundled().save(folder)
+    elif what.startswith("t5smith import"):
+        kind = what.split()[-1]
+        import_model(str(work / ("msgpack" if kind == "msgpack" else "model")), work / f"from-{kind}")
     else:
         values = json.loads((folder / "config.json").read_text())
         sizes = sizes_in(values, ROWS, folder / "config.json")
@@ -96,16 +129,19 @@ def main() -> None:
         what, work = sys.argv[1], Path(sys.argv[2])
         if what == "make":
             make(work / "checkpoints")
+        elif what == "make msgpack":
+            make_msgpack(work)
         else:
             print(json.dumps(measured(work, what)))
         return
     with tempfile.TemporaryDirectory() as work:
         print("| | size, GB | before, GB | peak, GB | ratio |\n| --- | ---: | ---: | ---: | ---: |")
         worst = 0.0
-        for what in ("make", "export", "import"):
+        imports = "t5smith import safetensors", "make msgpack", "t5smith import msgpack"
+        for what in ("make", "export", "import", *imports):
             command = [sys.executable, __file__, what, work]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            if what != "make":
+            if not what.startswith("make"):
                 found = json.loads(done.stdout)
                 gigabytes = (f"{found[name] / 1e9:.3f}" for name in ("size", "before", "peak"))
                 print(f"| {what} | {' | '.join(gigabytes)} | {found['ratio']:.2f} |", flush=True)

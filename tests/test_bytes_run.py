@@ -21,6 +21,7 @@ def done(tmp_path_factory):
     return recipe, run(recipe)
 
 
+@pytest.mark.slow
 def test_a_run_on_bytes(done, capfd):
     recipe, summary = done
     assert summary["vocab"]["tokenizer"] == "bytes"

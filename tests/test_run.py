@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -100,6 +99,7 @@ def test_the_report_is_one_page_of_this_run(done):
     assert f"{figures['pieces']['unused']:,} of {figures['pieces']['pieces']:,} pieces" in page
 
 
+@pytest.mark.slow
 def test_settings_redo_exactly_the_stages_they_touch(done, tmp_path):
     """One after the other on one folder, each change on top of the last."""
     recipe = tiny_recipe(shutil.copytree(done[0].folder, tmp_path / "run"))
@@ -137,14 +137,19 @@ FOLDERS = {
     "export": "model",
 }
 """The folder of each stage, in their order."""
-STOPS = list(product(FOLDERS, (signal.SIGKILL, signal.SIGINT)))
+STOPS = [
+    *(pytest.param(stage, signal.SIGKILL) for stage in FOLDERS),
+    *(pytest.param(stage, signal.SIGINT, marks=pytest.mark.slow) for stage in FOLDERS),
+]
 
 
 @pytest.fixture(scope="module")
-def stopped_runs(done, tmp_path_factory):
+def stopped_runs(done, tmp_path_factory, request):
     """For each stage and signal: a run whose earlier stages are done, its exit status when it was stopped."""
     folder, jobs = tmp_path_factory.mktemp("stopped"), []
-    for number, (stage, signal_) in enumerate(STOPS):
+    tests = (getattr(test, "callspec", None) for test in request.session.items if test.path == request.path)
+    stops = [(test.params["stage"], test.params["kill"]) for test in tests if test and "kill" in test.params]
+    for number, (stage, signal_) in enumerate(stops):
         run_dir = folder / str(number) / "run"
         for earlier in list(FOLDERS.values())[: list(FOLDERS).index(stage)]:
             shutil.copytree(done[0].folder / earlier, run_dir / earlier)
@@ -158,7 +163,7 @@ def stopped_runs(done, tmp_path_factory):
     codes = json.loads(process.stdout)
     return {
         stop: (tiny_recipe(folder / str(number) / "run"), codes[number], Path(jobs[number][3]).read_text())
-        for number, stop in enumerate(STOPS)
+        for number, stop in enumerate(stops)
     }
 
 

@@ -14,6 +14,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | `compare_vocabularies` | how well tokenizers suit a text |
 | `trim_vocabulary`, `extend_vocabulary` | a model with only a text's pieces, or with them added |
 | `bench_corrupt`, `bench_input`, `bench_prepare`, `bench_train` | what `t5smith bench` measures |
+| `import_model` | a T5 of another project as a Hugging Face folder |
 | `load_recipe`, `load_model` | a recipe, bundled or from a file; a model from a Hugging Face folder |
 | `Generator`, `GenerateSettings` | a model that is loaded once; how it generates |
 | `Recipe`, `T5smithError` | all settings of a run; a mistake the user can fix |
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from t5smith.benchmarking.training import bench_train
     from t5smith.evaluation.scores import evaluate
     from t5smith.exporting.export import export
+    from t5smith.exporting.import_model import import_model
     from t5smith.generation.files import generate_file
     from t5smith.generation.fill import Generator, generate, generate_each, stream
     from t5smith.inspection.results import inspect_counts, inspect_rows
@@ -68,6 +70,7 @@ __all__ = [
     "generate",
     "generate_each",
     "generate_file",
+    "import_model",
     "inspect",
     "inspect_counts",
     "inspect_rows",
@@ -99,6 +102,7 @@ _HOMES = {
     "generate": "generation.fill",
     "generate_each": "generation.fill",
     "generate_file": "generation.files",
+    "import_model": "exporting.import_model",
     "inspect": "inspection.text",
     "inspect_counts": "inspection.results",
     "inspect_rows": "inspection.results",

@@ -33,6 +33,7 @@ def test_a_store_of_a_run_is_read(prepared):
     assert bench_input(store=prepared / "store", batch=2, seconds=0.01, repeats=1)["window"] == 568
 
 
+@pytest.mark.slow
 def test_flops_are_those_xla_counts():
     config = ModelConfig(
         512, 500, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_decoder_layers=3, num_heads=4

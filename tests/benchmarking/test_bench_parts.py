@@ -67,6 +67,7 @@ def facts():
     return training.bench_train("tiny", 4, "float32", 16, 8, repeats=1, **options)
 
 
+@pytest.mark.slow
 def test_figures_are_consistent(facts):
     assert facts["tokens_per_second"] == pytest.approx(4 * 24 / facts["seconds_per_step"], rel=0.01)
     flops = step_flops(ModelConfig.create(TINY, 300), 4, 16, 8)

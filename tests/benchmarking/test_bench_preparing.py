@@ -14,6 +14,7 @@ from t5smith.benchmarking.preparing import bench_prepare, process_tree_memory
 from t5smith.cli.main import main
 
 
+@pytest.mark.slow
 def test_figures_are_consistent(tmp_path, capsys):
     lines = [json.dumps({"text": f"det er dag {i} og natt {i * i}"}) for i in range(3_000)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))

@@ -7,6 +7,7 @@ import pytest
 from t5smith.cli.bench import BENCH_PARTS
 from t5smith.cli.commands import RECIPE_VERBS, GenerateCommand, RecipesCommand
 from t5smith.cli.flags import Flag, command_flags, recipe_flags
+from t5smith.cli.import_model import ImportCommand
 from t5smith.cli.inspect_flags import InspectCommand
 from t5smith.cli.main import main
 from t5smith.cli.verbs import OTHER_VERBS
@@ -53,6 +54,11 @@ def flags_of(verb: str) -> list[Flag]:
         return [*command_flags(RECIPE_VERBS[verb].command), *recipe_flags(Recipe())]
     if verb.startswith("bench "):
         return command_flags(BENCH_PARTS[verb.removeprefix("bench ")].command)
-    commands = {"generate": GenerateCommand, "inspect": InspectCommand, "recipes": RecipesCommand}
+    commands = {
+        "import": ImportCommand,
+        "generate": GenerateCommand,
+        "inspect": InspectCommand,
+        "recipes": RecipesCommand,
+    }
     shared = recipe_flags(GenerateSettings()) if verb == "generate" else ()
     return [*command_flags(commands[verb]), *shared]

@@ -100,6 +100,7 @@ def test_a_model_that_is_not_trained_is_rejected(run_folder):
         evaluate(tiny_recipe(run_folder))
 
 
+@pytest.mark.slow
 def test_a_mixture_is_scored_by_denoiser(prepared, tmp_path):
     recipe = tiny_recipe(
         shutil.copytree(prepared, tmp_path / "run"),

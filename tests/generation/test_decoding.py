@@ -70,6 +70,7 @@ def test_filters_are_those_of_transformers(words):
 
 
 @pytest.mark.parametrize("words", [WARPS[1], WARPS[5]], ids=str)
+@pytest.mark.slow
 def test_draws_have_the_probabilities_of_transformers(ours, words):
     draws, prefix_length = 20_000, 2
     (row,) = inputs(1, 5, ours.vocabulary.size)

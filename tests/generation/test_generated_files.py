@@ -72,6 +72,7 @@ def test_a_file_continues_after_any_end(folder, source, tmp_path, monkeypatch):
     out.unlink()
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues(folder, source, tmp_path):
     out = tmp_path / "out.jsonl"
     source.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS * 8) + "\n")

@@ -83,6 +83,7 @@ def test_scores_are_on_the_old_scale():
     assert not new_pieces(old, [*shared, ("▁thes", spelled - 4.5)])
 
 
+@pytest.mark.slow
 def test_training_continues_from_it(folders, tmp_path):
     _, extended, recipe = folders
     recipe = recipe.replace(**{"vocab": {}, "train.init_from": str(extended), "run_dir": tmp_path / "run"})

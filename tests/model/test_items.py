@@ -78,8 +78,8 @@ def gradient_of_loss(p, inputs, targets, segments, compute=CPU):
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
-        ("ul2", 2),
         ("prefix_lm", 3),
+        pytest.param("ul2", 2, marks=pytest.mark.slow),
         *(pytest.param(name, 5, marks=pytest.mark.slow) for name in ("ul2", "one kind", "mixture")),
     ],
 )
@@ -96,6 +96,7 @@ def test_loss_and_gradients_are_those_of_whole_rows(name, rows):
             assert float(jnp.abs(ours - theirs).max()) <= 2e-5 * float(jnp.abs(theirs).max()) + 1e-7
 
 
+@pytest.mark.slow
 def test_the_same_on_other_devices():
     # Their backend runs on CPU too.
     p = init(CONFIG, jax.random.key(0))
@@ -126,6 +127,7 @@ def test_no_scores_outside_items_are_computed(compute):
     assert scores_computed(by_item, batch, compute) == [False, False, False]
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_give_the_step_of_whole_rows():
     batches = batches_of("ul2", 6)
     schedule = create_schedule(ScheduleSettings(name="constant", warmup_steps=4), 0.1, 10)

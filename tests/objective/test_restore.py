@@ -34,6 +34,7 @@ def three_corpora(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_fifty_kills_change_no_batch(three_corpora, tmp_path):
     log = tmp_path / "log"
     script = Path(killed.__file__)

@@ -132,6 +132,7 @@ def test_completed_tasks_are_not_started_again(recipe: Recipe, monkeypatch: pyte
     assert store_files(prepare(recipe))
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_another_number_of_tasks(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Task 1 of 2 is done; task 1 of 3, which reads another part, is not."""
     for limit in ("MIN_BLOCK_BYTES", "MAX_BLOCK_BYTES"):

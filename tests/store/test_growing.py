@@ -129,6 +129,7 @@ def test_trained_steps_are_the_users_decision_when_text_is_added(tmp_path: Path)
     ]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_lost_is_made_again_only_from_its_own_text(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path / "run", **{"train.steps": 3})
     run(recipe)

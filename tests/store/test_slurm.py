@@ -227,6 +227,7 @@ def one_task_per_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_task_per_job")
+@pytest.mark.slow
 def test_more_tasks_than_an_array_may_have_are_several_jobs(
     job: Recipe, recipe: Recipe, stand_in: Path
 ) -> None:

@@ -328,6 +328,7 @@ def test_sizes_in_a_zip_are_not_believed(tmp_path: Path) -> None:
     [zipped, *(lambda m, p=p: p(tarred(m)) for e, p in PACK.items() if e)],
     ids=["zip", *list(PACK)[1:]],
 )
+@pytest.mark.slow
 def test_a_bomb_takes_no_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[dict[str, bytes]], bytes]
 ) -> None:
@@ -361,6 +362,7 @@ def test_members_that_share_their_bytes_are_read_once(tmp_path: Path) -> None:
     assert skipped.counts == {"unreadable members": 900 - len(texts)}
 
 
+@pytest.mark.slow
 def test_a_zip_of_more_members_than_fit_in_memory_at_once(tmp_path: Path) -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
@@ -511,4 +513,4 @@ def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     again.merge(json.loads(json.dumps(skipped.facts())))
     again.report()
     text = capsys.readouterr().err
-    assert "left out: side members 6, empty members 2; members: LICENSE, README.md," in text
+    assert "dropped: side members 6, empty members 2; members: LICENSE, README.md," in text

@@ -196,6 +196,7 @@ def state_of(recipe, folder):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_in_time_and_its_record_gives_the_same_parameters(
     prepared, tmp_path, monkeypatch, capfd
 ):
@@ -265,6 +266,7 @@ def test_a_lost_record_is_that_of_the_checkpoint_and_another_training_makes_its_
     assert int(slow.name[-8:]) < int(folder.name[-8:]) / 2
 
 
+@pytest.mark.slow
 def test_more_hours_continue_or_say_how(prepared, tmp_path, monkeypatch):
     recipe = hours_recipe(shutil.copytree(prepared, tmp_path / "run"))
     Machine(monkeypatch)

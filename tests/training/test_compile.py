@@ -67,6 +67,7 @@ def test_a_length_in_tokens_equals_its_length_in_steps(run_folder):
     assert not (run_folder / "previous").exists()
 
 
+@pytest.mark.slow
 def test_hours_are_estimated_once_as_steps(run_folder, monkeypatch, capfd):
     # The clock hardly moves, so it corrects nothing.
     monkeypatch.setattr(clock, "now", itertools.count(0.0, 1e-6).__next__)

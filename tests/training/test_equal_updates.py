@@ -102,6 +102,7 @@ def test_a_mean_of_means_would_not():
     assert np.average(of_parts, weights=tokens) == pytest.approx(whole, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_remat_full_takes_less_memory_than_none():
     config = ModelConfig(
         128, 100, d_model=64, d_kv=16, d_ff=256, num_layers=6, num_decoder_layers=1, num_heads=4
@@ -133,6 +134,7 @@ def test_dropout_is_repeatable_and_differs_by_step_and_seed():
     assert first != second
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_batch_have_dropout_masks_of_their_own():
     """Else two parts with the same rows would have the loss of one."""
     (part,) = batches(1)

@@ -111,6 +111,7 @@ def test_a_skipped_batch_leaves_no_trace(run_folder, monkeypatch, tmp_path):
         np.testing.assert_array_equal(ours, np.asarray(alone))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_the_same_batches(run_folder, monkeypatch, tmp_path):
     recipe = tiny_recipe(run_folder)
     seen = plant_bad_batches(monkeypatch, {1, 3})
@@ -151,6 +152,7 @@ def test_after_too_many_rollbacks_it_gives_up_with_one_line(run_folder, monkeypa
         train(recipe)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_far_too_high_ends_the_same_way(run_folder):
     changes = {"train.optimizer.name": "adamw", "train.optimizer.learning_rate": 1e30}
     with pytest.raises(T5smithError, match=r"gradients stay unusable.*lower learning rate"):

@@ -103,6 +103,7 @@ def test_a_resumed_run_shows_the_last_held_out_loss_with_its_step(run_folder, tm
         assert log.bar.notes["held-out"] == ""
 
 
+@pytest.mark.slow
 def test_a_signal_ends_an_evaluation_which_is_made_after_the_restart(run_folder, tmp_path, monkeypatch):
     recipe = tiny_recipe(run_folder, **{"train.evaluate_every": 3})
     other = recipe.replace(run_dir=shutil.copytree(run_folder, tmp_path / "other"))

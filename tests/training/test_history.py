@@ -173,6 +173,7 @@ def test_differences_are_named_as_in_a_recipe(before, now, named):
     assert differences(before, now) == named
 
 
+@pytest.mark.slow
 def test_a_longer_run_continues_with_the_warm_up_it_was_trained_with(run_folder, capfd):
     short = {"train.schedule.warmup_steps": None, "train.steps": 40, "train.checkpoint_every": 100}
     recipe = tiny_recipe(run_folder, **short)
@@ -201,6 +202,7 @@ def test_a_longer_run_continues_with_the_rate_it_was_trained_with(run_folder, ca
     assert not (run_folder / "previous").exists()
 
 
+@pytest.mark.slow
 def test_wsd_branches_where_its_decay_begins(run_folder, tmp_path, capfd):
     other = tiny_recipe(shutil.copytree(run_folder, tmp_path / "other"), **WSD, **{"train.steps": 12})
     recipe = tiny_recipe(run_folder, **WSD)
@@ -223,7 +225,9 @@ def test_wsd_branches_where_its_decay_begins(run_folder, tmp_path, capfd):
     assert trained_steps(archives(run_folder)[0].folder.parents[1]) == 6
 
 
-@pytest.mark.parametrize("name", ["cosine", pytest.param("linear", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("cosine", "linear")]
+)
 def test_a_falling_schedule_is_extended_only_if_that_is_requested(run_folder, capfd, name):
     recipe = tiny_recipe(run_folder, **{"train.schedule.name": name})
     train(recipe)
@@ -324,6 +328,7 @@ def test_the_run_folder_keeps_the_recipe_of_what_was_restored(six, capfd):
     assert saved_recipe(six.folder) == six
 
 
+@pytest.mark.slow
 def test_a_restore_that_is_killed_at_any_rename_is_finished_by_the_next_command(six, monkeypatch, tmp_path):
     other = six.replace(**{"vocab.size": 280, "train.steps": 3})
     pipeline.run(other, restart=True)

@@ -67,6 +67,7 @@ def test_the_curve_begins_with_the_models_own_loss_and_falls(exported, tmp_path)
     assert last[1] < first[1]
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_the_same(exported, tmp_path):
     whole = arrays(continued(exported, tmp_path / "whole", **{"train.steps": 9}))
     recipe = continued(exported, tmp_path / "halves", **{"train.steps": 9})
@@ -76,6 +77,7 @@ def test_stopped_and_resumed_it_is_the_same(exported, tmp_path):
     assert [step for step, _ in held_out(recipe)] == [0, 3, 6, 9]
 
 
+@pytest.mark.slow
 def test_another_source_is_another_training(exported, tmp_path):
     recipe = continued(exported, tmp_path / "run")
     train(recipe)

@@ -51,6 +51,7 @@ def test_tensorboard_shows_what_the_metrics_file_holds(run_folder):
     assert [held_out[s]["unigram_nll"] for s in (3, 6)] == [pytest.approx(baseline, rel=1e-5)] * 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_replaces_the_steps_it_repeats(run_folder, monkeypatch):
     from t5smith.training import loop
 

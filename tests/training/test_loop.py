@@ -241,6 +241,7 @@ def test_a_signal_saves_the_state_first(run_folder, tmp_path, number, code, monk
     assert [signal.getsignal(one) for one, _ in SIGNALS] == before
 
 
+@pytest.mark.slow
 def test_a_signal_from_outside_saves_the_state_first(run_folder, tmp_path):
     process = start(run_folder, tmp_path / "recipe.toml")
     wait_for_step(process, run_folder, 3)

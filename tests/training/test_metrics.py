@@ -21,6 +21,7 @@ from t5smith.training.train import train
 from tiny import tiny_recipe
 
 
+@pytest.mark.slow
 def test_mfu_is_the_share_of_the_peak_of_the_device_used(run_folder, monkeypatch):
     peak = 1e-4  # 10^12 FLOP/s per device
     monkeypatch.setattr(trial, "peak_tflops", lambda dtype: peak)

@@ -113,7 +113,7 @@ def test_each_polynomial_is_the_best_for_what_those_before_return():
     assert high < 1.13
 
 
-@pytest.mark.parametrize("name", ["muon", "muon_adafactor"])
+@pytest.mark.parametrize("name", [pytest.param("muon", marks=pytest.mark.slow), "muon_adafactor"])
 def test_updates_of_matrices_equal_a_computation_in_float64(name):
     schedule = create_schedule(ScheduleSettings(name="constant"), RATE, 10)
     muon = OptimizerSettings(name=name, learning_rate=RATE, clip_norm=None)

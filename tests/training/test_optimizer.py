@@ -84,7 +84,10 @@ def five_steps(name, **settings):
     return before, gradients, after
 
 
-@pytest.mark.parametrize("name", sorted(REFERENCE))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "adafactor")) for name in sorted(REFERENCE)],
+)
 def test_five_steps_equal_optax_on_layers_one_by_one(name):
     before, gradients, after = five_steps(name)
     reference, theirs = REFERENCE[name](before), apart(before)
@@ -118,7 +121,10 @@ def test_adafactor_of_wide_and_tall_matrices_equals_optax():
                 np.testing.assert_allclose(a, -b, rtol=1e-6, atol=1e-6 * float(jnp.abs(b).max()))
 
 
-@pytest.mark.parametrize("name", sorted(DEFAULT_LEARNING_RATE))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "muon")) for name in DEFAULT_LEARNING_RATE],
+)
 def test_an_update_that_is_not_made_changes_nothing(name):
     settings = OptimizerSettings(name=name, weight_decay=0.1)
     schedule = create_schedule(ScheduleSettings(name="constant"), 0.1, 10)

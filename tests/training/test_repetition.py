@@ -68,6 +68,7 @@ def test_shares_and_epochs_are_printed_and_a_repeated_corpus_gives_a_warning(
     assert "warning" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_manifest_has_what_was_read_until_then(mixed: Recipe) -> None:
     folder = train(mixed.replace(**{"train.keep_checkpoints": 3}))
     for name, steps in (("step-00000002", 2), (folder.name, mixed.train.steps)):

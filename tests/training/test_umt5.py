@@ -9,6 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from programs import CPU, forward, init
 from t5smith.evaluation.scores import evaluate
@@ -44,6 +45,7 @@ def test_a_umt5_is_trained_and_exported(prepared, tmp_path):
         assert (np.abs(tables[1] - tables[0]).max(axis=(1, 2)) > 0).all()
 
 
+@pytest.mark.slow
 def test_muon_leaves_the_biases_of_layers_to_the_other_rule():
     """They are stacked tables, not matrices of a product: the first step of Adam is the gradient's sign."""
     schedule = create_schedule(ScheduleSettings(name="constant"), 1.0, 10)

@@ -138,6 +138,7 @@ def test_a_vocabulary_smaller_than_requested_is_reported_with_the_reason(
     assert facts["why_smaller"] in warning
 
 
+@pytest.mark.slow
 def test_the_handbook_has_too_little_text_for_32_000_pieces(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,7 +153,7 @@ def _differs(file: Path, entry: Mapping[str, Any], check_hash: bool) -> str | No
 def verb_for(kind: str) -> str:
     """The command that makes an artifact of this kind."""
     verbs = {"store": "prepare", "checkpoint": "train", "evaluation": "evaluate", "model": "export"}
-    return verbs.get(kind, kind)
+    return (verbs | {"imported": "import"}).get(kind, kind)
 
 
 def find_up_to_date(folder: Path, kind: str, key: str) -> Manifest | None:

@@ -15,7 +15,7 @@ TIMEOUT_S = 20.0
 _NAMESPACED = re.compile(r"[A-Za-z0-9][\w-]*/[A-Za-z0-9][\w.-]*")
 NAME = re.compile(r"(?:hf:)?(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[^@\s]+))?")
 """`google/mt5-small`, `t5-small`, or one of them as `hf:NAME@REVISION`."""
-_LOG_IN = "log in with `hf auth login`"
+LOG_IN = "log in with `hf auth login`"
 _NOUN = {"model": "model", "dataset": "data set"}
 
 
@@ -106,10 +106,10 @@ def hub_errors(kind: Kind, name: str, field: str, revision: str | None = None) -
         raise
     except errors.GatedRepoError:
         what = f"access to {name} on the Hub must be requested first"
-        fix = f"accept its terms on its page there and {_LOG_IN}"
+        fix = f"accept its terms on its page there and {LOG_IN}"
     except errors.RepositoryNotFoundError:
         what = f"{name} was found neither here nor on the Hugging Face Hub"
-        fix = f"name an existing folder or file; if the {noun} is private, {_LOG_IN}"
+        fix = f"name an existing folder or file; if the {noun} is private, {LOG_IN}"
     except errors.RevisionNotFoundError:
         what, fix = f"{name} on the Hub has no revision {revision!r}", None
         expected = "one of its branches, tags or commits"

@@ -111,6 +111,13 @@ class ExportCommand(RecipeCommand):
     check: bool = False
     """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
     so on the model card."""
+    push: str = ""
+    """Push the folder to this repository on the Hugging Face Hub, USER/NAME, which is made private if it is
+    new. The same command continues an interrupted push."""
+    public: bool = False
+    """With --push: make the repository public, or push to one that is."""
+    revisions: bool = False
+    """With --push: export the earlier checkpoints that are kept too, and push each as a branch step-N."""
 
 
 @command

@@ -20,6 +20,7 @@ from t5smith.cli.commands import (
 from t5smith.cli.flags import build, command_flags, read, recipe_flags
 from t5smith.cli.generate import check_utf8, generate
 from t5smith.cli.help import HELP_FLAGS, parse_or_help, show_recipe_verb
+from t5smith.cli.import_model import import_model
 from t5smith.cli.inspect_flags import InspectCommand
 from t5smith.cli.output import function, print_columns, print_folder, print_json, print_lines
 from t5smith.recipe.base import did_you_mean
@@ -84,7 +85,8 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             return
         options |= {"verify": True} if command.verify else {}
     if isinstance(command, ExportCommand):
-        options |= {name: getattr(command, name) for name in ("step", "average", "encoder_only", "check")}
+        names = ("step", "average", "encoder_only", "check", "push", "public", "revisions")
+        options |= {name: getattr(command, name) for name in names}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)
@@ -187,6 +189,7 @@ def _recipes(args: list[str]) -> None:
 
 
 OTHER_VERBS: dict[str, Callable[[list[str]], None]] = {
+    "import": import_model,
     "generate": generate,
     "inspect": _inspect,
     "recipes": _recipes,

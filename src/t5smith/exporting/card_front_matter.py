@@ -36,18 +36,26 @@ def front_matter(recipe: Recipe, files: Iterable[Mapping[str, Any]], *, encoder_
     fields: dict[str, str | list[str]] = {}
     if language := _LANGUAGE.match(recipe.language):
         fields["language"] = language[0].lower()
-    if recipe.license:
-        known = recipe.license.lower() in LICENSES
-        fields["license"] = recipe.license.lower() if known else "other"
-        if not known:
-            fields["license_name"] = re.sub(r"[^a-z0-9.]+", "-", recipe.license.lower()).strip("-") or "other"
+    fields |= license_fields(recipe.license)
     if base := hub_model(recipe.train.init_from):
         fields["base_model"] = base
     fields["library_name"] = "transformers"
     fields["tags"] = ["t5", "feature-extraction" if encoder_only else "text2text-generation", "t5smith"]
     if datasets := hub_datasets(files):
         fields["datasets"] = datasets
-    # JSON's strings are YAML's; without quotes the language code `no` would be false.
+    return yaml_lines(fields)
+
+
+def license_fields(name: str) -> dict[str, str]:
+    """A licence as the Hub names it; nothing without one."""
+    name = name.lower()
+    if not name or name in LICENSES:
+        return {"license": name} if name else {}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", name).strip("-") or "other"}
+
+
+def yaml_lines(fields: Mapping[str, str | list[str]]) -> str:
+    """Fields as YAML. JSON's strings are YAML's; without quotes the language code `no` would be false."""
     return "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
 
 

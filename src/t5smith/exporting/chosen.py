@@ -70,6 +70,20 @@ def choose(run: Run, step: int | None = None, average: int | None = None) -> Cho
     """
     if step is None and average is None:
         return Chosen(run, [run.trained])
+    found = _kept(run)
+    wanted = _wanted(list(found), step, average)
+    for number in wanted:
+        read_manifest(found[number][0], "checkpoint")
+    return Chosen(run, [found[number] for number in wanted])
+
+
+def intermediate_steps(run: Run) -> list[int]:
+    """The steps before the recipe's last whose checkpoints are kept, in order."""
+    return [step for step in _kept(run) if step < run.setup.recipe.train.steps]
+
+
+def _kept(run: Run) -> dict[int, tuple[Path, Manifest]]:
+    """Folder and manifest of each checkpoint of this recipe by its step, oldest first."""
     setup, found = run.setup, dict[int, tuple[Path, Manifest]]()
     for number in saved_steps(setup.checkpoints):
         folder = checkpoint_folder(setup.checkpoints, number)
@@ -83,10 +97,7 @@ def choose(run: Run, step: int | None = None, average: int | None = None) -> Cho
             continue
         if continues(manifest.inputs, setup.inputs, number):
             found[number] = folder, manifest
-    wanted = _wanted(list(found), step, average)
-    for number in wanted:
-        read_manifest(found[number][0], "checkpoint")
-    return Chosen(run, [found[number] for number in wanted])
+    return found
 
 
 def _wanted(steps: list[int], step: int | None, average: int | None) -> list[int]:

@@ -15,9 +15,10 @@ from t5smith.base.phase import phase
 from t5smith.base.progress import info, warn
 from t5smith.evaluation.scores import score_model
 from t5smith.exporting.check import check_folder, check_packages, in_words
-from t5smith.exporting.chosen import Chosen, choose
+from t5smith.exporting.chosen import Chosen, choose, intermediate_steps
 from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
+from t5smith.exporting.push import MAIN, Repository
 from t5smith.exporting.source_card import source_card
 from t5smith.interop.huggingface_names import huggingface_shapes
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
@@ -39,8 +40,11 @@ def export(
     average: int | None = None,
     encoder_only: bool = False,
     check: bool = False,
+    push: str = "",
+    public: bool = False,
+    revisions: bool = False,
 ) -> Path:
-    """Write the trained model of a run as a Hugging Face folder.
+    """Write the trained model of a run as a Hugging Face folder, and on request push it to the Hub.
 
     Args:
       recipe: names the run folder.
@@ -49,6 +53,10 @@ def export(
       encoder_only: export the encoder alone, which turns a text into vectors.
       check: compare ids and logits with those in transformers, which must be installed, and say so on the
         card.
+      push: the repository on the Hub that the folder is pushed to, as `USER/NAME`. Default: none.
+      public: with `push`, everybody may read the repository.
+      revisions: with `push`, export the kept checkpoints before the last step too, and push each as the
+        branch `step-N`.
 
     Returns:
       The folder: `model` in the run folder; with `step`, `average` or `encoder_only` `model-step-N`,
@@ -56,9 +64,33 @@ def export(
 
     Raises:
       T5smithError: the model is not trained or not evaluated yet, there is no such checkpoint, float16
-        does not hold the model, or transformers computes something else.
+        does not hold the model, transformers computes something else, or the Hub cannot be pushed to.
     """
-    run = Run.of(recipe)
+    _check_flags(push, step, average, public=public, revisions=revisions)
+    run, repository = Run.of(recipe), Repository.find(push, public=public) if push else None
+    folder = _export(run, step, average, encoder_only=encoder_only, check=check)
+    if repository is not None:
+        # All of them are made before the first is pushed.
+        branches = {
+            f"step-{number}": _export(run, number, None, encoder_only=encoder_only, check=check)
+            for number in (intermediate_steps(run) if revisions else ())
+        }
+        for branch, made in {MAIN: folder, **branches}.items():
+            repository.push(made, branch)
+    return folder
+
+
+def _check_flags(push: str, step: int | None, average: int | None, *, public: bool, revisions: bool) -> None:
+    for flag, given in (("--public", public), ("--revisions", revisions)):
+        if given and not push:
+            raise T5smithError("needs `--push`", where=flag, fix="add --push USER/NAME")
+    for flag, given in (("--step", step is not None), ("--average", average is not None)):
+        if given and revisions:
+            raise T5smithError("cannot be used together", where=f"--revisions and {flag}", fix="choose one")
+
+
+def _export(run: Run, step: int | None, average: int | None, *, encoder_only: bool, check: bool) -> Path:
+    """Write one folder, unless it is there and up to date."""
     recipe = run.recipe
     chosen = choose(run, step, average)
     evaluation = _evaluation(chosen, needed=step is None and average is None)

@@ -87,7 +87,7 @@ def model_card(made: Made, *, encoder_only: bool = False) -> str:
 
 # {recipe.name}
 
-{article} {_kind(config)} encoder-decoder{language}, {_begun(recipe)} with t5smith {__version__}
+{article} {kind_of(config)} encoder-decoder{language}, {_begun(recipe)} with t5smith {__version__}
 to {_task(denoisers)}. It was trained on no other task: fine-tune it before use.
 
 {ENCODER_USAGE if encoder_only else usage(config, denoisers)}
@@ -129,7 +129,8 @@ All settings are in `t5smith.json`.
 """
 
 
-def _kind(config: ModelConfig) -> str:
+def kind_of(config: ModelConfig) -> str:
+    """The family that a model's sizes show."""
     kinds = {(True, False): "T5 1.1", (False, True): "T5 1.0"}
     gate, head = "gated GELU" if config.gated else "ReLU", "tied" if config.tie_word_embeddings else "untied"
     if config.bias_per_layer:

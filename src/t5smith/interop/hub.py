@@ -16,7 +16,7 @@ SMALL_FILES = (
 """Files beside the weights that are of use."""
 
 
-def fetch_model(name: str, where: str) -> Path:
+def fetch_model(name: str, where: str, stage: str = "train") -> Path:
     """The folder with a model's files, downloaded unless they are in the cache.
 
     Of several kinds of weights only the one that is read is downloaded.
@@ -24,6 +24,7 @@ def fetch_model(name: str, where: str) -> Path:
     Args:
       name: `google/t5-v1_1-base`, or `hf:NAME@REVISION`.
       where: the setting or flag with the name, for messages.
+      stage: the command that needs it.
 
     Raises:
       T5smithError: it is no name of a model, there is no such model, it has no weights that can be read, or
@@ -43,7 +44,7 @@ def fetch_model(name: str, where: str) -> Path:
         patterns.append(weights)
         if weights.endswith(INDEX):
             patterns.append(weights.removesuffix(INDEX).replace(".", "-*."))  # its shards
-        with phase("train", f"fetching {name}"), hub_errors("model", repository, where, revision):
+        with phase(stage, f"fetching {name}"), hub_errors("model", repository, where, revision):
             return Path(
                 huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns)
             )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from t5smith.base.errors import T5smithError
-from t5smith.interop.huggingface_names import from_huggingface
+from t5smith.interop.huggingface_names import COPIES, from_huggingface
 from t5smith.interop.model import Model
 from t5smith.interop.stored_tensor import StoredTensor
 from t5smith.interop.weights import read_json, read_weights
@@ -17,7 +17,7 @@ from t5smith.model.config import ModelConfig
 from t5smith.vocabulary.vocabulary import Vocabulary
 
 _SIZES = (
-    *("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"),
+    *("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"),
     *("relative_attention_num_buckets", "relative_attention_max_distance"),
 )
 FAMILIES = ("t5", "mt5", "umt5")
@@ -68,6 +68,10 @@ def read_tensors(folder: Path, values: Mapping[str, Any]) -> dict[str, StoredTen
     shared, head = tensors.get("shared.weight"), tensors.get("lm_head.weight")
     if shared is None:
         return tensors
+    for name in COPIES:
+        if name in tensors and not np.array_equal(tensors[name].read(), shared.read()):
+            what = "an embedding of its own, which a T5 with one for encoder and decoder cannot have"
+            raise T5smithError(what, where=f"{folder}: {name}", expected="the numbers of shared.weight")
     if not is_tied(values):
         # Only transformers 5 means a head with the embedding's numbers, but without their scale.
         on_paper = head is None and values.get("tie_word_embeddings") is True
@@ -91,31 +95,38 @@ def config_of(values: Mapping[str, Any], ids: int, config_path: Path) -> ModelCo
         what = f"the model is of type {values.get('model_type')!r}"
         raise T5smithError(what, where=config_path, expected=" or ".join(map(repr, FAMILIES)))
     feed_forward = values.get("feed_forward_proj", "relu" if values["model_type"] == "t5" else "gated-gelu")
-    if feed_forward not in FEED_FORWARD:
+    if not isinstance(feed_forward, str) or feed_forward not in FEED_FORWARD:
         raise T5smithError(
             f"feed_forward_proj {feed_forward!r} is not supported",
             where=config_path,
             expected="gated-gelu or relu",
         )
-    sizes = {name: values[name] for name in _SIZES if name in values}
+    sizes = {name: values[name] for name in _SIZES if values.get(name) is not None}
     for name, value in sizes.items():
         if type(value) is not int or value < 1:
             raise T5smithError(f"{name} is {value!r}", where=config_path, expected="a number, 1 or more")
+    epsilon, tied = values.get("layer_norm_epsilon", 1e-6), values.get("tie_word_embeddings", False)
+    if type(epsilon) not in (int, float) or not 0 <= epsilon < 1:
+        what, expected = f"layer_norm_epsilon is {epsilon!r}", "a number from 0 to 1"
+        raise T5smithError(what, where=config_path, expected=expected)
+    if type(tied) is not bool:
+        what = f"tie_word_embeddings is {tied!r}"
+        raise T5smithError(what, where=config_path, expected="true or false")
     try:
         return ModelConfig(
-            vocab_size=values["vocab_size"],
-            real_vocab_size=min(ids, values["vocab_size"]),
-            d_model=values["d_model"],
-            d_kv=values["d_kv"],
-            d_ff=values["d_ff"],
-            num_layers=values["num_layers"],
-            num_decoder_layers=values.get("num_decoder_layers") or values["num_layers"],
-            num_heads=values["num_heads"],
-            relative_attention_num_buckets=values.get("relative_attention_num_buckets", 32),
-            relative_attention_max_distance=values.get("relative_attention_max_distance", 128),
+            vocab_size=sizes["vocab_size"],
+            real_vocab_size=min(ids, sizes["vocab_size"]),
+            d_model=sizes["d_model"],
+            d_kv=sizes["d_kv"],
+            d_ff=sizes["d_ff"],
+            num_layers=sizes["num_layers"],
+            num_decoder_layers=sizes.get("num_decoder_layers", sizes["num_layers"]),
+            num_heads=sizes["num_heads"],
+            relative_attention_num_buckets=sizes.get("relative_attention_num_buckets", 32),
+            relative_attention_max_distance=sizes.get("relative_attention_max_distance", 128),
             tie_word_embeddings=is_tied(values),
             gated=FEED_FORWARD[feed_forward],
-            layer_norm_epsilon=values.get("layer_norm_epsilon", 1e-6),
+            layer_norm_epsilon=float(epsilon),
             bias_per_layer=values["model_type"] == "umt5",
         )
     except KeyError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def write_settings(
 
 
 def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Form) -> None:
-    """Write the weights into a folder, as one file or, above the limit, as shards with an index.
+    """Write the weights into a folder; see :func:`write_tensors`. Spare rows of the head get the mean row.
 
     Args:
       folder: where the files go.
@@ -78,6 +78,18 @@ def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Fo
       config: the sizes.
       form: precision and limit.
     """
+    head = "shared.weight" if config.tie_word_embeddings else "lm_head.weight"
+    written = (
+        (name, with_losing_spare_rows(tensor, config) if name == head else tensor)
+        for name, tensor in huggingface_tensors(array_at, config, encoder_only=form.encoder_only)
+    )
+    write_tensors(folder, written, config, form)
+
+
+def write_tensors(
+    folder: Path, tensors: Iterable[tuple[str, np.ndarray]], config: ModelConfig, form: Form
+) -> None:
+    """Write all tensors of a model into one file or, above the limit, into shards with an index."""
     shapes, dtype = huggingface_shapes(config, encoder_only=form.encoder_only), DTYPES[form.dtype]
     files = shards_of(shapes, dtype.itemsize, form.shard_bytes)
     if len(files) > 1:
@@ -87,12 +99,7 @@ def write_weights(folder: Path, array_at: ArrayAt, config: ModelConfig, form: Fo
         _write_json(
             folder / (WEIGHTS + INDEX), {"metadata": metadata, "weight_map": dict(sorted(places.items()))}
         )
-    head = "shared.weight" if config.tie_word_embeddings else "lm_head.weight"
-    written = (
-        (name, with_losing_spare_rows(tensor, config) if name == head else tensor)
-        for name, tensor in huggingface_tensors(array_at, config, encoder_only=form.encoder_only)
-    )
-    write_safetensors({folder / file: named for file, named in files.items()}, dtype, written)
+    write_safetensors({folder / file: named for file, named in files.items()}, dtype, tensors)
 
 
 def shards_of(

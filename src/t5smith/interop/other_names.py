@@ -4,14 +4,21 @@ Flax in transformers: `encoder.block.0.layer.0.SelfAttention.q.kernel`. T5X: `en
 query.kernel`, below `target` or `optimizer.target`. Both store matrices as (in, out), PyTorch as (out, in).
 (github.com/huggingface/transformers, the module modeling_flax_t5; github.com/google-research/t5x,
 its example t5)
+
+T5X's example scalable_t5, of UMT5 and others, stacks the layers of a parameter in its axis 1:
+`encoder.encoder.attention.query.kernel`, (in, layers, heads, d_kv). Its kernels of attention have an axis for
+heads and one for d_kv. Each layer has a position bias.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
+
+from t5smith.base.errors import T5smithError
 from t5smith.interop.stored_tensor import StoredTensor
 
 _FLAX_TABLES = ("relative_attention_bias.embedding", "shared.embedding", "embed_tokens.embedding")
@@ -46,6 +53,12 @@ _T5X_TOP = {
 }
 
 
+_T5X_STACKED = re.compile(r"(encoder|decoder)\.(?:encoder|decoder|layers)\.(.+)")
+_T5X_BIASES = ("relpos_bias.rel_embedding", "relative_posemb.rel_embedding")
+_LAYER_AXIS = 1
+_MOST_LAYERS = 1_000
+
+
 def from_flax(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """The tensors of `flax_model.msgpack` under PyTorch's names, matrices transposed when they are read."""
     found: dict[str, StoredTensor] = {}
@@ -72,7 +85,53 @@ def from_t5x(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """
     root = next(root for root in _T5X_ROOTS if f"{root}token_embedder.embedding" in tensors)
     own = {name.removeprefix(root): tensor for name, tensor in tensors.items() if name.startswith(root)}
-    return dict(_from_t5x(name, tensor) for name, tensor in own.items())
+    last = _LastRead()
+    return dict(
+        _from_t5x(name, one) for name, tensor in own.items() for name, one in _layers(name, tensor, last)
+    )
+
+
+class _LastRead:
+    """The stacked parameter that was read last: its layers are read one after the other."""
+
+    def __init__(self) -> None:
+        self.name, self.array = "", np.empty(0)
+
+    def read(self, name: str, load: Callable[[], np.ndarray]) -> np.ndarray:
+        if name != self.name:
+            self.name, self.array = "", np.empty(0)  # never two of them at once
+            self.name, self.array = name, load()
+        return self.array
+
+
+def _layers(name: str, tensor: StoredTensor, last: _LastRead) -> Iterator[tuple[str, StoredTensor]]:
+    """The layers of a stacked parameter, as if they were stored one by one; any other as it is."""
+    if not (found := _T5X_STACKED.fullmatch(name)):
+        yield name, _matrix(name, tensor)
+        return
+    stack, rest = found.groups()
+    layers = tensor.shape[_LAYER_AXIS] if len(tensor.shape) > _LAYER_AXIS else 0
+    if not 1 <= layers <= _MOST_LAYERS:
+        expected = f"a parameter with its layers in axis {_LAYER_AXIS}, at most {_MOST_LAYERS:,}"
+        raise T5smithError(f"has shape {tensor.shape}", where=name, expected=expected)
+    shape = tensor.shape[:_LAYER_AXIS] + tensor.shape[_LAYER_AXIS + 1 :]
+
+    def layer(number: int) -> StoredTensor:
+        def load() -> np.ndarray:
+            return last.read(name, tensor.load).take(number, _LAYER_AXIS)
+
+        return _matrix(name, replace(tensor, shape=shape, load=load))
+
+    yield from ((f"{stack}.layers_{number}.{rest}", layer(number)) for number in range(layers))
+
+
+def _matrix(name: str, tensor: StoredTensor) -> StoredTensor:
+    """A kernel of attention with an axis for heads and one for d_kv as a matrix."""
+    if len(tensor.shape) != 3 or not name.endswith(tuple(_T5X_PARTS)):
+        return tensor
+    first, middle, end = tensor.shape
+    shape = (first * middle, end) if name.endswith("out.kernel") else (first, middle * end)
+    return replace(tensor, shape=shape, load=lambda: tensor.load().reshape(shape))
 
 
 def _from_t5x(name: str, tensor: StoredTensor) -> tuple[str, StoredTensor]:
@@ -89,6 +148,8 @@ def _from_t5x(name: str, tensor: StoredTensor) -> tuple[str, StoredTensor]:
     block = f"{stack}.block.{layer}"
     if rest in _T5X_LAYERS[stack]:
         return f"{block}.{_T5X_LAYERS[stack][rest]}", tensor
+    if rest in _T5X_BIASES:
+        return f"{block}.layer.0.SelfAttention.relative_attention_bias.weight", matrix
     part, _, leaf = rest.partition(".")
     if part not in _T5X_LAYERS[stack]:
         return name, tensor

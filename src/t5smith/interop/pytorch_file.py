@@ -13,6 +13,7 @@ import collections
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,21 @@ def read_pytorch(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def _loaded(path: Path, file: IO[bytes]) -> Any:
+    """The next object of a pickle in a file.
+
+    Raises:
+      ValueError: it would take memory that it does not fill: it is numbered beyond its length, or says so.
+    """
+    begin = file.tell()
+    for count, (code, argument, _) in enumerate(pickletools.genops(file), 1):
+        # Python's reader makes room for as many remembered objects as their highest number.
+        if code.name in ("PUT", "LONG_BINPUT") and (argument or 0) > count:
+            raise ValueError(f"object {argument:,} after {count:,} steps")
+    file.seek(begin)
+    return _Unpickler(path, file).load()
+
+
 class _ForeignNameError(T5smithError):
     """The file names something that does not belong to tensors."""
 
@@ -160,7 +176,12 @@ def _zip(path: Path, file: IO[bytes]) -> tuple[Any, _Load]:
         order = f"{prefix}byteorder"
         if order in sizes and archive.read(order) != b"little":
             raise ValueError("numbers that are not little-endian")
-        found = _Unpickler(path, io.BytesIO(archive.read(pickled))).load()
+        found = _loaded(path, io.BytesIO(archive.read(pickled)))
+    for one in found.values() if isinstance(found, dict) else ():
+        if isinstance(one, _Described):
+            member = sizes.get(f"{prefix}data/{one.storage.key}")
+            if member is None or member.file_size != one.storage.length * one.storage.dtype.itemsize:
+                raise ValueError(f"storage {one.storage.key} has another size")
 
     def load(storage: _Storage) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
@@ -174,11 +195,10 @@ def _zip(path: Path, file: IO[bytes]) -> tuple[Any, _Load]:
 
 def _old(path: Path, file: IO[bytes]) -> tuple[Any, _Load]:
     size = path.stat().st_size
-    head = [_Unpickler(path, file).load() for _ in range(3)]
+    head = [_loaded(path, file) for _ in range(3)]
     if head[:2] != [MAGIC, VERSION] or not head[2].get("little_endian", True):
         raise ValueError("it does not begin as one")
-    found = _Unpickler(path, file).load()
-    keys = _Unpickler(path, file).load()
+    found, keys = _loaded(path, file), _loaded(path, file)
     lengths = {one.storage.key: one.storage for one in found.values() if isinstance(one, _Described)}
     places: dict[str, int] = {}
     for key in map(str, keys):

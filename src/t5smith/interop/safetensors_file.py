@@ -45,18 +45,22 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
             raise _damaged(path, f"its header of {length:,} bytes does not fit into a file of {size:,}")
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=_unique)
+        header = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is not valid ({error})") from None
     if not isinstance(header, dict):
         raise _damaged(path, "its header is not an object")
     header.pop("__metadata__", None)
-    begin, tensors, ends = 8 + length, {}, 0
+    begin, tensors, places, end = 8 + length, dict[str, StoredTensor](), list[tuple[int, int]](), 0
     for name, entry in header.items():
-        tensors[name], last = _tensor(path, name, entry, begin, size)
-        ends = max(ends, last)
-    if begin + ends != size:
-        raise _damaged(path, f"{size:,} bytes instead of {begin + ends:,}")
+        tensors[name], place = _tensor(path, name, entry, begin, size)
+        places.append(place)
+    for first, last in sorted(places):
+        if first != end:
+            raise _damaged(path, f"its tensors are not in a row: one begins at {first:,} instead of {end:,}")
+        end = last
+    if begin + end != size:
+        raise _damaged(path, f"{size:,} bytes instead of {begin + end:,}")
     return tensors
 
 
@@ -102,14 +106,21 @@ def _header(shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype) -> tuple[byt
     return text.ljust(-(-len(text) // 8) * 8), begins
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The entries of an object in JSON, each name once.
+
+    Raises:
+      ValueError: a name is there twice, so that each reader may take another one.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is there twice")
+        found[name] = value
     return found
 
 
-def _tensor(path: Path, name: str, entry: Any, begin: int, size: int) -> tuple[StoredTensor, int]:
+def _tensor(path: Path, name: str, entry: Any, begin: int, size: int) -> tuple[StoredTensor, tuple[int, int]]:
     try:
         kind, shape = entry["dtype"], tuple(entry["shape"])
         first, last = entry["data_offsets"]
@@ -127,7 +138,7 @@ def _tensor(path: Path, name: str, entry: Any, begin: int, size: int) -> tuple[S
     def load() -> np.ndarray:
         return np.fromfile(path, dtype, math.prod(shape), offset=begin + first).reshape(shape)
 
-    return StoredTensor(shape, dtype, load), last
+    return StoredTensor(shape, dtype, load), (first, last)
 
 
 def _damaged(path: Path, what: str) -> T5smithError:

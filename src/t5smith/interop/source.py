@@ -42,14 +42,16 @@ class Source:
       name: as it was named.
       path: its folder, or the file of a T5X checkpoint.
       is_t5x: whether it is a checkpoint of T5X, which has neither sizes nor a tokenizer beside the weights.
+      stage: the command that reads it, for its progress.
     """
 
     name: str
     path: Path
     is_t5x: bool = False
+    stage: str = "train"
 
     @classmethod
-    def find(cls, name: str, where: str = FIELD) -> Source:
+    def find(cls, name: str, where: str = FIELD, stage: str = "train") -> Source:
         """Find a model by its name; `where` is the setting or flag with it, for messages.
 
         Raises:
@@ -59,13 +61,13 @@ class Source:
         if not path.exists():
             from t5smith.interop.hub import fetch_model
 
-            return cls(name, fetch_model(name, where))
+            return cls(name, fetch_model(name, where, stage), stage=stage)
         if (path / "model" / "config.json").is_file():
             path = path / "model"
         if (path / "config.json").is_file():
-            return cls(name, path)
+            return cls(name, path, stage=stage)
         if path.is_file() or (path / "checkpoint").is_file() or any(path.glob("target.*")):
-            return cls(name, path, is_t5x=True)
+            return cls(name, path, is_t5x=True, stage=stage)
         raise T5smithError(
             f"{name}: there is no model",
             where=where,
@@ -81,6 +83,11 @@ class Source:
     @cached_property
     def _values(self) -> dict[str, Any]:
         return read_json(self.path / "config.json")
+
+    @cached_property
+    def model_type(self) -> str:
+        """The family by `config.json`, such as mt5; "" if there is none."""
+        return "" if self.is_t5x else str(self._values.get("model_type", ""))
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
@@ -101,7 +108,7 @@ class Source:
     def fingerprint(self) -> dict[str, str]:
         """The hash of each file by its name. It is computed again only if the file may have changed."""
         hashes, base = HashCache(), self.path if self.path.is_dir() else self.path.parent
-        with phase("train", f"checking {self.name}", at_once=False):
+        with phase(self.stage, f"checking {self.name}", at_once=False):
             found = {str(file.relative_to(base)): hashes.sha256(file) for file in self.files()}
         hashes.save()
         return found

@@ -46,8 +46,3 @@ class StoredTensor:
 
 
 Tensors = Mapping[str, StoredTensor]
-
-
-def in_memory(array: NDArray) -> StoredTensor:
-    """An array as a tensor."""
-    return StoredTensor(array.shape, array.dtype, lambda: array)

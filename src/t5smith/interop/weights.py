@@ -12,7 +12,7 @@ from t5smith.base.hub import download_first
 from t5smith.interop.msgpack_file import read_msgpack
 from t5smith.interop.other_names import from_flax, from_t5x, is_t5x
 from t5smith.interop.pytorch_file import read_pytorch
-from t5smith.interop.safetensors_file import AGAIN, read_safetensors
+from t5smith.interop.safetensors_file import AGAIN, read_safetensors, unique
 from t5smith.interop.stored_tensor import StoredTensor
 
 _READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
       T5smithError: it is missing, unreadable, or something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
     except (FileNotFoundError, NotADirectoryError):
         raise T5smithError(
             "not found",

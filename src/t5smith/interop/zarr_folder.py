@@ -19,6 +19,9 @@ from t5smith.interop.stored_tensor import DTYPES, StoredTensor
 PARAMETERS = "target."
 """The beginning of the names of the parameters' folders; others are of the optimizer."""
 
+MOST_COMPRESSED = 1_100
+"""Times that a number of bytes shrinks at most, by gzip, with which T5X compresses."""
+
 
 def read_zarr_folder(folder: Path) -> dict[str, StoredTensor]:
     """The parameters in a folder, by name. Their numbers are read later.
@@ -38,9 +41,12 @@ def _stored(place: Path) -> StoredTensor:
     # Chunks that are missing count as zeros: there must be as many as the sizes need.
     chunks = array.chunk_layout.read_chunk.shape
     needed = math.prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
-    there = sum(entry.name != ".zarray" for entry in place.iterdir())
-    if there < needed:
-        raise T5smithError(f"{there} of {needed} chunks", where=place, fix=AGAIN)
+    there = [entry.stat().st_size for entry in place.iterdir() if entry.name != ".zarray"]
+    if len(there) < needed:
+        raise T5smithError(f"{len(there)} of {needed} chunks", where=place, fix=AGAIN)
+    size = math.prod(shape) * DTYPES[name].itemsize
+    if size > MOST_COMPRESSED * sum(there):
+        raise T5smithError(f"{size:,} bytes cannot be in {sum(there):,} on the disk", where=place, fix=AGAIN)
 
     def load() -> np.ndarray:
         try:

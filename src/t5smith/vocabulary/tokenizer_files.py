@@ -16,6 +16,7 @@ from t5smith.vocabulary.tokenizer_json import NAME_ONE, TokenizerTree, parse, wi
 
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.model", "tokenizer.model")
 """Files with a tokenizer; the first of them in a folder is read."""
+MOST_SENTINELS = 100_000
 TOKENIZER_CONFIG = "tokenizer_config.json"
 """All that a ByT5 has: the name of the class. It is read if there is no file with a tokenizer."""
 
@@ -77,12 +78,22 @@ def read_tokenizer_file(file: Path) -> bytes:
 
 
 def extra_ids(file: Path) -> int:
-    """Number of sentinels of a model: `extra_ids` of the tokenizer_config.json beside it, by default 100."""
+    """Number of sentinels of a model: `extra_ids` of the tokenizer_config.json beside it, by default 100.
+
+    Raises:
+      T5smithError: they are too many.
+    """
     try:
         config = json.loads((file.parent / "tokenizer_config.json").read_text(encoding="utf-8"))
         count = config["extra_ids"]
     except (OSError, ValueError, TypeError, KeyError):
         return SENTINELS
+    if isinstance(count, int) and count > MOST_SENTINELS:
+        raise T5smithError(
+            f"extra_ids is {count:,}",
+            where=file.parent / "tokenizer_config.json",
+            expected=f"the number of sentinels, at most {MOST_SENTINELS:,}",
+        )
     return count if isinstance(count, int) and count > 0 else SENTINELS
 
 

@@ -20,6 +20,8 @@ SENTINEL = re.compile(rf"{SPACE}?<extra_id_(0|[1-9][0-9]*)>")
 """A sentinel's name in T5, or in mT5, where it begins with `▁`."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """A byte's name."""
+MOST_IDS = 1_000_000
+"""More than any tokenizer has."""
 
 NAME_ONE = (
     "name the tokenizer.json that `tokenizers` or transformers writes, a spiece.model of sentencepiece, or a "
@@ -80,8 +82,10 @@ def _check(tree: TokenizerTree) -> None:
         if not isinstance(piece, str) or not isinstance(score, int | float):
             raise ValueError(f"{piece!r} with score {score!r} is not a piece")
     for token in tree.get("added_tokens") or []:
-        if not isinstance(token["content"], str) or not isinstance(token["id"], int) or token["id"] < 0:
-            raise ValueError(f"{token['content']!r} with id {token['id']!r} is not a token")
+        number, content = token["id"], token["content"]
+        # There is room for every id up to the highest.
+        if not isinstance(content, str) or not isinstance(number, int) or not 0 <= number < MOST_IDS:
+            raise ValueError(f"{content!r} with id {number!r} is not a token")
         token["special"]
 
 
