@@ -177,6 +177,10 @@ _CLEANING = (
     *("cleaning", "cleaning.length", "cleaning.language", "cleaning.gopher_quality"),
     *("cleaning.gopher_repetition", "cleaning.c4", "cleaning.fineweb", "cleaning.near_duplicates"),
 )
+_CHANGED_MOST = (
+    *("model", "input_length", "target_length", "denoising", "early_stopping"),
+    *("train.steps", "train.batch_size", "train.optimizer.name", "train.optimizer.learning_rate"),
+)
 _TRAIN = ("train", "train.optimizer", "train.schedule")
 _STAGES = ("vocab", "prepare", "objective", "model")
 
@@ -283,18 +287,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             "Fine-tune a model on tasks from text to text, score it, and export the best checkpoint.",
             "t5smith.pipeline",
             None,
-            common=(
-                "run_dir",
-                "finetune.model",
-                "finetune.input_length",
-                "finetune.target_length",
-                "finetune.denoising",
-                "finetune.early_stopping",
-                "finetune.train.steps",
-                "finetune.train.batch_size",
-                "finetune.train.optimizer.name",
-                "finetune.train.optimizer.learning_rate",
-            ),
+            common=("run_dir", *(f"finetune.{name}" for name in _CHANGED_MOST)),
             shown=("finetune",),
             named=("", *(f"finetune.{name}" for name in _TRAIN)),
             command=FinetuneCommand,

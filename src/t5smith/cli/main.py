@@ -35,13 +35,11 @@ its stages
   evaluate   checkpoint -> held-out figures
   export     checkpoint and evaluation -> Hugging Face folder
 
-<<<<<<< HEAD
 what the model is for
   finetune   pairs of text -> fine-tuned model, its scores
-=======
+
 other models
   import     a T5 of another project -> Hugging Face folder
->>>>>>> main
 
 a look inside
   generate   fill in the masked spans of a text
