@@ -139,7 +139,7 @@ VARIED = [
         "store",
         "facts/skipped_records/counts",
         {"json": 1},
-        "1 record could not be read and was left out",
+        "1 record could not be read and was skipped",
         None,
     ),
     ("store", "facts/skipped_records/counts", {"json": 4}, "4 records could not be read and were", None),

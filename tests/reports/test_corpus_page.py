@@ -211,7 +211,7 @@ def test_members_of_archives_that_are_left_out_are_listed() -> None:
     skipped = {"counts": {"side members": 2}, "first": [], "members": ["LICENSE", "<b>.md"]}
     store = {"skipped_records": skipped, "train": {"documents": 7}, "valid": {"documents": 1}}
     page = corpus_page("norsk", store, {"came_in": [{"split": "", "corpus": "", "files": 1, "bytes": 10}]})
-    assert lines(page, TITLES[0])[2][:2] == ["left out: side members", "−2"]
+    assert lines(page, TITLES[0])[2][:2] == ["dropped: side members", "−2"]
     assert page.index("Members of archives without text") < page.index("&lt;b&gt;.md")
 
 

@@ -513,4 +513,4 @@ def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     again.merge(json.loads(json.dumps(skipped.facts())))
     again.report()
     text = capsys.readouterr().err
-    assert "left out: side members 6, empty members 2; members: LICENSE, README.md," in text
+    assert "dropped: side members 6, empty members 2; members: LICENSE, README.md," in text

@@ -107,7 +107,7 @@ def test_articles_are_read_and_the_rest_is_counted(tmp_path: Path, name: str) ->
     path = write(tmp_path / name, data)
     assert file_format(CorpusSettings(), str(path)) == "mediawiki"
     assert is_splittable(CorpusSettings(), str(path)) == (name in ("a.xml", "part-00000"))
-    for strict in (False, True):  # what is left out as it should be is no fault
+    for strict in (False, True):  # what is dropped as it should be is no fault
         texts, skipped = read(path, strict=strict)
         assert (texts, skipped.counts) == (ARTICLES, LEFT_OUT)
         assert (skipped.first, skipped.kinds, skipped.faults) == ([], {}, {})
@@ -304,5 +304,5 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read(write(tmp_path / "a.xml", MIXED))[1].report()
     told = " ".join(capsys.readouterr().err.split())
-    assert told.startswith("left out: pages of other namespaces 2, redirects 1, talk pages 1,")
+    assert told.startswith("text dropped: pages of other namespaces 2, redirects 1, talk pages 1,")
     assert "warning" not in told

@@ -53,13 +53,13 @@ def text_section(store: Manifest, uses: Sequence[CorpusUse]) -> str:
     skipped = sum(n for kind, n in counts.items() if kind not in NOT_FAULTS and kind != UNREADABLE_FILE)
     if skipped:
         lines.append(
-            f"{pluralize(skipped, 'record')} could not be read and was left out."
+            f"{pluralize(skipped, 'record')} could not be read and was skipped."
             if skipped == 1
-            else f"{skipped:,} records could not be read and were left out."
+            else f"{skipped:,} records could not be read and were skipped."
         )
     if files := counts.get(UNREADABLE_FILE):
         lines.append(
-            f"{pluralize(files, 'file')} could not be read and {'was' if files == 1 else 'were'} left out."
+            f"{pluralize(files, 'file')} could not be read and {'was' if files == 1 else 'were'} skipped."
         )
     unknown = train["unknown_rate"]
     if unknown:

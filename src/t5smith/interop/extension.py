@@ -3,7 +3,7 @@
 The scores of an old and a new Unigram vocabulary are log probabilities of different texts. A new piece gets
 its own score plus the median difference, old minus new, of the pieces that both have, and at least the lowest
 old score, so that an unknown character keeps its score. A piece that would score no better than its
-spelling in old pieces is left out, since no text would be cut into it.
+spelling in old pieces is skipped, since no text would be cut into it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def extend_vocabulary(recipe: Recipe, model: str) -> Path:
         write_model(work, made, model_max_length=512)
     known = len({piece for piece, _ in trained} & set(old.all_pieces))
     left_out = len(trained) - known - len(new)
-    rest = f"{known:,} were there, {left_out:,} are left out"
+    rest = f"{known:,} were there, {left_out:,} are skipped"
     info(f"vocab     {len(new):,} pieces are added to {old.size:,}; {rest}")
     info(f'vocab     {folder}; continue with train.init_from = "{folder}"')
     return folder

@@ -60,7 +60,7 @@ class ModelSettings(Settings):
     def shape(self) -> dict[str, Any]:
         """All that the parameters depend on, for fingerprints: what a size stands for, not its name.
 
-        Feed-forward and position bias are left out where they are T5 1.1's, as in fingerprints from before
+        Feed-forward and position bias are omitted where they are T5 1.1's, as in fingerprints from before
         they were settings.
         """
         later = {"feed_forward": "gated-gelu", "relative_attention_bias": "shared"}

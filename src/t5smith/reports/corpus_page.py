@@ -111,7 +111,7 @@ def _removed(store: Facts) -> tuple[int, list[tuple[str, Mapping[str, int]]]]:
     )
     counts: Mapping[str, int] = (store.get("skipped_records") or {}).get("counts", {})
     removed: list[tuple[str, Mapping[str, int]]] = [
-        ("left out", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
+        ("dropped", {kind: number for kind, number in counts.items() if kind in NOT_FAULTS}),
         (
             "unreadable",
             {k: number for k, number in counts.items() if k not in NOT_RECORDS and k not in NOT_FAULTS},

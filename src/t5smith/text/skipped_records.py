@@ -42,7 +42,7 @@ NOT_FAULTS = frozenset(
         "records without a page",
     }
 )
-"""Kinds of records that are left out as they should be: no warning, no message, no error if strict."""
+"""Kinds of records that are dropped as they should be: no warning, no message, no error if strict."""
 MAX_BAD_START = 20
 """A file is rejected if its first records, this many, are all unusable: its format is not what it seems."""
 
@@ -58,7 +58,7 @@ class SkippedRecords:
       kinds: message of the first one of each kind.
       repaired: number of records by kind that are used with a mended text, and the message of the first one.
       files: message of each of the first unreadable files, by its name.
-      members: names of the first members of archives that are left out as they should be.
+      members: names of the first members of archives that are dropped as they should be.
     """
 
     strict: bool = False
@@ -70,7 +70,7 @@ class SkippedRecords:
     members: list[str] = field(default_factory=list[str])
 
     def leave_out(self, kind: str, member: str) -> None:
-        """Count a member of an archive that is left out as it should be; with the path of the archive."""
+        """Count a member of an archive that is dropped as it should be; with the path of the archive."""
         self.counts[kind] += 1
         if len(self.members) < MAX_LISTED:
             self.members.append(member)
@@ -151,7 +151,7 @@ class SkippedRecords:
             kinds = ", ".join(f"{kind} {n:,}" for kind, n in left_out.most_common())
             shown = (member.rpartition("/")[2] for member in self.members[:MAX_REPORTED])
             names = ", ".join(shown) + ", …" * (len(self.members) > MAX_REPORTED)
-            info(f"left out: {kinds}" + (f"; members: {names}" if names else ""))
+            info(f"text      dropped: {kinds}" + (f"; members: {names}" if names else ""))
         for kind, (number, first) in self.repaired.items():
             warn(f"{pluralize(number, 'record')} with {kind}, which was replaced; the first:")
             info(f"  {first}")

@@ -112,7 +112,7 @@ def _note_side_file(file: Path, notes: FolderNotes) -> bool:
 
 
 def _of_split_train(place: str, names: Sequence[str], notes: FolderNotes) -> Iterator[str]:
-    """The files of a folder. Beside shards of a split `train`, those of other splits are left out."""
+    """The files of a folder. Beside shards of a split `train`, those of other splits are skipped."""
     splits = {name: match["split"].lower() for name in names if (match := _SHARD.fullmatch(name))}
     training = sum(split in _TRAIN for split in splits.values())
     if training and training < len(splits):

@@ -38,13 +38,13 @@ def wiki_pages(
     """The pages of the main namespace: title, blank line, and the text of the last revision.
 
     The position of a page is its first byte in the decompressed dump. Redirects, pages of other namespaces
-    and pages without text are counted and left out.
+    and pages without text are counted and dropped.
 
     Args:
       name: of the file.
       stream: its decompressed bytes.
       blocks: which blocks are read.
-      records: counts pages that are left out or cannot be used.
+      records: counts pages that are dropped or cannot be used.
       longest: maximum size of a revision, in characters.
       again: opens the file, if it is a member of an archive.
 
@@ -87,7 +87,7 @@ def wiki_pages(
 
 
 class _PageError(Exception):
-    """A page that is left out, or cannot be used: its kind, and what is wrong with it."""
+    """A page that is dropped, or cannot be used: its kind, and what is wrong with it."""
 
     def __init__(self, kind: str, what: str = "", fix: str = "") -> None:
         self.kind, self.what, self.fix = kind, what, fix
