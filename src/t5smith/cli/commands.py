@@ -52,6 +52,17 @@ class RunCommand(TrainCommand):
 
 
 @command
+class FinetuneCommand(RecipeCommand):
+    """The flags of `finetune`."""
+
+    restart: bool = False
+    """Move the steps that are fine-tuned to finetune/previous/, and begin again."""
+    extend: bool = False
+    """Continue from the newest checkpoint on another schedule, although the steps so far had the learning
+    rates of the earlier one."""
+
+
+@command
 class VocabCommand(ArtifactCommand):
     """The flags of `vocab`."""
 
@@ -163,16 +174,15 @@ class RecipeVerb:
 
 
 _CLEANING = (
-    "cleaning",
-    "cleaning.length",
-    "cleaning.language",
-    "cleaning.gopher_quality",
-    "cleaning.gopher_repetition",
-    "cleaning.c4",
-    "cleaning.fineweb",
-    "cleaning.near_duplicates",
+    *("cleaning", "cleaning.length", "cleaning.language", "cleaning.gopher_quality"),
+    *("cleaning.gopher_repetition", "cleaning.c4", "cleaning.fineweb", "cleaning.near_duplicates"),
+)
+_CHANGED_MOST = (
+    *("model", "input_length", "target_length", "denoising", "early_stopping"),
+    *("train.steps", "train.batch_size", "train.optimizer.name", "train.optimizer.learning_rate"),
 )
 _TRAIN = ("train", "train.optimizer", "train.schedule")
+_STAGES = ("vocab", "prepare", "objective", "model")
 
 RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
     {
@@ -193,18 +203,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
                 "train.batch_size",
             ),
             shown=(),
-            named=(
-                "",
-                "corpus",
-                *_CLEANING,
-                "vocab",
-                "prepare",
-                "objective",
-                "model",
-                *_TRAIN,
-                "evaluate",
-                "export",
-            ),
+            named=("", "corpus", *_CLEANING, *_STAGES, *_TRAIN, "evaluate", "export"),
             command=RunCommand,
         ),
         "vocab": RecipeVerb(
@@ -283,6 +282,15 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             shown=("export",),
             named=("", "corpus", "objective", "model", *_TRAIN, "evaluate"),
             command=ExportCommand,
+        ),
+        "finetune": RecipeVerb(
+            "Fine-tune a model on tasks from text to text, score it, and export the best checkpoint.",
+            "t5smith.pipeline",
+            None,
+            common=("run_dir", *(f"finetune.{name}" for name in _CHANGED_MOST)),
+            shown=("finetune",),
+            named=("", *(f"finetune.{name}" for name in _TRAIN)),
+            command=FinetuneCommand,
         ),
     }
 )

@@ -99,6 +99,8 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         print_folder(result, spec.kind, command.json)
     elif command.json:
         print_json(result)
+    elif verb == "finetune":
+        function("t5smith.reports.finetune_page", "show_scores")(result)
     else:
         function("t5smith.reports.terminal", "show")(result)
 
