@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from t5smith.evaluation import scores
+from t5smith.finetuning import evaluation as finetuning
 from t5smith.model import loss, params, t5
 from t5smith.model.compute import Compute
 from t5smith.recipe.train import ScheduleSettings
@@ -78,4 +79,4 @@ def share() -> None:
     base_setup.create_schedule = create_schedule
     base_setup.create_optimizer = cache(base_setup.create_optimizer)
     compiling.create_step = cache(compiling.create_step)
-    held_out.create_scorer = scores.create_scorer = create_scorer
+    held_out.create_scorer = scores.create_scorer = finetuning.create_scorer = create_scorer

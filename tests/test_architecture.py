@@ -25,6 +25,7 @@ ORDER = (
     "generation",
     "evaluation",
     "exporting",
+    "finetuning",
     "pages",
     "inspection",
     "reports",

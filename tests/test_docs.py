@@ -4,6 +4,7 @@ import ast
 import functools
 import re
 import shlex
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def is_setting(dotted: str) -> bool:
     """Whether a dotted name is a setting of a recipe, or a table of them."""
     settings = Recipe
     for part in dotted.split("."):
+        if typing.get_origin(settings) is dict:  # tables that the user names
+            settings = typing.get_args(settings)[1]
+            continue
         if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
             return False
         if part not in settings.model_fields:

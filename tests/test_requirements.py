@@ -50,7 +50,6 @@ def test_the_locks_agree_and_are_plain():
 INDIRECT = {
     "ftfy": "datatrove repairs text with it",
     "tensorboard": "the logger of that name writes for it",
-    "xxhash": "datatrove hashes with it",
 }
 """Dependencies that t5smith does not import itself, and why it needs them."""
 

@@ -7,6 +7,7 @@ name and meaning; what it needs is imported when it is first used, so `import t5
 | --- | --- |
 | `run` | every stage in order; finished stages are skipped |
 | `vocab`, `prepare`, `train`, `evaluate`, `export` | one stage each |
+| `finetune` | a model fine-tuned on tasks from text to text, and its scores |
 | `generate`, `generate_each`, `generate_file`, `stream` | fill in masked spans, or text to text |
 | `prepare_status` | how far `prepare` is, and which tasks failed |
 | `inspect`, `inspect_rows`, `inspect_counts` | what the model sees of a text, of a batch, of many batches |
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from t5smith.interop.extension import extend_vocabulary
     from t5smith.interop.huggingface_load import load_model
     from t5smith.interop.trimming import trim_vocabulary
-    from t5smith.pipeline import prepare, run
+    from t5smith.pipeline import finetune, prepare, run
     from t5smith.recipe.evaluate import GenerateSettings
     from t5smith.recipe.recipe import Recipe
     from t5smith.recipe.toml import load_recipe
@@ -65,6 +66,7 @@ __all__ = [
     "evaluate",
     "export",
     "extend_vocabulary",
+    "finetune",
     "generate",
     "generate_each",
     "generate_file",
@@ -96,6 +98,7 @@ _HOMES = {
     "evaluate": "evaluation.scores",
     "export": "exporting.export",
     "extend_vocabulary": "interop.extension",
+    "finetune": "pipeline",
     "generate": "generation.fill",
     "generate_each": "generation.fill",
     "generate_file": "generation.files",

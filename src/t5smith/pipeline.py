@@ -153,6 +153,35 @@ def _check_trained(recipe: Recipe, files: CorpusFiles, extend: bool, retrain_voc
     )
 
 
+@in_run_folder
+def finetune(recipe: Recipe, *, restart: bool = False, extend: bool = False) -> dict[str, Any]:
+    """Fine-tune a model on tasks, score the best checkpoint, export it, and write `finetune/report.html`.
+
+    Args:
+      recipe: the table [finetune] says what to do; everything is written into `finetune` in the run folder.
+      restart: archive the steps that are fine-tuned, and begin again.
+      extend: let training continue on another schedule; see :func:`t5smith.train`.
+
+    Returns:
+      The scores on `test` and what led to them: `model`, `step`, `scores`, `intervals`, `train`, ...
+
+    Raises:
+      TrainingAtStake: steps are trained with other settings.
+      T5smithError: there is no model or no task, rows cannot be used, a library is missing, or what training
+        raises.
+      Stopped: a signal arrived while training; the same command resumes.
+    """
+    from t5smith.finetuning.finetune import finetune as fine_tuned
+    from t5smith.reports.finetune_page import page
+
+    facts = fine_tuned(recipe, restart=restart, extend=extend)
+    folder = Path(facts["folder"])
+    with disk_errors(folder):
+        write_atomically(folder / REPORT, page(facts, folder))
+    info(f"report    {folder / REPORT}")
+    return facts | {"report": str(folder / REPORT)}
+
+
 def prepare(
     recipe: Recipe, *, verify: bool = False, files: CorpusFiles | None = None, restart: bool = False
 ) -> Path:

@@ -108,9 +108,10 @@ def test_help_shows_the_tables_that_the_verb_reads(verb, capsys):
     ]
 
 
-def test_run_reads_every_table():
-    spec = RECIPE_VERBS["run"]
-    assert {*spec.shown, *spec.named} == {flag.table for flag in SETTINGS}
+def test_run_and_finetune_read_every_table():
+    read = [{*RECIPE_VERBS[verb].shown, *RECIPE_VERBS[verb].named} for verb in ("run", "finetune")]
+    assert read[0] | read[1] == {flag.table for flag in SETTINGS}
+    assert read[0] & read[1] == {""}
 
 
 @pytest.mark.parametrize("flag", ["--help", "--help-all"])

@@ -160,6 +160,10 @@ def test_a_checkpoint_of_t5x_needs_a_tokenizer(original, tmp_path, capsys):
     assert "has no tokenizer. Name the one that it was trained with, such as --tokenizer" in shown
     assert main(["import", checkpoint, str(out), "--tokenizer", str(BUNDLED)]) == 0
     assert "from a checkpoint of T5X (msgpack)" in capsys.readouterr().err
+    card = (out / "README.md").read_text()
+    assert "The tokenizer is `tokenizer.json.xz`, whose licence applies to it." in card
+    assert "Its licence is not stated here, because it has no card" in card
+    assert "model.config.tie_word_embeddings = False" in card
     expected = load_file(DATA / "model.safetensors")
     for name, array in weights(out).items():
         np.testing.assert_array_equal(array, expected[name])

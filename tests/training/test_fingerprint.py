@@ -11,7 +11,7 @@ from tiny import tiny_recipe
 
 BY_THE_STORE = {"corpus", "cleaning", "vocab", "prepare"}
 """Tables that decide the store, whose key is among the inputs of a training."""
-WITHOUT_EFFECT = {"name", "run_dir", "language", "license", "evaluate", "export"}
+WITHOUT_EFFECT = {"name", "run_dir", "language", "license", "evaluate", "export", "finetune"}
 
 DEPENDS = {
     "seed": 1,

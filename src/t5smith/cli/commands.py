@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from t5smith.cli.flags import POSITIONAL, command
 from t5smith.recipe.base import Folder, Positive, Strings
@@ -49,6 +49,17 @@ class RunCommand(TrainCommand):
 
     retrain_vocab: bool = False
     """Train the vocabulary again if files of the text were added, removed or changed since."""
+
+
+@command
+class FinetuneCommand(RecipeCommand):
+    """The flags of `finetune`."""
+
+    restart: bool = False
+    """Move the steps that are fine-tuned to finetune/previous/, and begin again."""
+    extend: bool = False
+    """Continue from the newest checkpoint on another schedule, although the steps so far had the learning
+    rates of the earlier one."""
 
 
 @command
@@ -100,6 +111,9 @@ class ExportCommand(RecipeCommand):
     check: bool = False
     """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
     so on the model card."""
+    for_: Literal["ctranslate2"] | None = None
+    """Also write the model for this runtime, into a folder such as model-ctranslate2, and compare greedy
+    output and log probabilities on 50 held-out inputs."""
     push: str = ""
     """Push the folder to this repository on the Hugging Face Hub, USER/NAME, which is made private if it is
     new. The same command continues an interrupted push."""
@@ -163,16 +177,15 @@ class RecipeVerb:
 
 
 _CLEANING = (
-    "cleaning",
-    "cleaning.length",
-    "cleaning.language",
-    "cleaning.gopher_quality",
-    "cleaning.gopher_repetition",
-    "cleaning.c4",
-    "cleaning.fineweb",
-    "cleaning.near_duplicates",
+    *("cleaning", "cleaning.length", "cleaning.language", "cleaning.gopher_quality"),
+    *("cleaning.gopher_repetition", "cleaning.c4", "cleaning.fineweb", "cleaning.near_duplicates"),
+)
+_CHANGED_MOST = (
+    *("model", "input_length", "target_length", "denoising", "early_stopping"),
+    *("train.steps", "train.batch_size", "train.optimizer.name", "train.optimizer.learning_rate"),
 )
 _TRAIN = ("train", "train.optimizer", "train.schedule")
+_STAGES = ("vocab", "prepare", "objective", "model")
 
 RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
     {
@@ -193,18 +206,7 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
                 "train.batch_size",
             ),
             shown=(),
-            named=(
-                "",
-                "corpus",
-                *_CLEANING,
-                "vocab",
-                "prepare",
-                "objective",
-                "model",
-                *_TRAIN,
-                "evaluate",
-                "export",
-            ),
+            named=("", "corpus", *_CLEANING, *_STAGES, *_TRAIN, "evaluate", "export"),
             command=RunCommand,
         ),
         "vocab": RecipeVerb(
@@ -283,6 +285,15 @@ RECIPE_VERBS: Mapping[str, RecipeVerb] = MappingProxyType(
             shown=("export",),
             named=("", "corpus", "objective", "model", *_TRAIN, "evaluate"),
             command=ExportCommand,
+        ),
+        "finetune": RecipeVerb(
+            "Fine-tune a model on tasks from text to text, score it, and export the best checkpoint.",
+            "t5smith.pipeline",
+            None,
+            common=("run_dir", *(f"finetune.{name}" for name in _CHANGED_MOST)),
+            shown=("finetune",),
+            named=("", *(f"finetune.{name}" for name in _TRAIN)),
+            command=FinetuneCommand,
         ),
     }
 )

@@ -58,8 +58,8 @@ class Flag:
 
     @property
     def name(self) -> str:
-        """The name within the table, as it is typed: `batch-size`."""
-        return self.setting.rpartition(".")[2].replace("_", "-")
+        """The name within the table, as it is typed: `batch-size`; `for` of `for_`, a keyword in Python."""
+        return self.setting.rpartition(".")[2].removesuffix("_").replace("_", "-")
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -81,16 +81,26 @@ def command_flags(kind: type) -> list[Flag]:
     ]
 
 
-def recipe_flags(settings: Settings) -> Iterator[Flag]:
-    """A flag for each setting of a recipe, with its value there as the default."""
-    prefix = f"{settings.section}." if settings.section else ""
+def recipe_flags(settings: Settings, table: str | None = None) -> Iterator[Flag]:
+    """A flag for each setting of a recipe, with its value there as the default.
+
+    Args:
+      settings: of one table, with those within it.
+      table: its name. Default: that of its class.
+    """
+    table = settings.section if table is None else table
+    prefix = f"{table}." if table else ""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     for name, info in type(settings).model_fields.items():
-        if not isinstance(values[name], Settings):
+        if not isinstance(values[name], Settings | Mapping):
             yield _flag(prefix + name, info, values[name], negatable=True)
-    for value in values.values():
+    for name, value in values.items():
         if isinstance(value, Settings):
-            yield from recipe_flags(value)
+            yield from recipe_flags(value, prefix + name)
+        elif isinstance(value, Mapping):
+            # Tables that the user names, such as tasks.
+            for own, one in cast("Mapping[str, Settings]", value).items():
+                yield from recipe_flags(one, f"{prefix}{name}.{own}")
 
 
 def _flag(setting: str, info: FieldInfo, default: object, *, negatable: bool = False) -> Flag:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
 from t5smith.cli.commands import GenerateCommand, RecipeVerb
 from t5smith.cli.flags import Flag, command_flags, parse, recipe_flags
@@ -125,16 +125,18 @@ def _show_help_flag(names: str, description: str) -> None:
     print(f"  {bold(names)}\n      {description}")
 
 
-def _tables(settings: Settings) -> Iterator[tuple[str, str]]:
+def _tables(settings: Settings, table: str | None = None) -> Iterator[tuple[str, str]]:
     """The heading of each table of a recipe: its name, and the first paragraph of its description."""
     about = " ".join((type(settings).__doc__ or "").split("\n\n")[0].split())
-    yield (
-        settings.section,
-        f"[{settings.section}] {about}" if settings.section else "The run (typed as --NAME)",
-    )
+    table = settings.section if table is None else table
+    yield (table, f"[{table}] {about}" if table else "The run (typed as --NAME)")
     for name in type(settings).model_fields:
-        if isinstance(table := getattr(settings, name), Settings):
-            yield from _tables(table)
+        value, own = getattr(settings, name), f"{table}.{name}" if table else name
+        if isinstance(value, Settings):
+            yield from _tables(value, own)
+        elif isinstance(value, Mapping):
+            for key, one in cast("Mapping[str, Settings]", value).items():
+                yield from _tables(one, f"{own}.{key}")
 
 
 def _show(flags: Iterable[Flag]) -> None:

@@ -35,6 +35,9 @@ its stages
   evaluate   checkpoint -> held-out figures
   export     checkpoint and evaluation -> Hugging Face folder
 
+what the model is for
+  finetune   pairs of text -> fine-tuned model, its scores
+
 other models
   import     a T5 of another project -> Hugging Face folder
 

@@ -18,6 +18,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import count, info, progress, warn
 from t5smith.exporting.card_front_matter import hub_model, license_fields, yaml_lines
 from t5smith.exporting.card_text import spiece_note, without_folders
+from t5smith.exporting.card_usage import TRANSFORMERS_5, UNTIED
 from t5smith.exporting.model_card import kind_of
 from t5smith.exporting.source_card import SourceCard, read_card
 from t5smith.interop.huggingface_names import check_tensors, huggingface_shapes
@@ -50,6 +51,7 @@ class Found:
       shapes: of the tensors that are written, by name.
       left_out: names of the others: copies, or without use.
       dtype: of the tensors that are written: that of all tensors, or float32.
+      tokenizer: the name of a tokenizer that was not beside the model; "" if it was.
     """
 
     source: Source
@@ -58,6 +60,7 @@ class Found:
     shapes: Mapping[str, tuple[int, ...]]
     left_out: tuple[str, ...]
     dtype: str
+    tokenizer: str = ""
 
     @property
     def parameters(self) -> int:
@@ -174,7 +177,7 @@ def _read(name: str, tokenizer: str) -> Found:
     check_tensors(source.tensors, config)
     shapes = huggingface_shapes(config)
     left_out = tuple(sorted(source.tensors.keys() - shapes.keys()))
-    return Found(source, config, vocabulary, shapes, left_out, _dtype(source.tensors, shapes))
+    return Found(source, config, vocabulary, shapes, left_out, _dtype(source.tensors, shapes), tokenizer)
 
 
 def _dtype(tensors: Mapping[str, StoredTensor], shapes: Mapping[str, Any]) -> str:
@@ -223,6 +226,9 @@ def import_card(found: Found, card: SourceCard) -> str:
         if card.license
         else f"Its licence is not stated here, because {card.missing}: look it up before you publish this."
     )
+    untied, tokenizer = not found.config.tie_word_embeddings, ""
+    if found.tokenizer:
+        tokenizer = f"The tokenizer is `{without_folders(found.tokenizer)}`, whose licence applies to it.\n"
     return f"""---
 {yaml_lines(fields)}
 ---
@@ -241,10 +247,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 folder = "."  # the folder of this file, or the name of the model on the Hub
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+{UNTIED if untied else ""}\
 inputs = tokenizer("Your text with a <extra_id_0> to fill in", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
-
+{chr(10) + TRANSFORMERS_5 if untied else ""}
 ## Tokenizer
 
 The tokenizer has {found.vocabulary.size:,} ids, {len(found.vocabulary.sentinel_ids)} of them sentinels.
@@ -254,4 +261,4 @@ The tokenizer has {found.vocabulary.size:,} ids, {len(found.vocabulary.sentinel_
 
 The parameters are those of `{name}` (SHA-256 of its weights {weights[:12]}…).
 {licence}
-"""
+{tokenizer}"""

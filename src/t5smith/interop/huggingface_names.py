@@ -8,6 +8,7 @@ Shapes: V vocabulary rows, D d_model, HK heads times d_kv, F d_ff, N position bu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ WEIGHTS = "model.safetensors"
 """The file with the weights."""
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 """Types of numbers that weights have; whole numbers are quantized ones, whose scales would be elsewhere."""
+ALIGNMENT = 64
+"""Of the arrays of XLA on a CPU, in bytes."""
 COPIES: tuple[str, ...] = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 """Copies of the shared embedding that some writers add."""
 Tensors = Mapping[str, np.ndarray | StoredTensor]
@@ -143,13 +146,11 @@ def from_huggingface(tensors: Tensors, config: ModelConfig) -> Parameters:
     check_tensors(tensors, config)
 
     def leaf(entry: Entry) -> Any:
-        # JAX copies beside other work: without waiting, several leaves would be in memory twice.
-        if entry.layers is None:
-            return jnp.asarray(_numbers(tensors[entry.name], entry)).block_until_ready()
-        stacked = np.empty((entry.layers, *entry.shape), np.float32)
-        for layer in range(entry.layers):
-            stacked[layer] = _numbers(tensors[entry.name.format(layer)], entry)
-        return jnp.asarray(stacked).block_until_ready()
+        found = _aligned((entry.layers or 1, *entry.shape))
+        for layer in range(entry.layers or 1):
+            found[layer] = _numbers(tensors[entry.name.format(layer)], entry)
+        # JAX copies beside other work: without waiting, several leaves could be in memory twice.
+        return jnp.asarray(found if entry.layers else found[0]).block_until_ready()
 
     return _tree({entry.path: leaf(entry) for entry in entries(config)}.get)
 
@@ -192,6 +193,14 @@ def _shape(tensor: np.ndarray | StoredTensor) -> tuple[int, ...]:
     """The shape as PyTorch stores it."""
     transposed = isinstance(tensor, StoredTensor) and tensor.transposed
     return tensor.shape[::-1] if transposed else tensor.shape
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An array of float32 that JAX on a CPU takes over as it is: it copies what is aligned otherwise."""
+    size = math.prod(shape) * 4
+    whole = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -whole.ctypes.data % ALIGNMENT
+    return whole[begin : begin + size].view(np.float32).reshape(shape)
 
 
 def _numbers(tensor: np.ndarray | StoredTensor, entry: Entry) -> np.ndarray:

@@ -95,6 +95,15 @@ class TrainingBatches:
         batch = self.objective.packed_rows(windows, drawn, document_starts, plan.place(q, first), rows)
         return {**batch, "items": plan.items_of(first, rows)} if plan.packed else batch
 
+    def one_window(self, q: int) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " T"]]:
+        """Inputs and targets of window q of the run, padded to the longest that a window can have."""
+        at, objective = np.array([q]), self.objective
+        windows, document_starts = _read(self.split, objective, self.order.starts(at))
+        drawn = uniforms(self.seed, TRAINING, q, 1, objective.draws)
+        denoiser = objective.plan.place(at).denoiser
+        batch = objective.one_window_per_row(windows, drawn, document_starts, denoiser)
+        return batch["input_ids"][0], batch["targets"][0]
+
 
 def _read(
     split: Split, objective: Objective, starts: Int[np.ndarray, " n"]

@@ -93,11 +93,15 @@ class WindowOrder:
         """The index of the corpus of each window q."""
         return self._pattern[q % len(self._pattern)]
 
-    def starts(self, q: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """The first token in the split of each window q."""
+    def visits(self, q: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """How many windows of its corpus come before each window q."""
         position = q % len(self._pattern)
         corpora = self._pattern[position]
-        visits = q // len(self._pattern) * self._per_period[corpora] + self._rank[position]
+        return q // len(self._pattern) * self._per_period[corpora] + self._rank[position]
+
+    def starts(self, q: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """The first token in the split of each window q."""
+        corpora, visits = self.corpus_of(q), self.visits(q)
         starts = np.empty(len(q), np.int64)
         for corpus in np.unique(corpora):
             chosen = corpora == corpus

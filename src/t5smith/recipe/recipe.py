@@ -18,6 +18,7 @@ from t5smith.recipe.cleaning import CleaningSettings
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.recipe.evaluate import EvaluateSettings
 from t5smith.recipe.export import ExportSettings
+from t5smith.recipe.finetune.settings import FinetuneSettings
 from t5smith.recipe.model import ModelSettings
 from t5smith.recipe.objective import ObjectiveSettings
 from t5smith.recipe.prepare import PrepareSettings
@@ -48,6 +49,7 @@ class Recipe(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
 
     @model_validator(mode="after")
     def _tokenizer_of_the_source(self) -> Self:

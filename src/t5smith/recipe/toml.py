@@ -139,10 +139,11 @@ def _table(name: str, table: Mapping[str, Any], default: Mapping[str, Any]) -> I
         yield f"\n[{name}]"
     inner = {key: value for key, value in table.items() if isinstance(value, dict)}
     for key, value in table.items():
-        if key not in inner and not (value is None and default[key] is None):
+        if key not in inner and not (value is None and default.get(key) is None):
             yield f"{key} = {_toml(value)}"
     for key, value in inner.items():
-        yield from _table(f"{name}.{key}" if name else key, value, default[key])
+        # A table that the user names, such as a task, has no defaults here.
+        yield from _table(f"{name}.{key}" if name else key, value, default.get(key, {}))
 
 
 def _toml(value: str | float | bool | list[str] | None) -> str:
@@ -207,6 +208,15 @@ def _starting_from(start: object, recipe: Recipe) -> Recipe:
     with contextlib.suppress(OSError):  # such as a name that is too long for a path
         if tokenizer and (found := folder / tokenizer).exists():
             changes["vocab.tokenizer"] = str(found)
+    for name, task in recipe.finetune.tasks.items():
+        changes |= {
+            f"finetune.tasks.{name}.{split}": tuple(starting_from(folder, one) for one in patterns)
+            for split in ("train", "dev", "test")
+            if (patterns := getattr(task, split))
+        }
+    with contextlib.suppress(OSError):
+        if recipe.finetune.model and (found := folder / recipe.finetune.model).exists():
+            changes["finetune.model"] = str(found)
     return recipe.replace(**changes)
 
 

@@ -87,8 +87,8 @@ def mesh_sizes(text: str) -> dict[str, int]:
 LENGTHS = ("tokens", "epochs", "hours")
 
 
-class TrainSettings(Settings):
-    """How the model is trained."""
+class LoopSettings(Settings):
+    """How a model is trained, whatever its examples are."""
 
     section: ClassVar[str] = "train"
 
@@ -154,10 +154,6 @@ class TrainSettings(Settings):
     evaluate_every: NonNegative | Literal["auto"] = "auto"
     """Evaluate on held-out text every N steps; 0: only after training. auto: up to 20 times, on as many
     windows as take at most 3 % of the time; not at all in runs too short for that."""
-    init_from: str = ""
-    """Continue from this model instead of random weights: a Hugging Face folder or a name on the Hub, a run
-    folder, or a checkpoint of T5X. [model] must have its sizes. If [vocab] sets nothing, its tokenizer is
-    imported; with another vocabulary, the rows of its pieces are carried over or composed."""
 
     @property
     def rows(self) -> int:
@@ -174,7 +170,7 @@ class TrainSettings(Settings):
     def _check_combinations(self) -> Self:
         if self.mesh != AUTO:
             mesh_sizes(self.mesh)
-        given = [f"train.{name}" for name in LENGTHS if getattr(self, name) is not None]
+        given = [f"{self.section}.{name}" for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
             raise T5smithError(
                 "the length of training is set twice", where=" and ".join(given), fix="remove one"
@@ -182,29 +178,38 @@ class TrainSettings(Settings):
         if self.in_steps and (self.schedule.warmup_steps or 0) >= self.steps:
             raise T5smithError(
                 f"{self.schedule.warmup_steps} cannot be used",
-                where="train.schedule.warmup_steps",
-                expected=f"fewer than train.steps, which is {self.steps}",
+                where=f"{self.section}.schedule.warmup_steps",
+                expected=f"fewer than {self.section}.steps, which is {self.steps}",
             )
         if isinstance(self.batch_size, int) and self.batch_size % self.gradient_accumulation:
             raise T5smithError(
                 f"{self.gradient_accumulation} cannot be used",
-                where="train.gradient_accumulation",
-                expected=f"a divisor of train.batch_size, which is {self.batch_size}",
+                where=f"{self.section}.gradient_accumulation",
+                expected=f"a divisor of {self.section}.batch_size, which is {self.batch_size}",
             )
         unknown = [name for name in self.loggers if name not in LOGGERS]
         if unknown:
             raise T5smithError(
                 f"{unknown[0]!r} cannot be used",
-                where="train.loggers",
+                where=f"{self.section}.loggers",
                 expected=f"some of {', '.join(LOGGERS)}",
             )
         if self.keep_best and not self.evaluate_every:
             raise T5smithError(
-                "needs `train.evaluate_every`",
-                where="train.keep_best",
-                fix="set train.evaluate_every to auto, or to 1 or more",
+                f"needs `{self.section}.evaluate_every`",
+                where=f"{self.section}.keep_best",
+                fix=f"set {self.section}.evaluate_every to auto, or to 1 or more",
             )
         return self
 
 
 LOGGERS = ("tensorboard", "wandb", "trackio")
+
+
+class TrainSettings(LoopSettings):
+    """How the model is trained."""
+
+    init_from: str = ""
+    """Continue from this model instead of random weights: a Hugging Face folder or a name on the Hub, a run
+    folder, or a checkpoint of T5X. [model] must have its sizes. If [vocab] sets nothing, its tokenizer is
+    imported; with another vocabulary, the rows of its pieces are carried over or composed."""

@@ -77,9 +77,10 @@ class StepSetup:
         vocabulary: Vocabulary,
         hours: float | None = None,
         objective: Objective | None = None,
+        config: ModelConfig | None = None,
     ) -> StepSetup:
-        """The step of a recipe with numbers for batch size and steps; `objective`: instead of its own."""
-        train, config = recipe.train, ModelConfig.create(recipe.model, vocabulary.size)
+        """The step of a recipe with numbers for batch size and steps, or with another objective and sizes."""
+        train, config = recipe.train, config or ModelConfig.create(recipe.model, vocabulary.size)
         peak = peak_learning_rate(recipe)
         schedule = create_schedule(train.schedule, peak, train.steps)
         devices = devices_of(recipe, config)

@@ -248,7 +248,8 @@ class TrainingLog:
 
     def best_step(self) -> int | None:
         """The best step so far: by score, or else by the held-out NLL of text tokens."""
-        points = self.curve.points
+        # Before the first step there is no checkpoint.
+        points = [point for point in self.curve.points if point.step]
         return min(points, key=lambda point: point.order).step if points else None
 
     def since_best(self) -> int:
