@@ -68,7 +68,7 @@ class Places:
     count: Int[Array, "*shards"]
     queries: int
     keys: int
-    number: Int[Array, "shards N"] | None = None
+    number: Int[Array, "*shards N"] | None = None
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("kinds",), meta_fields=("layout",))
