@@ -9,7 +9,7 @@ import numpy as np
 from t5smith.model.attention.items import ItemLayout
 from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
-from t5smith.parallel.mesh import create_mesh, put_batch
+from t5smith.parallel.mesh import create_mesh, one_at_a_time, put_batch
 from t5smith.recipe.train import AXES, OptimizerSettings, ScheduleSettings
 from t5smith.training.optimizer import create_optimizer
 from t5smith.training.schedule import create_schedule
@@ -76,6 +76,7 @@ def losses(mesh, optimizer, steps, config=CONFIG, *, packed=False, **settings):
     state, found = first(), []
     for number in range(steps):
         ids = batch(number, packed)
-        state, metrics = step(state, ids if mesh is None else put_batch(mesh, ids, ROWS))
+        results = step(state, ids if mesh is None else put_batch(mesh, ids, ROWS))
+        state, metrics = one_at_a_time(mesh, results)
         found.append(float(metrics.loss))
     return np.array(found), state

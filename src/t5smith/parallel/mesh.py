@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -179,6 +179,19 @@ def process_rows(mesh: Mesh | None, rows: int) -> tuple[int, int]:
     spans = [place[0].indices(rows) for place in places if place is not None]
     first, last = min(span[0] for span in spans), max(span[1] for span in spans)
     return first // (last - first), rows // (last - first)
+
+
+T = TypeVar("T")
+
+
+def one_at_a_time(mesh: Mesh | None, results: T) -> T:
+    """Results of a program, awaited on a mesh of CPU devices.
+
+    The devices of two such programs in flight share the threads of one pool, and may wait for each other.
+    """
+    if mesh is None or mesh.devices.flat[0].platform != "cpu":
+        return results
+    return jax.block_until_ready(results)
 
 
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:

@@ -18,7 +18,7 @@ from t5smith.base.signals import Background, interruptible
 from t5smith.base.units import count
 from t5smith.parallel import hardware
 from t5smith.parallel.host_memory import return_freed_memory
-from t5smith.parallel.mesh import put_batch
+from t5smith.parallel.mesh import one_at_a_time, put_batch
 from t5smith.training.base_setup import StepSetup
 from t5smith.training.optimizer import optimizer_at
 from t5smith.training.state import TrainState
@@ -84,7 +84,7 @@ def _with_batch_on(
     mesh: Mesh, rows: int, program: Any, state: TrainState, batch: Any, *arguments: Any
 ) -> tuple[TrainState, StepMetrics]:
     """A step whose batch is first put on the devices."""
-    return program(state, put_batch(mesh, batch, rows), *arguments)
+    return one_at_a_time(mesh, program(state, put_batch(mesh, batch, rows), *arguments))
 
 
 def compiled(lowered: Any) -> Any:

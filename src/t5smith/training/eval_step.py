@@ -21,6 +21,7 @@ from t5smith.model.loss import target_losses
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID
 from t5smith.objective.batches import Batch
+from t5smith.parallel.mesh import one_at_a_time
 from t5smith.training.compile import fitting_program
 from t5smith.vocabulary.vocabulary import Vocabulary
 
@@ -125,10 +126,11 @@ def create_scorer(
         size, queued = 0, list[tuple[Array, int]]()
         for batch in batches:
             rows = len(batch["targets"])
-            size = max(size, rows)
+            # Several devices take equal numbers of rows.
+            size = max(size, -(-rows // compute.row_shards) * compute.row_shards)
             fill = ((0, size - rows), (0, 0))
             inputs, targets = (np.pad(batch[name], fill, "edge") for name in ("input_ids", "targets"))
-            queued.append((sums_of(parameters, inputs, targets), rows))
+            queued.append((one_at_a_time(compute.mesh, sums_of(parameters, inputs, targets)), rows))
             if len(queued) > 1:
                 yield _fetched(*queued.pop(0))
         for one in queued:
