@@ -185,7 +185,7 @@ def _of_stream(name: str, by_name: str, raw: IO[bytes], stream: IO[bytes]) -> st
     # The name may claim a compression that it has not.
     stored = cast(io.BufferedReader, raw).peek(HEAD_BYTES)
     what = _unreadable(stored)
-    head = stored if what else _head(stream)
+    head = stored if what else first_bytes(stream)
     if what := what or _unreadable(head):
         raise _refusal(name, what)
     if archive := archive_kind(head):
@@ -234,7 +234,7 @@ def _refusal(name: object, what: str, fix: str = _FIX) -> UnreadableFileError:
     return UnreadableFileError(f"this is {what}", where=name, fix=_PULL if what == _POINTER else fix)
 
 
-def _head(stream: IO[bytes]) -> bytes:
+def first_bytes(stream: IO[bytes]) -> bytes:
     """The first bytes, as many as can be unpacked."""
     head = b""
     try:
