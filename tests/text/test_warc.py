@@ -201,6 +201,32 @@ def test_a_long_record_takes_no_memory(tmp_path: Path, kind: str, squeezed: bool
     assert "a.warc:1: a record is longer than allowed; expected at most 1,000 bytes" in skipped.first[0]
 
 
+@pytest.mark.parametrize("before", ["", "record", "header", "page"])
+def test_a_line_without_end_is_not_read_whole(tmp_path: Path, before: str) -> None:
+    """warcio takes time that grows with the square of its length."""
+    line = b"x" * (6 << 20)
+    head = b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a/\r\n"
+    data = {
+        "": line,
+        "record": record("en dag") + line,
+        "header": record("en dag") + head + line,
+        "page": record("en dag") + head + b"Content-Length: %d\r\n\r\n" % len(line) + line,
+    }[before]
+    path = write(tmp_path / "a.warc", data)
+    tracemalloc.start()
+    try:
+        if before:
+            texts, skipped = read(path)
+            assert (texts, skipped.counts.total()) == (["en dag"], 1)
+            assert all(len(message) < 500 for message in skipped.first)
+        else:
+            with pytest.raises(T5smithError, match=r"expected a web archive, which begins with WARC/1.0"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_the_damage_belongs_to_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tasks read the file, and also where it comes first in its block."""
     monkeypatch.setattr(plan, "MIN_BLOCK_BYTES", 3_000)

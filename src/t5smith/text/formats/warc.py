@@ -15,6 +15,11 @@ from t5smith.text.formats.html import decoded_page, page_text
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
+MAX_HEADER_LINE = 1 << 16
+"""Bytes of a line of a record's headers that are read."""
+_SHOWN = 200
+"""Characters of warcio's messages, which may have such a line in them."""
+
 
 def web_archive(
     name: str, stream: IO[bytes], blocks: BlockSelection, records: FileRecords, longest: int
@@ -33,17 +38,8 @@ def web_archive(
     Raises:
       T5smithError: a package is missing, or the file is not a web archive.
     """
-    try:
-        from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
-    except ImportError:
-        raise T5smithError(
-            "warcio is not installed", where=name, fix="run `pip install 't5smith[web]'`"
-        ) from None
     source = _Source(stream)
-    # Headers of pages are read below: warcio would take a truncated one for the end of the archive.
-    archive: Any = ArchiveIterator(source, no_record_parse=True)
-    archive.reader.set_decomp(None)
+    archive, archive_error = _opened(name, source)
     number, lost, why = 0, 0, ""
     try:
         for record in archive:
@@ -66,8 +62,8 @@ def web_archive(
             elif ours and text is not None:
                 reason = "records without a page" if data is None else "pages without text"
                 records.skip(reason, T5smithError(reason, where=f"{name}:{number}"))
-    except ArchiveLoadFailed as error:
-        lost, why = number + 1, str(error)
+    except archive_error as error:
+        lost, why = number + 1, str(error)[:_SHOWN]
     if source.damage is not None:
         lost, why = lost or number + 1, str(source.damage) or type(source.damage).__name__
     elif lost == 1 and not source.begins_as_warc:
@@ -81,6 +77,27 @@ def web_archive(
                 DAMAGED_ARCHIVE, T5smithError(what, where=f"{name}:{lost}", fix="fetch the file again")
             )
     yield max(number, lost) * 1000, None
+
+
+def _opened(name: str, source: _Source) -> tuple[Any, type[Exception]]:
+    """The records of an archive, and what is raised if one cannot be found.
+
+    Raises:
+      T5smithError: warcio is not installed.
+    """
+    try:
+        from warcio.archiveiterator import ArchiveIterator
+        from warcio.exceptions import ArchiveLoadFailed
+    except ImportError:
+        what, fix = "warcio is not installed", "run `pip install 't5smith[web]'`"
+        raise T5smithError(what, where=name, fix=fix) from None
+    # Headers of pages are read by `_content`: warcio would take a truncated one for the end of the archive.
+    archive: Any = ArchiveIterator(source, no_record_parse=True)
+    archive.reader.set_decomp(None)
+    read = archive.reader.readline
+    # It joins the pieces of a line without end one by one, which would take hours.
+    archive.reader.readline = lambda length=None: read(min(length or MAX_HEADER_LINE, MAX_HEADER_LINE))
+    return archive, ArchiveLoadFailed
 
 
 def _text_of(data: bytes, record: Any, where: str, records: FileRecords, longest: int) -> str | None:
