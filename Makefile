@@ -23,7 +23,7 @@ demo: install ## train a tiny Norwegian T5 from the bundled text, all stages
 test: .venv/.installed-test ## run all tests except the slow ones
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
 
-test-all: .venv/.installed-test .venv4/.installed ## run all tests
+test-all: .venv/.installed-test .venv/.installed-runtimes .venv4/.installed ## run all tests
 	EXAMPLES=all $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: .venv/.installed-test ## check format, lint, types and references in documents
@@ -54,6 +54,11 @@ clean: ## remove the environment and all caches; keep runs/
 
 .venv/.installed-test: .venv/.installed requirements/test.lock.txt
 	$(PIP) -r requirements/test.lock.txt
+	@touch $@
+
+# What runs exported models, for tests of test-all.
+.venv/.installed-runtimes: .venv/.installed-test requirements/runtimes.txt
+	$(PIP) -c requirements/test.lock.txt -r requirements/runtimes.txt
 	@touch $@
 
 # transformers 4.57 beside 5, for some tests.

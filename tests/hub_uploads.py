@@ -50,6 +50,7 @@ class Hub:
       requests: method and path of each request.
       uploads: bytes of each large file that was uploaded.
       room: large files that are taken; then the server fails.
+      doubts: what the server thinks of a model card.
       broken: a request that the server fails at.
     """
 
@@ -58,6 +59,7 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
     room: int | None = None
+    doubts: list[str] = field(default_factory=list)
     broken: str = ""
     address: str = ""
 
@@ -164,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def card(self, body: bytes) -> None:
-        self.send(200, {"errors": [], "warnings": []})
+        self.send(200, {"errors": [], "warnings": [{"message": one} for one in self.hub.doubts]})
 
     def preupload(self, body: bytes, name: str, branch: str) -> None:
         if found := self.repository(name):

@@ -50,6 +50,7 @@ def served(hub, name="ola/t5-nb", branch="main"):
 
 
 def test_the_server_has_the_bytes_of_the_folder_and_nobody_else_may_read_them(hub, exported, capsys):
+    hub.doubts = ["unknown tag"]
     folder = export(exported, push="ola/t5-nb")
     files = on_disk(folder)
     assert sum(name.endswith(".safetensors") for name in files) > 2
@@ -58,6 +59,9 @@ def test_the_server_has_the_bytes_of_the_folder_and_nobody_else_may_read_them(hu
     assert hub.repositories["ola/t5-nb"].private
     shown = capsys.readouterr().err
     assert f"export    pushed to {hub.address}/ola/t5-nb (private): {len(files)} files" in shown
+    assert [line for line in shown.splitlines() if "warning" in line.lower()] == [
+        "warning: Warnings while validating metadata in README.md: - unknown tag"
+    ]
     # Again, by the name alone: nothing has changed.
     uploads, commits = len(hub.uploads), len(hub.repositories["ola/t5-nb"].commits)
     export(exported, push="t5-nb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import random
@@ -240,6 +241,24 @@ def test_records_that_cannot_be_read_are_counted(make: Make, capfd: pytest.Captu
     own = facts(recipe)["excluded"]["test.jsonl"]
     assert (own["entries"], own["found"], own["skipped"]) == (2, 2, {"not JSON": 1})
     assert "test.jsonl:2" in capfd.readouterr().err
+
+
+def test_of_a_damaged_list_all_that_can_be_unpacked_is_used(make: Make) -> None:
+    """Lists are looked into before they are read: neither look is ended by the damage."""
+    recipe = make()
+    hashes = gzip.compress("".join(f"{digest(text)}\n" for text in TEXTS[:30]).encode())
+    texts = gzip.compress("\n\n".join(TEXTS[40:]).encode())
+    names = [str(recipe.folder.parent / name) for name in ("list.gz", "texts.gz")]
+    Path(names[0]).write_bytes(hashes[:-500])
+    Path(names[1]).write_bytes(texts[:-10])
+    prepare(recipe.replace(**{"corpus.exclude": tuple(names)}))
+    for name, most in (("list.gz", 30), ("texts.gz", 20)):
+        own = facts(recipe)["excluded"][name]
+        assert 10 < own["found"] == own["entries"] < most
+        assert own["skipped"] == {"damaged archive": 1}
+    Path(names[0]).write_bytes(hashes[:8])
+    with pytest.raises(T5smithError, match=r"list.gz:1: the archive is cut short or damaged"):
+        prepare(recipe.replace(**{"corpus.exclude": tuple(names)}))
 
 
 def test_the_page_shows_what_was_excluded(make: Make) -> None:

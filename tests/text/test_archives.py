@@ -285,6 +285,19 @@ def test_a_size_in_an_extended_header(tmp_path: Path) -> None:
     assert (texts, skipped.counts) == (["en", "to"], {})
 
 
+@pytest.mark.parametrize(
+    ("digits", "counted"), [("0" * 5_000 + "2", 0), ("9" * 5_000, 1), ("9" * 21, 1)], ids=["zeros", "", "21"]
+)
+def test_a_size_of_thousands_of_digits(tmp_path: Path, digits: str, counted: int) -> None:
+    """Python refuses to read them, and no file is as large."""
+    length = len(digits) + (11 if len(digits) > 1_000 else 9)
+    record = f"{length} size={digits}\n".encode()
+    data = header("x", len(record), tarfile.XHDTYPE) + record + bytes(-len(record) % 512)
+    data += header("a.txt", 0) + b"en\n\nto".ljust(512, b"\0") + bytes(1024)
+    texts, skipped = read(write(tmp_path / "a.tar", data))
+    assert (texts, skipped.counts.total()) == (["en"], counted)
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a"])
 def test_an_archive_of_old_programs(tmp_path: Path, name: str) -> None:
     """Without the sign of POSIX; the check sum shows what it is."""

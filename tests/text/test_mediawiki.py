@@ -306,3 +306,13 @@ def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     told = " ".join(capsys.readouterr().err.split())
     assert told.startswith("text dropped: pages of other namespaces 2, redirects 1, talk pages 1,")
     assert "warning" not in told
+
+
+def test_numbers_of_thousands_of_digits_are_none(tmp_path: Path) -> None:
+    """Python refuses to read them. Such a namespace is that of the title."""
+    digits = "1" * 5_000
+    data = dump(page("En dag", "Vinter"), page("Diskusjon:En dag", "Sommer")).decode()
+    data = data.replace("<ns>0</ns>", f"<ns>{digits}</ns>").replace('key="10"', f'key="{digits}"')
+    texts, skipped = read(write(tmp_path / "a.xml", data.encode()))
+    assert texts == ["En dag\n\nVinter"]
+    assert skipped.counts == {"talk pages": 1}

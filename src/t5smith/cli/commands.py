@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from t5smith.cli.flags import POSITIONAL, command
 from t5smith.recipe.base import Folder, Positive, Strings
@@ -111,6 +111,9 @@ class ExportCommand(RecipeCommand):
     check: bool = False
     """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
     so on the model card."""
+    for_: Literal["ctranslate2"] | None = None
+    """Also write the model for this runtime, into a folder such as model-ctranslate2, and compare greedy
+    output and log probabilities on 50 held-out inputs."""
     push: str = ""
     """Push the folder to this repository on the Hugging Face Hub, USER/NAME, which is made private if it is
     new. The same command continues an interrupted push."""

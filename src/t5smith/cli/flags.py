@@ -58,8 +58,8 @@ class Flag:
 
     @property
     def name(self) -> str:
-        """The name within the table, as it is typed: `batch-size`."""
-        return self.setting.rpartition(".")[2].replace("_", "-")
+        """The name within the table, as it is typed: `batch-size`; `for` of `for_`, a keyword in Python."""
+        return self.setting.rpartition(".")[2].removesuffix("_").replace("_", "-")
 
     @property
     def spellings(self) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
         options |= {"verify": True} if command.verify else {}
     if isinstance(command, ExportCommand):
         names = ("step", "average", "encoder_only", "check", "push", "public", "revisions")
-        options |= {name: getattr(command, name) for name in names}
+        options |= {"runtime": command.for_} | {name: getattr(command, name) for name in names}
     stage = function(spec.module, verb)
     try:
         result = stage(recipe, **options)

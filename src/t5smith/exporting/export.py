@@ -19,6 +19,7 @@ from t5smith.exporting.chosen import Chosen, choose, intermediate_steps
 from t5smith.exporting.half import check_float16
 from t5smith.exporting.model_card import Made, model_card
 from t5smith.exporting.push import MAIN, Repository
+from t5smith.exporting.runtimes.export_for import check_runtime, export_for
 from t5smith.exporting.source_card import source_card
 from t5smith.interop.huggingface_names import huggingface_shapes
 from t5smith.interop.huggingface_save import Form, write_settings, write_weights
@@ -43,6 +44,8 @@ def export(
     push: str = "",
     public: bool = False,
     revisions: bool = False,
+    runtime: str | None = None,
+    python: Path | None = None,
 ) -> Path:
     """Write the trained model of a run as a Hugging Face folder, and on request push it to the Hub.
 
@@ -57,15 +60,23 @@ def export(
       public: with `push`, everybody may read the repository.
       revisions: with `push`, export the kept checkpoints before the last step too, and push each as the
         branch `step-N`.
+      runtime: also write the model for `ctranslate2`, compared with ours.
+      python: the Python of the environment with the converter of `runtime`, if it is another than this.
 
     Returns:
       The folder: `model` in the run folder; with `step`, `average` or `encoder_only` `model-step-N`,
-      `model-average-K` or `model-encoder`.
+      `model-average-K` or `model-encoder`; with `runtime`, that one's, such as `model-ctranslate2`.
 
     Raises:
       T5smithError: the model is not trained or not evaluated yet, there is no such checkpoint, float16
-        does not hold the model, transformers computes something else, or the Hub cannot be pushed to.
+        does not hold the model, transformers or the runtime computes something else, a package is missing,
+        or the Hub cannot be pushed to.
     """
+    if runtime is not None:
+        for flag, given in (("--encoder-only", encoder_only), ("--push", bool(push))):
+            if given:
+                raise T5smithError("cannot be used together", where=f"--for and {flag}", fix="choose one")
+        check_runtime(runtime, python)
     _check_flags(push, step, average, public=public, revisions=revisions)
     run, repository = Run.of(recipe), Repository.find(push, public=public) if push else None
     folder = _export(run, step, average, encoder_only=encoder_only, check=check)
@@ -77,7 +88,7 @@ def export(
         }
         for branch, made in {MAIN: folder, **branches}.items():
             repository.push(made, branch)
-    return folder
+    return export_for(folder, run.setup, runtime, python) if runtime else folder
 
 
 def _check_flags(push: str, step: int | None, average: int | None, *, public: bool, revisions: bool) -> None:

@@ -142,7 +142,7 @@ def _is_of_a_model(file: str) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Keep the Hub's library from printing bars and messages beside ours; its warnings become ours."""
+    """Keep the bars and messages of the Hub's library off the screen, but for warnings to a user."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -163,7 +163,8 @@ def _quiet() -> Generator[None]:
         if bars:
             enable_progress_bars()
     for one in caught:
-        warn(" ".join(str(one.message).split()))
+        if one.category is UserWarning:  # not those for programmers
+            warn(" ".join(str(one.message).split()))
 
 
 def _other_visibility(name: str, public: bool) -> T5smithError:

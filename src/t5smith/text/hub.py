@@ -26,7 +26,7 @@ PARQUET = "refs/convert/parquet"
 MAX_NAMES, MAX_SPLITS_SHOWN = 20, 8
 """Configurations that a message names, and up to how many it shows with their splits."""
 
-_SLICED = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>(?:\d+%?)?):(?P<stop>(?:\d+%?)?)\])?")
+_SLICED = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>(?:\d{1,18}%?)?):(?P<stop>(?:\d{1,18}%?)?)\])?")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def tar_members(stream: IO[bytes]) -> Iterator[Member]:
                 extended |= _records(data)
             continue
         if extended.get("size", b"").isdigit():
-            size = int(extended["size"])
+            size = int(extended["size"].lstrip(b"0")[:20] or b"0")
         yield from _member(tape, start, block, size, extended)
         extended = {}
         if tape.ended:

@@ -30,6 +30,7 @@ from t5smith.text.corpus import CorpusFiles
 from t5smith.text.document import Document
 from t5smith.text.documents import read_documents
 from t5smith.text.locations import Location, RowRange
+from t5smith.text.recognition import first_bytes
 from t5smith.text.skipped_records import SkippedRecords
 
 STEP = "exclude"
@@ -231,7 +232,7 @@ def _is_list_of_hashes(file: Location) -> bool:
         return False
     with open_stream(str(file)) as (_, stream):
         # A line of a file of texts may be as long as the file.
-        head = stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").splitlines()
+        head = first_bytes(stream).removeprefix(b"\xef\xbb\xbf").splitlines()
     first = next((line.split()[0] for line in head if line.strip() and not line.startswith(b"#")), b"")
     return bool(_HASH.fullmatch(first.decode("latin-1")))
 

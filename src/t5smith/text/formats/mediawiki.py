@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 1 << 20
 """The names of the wiki's namespaces are within so many first bytes."""
-_NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^<>]*>([^<>]+)</namespace>')
+_NAMESPACE = re.compile(r'<namespace key="(-?\d{1,9})"[^<>]*>([^<>]+)</namespace>')
 _MEDIA, _FILE, _CATEGORY = -2, 6, 14
 
 
@@ -122,7 +122,7 @@ def _article(page: Page, wikitext: Wikitext, namespaces: Mapping[int, str]) -> s
 
 def _namespace_of(number: str, title: str, namespaces: Mapping[int, str]) -> int:
     """The namespace of a page; dumps before 2012 show it in the title alone."""
-    if number.strip().removeprefix("-").isdecimal():
+    if re.fullmatch(r"-?\d{1,9}", number.strip()):
         return int(number)
     prefix, colon, _ = title.partition(":")
     return next((key for key, name in namespaces.items() if colon and name == prefix), 0)
