@@ -19,6 +19,7 @@ import pytest
 
 from programs import forward
 from t5smith.base.errors import T5smithError
+from t5smith.exporting.import_model import import_model
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_save import write_model
 
@@ -80,7 +81,10 @@ def test_a_model_of_transformers_has_the_same_logits_here_and_in_our_export(fold
     ours, again = load_model(folder / "theirs"), load_model(folder / "again")
     assert ours.config.bias_per_layer == (families.family(seed) == "umt5")
     assert again.config == ours.config
-    # Rows of the head above the vocabulary get the mean of the others.
+    imported = load_model(import_model(str(folder / "theirs"), folder / "imported"))
+    assert imported.config == ours.config
+    jax.tree.map(np.testing.assert_array_equal, imported.parameters, ours.parameters)
+    # In an export, rows of the head above the vocabulary get the mean of the others.
     parameters = [without_spare_rows(one.parameters, ids) for one in (again, ours)]
     jax.tree.map(np.testing.assert_array_equal, *parameters)
     inputs, targets = families.batch(seed, ids)

@@ -75,10 +75,10 @@ def arrow_row_count(stream: IO[bytes], name: str) -> int:
       T5smithError: it is damaged.
     """
     with _arrow_errors(name):
-        return sum(batch.num_rows for batch in _arrow_batches(stream)[1])
+        return sum(batch.num_rows for batch in arrow_batches(stream)[1])
 
 
-def _arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
+def arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
     """The schema and the batches of an Arrow file, of either kind."""
     import pyarrow as pa
 
@@ -96,7 +96,7 @@ def arrow_rows(
 ) -> Iterator[Positioned]:
     """Rows of an Arrow file, of either kind: with a footer, or the stream that `datasets` saves."""
     with _arrow_errors(name):
-        schema, batches = _arrow_batches(stream)
+        schema, batches = arrow_batches(stream)
     with _arrow_errors(name):
         column = _text_column(schema, corpus, name)
     position, row = 0, 1
