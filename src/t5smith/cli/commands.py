@@ -111,9 +111,11 @@ class ExportCommand(RecipeCommand):
     check: bool = False
     """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
     so on the model card."""
-    for_: Literal["ctranslate2"] | None = None
-    """Also write the model for this runtime, into a folder such as model-ctranslate2, and compare greedy
-    output and log probabilities on 50 held-out inputs."""
+    for_: Literal["ctranslate2", "onnx"] | None = None
+    """Also write the model for this runtime, into a folder such as model-onnx, and compare greedy output and
+    log probabilities on 50 held-out inputs."""
+    python: Folder | None = None
+    """With --for onnx: the Python of an environment with optimum-onnx, such as onnx-env/bin/python."""
     push: str = ""
     """Push the folder to this repository on the Hugging Face Hub, USER/NAME, which is made private if it is
     new. The same command continues an interrupted push."""
