@@ -1,7 +1,8 @@
 """A program for the environment with optimum-onnx: converts a folder, or runs a converted one.
 
-It stands alone: t5smith cannot be in that environment, since optimum-onnx needs transformers < 4.58. Arguments:
-`versions`; `convert SOURCE TARGET`; `run FOLDER`, with JSON on stdin. The result is JSON, the last line of stdout.
+It stands alone: t5smith cannot be in that environment, since optimum-onnx needs transformers < 4.58. Its
+arguments: `versions`; `convert SOURCE TARGET`; `run FOLDER`, with JSON on stdin. The last line of stdout is
+the result, as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def convert(source: str, target: str) -> None:
 
 
 def run(folder: str) -> dict[str, Any]:
-    """Greedy ids, by the decoders with and without past, and log probabilities of targets, by the merged one."""
+    """Greedy ids, by the decoders with and without past; log probabilities of targets, by the merged one."""
     torch: Any = importlib.import_module("torch")
     optimum: Any = importlib.import_module("optimum.onnxruntime")
     runtime: Any = importlib.import_module("onnxruntime")

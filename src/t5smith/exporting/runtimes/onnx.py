@@ -1,4 +1,4 @@
-"""ONNX: optimum-onnx converts the Hugging Face folder, and onnxruntime runs it, in an environment of their own."""
+"""ONNX: optimum-onnx converts the Hugging Face folder, onnxruntime runs it, in another environment."""
 
 from __future__ import annotations
 
