@@ -7,7 +7,7 @@ from finetuning.pairs import pairs, write_jsonl
 from t5smith.base.errors import T5smithError
 from t5smith.finetuning.batches import Denoising, PairObjective, TaskBatches
 from t5smith.finetuning.examples import Examples, make_examples
-from t5smith.finetuning.packed import CHUNK, PackedRows
+from t5smith.finetuning.packed import CHUNK, EXACT, PackedRows
 from t5smith.objective.objective import Objective
 from t5smith.recipe.finetune.settings import FinetuneSettings
 from t5smith.training.settle import training_batches
@@ -101,6 +101,10 @@ def test_packed_rows_hold_each_example_once_within_the_room():
     assert packed.first_example(0) == 0
     for row in (1, 13, 700):
         assert packed.first_example(row) == sum(map(len, rows[:row]))
+    # Far ahead it is an estimate, and nothing is packed for it.
+    per_row = len(numbers) / len(rows)
+    assert packed.first_example(10**9) == pytest.approx(per_row * 10**9, rel=0.05)
+    assert len(packed._before) <= EXACT + 1
     # Fewer rows than one per example, close to what the fuller side needs.
     needed = lengths[np.array(numbers) % 5000] / (64, 32)
     assert len(rows) < 1.25 * needed.sum(axis=0).max()

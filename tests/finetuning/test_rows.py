@@ -41,8 +41,13 @@ def test_every_format_gives_the_same_rows(tmp_path):
     semicolons = tmp_path / "b.csv.gz"
     semicolons.write_bytes(gzip.compress('nb;nn\n"ei ""god"" bok";"æ, ø; å"\nto;tvo\n'.encode()))
     pq.write_table(pa.Table.from_pylist(expected), tmp_path / "a.parquet")
+    table = pa.Table.from_pylist(expected)
+    with pa.ipc.new_stream(tmp_path / "a.arrow", table.schema) as stream:
+        stream.write_table(table)
+    with pa.ipc.new_file(tmp_path / "b.arrow", table.schema) as file:
+        file.write_table(table)
     write_jsonl(tmp_path / "a.jsonl", expected)
-    for name in ("a.tsv", "a.csv", "b.csv.gz", "a.parquet", "a.jsonl"):
+    for name in ("a.tsv", "a.csv", "b.csv.gz", "a.parquet", "a.arrow", "b.arrow", "a.jsonl"):
         found, skipped = rows(tmp_path / name)
         assert [fields for fields, _ in found] == expected, name
         first = 2 if ".tsv" in name or ".csv" in name else 1
@@ -77,7 +82,8 @@ def test_what_is_no_row_is_counted_with_its_place(tmp_path, capsys):
         ("a.csv", 'a,b\n1,2\n"1,2\n3,4\n', ":3", "a quote is never closed"),
         ("a.csv", "one\n1\n", ":1", "one column"),
         ("a.jsonl", '[{"a": 1}]', "", "this is one JSON array"),
-        ("a.parquet", "not parquet", "", "damaged, or not Parquet"),
+        ("a.arrow", "not arrow", "", "damaged, or not what its name says"),
+        ("a.parquet", "not parquet", "", "damaged, or not what its name says"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, name, text, place, what):

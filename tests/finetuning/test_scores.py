@@ -55,7 +55,7 @@ def test_rouge_is_rouge_scores(name):
     ]
     assert scores.score(name, TEXTS, RIGHT) == pytest.approx(100 * np.mean(expected), abs=1e-9)
     # The library's own words are of ASCII alone: æ and å would be none.
-    assert scores.score(name, ["blåbær på øya er bra"], [["blåbær på øya er bra"]]) == 100
+    assert scores.score(name, ["blåbær på Øya er bra"], [["Blåbær på øya er bra."]]) == 100
     assert scores.score(name, ["å æ ø å"], [["ø ø æ æ"]]) < 100
 
 

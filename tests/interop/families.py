@@ -77,6 +77,12 @@ def logits(folder: str, seed: str, ids: str) -> None:
     np.save(Path(folder) / "logits.npy", found.numpy())
 
 
+def each(function: str, root: str, name: str, count: str, ids: str) -> None:
+    """Call a function for the folder of this name of each seed."""
+    for seed in range(int(count)):
+        globals()[function](f"{root}/{seed}/{name}", str(seed), ids)
+
+
 if __name__ == "__main__":
     assert transformers.__version__.startswith("4.57"), transformers.__version__
     globals()[sys.argv[1]](*sys.argv[2:])

@@ -19,6 +19,7 @@ import pytest
 
 from programs import forward
 from t5smith.base.errors import T5smithError
+from t5smith.exporting.import_model import import_model
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.huggingface_save import write_model
 
@@ -43,46 +44,55 @@ def in_5(function: str, *arguments: object) -> None:
     getattr(families, function)(*map(str, arguments))
 
 
-versions = pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(in_5, id="5"),
-        pytest.param(
-            in_4,
-            id="4.57",
-            marks=[
-                pytest.mark.slow,
-                pytest.mark.skipif(
-                    not OTHER.exists(), reason="make test-all makes the environment with transformers 4.57"
-                ),
-            ],
-        ),
-    ],
-)
+VERSIONS = [
+    pytest.param(in_5, id="5"),
+    pytest.param(
+        in_4,
+        id="4.57",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(
+                not OTHER.exists(), reason="make test-all makes the environment with transformers 4.57"
+            ),
+        ],
+    ),
+]
 
 
-@versions
+@pytest.fixture(scope="module", params=VERSIONS)
+def folders(request, vocabulary, tmp_path_factory):
+    """For each seed a folder `theirs`, written by a version of transformers, and `again`, our export of it.
+
+    Both with the logits that this version computes. It starts three times, and not for each of them.
+    """
+    call, ids, root = request.param, vocabulary.size, tmp_path_factory.mktemp("families")
+    call("each", "write", root, "theirs", CONFIGURATIONS, ids)
+    for seed in range(CONFIGURATIONS):
+        vocabulary.save(root / str(seed) / "theirs", model_max_length=64)
+        write_model_to(root / str(seed) / "again", load_model(root / str(seed) / "theirs"))
+    for name in ("theirs", "again"):
+        call("each", "logits", root, name, CONFIGURATIONS, ids)
+    return root
+
+
 @pytest.mark.parametrize("seed", range(CONFIGURATIONS))
-def test_a_model_of_transformers_has_the_same_logits_here_and_in_our_export(tmp_path, vocabulary, seed, call):
-    ids = vocabulary.size
-    call("write", tmp_path / "theirs", seed, ids)
-    vocabulary.save(tmp_path / "theirs", model_max_length=64)
-    call("logits", tmp_path / "theirs", seed, ids)
-    ours = load_model(tmp_path / "theirs")
+def test_a_model_of_transformers_has_the_same_logits_here_and_in_our_export(folders, vocabulary, seed):
+    ids, folder = vocabulary.size, folders / str(seed)
+    ours, again = load_model(folder / "theirs"), load_model(folder / "again")
     assert ours.config.bias_per_layer == (families.family(seed) == "umt5")
+    assert again.config == ours.config
+    imported = load_model(import_model(str(folder / "theirs"), folder / "imported"))
+    assert imported.config == ours.config
+    jax.tree.map(np.testing.assert_array_equal, imported.parameters, ours.parameters)
+    # In an export, rows of the head above the vocabulary get the mean of the others.
+    parameters = [without_spare_rows(one.parameters, ids) for one in (again, ours)]
+    jax.tree.map(np.testing.assert_array_equal, *parameters)
     inputs, targets = families.batch(seed, ids)
     found = forward(ours.parameters, ours.config, jnp.asarray(inputs), jnp.asarray(targets))
-    expected = np.load(tmp_path / "theirs" / "logits.npy")[..., :ids]
+    expected, exported = (np.load(folder / name / "logits.npy")[..., :ids] for name in ("theirs", "again"))
     close = partial(np.testing.assert_allclose, atol=1e-4 * np.abs(expected).max(), rtol=0)
     close(found[..., :ids], expected)
-    write_model_to(tmp_path / "again", ours)
-    again = load_model(tmp_path / "again")
-    assert again.config == ours.config
-    # Rows of the head above the vocabulary get the mean of the others.
-    again, ours = (without_spare_rows(one.parameters, ids) for one in (again, ours))
-    jax.tree.map(np.testing.assert_array_equal, again, ours)
-    call("logits", tmp_path / "again", seed, ids)
-    close(np.load(tmp_path / "again" / "logits.npy")[..., :ids], expected)
+    close(exported, expected)
 
 
 def without_spare_rows(parameters, ids):

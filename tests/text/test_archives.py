@@ -298,6 +298,19 @@ def test_a_size_of_thousands_of_digits(tmp_path: Path, digits: str, counted: int
     assert (texts, skipped.counts.total()) == (["en"], counted)
 
 
+@pytest.mark.parametrize("first", [1, 200])
+@pytest.mark.parametrize("second", [1, 200])
+def test_zip_archives_that_were_joined(tmp_path: Path, first: int, second: int) -> None:
+    """Each has a directory of its own members; a comment belongs to the archive before."""
+    parts = [
+        {f"{name}{i}.txt": f"{name}{i}".encode() for i in range(n)}
+        for name, n in (("a", first), ("b", second))
+    ]
+    path = write(tmp_path / "a.zip", zipped(parts[0], "stored") + zipped(parts[1], "stored"))
+    texts, skipped = read(path)
+    assert (texts, skipped.counts) == ([name[:-4] for part in parts for name in part], {})
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a"])
 def test_an_archive_of_old_programs(tmp_path: Path, name: str) -> None:
     """Without the sign of POSIX; the check sum shows what it is."""

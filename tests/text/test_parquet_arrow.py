@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from reading import read, write_table
+from reading import read, write, write_table
 
 from t5smith.base.errors import T5smithError
+from t5smith.text.row_count import count_rows
 from t5smith.text.skipped_records import SkippedRecords
 
 KINDS = ["a.parquet", "a.arrow", "b.arrow"]
@@ -66,3 +67,16 @@ def test_two_columns_with_the_name_are_refused(tmp_path: Path, name: str) -> Non
     with pytest.raises(T5smithError, match="2 fields are called 'b'"):
         read(path, text_field="b")
     assert read(path, text_field="a") == (["en"], SkippedRecords())
+
+
+def test_streams_that_were_joined_are_read_as_one(tmp_path: Path) -> None:
+    streams: list[bytes] = []
+    for number, column in enumerate(("text", "text", "body")):
+        table = pa.table({column: [f"en {number}", f"to {number}"]})
+        streams.append(write_table(tmp_path / f"s{number}.arrow", table).read_bytes())
+    joined = write(tmp_path / "s.arrow", b"".join(streams[:2]))
+    assert read(joined)[0] == ["en 0", "to 0", "en 1", "to 1"]
+    assert count_rows(joined) == 4
+    for more in (streams[2], b"junk" * 9):
+        with pytest.raises(T5smithError, match=r"s.arrow: damaged, or not what its name says"):
+            read(write(joined, streams[0] + more))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
+import random
 import tarfile
 import zipfile
 from pathlib import Path
@@ -20,6 +22,7 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import compression_of, open_stream
 from t5smith.text.documents import read_documents
 from t5smith.text.recognition import file_format, is_splittable
+from t5smith.text.skipped_records import SkippedRecords
 
 ROWS = b'{"id": 1, "text": "en dag"}\n{"id": 2, "text": "to dager"}\n'
 TEXT = b"En dag gikk det to menn.\n\nDe kom ikke tilbake.\n"
@@ -42,9 +45,53 @@ def test_json_lines_of_any_name(tmp_path: Path, name: str, squeeze) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "documents", "counted"),
+    [
+        (b'{"text": "en', 2, 1),
+        (b"{}", 2, 1),
+        (b"null\n", 2, 1),
+        (b'{"text": "bl\xe5"}', 2, 1),
+        (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, 2, 1),
+        (b'\x1e{"text": "null"}\n\x1e', 3, 0),
+    ],
+    ids=["cut", "empty", "null", "latin-1", "deep", "RFC 7464"],
+)
+def test_json_lines_that_begin_badly(tmp_path: Path, before: bytes, documents: int, counted: int) -> None:
+    """The first line alone does not show that a file of any name is text."""
+    data = before + (b"" if before.endswith(b"\x1e") else b"\n") + ROWS
+    path = Path(written(tmp_path / "part-00000", data))
+    skipped = SkippedRecords()
+    found = list(read_documents(CorpusSettings(), [path], None, skipped))
+    assert (len(found), skipped.counts.total()) == (documents, counted)
+
+
+@pytest.mark.parametrize("more", [0, 2_000])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("kind", ["array", "texts", "list", "objects"])
+def test_json_that_is_not_lines_is_no_text(tmp_path: Path, kind: str, indent: int | None, more: int) -> None:
+    rows = [{"id": number, "text": f"dag {number}"} for number in range(2 + more)]
+    values = {
+        "array": [rows],
+        "texts": [["en", "to"]],
+        "list": [{"version": "1", "data": rows}],
+        "objects": rows,
+    }
+    data = "\n".join(json.dumps(value, indent=indent) for value in values[kind]).encode()
+    path = Path(written(tmp_path / "data", data))
+    if (kind, indent) == ("objects", None):
+        assert len(list(read_documents(CorpusSettings(), [path]))) == 2 + more
+        return
+    with pytest.raises(T5smithError, match=f"^{path}:1: .*(jq -c|corpus.format)"):
+        list(read_documents(CorpusSettings(), [path]))
+
+
+@pytest.mark.parametrize(
     "text",
     [
         TEXT,
+        b'En dag:\n\n{"a": "b"}\n\ner JSON.\n',
+        b'["en", "to"] er en liste.',
+        b'{\n  "text": er ikke JSON',
         b"ORCA er en hval.",
         b"PAR1 og PAR2",
         b"WARC/1.0 er et format.",
@@ -144,3 +191,19 @@ def test_a_binary_file_is_no_text_in_another_encoding(tmp_path: Path) -> None:
     latin = Path(written(tmp_path / "latin.txt", "blå dag\n".encode("latin-1") * 20))
     with pytest.raises(T5smithError, match="iconv -f latin1"):
         list(read_documents(CorpusSettings(strict=True), [latin]))
+
+
+@pytest.mark.parametrize("name", ["a", "a.txt", "a.jsonl", "a.csv", "a.html"])
+def test_arbitrary_bytes_are_binary_whatever_the_name(tmp_path: Path, name: str) -> None:
+    for seed in range(20):
+        path = Path(written(tmp_path / name, random.Random(seed).randbytes(3_000)))
+        with pytest.raises(T5smithError, match="a binary file of an unknown format"):
+            list(read_documents(CorpusSettings(), [path]))
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz.gz", "a.jsonl.gz", "a"])
+@pytest.mark.parametrize("inner", SQUEEZE)
+def test_what_is_compressed_twice_is_named(tmp_path: Path, name: str, inner: str) -> None:
+    path = Path(written(tmp_path / name, gzip.compress(SQUEEZE[inner](TEXT))))
+    with pytest.raises(T5smithError, match=r"this is compressed twice. Unpack it once, and name that file"):
+        list(read_documents(CorpusSettings(), [path]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import replace_trafilatura
 
 from t5smith.base.artifact import read_manifest
 from t5smith.base.errors import T5smithError
@@ -148,6 +150,81 @@ def test_pages_and_other_records(tmp_path: Path) -> None:
         assert texts == ["en dag"]
         assert skipped.counts == {"records without a page": 2, "damaged archive": 1}
         assert "a.warc:4: the archive is cut short" in skipped.first[0]
+
+
+def response(body: bytes, more: str = "", kind: str = "text/html") -> bytes:
+    body = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{more}\r\n".encode() + body
+    head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a/\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n" + body + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("meta", "kind"),
+    [
+        ("", "text/html; charset=ISO-8859-1"),
+        ('<meta charset="windows-1252">', "text/html"),
+        ('<meta charset="koi8-r">', 'text/html;charset="latin1"'),
+        ('<meta charset="latin1">', "text/html; charset=unknown"),
+    ],
+)
+def test_a_page_is_read_in_the_encoding_that_is_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meta: str, kind: str
+) -> None:
+    """By the headers of HTTP or by the page, as a page in a file of its own."""
+    replace_trafilatura(monkeypatch)
+    page = f"<html><head>{meta}</head><body><p>en blå dag</p></body></html>".encode("latin-1")
+    undeclared = response(b"<html><body><p>bl\xe5</p></body></html>")
+    texts, skipped = read(write(tmp_path / "a.warc", response(page, kind=kind) + undeclared))
+    assert (texts, skipped.counts) == (["en blå dag"], {"not UTF-8": 1})
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+@pytest.mark.parametrize("kind", ["conversion", "response", "encoded"])
+def test_a_long_record_takes_no_memory(tmp_path: Path, kind: str, squeezed: bool) -> None:
+    # warcio decodes 16 KiB at a time, which may become 16 MiB, and copies them.
+    size, most = (80 << 20, 60 << 20) if kind == "encoded" else (20 << 20, 18 << 20)
+    body = b"<html><p>" + b"a" * size
+    long = {
+        "conversion": record("a" * (20 << 20)),
+        "response": response(body),
+        "encoded": response(gzip.compress(body, 1), "Content-Encoding: gzip\r\n"),
+    }[kind]
+    data = long + record("en dag")
+    path = write(tmp_path / "a.warc", gzip.compress(data) if squeezed else data)
+    tracemalloc.start()
+    try:
+        texts, skipped = read(path, longest_document=1_000)
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+    assert (texts, skipped.counts) == (["en dag"], {"too long": 1})
+    assert "a.warc:1: a record is longer than allowed; expected at most 1,000 bytes" in skipped.first[0]
+
+
+@pytest.mark.parametrize("before", ["", "record", "header", "page"])
+def test_a_line_without_end_is_not_read_whole(tmp_path: Path, before: str) -> None:
+    """warcio takes time that grows with the square of its length."""
+    line = b"x" * (6 << 20)
+    head = b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a/\r\n"
+    data = {
+        "": line,
+        "record": record("en dag") + line,
+        "header": record("en dag") + head + line,
+        "page": record("en dag") + head + b"Content-Length: %d\r\n\r\n" % len(line) + line,
+    }[before]
+    path = write(tmp_path / "a.warc", data)
+    tracemalloc.start()
+    try:
+        if before:
+            texts, skipped = read(path)
+            assert (texts, skipped.counts.total()) == (["en dag"], 1)
+            assert all(len(message) < 500 for message in skipped.first)
+        else:
+            with pytest.raises(T5smithError, match=r"expected a web archive, which begins with WARC/1.0"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_damage_belongs_to_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,8 @@ def test_the_estimate_has_parameters_memory_disk_and_time(run_folder, capfd):
         r"about 1 s on cpu, with 1 checkpoint; evaluating it afterwards about \d+ s",
         output,
     )
-    assert "1 of 8 devices is used (cpu)" in output
+    assert "one device (cpu) of 8: CPU devices share its cores, so more are slower" in output
+    assert "backend cpu_rows, for one CPU device; products in float32" in output
 
 
 def test_a_device_without_fast_bfloat16_triggers_a_warning(run_folder, monkeypatch, capfd):

@@ -20,6 +20,8 @@ from t5smith.objective.rng import SHIFTS, generator
 
 CHUNK = 1024
 """Examples that are packed together."""
+EXACT = 8
+"""Chunks whose examples are counted row by row."""
 KEPT = 64
 """Chunks whose rows are kept in memory."""
 
@@ -54,12 +56,14 @@ class PackedRows:
             return self._rows(chunk)[row - self._before[chunk]]
 
     def first_example(self, row: int) -> int:
-        """The number of examples in all rows before this one."""
-        if not row:
-            return 0
-        self[row - 1]
-        chunk = bisect_right(self._before, row - 1) - 1
+        """The number of examples in all rows before this one; far ahead, by the mean of the first rows."""
+        self[0]
         with self._lock:
+            while len(self._before) <= EXACT and self._before[-1] < row:
+                self._before.append(self._before[-1] + len(self._rows(len(self._before) - 1)))
+            if row > self._before[min(EXACT, len(self._before) - 1)]:
+                return round(row * EXACT * CHUNK / self._before[EXACT])
+            chunk = bisect_right(self._before, max(row - 1, 0)) - 1
             within = self._rows(chunk)[: row - self._before[chunk]]
         return chunk * CHUNK + sum(map(len, within))
 

@@ -1,4 +1,4 @@
-"""The rows of a task's files, each with its place: JSON lines, tables in text, Parquet."""
+"""The rows of a task's files, each with its place: JSON lines, tables in text, Parquet and Arrow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from t5smith.base.progress import warn
 from t5smith.text.compression import compression_suffix, open_stream
 from t5smith.text.corpus import find_files
 from t5smith.text.formats.columns import nested_value
+from t5smith.text.formats.parquet_arrow import arrow_batches
 from t5smith.text.locations import Location, RowRange
 
 LONGEST_FIELD = 1 << 30
@@ -25,7 +26,8 @@ FORMATS = {
     ".jsonlines": "jsonl",
     ".tsv": "csv",
     ".csv": "csv",
-    ".parquet": "parquet",
+    ".parquet": "table",
+    ".arrow": "table",
 }
 SHOWN = 3
 """Skipped rows of each kind whose places are printed; all are counted."""
@@ -92,8 +94,8 @@ def read_rows(file: Location, setting: str, skipped: Skipped) -> Iterator[Row]:
     start, stop, name = 0, None, str(file)
     if isinstance(file, RowRange):
         start, stop, name = file.start, file.stop, str(file.file)
-    reader = {"jsonl": _json_rows, "csv": _csv_rows, "parquet": _parquet_rows}[kind]
-    with open_stream(name, seekable=kind == "parquet") as (_, stream):
+    reader = {"jsonl": _json_rows, "csv": _csv_rows, "table": _table_rows}[kind]
+    with open_stream(name, seekable=kind == "table") as (_, stream):
         for number, row in enumerate(reader(name, stream, skipped)):
             if stop is not None and number >= stop:
                 return
@@ -182,17 +184,22 @@ def _unquoted(value: str) -> str:
     return value[1:-1].replace('""', '"') if quoted else value
 
 
-def _parquet_rows(name: str, stream: IO[bytes], skipped: Skipped) -> Iterator[Row | None]:
+def _table_rows(name: str, stream: IO[bytes], skipped: Skipped) -> Iterator[Row | None]:
+    """Rows of Parquet, or of Arrow's stream or file, as data sets are saved."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
-        number = 0
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1024):
+        if ".parquet" in Path(name.lower()).suffixes:
+            batches = pq.ParquetFile(stream).iter_batches(batch_size=1024)
+        else:
+            batches = arrow_batches(stream)[1]
+        for batch in batches:
             for fields in batch.to_pylist():
                 number += 1
                 yield Row(fields, f"{name}:{number}")
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise T5smithError(
-            f"damaged, or not Parquet ({error})", where=name, fix="fetch the file again"
+            f"damaged, or not what its name says ({error})", where=name, fix="fetch the file again"
         ) from None

@@ -23,6 +23,7 @@ ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 PARITY = 0x1BD11BDA
 EXPONENT_OF_ONE = 0x3F800000
 MANTISSA_BITS = 23
+_LEAST = float(np.nextafter(np.float32(-1), np.float32(0)))
 
 
 Keys = tuple[UInt32[Array, " A"], UInt32[Array, " A"]]
@@ -38,8 +39,8 @@ def split(key: PRNGKeyArray, count: int) -> Keys:
 def threefry(
     key: UInt32[Array, "#B"] | UInt32[Array, ""],
     other: UInt32[Array, "#B"] | UInt32[Array, ""],
-    number: UInt32[Array, " B"],
-) -> tuple[UInt32[Array, " B"], UInt32[Array, " B"]]:
+    number: UInt32[Array, "*B"],
+) -> tuple[UInt32[Array, "*B"], UInt32[Array, "*B"]]:
     """Threefry-2x32 with 20 rounds (Salmon et al. 2011) of the pairs (0, number), with a key of two words.
 
     JAX's own (`jax.extend.random.threefry2x32_p`) has loops within on CPU and takes five times as long.
@@ -56,8 +57,8 @@ def threefry(
 
 
 def uniform(
-    pair: tuple[UInt32[Array, " B"], UInt32[Array, " B"]], low: float, high: float
-) -> Float[Array, " B"]:
+    pair: tuple[UInt32[Array, "*B"], UInt32[Array, "*B"]], low: float, high: float
+) -> Float[Array, "*B"]:
     """Numbers from `low` to `high`, as `jax.random.uniform` makes them of Threefry's pairs."""
     bits = (pair[0] ^ pair[1]) >> jnp.uint32(32 - MANTISSA_BITS)
     share = jax.lax.bitcast_convert_type(bits | jnp.uint32(EXPONENT_OF_ONE), jnp.float32) - 1.0
@@ -65,18 +66,40 @@ def uniform(
     return jnp.maximum(least, share * (most - least) + least)
 
 
+def spread_normals(keys: Keys, shapes: Sequence[tuple[int, ...]], stds: Sequence[float]) -> list[Array]:
+    """What :func:`normals` gives, number by number, so that each device can make those of its part."""
+    return [
+        _normal(keys[0][n], keys[1][n], _numbers(shape), std)
+        for n, (shape, std) in enumerate(zip(shapes, stds, strict=True))
+    ]
+
+
+def _normal(key: Array, other: Array, number: UInt32[Array, "*shape"], std: float) -> Float[Array, "*shape"]:
+    pair = threefry(key, other, number)
+    scale = np.float32(np.sqrt(2)) * np.float32(std)
+    return jax.lax.erf_inv(uniform(pair, _LEAST, 1.0)) * scale
+
+
+def _numbers(shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
+    """The numbers from 0, in the order of the last axis first, without a reshape that would gather them."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    number = jnp.zeros(shape, jnp.uint32)
+    for axis, stride in enumerate(strides):
+        number += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+    return number
+
+
 def normals(keys: Keys, shapes: Sequence[tuple[int, ...]], stds: Sequence[float]) -> list[Array]:
     """Normal numbers: `std * jax.random.normal(key, shape)` of each key, float32."""
     sizes = [math.prod(shape) for shape in shapes]
     blocks = [-(-size // BLOCK) for size in sizes]
     scales = np.float32(np.sqrt(2)) * np.array(stds, np.float32)
-    least = float(np.nextafter(np.float32(-1), np.float32(0)))
 
     def block(item: tuple[Array, Array]) -> Float[Array, " B"]:
         array, first = item
         number = first + jnp.arange(BLOCK, dtype=jnp.uint32)
         pair = threefry(keys[0][array], keys[1][array], number)
-        return jax.lax.erf_inv(uniform(pair, least, 1.0)) * jnp.asarray(scales)[array]
+        return jax.lax.erf_inv(uniform(pair, _LEAST, 1.0)) * jnp.asarray(scales)[array]
 
     arrays = np.repeat(np.arange(len(sizes), dtype=np.int32), blocks)
     firsts = np.concatenate([np.arange(count, dtype=np.uint32) * np.uint32(BLOCK) for count in blocks])

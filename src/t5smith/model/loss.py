@@ -238,7 +238,7 @@ def _loss_in_chunks(
 
 def _chunks(B: int, T: int, V: int, compute: Compute) -> int:
     """The number of chunks. A chunk has whole columns, because rows may be on different devices."""
-    size = CHUNK_BYTES[compute.backend]
+    size = CHUNK_BYTES[compute.backend] * (1 if compute.mesh is None else compute.mesh.size)
     return min(T, math.ceil(4 * B * T * V / size))
 
 

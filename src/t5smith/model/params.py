@@ -105,8 +105,8 @@ class Parameters:
     head: Float[Array, "D V"] | None
 
 
-def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
-    """Draw the parameters of a fresh model, float32: each array with a key of its own."""
+def init(config: ModelConfig, key: PRNGKeyArray, *, spread: bool = False) -> Parameters:
+    """Draw the parameters of a fresh model, float32: each array with a key of its own; see :func:`_drawn`."""
     keys, numbers = draws.split(key, 32), itertools.count()
     D, HK, F = config.d_model, config.num_heads * config.d_kv, config.d_ff
 
@@ -164,7 +164,7 @@ def init(config: ModelConfig, key: PRNGKeyArray) -> Parameters:
         ),
         head=None if config.tie_word_embeddings else normal((D, config.vocab_size), D**-0.5),
     )
-    return _drawn(tree, keys)
+    return _drawn(tree, keys, spread)
 
 
 @dataclass(frozen=True)
@@ -176,13 +176,17 @@ class _Normal:
     std: float
 
 
-def _drawn(tree: Parameters, keys: draws.Keys) -> Parameters:
-    """The tree with its normal numbers."""
+def _drawn(tree: Parameters, keys: draws.Keys, spread: bool) -> Parameters:
+    """The tree with its normal numbers.
+
+    With `spread` each device can make its own part of them, in a program that takes longer to compile.
+    """
     leaves, structure = jax.tree.flatten(tree)
     wanted = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
     places = np.array([leaf.number for leaf in wanted])
     own = keys[0][places], keys[1][places]
-    made = iter(draws.normals(own, [leaf.shape for leaf in wanted], [leaf.std for leaf in wanted]))
+    draw = draws.spread_normals if spread else draws.normals
+    made = iter(draw(own, [leaf.shape for leaf in wanted], [leaf.std for leaf in wanted]))
     return structure.unflatten([next(made) if isinstance(leaf, _Normal) else leaf for leaf in leaves])
 
 

@@ -108,7 +108,7 @@ def encode(
         return position_bias(table, longest, longest, bidirectional=True, max_distance=max_distance)
 
     bias_of = shared_or_own(p.encoder.relative_attention_bias, bias)
-    segment_ids = _not_padding(input_ids) if segments is None else _within(segments, 0, 0)
+    segment_ids = _not_padding(input_ids) if segments is None else _within(segments, 0, 0, compute)
 
     def run_layer(x: Array, scanned: tuple[EncoderLayer, Dropout | None]) -> tuple[Array, None]:
         layer, dropout = scanned
@@ -118,9 +118,9 @@ def encode(
         x += drop(h, dropout, 1)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
         h = feed_forward(h, layer.feed_forward, compute, at(dropout, 2))
-        return x + drop(h, dropout, 3), None
+        return compute.by_rows(x + drop(h, dropout, 3)), None
 
-    x = drop(p.embedding[input_ids.reshape(-1)], dropout, 0)
+    x = compute.by_rows(drop(compute.gathered(p.embedding, 0)[input_ids.reshape(-1)], dropout, 0))
     x = run_layers(run_layer, x, p.encoder.layers, config.num_layers, at(dropout, 1), remat, compute)
     x = norm(x, p.encoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 2).reshape(B, S, -1)
@@ -155,7 +155,7 @@ def decode(
         self_ids = SegmentIds(jnp.ones((B, 1), jnp.int32), jnp.ones((B, T), jnp.int32))
         cross_ids = _not_padding(input_ids)
     else:
-        self_ids, cross_ids = _within(segments, 1, 1), _within(segments, 1, 0)
+        self_ids, cross_ids = _within(segments, 1, 1, compute), _within(segments, 1, 0, compute)
     memory = encoded.reshape(-1, encoded.shape[-1])
 
     def run_layer(x: Array, scanned: tuple[DecoderLayer, Dropout | None]) -> tuple[Array, None]:
@@ -169,9 +169,9 @@ def decode(
         x += drop(h, dropout, 3)
         h = norm(x, layer.feed_forward_norm, config.layer_norm_epsilon)
         h = feed_forward(h, layer.feed_forward, compute, at(dropout, 4))
-        return x + drop(h, dropout, 5), None
+        return compute.by_rows(x + drop(h, dropout, 5)), None
 
-    x = drop(p.embedding[decoder_input_ids.reshape(-1)], dropout, 3)
+    x = compute.by_rows(drop(compute.gathered(p.embedding, 0)[decoder_input_ids.reshape(-1)], dropout, 3))
     x = run_layers(run_layer, x, p.decoder.layers, config.num_decoder_layers, at(dropout, 4), remat, compute)
     x = norm(x, p.decoder.final_norm, config.layer_norm_epsilon)
     return drop(x, dropout, 5).reshape(B, T, -1)
@@ -184,10 +184,15 @@ def _longest(segments: Segments | None, S: int, T: int) -> tuple[int, int]:
     return segments.items.layout.longest(0), segments.items.layout.longest(1)
 
 
-def _within(segments: Segments, query_side: int, key_side: int) -> SegmentIds:
+def _within(segments: Segments, query_side: int, key_side: int, compute: Compute) -> SegmentIds:
     """Attention within the windows of packed rows; a side is 0 for inputs, 1 for targets."""
     sides, items = (segments.inputs, segments.targets), segments.items
-    places = None if items is None else items.places(query_side, key_side)
+    if items is None:
+        places = None
+    elif compute.mesh is None:
+        places = items.places(query_side, key_side)
+    else:
+        places = items.places_by_shard(query_side, key_side, compute.row_shards)
     return SegmentIds(sides[query_side], sides[key_side], places)
 
 

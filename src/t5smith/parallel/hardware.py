@@ -117,20 +117,6 @@ def available_memory() -> FreeMemory | None:
     return FreeMemory(stats["bytes_limit"] - stats.get("bytes_in_use", 0), f"free on {device.device_kind}")
 
 
-def devices_line() -> str | None:
-    """What to say if there are several devices, of which one is used; None if there is one."""
-    count = jax.device_count()
-    if count == 1:
-        return None
-    return (
-        f"1 of {count} devices is used ({jax.devices()[0].device_kind}); training on several is not supported"
-    )
-
-
-DEVICES_USED = 1
-"""Training runs on the first device; MFU is the share of the peak of the devices used."""
-
-
 def memory_in_use() -> tuple[int, int] | None:
     """Bytes in use and their peak, on CPU those of the process; None if the device does not report them."""
     device = jax.devices()[0]

@@ -56,6 +56,34 @@ class ScheduleSettings(Settings):
     """Learning rate at the last step, as a share of the peak; for linear, cosine and wsd."""
 
 
+AXES = ("data", "fsdp", "tensor")
+"""Of a mesh. They divide rows, with a copy of the state on each device; rows and state; matrices."""
+AUTO = "auto"
+
+
+def mesh_sizes(text: str) -> dict[str, int]:
+    """The size of each axis of a mesh such as `data=2 fsdp=4`; an axis that is not named has size 1.
+
+    Raises:
+      T5smithError: it is not written so.
+    """
+    sizes = dict.fromkeys(AXES, 1)
+    for number, part in enumerate(words := text.split()):
+        name, _, size = part.partition("=")
+        named_before = any(word.startswith(f"{name}=") for word in words[:number])
+        if name not in AXES or named_before or not size.isdecimal() or int(size) < 1:
+            words = []
+            break
+        sizes[name] = int(size)
+    if not words:
+        raise T5smithError(
+            f"{text!r} cannot be used",
+            where="train.mesh",
+            expected='auto, or some of data, fsdp and tensor with a number of devices, as "data=2 fsdp=4"',
+        )
+    return sizes
+
+
 LENGTHS = ("tokens", "epochs", "hours")
 
 
@@ -80,6 +108,10 @@ class LoopSettings(Settings):
     gradient_accumulation: Positive = 1
     """Split each batch into N parts that are computed one after the other, to save memory. The update is the
     same."""
+    mesh: str = "auto"
+    """How devices are arranged. auto: all of them, with the state divided if it is too large for one; of CPU
+    devices one per process. By hand: "data=2 fsdp=4"; data divides examples, fsdp examples and the state,
+    tensor the matrices."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass recomputes to save memory. none: nothing. dots: all but the products with
     weights. full: everything inside a layer."""
@@ -136,6 +168,8 @@ class LoopSettings(Settings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
+        if self.mesh != AUTO:
+            mesh_sizes(self.mesh)
         given = [f"{self.section}.{name}" for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
             raise T5smithError(

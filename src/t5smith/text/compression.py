@@ -73,6 +73,11 @@ def _compression(name: str, raw: IO[bytes]) -> str:
     return ""
 
 
+def starts_compressed(first: bytes) -> bool:
+    """Whether bytes are the first ones of a compressed file."""
+    return any(magic.match(first) for magic in _MAGIC.values())
+
+
 def _is_text(first: bytes) -> bool:
     """Whether bytes are UTF-8 without control characters, and no beginning of an archive."""
     try:

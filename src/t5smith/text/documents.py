@@ -186,7 +186,7 @@ def _format_reader(
     if kind == "arrow":
         return arrow_rows(name, stream, corpus, blocks, records)
     if kind == "warc":
-        return web_archive(name, stream, blocks, records)
+        return web_archive(name, stream, blocks, records, corpus.longest_document)
     if kind == "mediawiki":
         return wiki_pages(name, stream, blocks, records, corpus.longest_document, again)
     if kind == "html":

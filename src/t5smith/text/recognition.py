@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import functools
 import io
-import json
 import os
 import re
 from collections.abc import Callable
@@ -20,9 +19,10 @@ from typing import IO, cast
 from t5smith.base.errors import T5smithError
 from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.archives.first_bytes import application, archive_kind
-from t5smith.text.compression import compression_of, compression_suffix, open_stream
+from t5smith.text.compression import compression_of, compression_suffix, open_stream, starts_compressed
 from t5smith.text.decompression import is_archive_damage
 from t5smith.text.formats.html import is_web_page, markup_start, root_element
+from t5smith.text.formats.jsonl import is_json
 from t5smith.text.formats.wikiextractor import BEGIN
 from t5smith.text.locations import is_url
 
@@ -57,6 +57,7 @@ _ENDINGS = {
 }
 _READ = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 """First bytes of formats that are read."""
+_BINARY = ("parquet", "arrow", "warc")
 _WARC = re.compile(rb"WARC/\d\.\d\r?\n")
 _REFUSED = {
     b"%PDF-": "a PDF file",
@@ -85,7 +86,6 @@ _REFUSED = {
 _OF_TEXT = (b"%PDF-", b"{\\rtf")
 """Those that may be followed by text alone. With the others, a text such as ORCA is none of these files."""
 _LFS = b"version https://git-lfs.github.com/spec/"
-_OBJECT = re.compile(rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 _MEDIAWIKI = re.compile(rb"<mediawiki[\s>]")
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
 
@@ -188,6 +188,8 @@ def _of_stream(name: str, by_name: str, raw: IO[bytes], stream: IO[bytes]) -> st
     head = stored if what else first_bytes(stream)
     if what := what or _unreadable(head):
         raise _refusal(name, what)
+    if starts_compressed(head):
+        raise _refusal(name, "compressed twice", "unpack it once, and name that file")
     if archive := archive_kind(head):
         return archive
     if by_name in ARCHIVES:
@@ -200,7 +202,7 @@ def _of_stream(name: str, by_name: str, raw: IO[bytes], stream: IO[bytes]) -> st
         if head.startswith(magic) and not _is_plain(head):
             return kind
     # Readers of binary formats say better what is wrong with a damaged file.
-    if not by_name and _is_binary(head):
+    if by_name not in _BINARY and _is_binary(head if by_name else head[:4096]):
         raise _refusal(name, "a binary file of an unknown format")
     if by_name or (by_name := next((kind for kind, fits in _LINES.items() if fits(head)), "")):
         return by_name
@@ -266,31 +268,21 @@ def _is_plain(head: bytes) -> bool:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether bytes are neither UTF-8 nor a text in another encoding: every tenth is a control character."""
+    """Whether bytes are neither UTF-8 nor a text in another encoding.
+
+    Of arbitrary bytes every tenth is a control character, of a text hardly any.
+    """
     try:
-        head[: HEAD_BYTES - 4].decode("utf-8")
+        codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
-        controls = sum(byte < 32 and byte not in _TEXT_CONTROLS for byte in head[:4096])
-        wide = head[:2] in (b"\xff\xfe", b"\xfe\xff") or head[:4096].count(0) * 3 > len(head[:4096])
-        return not wide and controls * 10 > len(head[:4096])
+        controls = sum(byte < 32 and byte not in _TEXT_CONTROLS for byte in head)
+        wide = head[:2] in (b"\xff\xfe", b"\xfe\xff") or head.count(0) * 3 > len(head)
+        return not wide and controls * 30 > len(head)
     return False
 
 
-def _is_json_lines(head: bytes) -> bool:
-    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not _OBJECT.match(begin):
-        return False
-    line, end, _ = begin.partition(b"\n")
-    if not end and len(head) >= HEAD_BYTES:
-        return True  # its end is further on
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
 _LINES: dict[str, Callable[[bytes], bool]] = {
-    "jsonl": _is_json_lines,
+    "jsonl": lambda head: is_json(head, len(head) < HEAD_BYTES),
     "mediawiki": lambda head: bool(_MEDIAWIKI.match(head, markup_start(head))),
     "wikiextractor": lambda head: bool(BEGIN.match(head, markup_start(head))),
     "html": is_web_page,

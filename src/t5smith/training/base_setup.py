@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from t5smith.base.artifact import Manifest, fingerprint
@@ -25,14 +24,15 @@ from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Numbered, Objective
 from t5smith.objective.order import WindowOrder
 from t5smith.parallel.backend import chosen_backend, compute_in
+from t5smith.parallel.mesh import Devices, batch_shapes
 from t5smith.recipe.recipe import Recipe
 from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.resume import checkpoints
 from t5smith.training.resume.history import History
 from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.schedule import Schedule, create_schedule, decay_start
-from t5smith.training.settle import clock_of, trial_recipe, with_measured_settings
-from t5smith.training.state import TrainState, abstract_state, fresh_program, state_of
+from t5smith.training.settle import clock_of, devices_of, trial_recipe, with_measured_settings
+from t5smith.training.state import TrainState, abstract_state, fresh_program, started_state
 from t5smith.training.step import StepSettings
 from t5smith.training.timing.record import Spent
 from t5smith.vocabulary.vocabulary import Vocabulary
@@ -59,6 +59,7 @@ class StepSetup:
     Attributes:
       recipe: with numbers for batch size and steps.
       hours: how long training lasts by the clock, which corrects the recipe's steps; None: it does not.
+      devices: those that the step runs on.
     """
 
     recipe: Recipe
@@ -67,6 +68,7 @@ class StepSetup:
     schedule: Schedule
     optimizer: optax.GradientTransformation
     hours: float | None = field(default=None, kw_only=True)
+    devices: Devices = field(default=Devices(), kw_only=True)
 
     @classmethod
     def create(
@@ -81,20 +83,16 @@ class StepSetup:
         train, config = recipe.train, config or ModelConfig.create(recipe.model, vocabulary.size)
         peak = peak_learning_rate(recipe)
         schedule = create_schedule(train.schedule, peak, train.steps)
-        optimizer = create_optimizer(train.optimizer, schedule, config.num_heads, chosen_backend())
-        return StepSetup(
-            recipe,
-            objective or Objective.create(recipe.objective, vocabulary),
-            config,
-            schedule,
-            optimizer,
-            hours=hours,
-        )
+        devices = devices_of(recipe, config)
+        backend = chosen_backend(devices.mesh)
+        optimizer = create_optimizer(train.optimizer, schedule, config.num_heads, backend)
+        objective = objective or Objective.create(recipe.objective, vocabulary)
+        return StepSetup(recipe, objective, config, schedule, optimizer, hours=hours, devices=devices)
 
     @property
     def compute(self) -> Compute:
-        """Precision and backend of the step."""
-        return compute_in(self.recipe.train.precision)
+        """Precision, backend and devices of the step."""
+        return compute_in(self.recipe.train.precision, self.devices.mesh)
 
     @property
     def step_settings(self) -> StepSettings:
@@ -116,16 +114,16 @@ class StepSetup:
     def fresh_program(self) -> Callable[[], TrainState]:
         """The program that makes the state before the first step; compiled once for equal settings."""
         averaged = self.recipe.train.average_decay is not None
-        return fresh_program(self.config, self.optimizer, self.recipe.seed, averaged)
+        return fresh_program(self.config, self.optimizer, self.recipe.seed, averaged, self.devices.mesh)
 
     def abstract_state(self) -> TrainState:
-        """Shapes and dtypes of the state."""
-        return abstract_state(self.config, self.optimizer, self.recipe.train.average_decay is not None)
+        """Shapes and dtypes of the state, and on several devices where its arrays are."""
+        averaged, mesh = self.recipe.train.average_decay is not None, self.devices.mesh
+        return abstract_state(self.config, self.optimizer, averaged, mesh)
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of a batch."""
-        shapes = self.objective.batch_shapes(self.recipe.train.rows)
-        return {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
+        """Shapes and dtypes of a batch, and on several devices where its rows are."""
+        return batch_shapes(self.devices.mesh, self.objective.batch_shapes(self.recipe.train.rows))
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,8 @@ class TrainingSetup(StepSetup):
         if self.source is None:
             return self.fresh_program()()
         averaged = self.recipe.train.average_decay is not None
-        start = jax.jit(partial(state_of, optimizer=self.optimizer, averaged=averaged), donate_argnums=0)
-        return start(self.source.parameters(self.config, self.vocabulary, self.recipe.seed))
+        parameters = self.source.parameters(self.config, self.vocabulary, self.recipe.seed)
+        return started_state(self.config, parameters, self.optimizer, averaged, self.devices.mesh)
 
     def batches(self) -> Batches:
         """The training batches, by number."""

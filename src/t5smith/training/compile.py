@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
@@ -17,6 +18,7 @@ from t5smith.base.signals import Background, interruptible
 from t5smith.base.units import count
 from t5smith.parallel import hardware
 from t5smith.parallel.host_memory import return_freed_memory
+from t5smith.parallel.mesh import put_batch
 from t5smith.training.base_setup import StepSetup
 from t5smith.training.optimizer import optimizer_at
 from t5smith.training.state import TrainState
@@ -73,7 +75,16 @@ def compile_step(setup: StepSetup) -> CompiledStep:
             lambda: compiled(step.lower(setup.abstract_state(), setup.abstract_batch(), *arguments)),
         )
     runtime = hardware.memory_in_use()
-    return CompiledStep(program, program_memory(program), batch_size, runtime[0] if runtime else 0)
+    mesh = setup.devices.mesh
+    run = program if mesh is None else partial(_with_batch_on, mesh, batch_size, program)
+    return CompiledStep(run, program_memory(program), batch_size, runtime[0] if runtime else 0)
+
+
+def _with_batch_on(
+    mesh: Mesh, rows: int, program: Any, state: TrainState, batch: Any, *arguments: Any
+) -> tuple[TrainState, StepMetrics]:
+    """A step whose batch is first put on the devices."""
+    return program(state, put_batch(mesh, batch, rows), *arguments)
 
 
 def compiled(lowered: Any) -> Any:

@@ -291,5 +291,5 @@ class Loop:
             "skipped_batches": self.skipped.to_json(),
             "skipped_in_a_row": self.skipped_in_a_row,
             **({CLOCK: self.timer.facts()} if self.timer else {}),
-            "device": jax.devices()[0].device_kind,
+            **self.setup.devices.facts(self.setup.compute),
         }

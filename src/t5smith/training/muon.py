@@ -19,6 +19,8 @@ from t5smith.model.compute import Backend
 from t5smith.model.layers import with_row_major_layout
 
 MOMENTUM = 0.95
+ITERATED_IN = jnp.bfloat16
+"""Of the operands of the iterations; the sums are float32."""
 COEFFICIENTS = (
     (7.913078, -21.138174, 14.198892),
     (3.759868, -2.548231, 0.442069),
@@ -57,7 +59,7 @@ def muon(num_heads: int, backend: Backend) -> optax.GradientTransformationExtraA
 
         def direction(path: Any, mu: Array, gradient: Array) -> Array:
             heads, heads_in_rows = _heads(path, num_heads)
-            nesterov = (of_mu * mu + of_gradient * gradient).astype(jnp.bfloat16)
+            nesterov = (of_mu * mu + of_gradient * gradient).astype(ITERATED_IN)
             return orthogonal(nesterov, heads, backend, heads_in_rows=heads_in_rows)
 
         directions = jax.tree_util.tree_map_with_path(direction, mu, updates)
@@ -124,14 +126,14 @@ def newton_schulz(x: Float[Array, "G M N"]) -> Float[Array, "G M N"]:
     least = jnp.finfo(jnp.float32).tiny
     x = x.astype(jnp.float32)
     length = jnp.sqrt(jnp.square(x).sum((1, 2), keepdims=True))
-    y = (x / jnp.maximum(length, least)).astype(jnp.bfloat16)
+    y = (x / jnp.maximum(length, least)).astype(ITERATED_IN)
     y = _turned(y) if tall else y
     gram = _product(y, y, 2)
     scale = jax.lax.rsqrt(jnp.maximum(jnp.abs(gram).sum(2, keepdims=True), least))
-    y = (y.astype(jnp.float32) * scale).astype(jnp.bfloat16)
+    y = (y.astype(jnp.float32) * scale).astype(ITERATED_IN)
     polynomial = _polynomial(gram * scale * jnp.swapaxes(scale, 1, 2), *COEFFICIENTS[0])
     for coefficients in COEFFICIENTS[1:]:
-        y = _product(polynomial, y, 1).astype(jnp.bfloat16)
+        y = _product(polynomial, y, 1).astype(ITERATED_IN)
         polynomial = _polynomial(_product(y, y, 2), *coefficients)
     # XLA on CPU has no kernel for bfloat16 operands if the result has another layout.
     y = with_row_major_layout(_product(_turned(y), polynomial, 1) if tall else _product(polynomial, y, 1))
@@ -141,9 +143,9 @@ def newton_schulz(x: Float[Array, "G M N"]) -> Float[Array, "G M N"]:
 def _polynomial(gram: Float[Array, "G R R"], a: float, b: float, c: float) -> Float[Array, "G R R"]:
     """What an iteration multiplies matrices by, with its first term: so it reads and writes them once."""
     eye = jnp.eye(gram.shape[1], dtype=jnp.float32)[None]
-    operand = gram.astype(jnp.bfloat16)
+    operand = gram.astype(ITERATED_IN)
     rest = b * operand.astype(jnp.float32) + c * _product(operand, operand, 1)
-    return (a * eye + rest).astype(jnp.bfloat16)
+    return (a * eye + rest).astype(ITERATED_IN)
 
 
 def _turned(x: Float[Array, "G R C"]) -> Float[Array, "G C R"]:

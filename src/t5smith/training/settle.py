@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 from t5smith.base.artifact import fingerprint
 from t5smith.base.disk import disk_errors, write_atomically
 from t5smith.base.errors import T5smithError
 from t5smith.base.run_folder import TRAIN
+from t5smith.model.config import ModelConfig
 from t5smith.objective.batches import Objective, TrainingBatches, corpus_weights
+from t5smith.parallel.mesh import Devices, choose_devices
 from t5smith.recipe.recipe import Recipe, plain
-from t5smith.recipe.train import LENGTHS, TrainSettings
+from t5smith.recipe.train import AUTO, LENGTHS, TrainSettings
 from t5smith.store.token_store import TokenStore
-from t5smith.training.optimizer import peak_learning_rate
+from t5smith.training.optimizer import create_optimizer, peak_learning_rate
 from t5smith.training.schedule import warmup_steps
+from t5smith.training.state import abstract_state
 from t5smith.training.timing.record import CLOCK, DECIDED, Record, Spent, read_record
 
 MEASURED_WITH = {
@@ -41,6 +45,19 @@ MEASURED_WITH = {
 """Settings of [train] that a measurement depends on."""
 SAMPLE_BATCHES = 8
 """Number of batches whose tokens are counted to estimate the tokens per batch."""
+
+
+def devices_of(recipe: Recipe, config: ModelConfig) -> Devices:
+    """The devices of a recipe with a number for the batch size."""
+    train = recipe.train
+
+    def state_bytes() -> int:
+        # Only the size matters, which no schedule changes.
+        optimizer = create_optimizer(train.optimizer, lambda _: jnp.zeros(()), config.num_heads, "xla")
+        shapes = abstract_state(config, optimizer, train.average_decay is not None)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+    return choose_devices(train.mesh, config, train.rows // train.gradient_accumulation, state_bytes)
 
 
 def training_batches(recipe: Recipe, store: TokenStore, objective: Objective) -> TrainingBatches:
@@ -213,7 +230,8 @@ def _replaced(
 
 def _measured_for(recipe: Recipe) -> str:
     """Fingerprint of what a measurement depends on: all that decides the time and memory of a step."""
-    train = recipe.train
+    train, platform = recipe.train, jax.devices()[0].platform
+    alone = train.mesh == AUTO and (platform == "cpu" or jax.device_count() == 1)
     return fingerprint(
         {
             "device": jax.devices()[0].device_kind,
@@ -222,5 +240,6 @@ def _measured_for(recipe: Recipe) -> str:
             "objective": plain(recipe.objective),
             "train": train.model_dump(mode="json", include=MEASURED_WITH),
             "optimizer": train.optimizer.name,
+            **({} if alone else {"mesh": [train.mesh, jax.device_count()]}),
         }
     )

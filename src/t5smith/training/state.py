@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from t5smith.model.config import ModelConfig
 from t5smith.model.params import Parameters, init
+from t5smith.parallel.rules import state_shardings, with_shardings
 from t5smith.training.optimizer import init_optimizer
 
 
@@ -50,9 +52,13 @@ def fresh_state(
     key: PRNGKeyArray,
     *,
     averaged: bool = False,
+    spread: bool = False,
 ) -> TrainState:
-    """The state of a new model before its first step, with a moving average if `averaged`."""
-    return state_of(init(config, key), optimizer, averaged=averaged)
+    """The state of a new model before its first step, with a moving average if `averaged`.
+
+    `spread`: see :func:`t5smith.model.params.init`.
+    """
+    return state_of(init(config, key, spread=spread), optimizer, averaged=averaged)
 
 
 def state_of(
@@ -68,24 +74,54 @@ def state_of(
     )
 
 
+def started_state(
+    config: ModelConfig,
+    parameters: Parameters,
+    optimizer: optax.GradientTransformation,
+    averaged: bool,
+    mesh: Mesh | None,
+) -> TrainState:
+    """:func:`state_of` parameters, which may be deleted, on the devices of a mesh if there is one."""
+    start = partial(state_of, optimizer=optimizer, averaged=averaged)
+    if mesh is None:
+        return jax.jit(start, donate_argnums=0)(parameters)
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, optimizer, averaged, mesh))
+    parameters = jax.tree.map(jax.device_put, parameters, where.parameters)
+    return jax.jit(start, out_shardings=where)(parameters)
+
+
 @lru_cache(maxsize=4)
 def fresh_program(
-    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    averaged: bool,
+    mesh: Mesh | None = None,
 ) -> Callable[[], TrainState]:
-    """The compiled :func:`fresh_state` of a seed."""
+    """The compiled :func:`fresh_state` of a seed; on a mesh each device makes its own part."""
 
     def fresh() -> TrainState:
-        return fresh_state(config, optimizer, jax.random.key(seed), averaged=averaged)
+        key = jax.random.key(seed)
+        return fresh_state(config, optimizer, key, averaged=averaged, spread=mesh is not None)
 
-    return jax.jit(fresh).lower().compile()
+    if mesh is None:
+        return jax.jit(fresh).lower().compile()
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, optimizer, averaged, mesh))
+    return jax.jit(fresh, out_shardings=where).lower().compile()
 
 
 @lru_cache(maxsize=4)
 def abstract_state(
-    config: ModelConfig, optimizer: optax.GradientTransformation, averaged: bool
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    averaged: bool,
+    mesh: Mesh | None = None,
 ) -> TrainState:
-    """Shapes and dtypes of :func:`fresh_state`."""
-    return jax.eval_shape(lambda: fresh_state(config, optimizer, jax.random.key(0), averaged=averaged))
+    """Shapes and dtypes of :func:`fresh_state`, and on a mesh where its arrays are."""
+    shapes = jax.eval_shape(lambda: fresh_state(config, optimizer, jax.random.key(0), averaged=averaged))
+    if mesh is None:
+        return shapes
+    return with_shardings(shapes, state_shardings(shapes, shapes.parameters, mesh))
 
 
 class SkippedBatches:

@@ -22,6 +22,7 @@ from t5smith.model.dropout import Dropout
 from t5smith.model.loss import LossSums, batch_loss
 from t5smith.model.params import Parameters
 from t5smith.model.t5 import PAD_ID, Remat, Segments
+from t5smith.parallel.rules import state_shardings
 from t5smith.training.optimizer import apply_gradient, root_mean_square
 from t5smith.training.schedule import Schedule
 from t5smith.training.state import TrainState
@@ -198,6 +199,9 @@ def update_state(
         tokens=sums.tokens + inputs,
         applied=applied.astype(jnp.float32),
     )
+    mesh = settings.compute.mesh
+    if mesh is not None:
+        new = jax.lax.with_sharding_constraint(new, state_shardings(new, new.parameters, mesh))
     return new, metrics
 
 
@@ -233,6 +237,7 @@ def _accumulate_gradient(
     if parts == 1:
         return part(batch, jnp.int32(0))
     split = {name: ids.reshape(parts, -1, ids.shape[1]) for name, ids in batch.items()}
+    split = {name: settings.compute.by_rows(ids, axis=1) for name, ids in split.items()}
     numbers = jnp.arange(parts, dtype=jnp.int32)
 
     def add(total: Any, batch_part: Any) -> tuple[Any, None]:

@@ -9,7 +9,7 @@ Shapes: B rows, P items of a row at most, N items of one kind in a batch at most
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -45,26 +45,30 @@ class ItemLayout:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("row", "query_at", "key_at", "count"),
+    data_fields=("row", "query_at", "key_at", "count", "number"),
     meta_fields=("queries", "keys"),
 )
 @dataclass(frozen=True)
 class Places:
     """The items of one kind in a batch, for one sort of attention.
 
+    If several devices divide the rows, each has room for the items of its own rows.
+
     Attributes:
-      row: the row of each item; from `count` on it is B or more, outside of the batch.
+      row: the row of each item, of those that a device has; from `count` on it is outside of these.
       query_at, key_at: the first query and key position in the row.
       count: the number of items.
       queries, keys: the positions of an item.
+      number: of each item among those of its kind in the batch; None on one device, where they are in order.
     """
 
-    row: Int[Array, " N"]
-    query_at: Int[Array, " N"]
-    key_at: Int[Array, " N"]
-    count: Int[Array, ""]
+    row: Int[Array, "*shards N"]
+    query_at: Int[Array, "*shards N"]
+    key_at: Int[Array, "*shards N"]
+    count: Int[Array, "*shards"]
     queries: int
     keys: int
+    number: Int[Array, "*shards N"] | None = None
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("kinds",), meta_fields=("layout",))
@@ -101,3 +105,17 @@ class Items:
                 Places(row, at[:, query_side], at[:, key_side], count, size[query_side], size[key_side])
             )
         return tuple(found)
+
+    def places_by_shard(self, query_side: int, key_side: int, shards: int) -> tuple[Places, ...]:
+        """The same where the rows are divided into that many parts: the places of each part by itself."""
+        B, P = self.kinds.shape
+
+        def part(kinds: Int[Array, "b P"]) -> tuple[Places, ...]:
+            return Items(kinds, self.layout).places(query_side, key_side)
+
+        def numbered(places: Places) -> Places:
+            before = jnp.cumsum(places.count) - places.count
+            order = jnp.arange(places.row.shape[1], dtype=jnp.int32)
+            return replace(places, number=before[:, None] + order[None])
+
+        return tuple(map(numbered, jax.vmap(part)(self.kinds.reshape(shards, B // shards, P))))

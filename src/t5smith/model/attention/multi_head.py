@@ -50,15 +50,16 @@ def dot_product_attention(
 ) -> Float[Array, "B Q HK"]:
     """Weighted mean of the values. There is no 1/sqrt(K): as in T5, it is in the initial values of q."""
     places = segment_ids.places
-    if compute.is_cpu:
-        if places is not None:
-            key, rate = (None, 0.0) if dropout is None else (dropout.key, dropout.rate)
-            return attend_by_item(q, k, v, bias, segment_ids, key, compute.dtype, rate)
-        key = None if dropout is None else jax.random.split(dropout.key, q.shape[0])
-        rate = 0.0 if dropout is None else dropout.rate
-        return cast(Array, attend_by_row(q, k, v, bias, segment_ids, key, compute.dtype, rate))
-    if places is not None:
+    if places is not None and not compute.is_cpu:
         return attend_items(q, k, v, bias, segment_ids, compute, dropout)
+    if places is not None:
+        key, rate = (None, 0.0) if dropout is None else (dropout.key, dropout.rate)
+        return attend_by_item(q, k, v, bias, segment_ids, key, compute.dtype, rate)
+    if dropout is not None:
+        dropout = Dropout(jax.random.split(dropout.key, q.shape[0]), dropout.rate)
+    if compute.is_cpu:
+        keys, rate = (None, 0.0) if dropout is None else (dropout.key, dropout.rate)
+        return cast(Array, attend_by_row(q, k, v, bias, segment_ids, keys, compute.dtype, rate))
     heads = [x.reshape(*x.shape[:2], bias.shape[0], -1) for x in (q, k, v)]
     seen = segment_ids.queries[:, None, :, None] == segment_ids.keys[:, None, None, :]
     bias = bias[None] + mask_bias(seen)

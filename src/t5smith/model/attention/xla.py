@@ -7,15 +7,16 @@ at most, q and s their positions; LQ and LS those of the longest item.
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Key, Shaped
 
+from t5smith.model.attention.items import Places
 from t5smith.model.attention.masks import SegmentIds, mask_bias
 from t5smith.model.compute import Compute
-from t5smith.model.dropout import Dropout, at, drop
+from t5smith.model.dropout import Dropout
 
 
 def attend(
@@ -26,11 +27,22 @@ def attend(
     compute: Compute,
     dropout: Dropout | None = None,
 ) -> Float[Array, "BQ HK"]:
-    """Weighted mean of the values, with masked positions in the bias. Decoding uses it on CPU too."""
+    """Weighted mean of the values, with masked positions in the bias. Decoding uses it on CPU too.
+
+    Dropout has a key for each row, as on CPU, so that what is dropped depends on no device.
+    """
     scores = contract("bqhk,bshk->bhqs", q, k, compute)
-    weights = drop(jax.nn.softmax(scores + bias, axis=-1), dropout, 0)
+    weights = _dropped(jax.nn.softmax(scores + bias, axis=-1), dropout)
     mixed = contract("bhqs,bshk->bqhk", weights, v, compute)
     return mixed.reshape(q.shape[0] * q.shape[1], -1)
+
+
+def _dropped(weights: Float[Array, "B H Q S"], dropout: Dropout | None) -> Float[Array, "B H Q S"]:
+    if dropout is None:
+        return weights
+    share = 1 - dropout.rate
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, share, weights.shape[1:]))(dropout.key)
+    return jnp.where(kept, weights / share, 0.0)
 
 
 def contract(
@@ -86,10 +98,51 @@ def attend_items(
     compute: Compute,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B Q HK"]:
-    """The same for the items of packed rows, kind by kind; 0 outside the items."""
+    """The same for the items of packed rows, kind by kind; 0 outside the items.
+
+    Each item has a dropout key of its own. On a mesh, each part of the rows finds its items by itself: their
+    places do not cross devices.
+    """
+    assert segment_ids.places is not None
+    keys = [_item_keys(dropout, number, places) for number, places in enumerate(segment_ids.places)]
+    rate = 0.0 if dropout is None else dropout.rate
+
+    def part(q: Any, k: Any, v: Any, segment_ids: SegmentIds, keys: Any) -> Array:
+        return _attend_items(q, k, v, bias, segment_ids, compute, keys, rate)
+
+    if compute.mesh is None:
+        return part(q, k, v, segment_ids, keys)
+    shards = compute.row_shards
+
+    def by_shard(x: Shaped[Array, "*rows"]) -> Shaped[Array, "*shards"]:
+        return compute.by_rows(x.reshape(shards, -1, *x.shape[1:]))
+
+    ids = SegmentIds(by_shard(segment_ids.queries), by_shard(segment_ids.keys), segment_ids.places)
+    return compute.by_rows(jax.vmap(part)(by_shard(q), by_shard(k), by_shard(v), ids, keys).reshape(q.shape))
+
+
+def _item_keys(dropout: Dropout | None, kind: int, places: Places) -> Key[Array, "*shards N"] | None:
+    """A dropout key for each item of a kind, by its number in the batch; None for no dropout."""
+    if dropout is None:
+        return None
+    keys = jax.random.split(jax.random.fold_in(dropout.key, kind), places.row.size)
+    return keys if places.number is None else keys[places.number]
+
+
+def _attend_items(
+    q: Float[Array, "B Q HK"],
+    k: Float[Array, "B S HK"],
+    v: Float[Array, "B S HK"],
+    bias: Float[Array, "H LQ LS"],
+    segment_ids: SegmentIds,
+    compute: Compute,
+    item_keys: list[Any],
+    rate: float,
+) -> Float[Array, "B Q HK"]:
+    """:func:`attend_items` for rows that one device has."""
     assert segment_ids.places is not None
     H, mixed = bias.shape[0], jnp.zeros(q.shape, jnp.float32)
-    for number, places in enumerate(segment_ids.places):
+    for places, keys in zip(segment_ids.places, item_keys, strict=True):
         N = len(places.row)
         to_queries = places.row[:, None], places.query_at[:, None] + jnp.arange(places.queries)[None]
         to_keys = places.row[:, None], places.key_at[:, None] + jnp.arange(places.keys)[None]
@@ -100,7 +153,8 @@ def attend_items(
         ids = _taken(segment_ids.queries, to_queries), _taken(segment_ids.keys, to_keys)
         seen = ids[0][:, None, :, None] == ids[1][:, None, None, :]
         item_bias = bias[None, :, : places.queries, : places.keys] + mask_bias(seen)
-        out = attend(heads[0], heads[1], heads[2], item_bias, compute, at(dropout, number))
+        dropout = None if keys is None else Dropout(keys, rate)
+        out = attend(heads[0], heads[1], heads[2], item_bias, compute, dropout)
         out = out.reshape(N, places.queries, -1)
         mixed = mixed.at[to_queries].set(out, mode="drop", unique_indices=True)
     return mixed

@@ -24,8 +24,8 @@ class TaskSettings(Settings):
     section: ClassVar[str] = "finetune.tasks"
 
     train: Strings = ()
-    """Files, folders or globs with rows to train on: .jsonl, .tsv, .csv or .parquet, or hf:NAME:CONFIG:SPLIT
-    of the Hub."""
+    """Files, folders or globs with rows to train on: .jsonl, .tsv, .csv, .parquet or .arrow; or
+    hf:NAME:CONFIG:SPLIT of the Hub."""
     dev: Strings = ()
     """Rows that choose the best checkpoint. Default: the share `held_out_fraction` of `train`."""
     test: Strings = ()

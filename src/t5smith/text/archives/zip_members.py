@@ -169,7 +169,7 @@ class _Checked(io.RawIOBase):
 
 def _directory(stream: IO[bytes], total: int) -> Iterator[_Entry]:
     """The entries of the directory at the end of the archive."""
-    place, end, shift = _place_of_directory(stream, total)
+    place, end, shift, after = _place_of_directory(stream, total)
     data, at = b"", 0
     while place + at < end:
         if len(data) - at < _ENTRY_BYTES + 3 * 0xFFFF and place + len(data) < end:
@@ -191,10 +191,11 @@ def _directory(stream: IO[bytes], total: int) -> Iterator[_Entry]:
             raise _DamagedError("its directory is damaged")
         link = made >> 8 == _UNIX and stat.S_ISLNK(mode >> 16)
         yield _Entry(name, flags, method, header, min(stored, total), size, crc, link)
+    yield from _found(stream, after, total)  # archives that were joined
 
 
-def _place_of_directory(stream: IO[bytes], total: int) -> tuple[int, int, int]:
-    """Where the directory begins and ends, and what is to be added to its offsets."""
+def _place_of_directory(stream: IO[bytes], total: int) -> tuple[int, int, int, int]:
+    """Where the directory begins and ends, what is to be added to its offsets, and where its archive ends."""
     # With other bytes before the first member, this is that of a program that unpacks it; otherwise what is
     # shifted is the directory of an archive in this one, which is cut short.
     begins = _read_at(stream, 0, total, len(_HEADER)) in ZIP
@@ -204,15 +205,16 @@ def _place_of_directory(stream: IO[bytes], total: int) -> tuple[int, int, int]:
     while (at := tail.rfind(_END, 0, at)) >= 0:
         if at + _END_BYTES > len(tail):
             continue
-        size, offset, _ = struct.unpack_from("<IIH", tail, at + 12)
+        size, offset, comment = struct.unpack_from("<IIH", tail, at + 12)
         end = start + at
+        after = end + _END_BYTES + comment
         if _UNKNOWN in (size, offset) or tail[at + 10 : at + 12] == b"\xff\xff":
             large = at - _LOCATOR_BYTES - _END_64_BYTES
             if large >= 0 and tail[large : large + 4] == _END_64:
                 size, offset = struct.unpack_from("<QQ", tail, large + 40)
                 end = start + large
         if size <= end and (offset == end - size or (offset < end - size and not begins)):
-            return end - size, end, end - size - offset
+            return end - size, end, end - size - offset, after
     raise _DamagedError("its directory is missing, so it is cut short or damaged")
 
 

@@ -12,7 +12,6 @@ from t5smith.base.errors import T5smithError
 from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import Document
 from t5smith.text.formats.plain import Positioned
-from t5smith.text.formats.warc import page_text
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
 _PROLOGUE = re.compile(rb"(?:\xef\xbb\xbf)?(?>\s+|<\?[^>]*>|<!--.*?-->)*", re.DOTALL)
@@ -56,7 +55,7 @@ def web_page(name: str, stream: IO[bytes], records: FileRecords, longest: int) -
         what, expected = "a web page is longer than allowed", f"at most {longest:,} bytes"
         fault = T5smithError(what, where=f"{name}:1", expected=expected, fix="raise corpus.longest_document")
         records.skip("too long", fault)
-    elif (page := _decoded(data)) is None:
+    elif (page := decoded_page(data)) is None:
         what, expected = "invalid UTF-8, and no other encoding that fits is declared", "a page in UTF-8"
         fix = "save the page as UTF-8 (`iconv -f latin1 -t utf-8` if it is Latin-1)"
         records.skip("not UTF-8", T5smithError(what, where=f"{name}:1", expected=expected, fix=fix))
@@ -66,20 +65,46 @@ def web_page(name: str, stream: IO[bytes], records: FileRecords, longest: int) -
         records.skip("pages without text", T5smithError("a page without text", where=f"{name}:1"))
 
 
-def _decoded(data: bytes) -> str | None:
-    """A page as text: in UTF-8, or in the encoding that it declares; None: in neither."""
+def decoded_page(data: bytes, declared: str = "") -> str | None:
+    """A page as text: in UTF-8, or in the encoding that it declares; None: in neither.
+
+    Args:
+      data: the page.
+      declared: its encoding by the headers of HTTP, which go before what it declares itself; "": none.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         names = ["utf-16"]
     else:
         found = _CHARSET.search(data[:_CHARSET_BYTES])
-        declared = (found[1] or found[2]).decode().lower() if found else ""
-        names = ["utf-8-sig", "cp1252" if declared in _LATIN else declared]
+        own = (found[1] or found[2]).decode() if found else ""
+        names = ["utf-8-sig", *("cp1252" if name.lower() in _LATIN else name for name in (declared, own))]
     for name in filter(None, names):
         try:
             return data.decode(name)
         except (LookupError, ValueError):
             continue
     return None
+
+
+def page_text(page: str, name: str) -> str:
+    """The main text of a web page, as trafilatura finds it; "": none.
+
+    Args:
+      page: its HTML.
+      name: of the file, for the message.
+
+    Raises:
+      T5smithError: trafilatura is not installed.
+    """
+    try:
+        from trafilatura import extract  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise T5smithError(
+            "trafilatura, which extracts the text of pages, is not installed",
+            where=name,
+            fix="run `pip install 't5smith[web]'`; instead of WARC files, WET files hold text",
+        ) from None
+    return extract(page, include_comments=False) or ""
 
 
 def is_web_page(head: bytes) -> bool:

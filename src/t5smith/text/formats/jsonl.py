@@ -14,7 +14,7 @@ from t5smith.recipe.corpus import CorpusSettings
 from t5smith.text.compression import OpenAgain, open_stream
 from t5smith.text.document import WHOLE_FILE
 from t5smith.text.formats.columns import USUAL, named_column, nested_value, shown, text_column
-from t5smith.text.formats.plain import Lines, Positioned
+from t5smith.text.formats.plain import BOM, Lines, Positioned
 from t5smith.text.locations import is_url
 from t5smith.text.skipped_records import MAX_BAD_START, FileRecords, SkippedRecords
 
@@ -120,6 +120,50 @@ def _field_of(name: str, stream: IO[bytes], longest: int) -> str:
     return text_column(list(fields), [key for key, text in fields.items() if text], "", first, list(within))
 
 
+_NAMED = rb'\{\s*"(?:[^"\\\n]|\\.)*"\s*:'
+_BEGINS = re.compile(rb"\[\s*" + _NAMED + rb"|" + _NAMED)
+_CUT = re.compile(rb"\[|\{\s*\n|.*[\[{,]\s*\n")
+"""The first line of an array, or of an object that goes on below."""
+
+
+def is_json(head: bytes, whole: bool) -> bool:
+    """Whether a file holds JSON: records on lines, some of which may be faulty, or what this reader rejects.
+
+    Args:
+      head: the first bytes of the file.
+      whole: whether these are all.
+    """
+    begin = head.removeprefix(BOM).lstrip(b" \t\r\n\x1e")
+    lines = begin.split(b"\n")
+    starts = bool(_BEGINS.match(begin))
+    if not whole and not (lines := lines[:-1]):
+        return starts
+    records = [_is_record(line) for line in lines if line.strip()][:MAX_SAMPLED]
+    if any(records):
+        return starts or sum(records) * 2 > len(records)
+    try:
+        value, end = json.JSONDecoder().raw_decode(text := begin.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return starts and not whole and bool(_CUT.match(begin))
+    rest = text[end:].lstrip()
+    return _has_text(value) and rest[:1] in ("", "{", "[")
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return line.lstrip(b" \t\x1e")[:1] == b"{" and bool(json.loads(line.lstrip(b" \t\x1e")))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _has_text(value: Any) -> bool:
+    """Whether an array or object has a text somewhere."""
+    if isinstance(value, dict):
+        value = list(cast("dict[str, Any]", value).values())
+    inner = cast("list[Any]", value) if isinstance(value, list) else []
+    return any(isinstance(one, str) or _has_text(one) for one in inner)
+
+
 class _RecordError(Exception):
     """An unusable line; `of_file` if its first one shows that a file is not JSON lines."""
 
@@ -129,8 +173,8 @@ class _RecordError(Exception):
 
 def _object(line: str, lines: Lines) -> dict[str, Any]:
     try:
-        # Files that were joined have byte order marks in the middle.
-        row = json.loads(line.removeprefix("\ufeff") if line[:1] == "\ufeff" else line)
+        # Files that were joined have byte order marks in the middle; RFC 7464 begins records with U+001E.
+        row = json.loads(line.lstrip("\ufeff\x1e") if line[:1] in ("\ufeff", "\x1e") else line)
     except (ValueError, RecursionError) as error:
         raise _not_json(line, error, lines.here) from None
     if isinstance(row, list):
@@ -142,10 +186,10 @@ def _object(line: str, lines: Lines) -> dict[str, Any]:
 
 
 def _not_json(line: str, error: Exception | None, here: str) -> _RecordError:
-    begin = line.lstrip("\ufeff \t")
+    begin = line.lstrip("\ufeff\x1e \t")
     if begin.startswith("["):
         what = "not JSON lines: it begins as one JSON array" if error else "not a JSON object but an array"
-        fix = "write one object per line, as with `jq -c '.[]'`"
+        fix = "write one object per line, as with `jq -c '.[]'`, or set corpus.format = \"text\""
         array = T5smithError(what, where=here, expected="one JSON object per line", fix=fix)
         return _RecordError("not JSON", array, of_file=True)
     fix, listed = 'write one JSON object per line, or set corpus.format = "text"', None

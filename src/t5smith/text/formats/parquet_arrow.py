@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
@@ -75,10 +76,10 @@ def arrow_row_count(stream: IO[bytes], name: str) -> int:
       T5smithError: it is damaged.
     """
     with _arrow_errors(name):
-        return sum(batch.num_rows for batch in _arrow_batches(stream)[1])
+        return sum(batch.num_rows for batch in arrow_batches(stream)[1])
 
 
-def _arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
+def arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
     """The schema and the batches of an Arrow file, of either kind."""
     import pyarrow as pa
 
@@ -88,7 +89,21 @@ def _arrow_batches(stream: IO[bytes]) -> tuple[Any, Iterator[Any]]:
         reader: Any = pa.ipc.open_file(stream)
         return reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
     reader = pa.ipc.open_stream(stream)
-    return reader.schema, iter(reader)
+    return reader.schema, _streamed(reader, stream)
+
+
+def _streamed(reader: Any, stream: IO[bytes]) -> Iterator[Any]:
+    """The batches of a stream, and of those that were joined to it, which must have its columns."""
+    import pyarrow as pa
+
+    schema = reader.schema
+    yield from reader
+    while stream.read(1):
+        stream.seek(-1, io.SEEK_CUR)
+        reader = pa.ipc.open_stream(stream)
+        if not reader.schema.equals(schema):
+            raise pa.ArrowInvalid("streams of different columns were joined")
+        yield from reader
 
 
 def arrow_rows(
@@ -96,7 +111,7 @@ def arrow_rows(
 ) -> Iterator[Positioned]:
     """Rows of an Arrow file, of either kind: with a footer, or the stream that `datasets` saves."""
     with _arrow_errors(name):
-        schema, batches = _arrow_batches(stream)
+        schema, batches = arrow_batches(stream)
     with _arrow_errors(name):
         column = _text_column(schema, corpus, name)
     position, row = 0, 1

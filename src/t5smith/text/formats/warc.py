@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from collections.abc import Callable, Generator
 from typing import IO, Any, cast
 
 from t5smith.base.errors import T5smithError
 from t5smith.text.decompression import is_archive_damage
 from t5smith.text.document import BlockSelection, Document
+from t5smith.text.formats.html import decoded_page, page_text
 from t5smith.text.formats.plain import Positioned
 from t5smith.text.skipped_records import DAMAGED_ARCHIVE, FileRecords
 
+MAX_HEADER_LINE = 1 << 16
+"""Bytes of a line of a record's headers that are read."""
+_SHOWN = 200
+"""Characters of warcio's messages, which may have such a line in them."""
+
 
 def web_archive(
-    name: str, stream: IO[bytes], blocks: BlockSelection, records: FileRecords
+    name: str, stream: IO[bytes], blocks: BlockSelection, records: FileRecords, longest: int
 ) -> Generator[Positioned]:
     """Records of a WARC file that hold text (WET), or pages whose text trafilatura finds.
 
     The position of a document is its record number times 1,000: archives are compressed record by record.
 
+    Args:
+      name: of the file.
+      stream: its bytes.
+      blocks: which blocks are read.
+      records: counts records that are dropped or cannot be used.
+      longest: maximum size of a text or page, in bytes.
+
     Raises:
       T5smithError: a package is missing, or the file is not a web archive.
     """
-    try:
-        from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
-    except ImportError:
-        raise T5smithError(
-            "warcio is not installed", where=name, fix="run `pip install 't5smith[web]'`"
-        ) from None
     source = _Source(stream)
-    # Headers of pages are read below: warcio would take a truncated one for the end of the archive.
-    archive: Any = ArchiveIterator(source, no_record_parse=True)
-    archive.reader.set_decomp(None)
+    archive, archive_error = _opened(name, source)
     number, lost, why = 0, 0, ""
     try:
         for record in archive:
@@ -47,18 +52,18 @@ def web_archive(
             yield position, None
             ours = blocks.includes(blocks.block_of(position))
             if ours and kind in ("conversion", "response"):
-                data = _content(record, archive.loader)
+                data = _content(record, archive.loader, longest)
             if not _is_whole(record):
                 lost, why = number, "a record ends before its time"
                 break
-            text = "" if data is None else _text_of(data, kind, name, number, records)
+            text = "" if data is None else _text_of(data, record, f"{name}:{number}", records, longest)
             if text:
                 yield position, Document(text, name, number)
             elif ours and text is not None:
                 reason = "records without a page" if data is None else "pages without text"
                 records.skip(reason, T5smithError(reason, where=f"{name}:{number}"))
-    except ArchiveLoadFailed as error:
-        lost, why = number + 1, str(error)
+    except archive_error as error:
+        lost, why = number + 1, str(error)[:_SHOWN]
     if source.damage is not None:
         lost, why = lost or number + 1, str(source.damage) or type(source.damage).__name__
     elif lost == 1 and not source.begins_as_warc:
@@ -74,15 +79,51 @@ def web_archive(
     yield max(number, lost) * 1000, None
 
 
-def _text_of(data: bytes, kind: str, name: str, number: int, records: FileRecords) -> str | None:
-    """The text of a record's content, "" without any; None: it is not UTF-8, which is counted."""
+def _opened(name: str, source: _Source) -> tuple[Any, type[Exception]]:
+    """The records of an archive, and what is raised if one cannot be found.
+
+    Raises:
+      T5smithError: warcio is not installed.
+    """
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        error = T5smithError("invalid UTF-8", where=f"{name}:{number}", expected="text in UTF-8")
+        from warcio.archiveiterator import ArchiveIterator
+        from warcio.exceptions import ArchiveLoadFailed
+    except ImportError:
+        what, fix = "warcio is not installed", "run `pip install 't5smith[web]'`"
+        raise T5smithError(what, where=name, fix=fix) from None
+    # Headers of pages are read by `_content`: warcio would take a truncated one for the end of the archive.
+    archive: Any = ArchiveIterator(source, no_record_parse=True)
+    archive.reader.set_decomp(None)
+    read = archive.reader.readline
+    # It joins the pieces of a line without end one by one, which would take hours.
+    archive.reader.readline = lambda length=None: read(min(length or MAX_HEADER_LINE, MAX_HEADER_LINE))
+    return archive, ArchiveLoadFailed
+
+
+def _text_of(data: bytes, record: Any, where: str, records: FileRecords, longest: int) -> str | None:
+    """The text of a record's content, "" without any; None: it cannot be used, which is counted."""
+    if len(data) > longest:
+        what, expected = "a record is longer than allowed", f"at most {longest:,} bytes"
+        error = T5smithError(what, where=where, expected=expected, fix="raise corpus.longest_document")
+        records.skip("too long", error)
+        return None
+    page = record.rec_type == "response"
+    if page:
+        found = _CHARSET.search(record.http_headers.get_header("Content-Type") or "")
+        text = decoded_page(data, found[1] if found else "")
+    else:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+    if text is None:
+        error = T5smithError("invalid UTF-8", where=where, expected="text in UTF-8")
         records.skip("not UTF-8", error)
         return None
-    return page_text(text, name) if kind == "response" else text
+    return page_text(text, where.rpartition(":")[0]) if page else text
+
+
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w-]+)", re.IGNORECASE)
 
 
 class _Source:
@@ -132,8 +173,11 @@ def _is_whole(record: Any) -> bool:
     return not record.raw_stream.limit
 
 
-def _content(record: Any, loader: Any) -> bytes | None:
-    """The content of a record, of a page without HTTP headers; None: it is neither text nor a page."""
+def _content(record: Any, loader: Any, longest: int) -> bytes | None:
+    """The content of a record, of a page without HTTP headers; None: it is neither text nor a page.
+
+    Of one that is too long it is one byte more than is allowed.
+    """
     if record.rec_type == "response":
         address = "uri" if record.format == "arc" else "WARC-Target-URI"
         uri = record.rec_headers.get_header(address) or ""
@@ -144,25 +188,7 @@ def _content(record: Any, loader: Any) -> bytes | None:
         if headers is None or "html" not in (headers.get_header("Content-Type") or "").lower():
             return None
         record.http_headers = headers
-    return record.content_stream().read()
-
-
-def page_text(page: str, name: str) -> str:
-    """The main text of a web page, as trafilatura finds it; "": none.
-
-    Args:
-      page: its HTML.
-      name: of the file, for the message.
-
-    Raises:
-      T5smithError: trafilatura is not installed.
-    """
-    try:
-        from trafilatura import extract  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise T5smithError(
-            "trafilatura, which extracts the text of pages, is not installed",
-            where=name,
-            fix="run `pip install 't5smith[web]'`; instead of WARC files, WET files hold text",
-        ) from None
-    return extract(page, include_comments=False) or ""
+    stream, data = record.content_stream(), bytearray()
+    while len(data) <= longest and (more := stream.read(longest + 1 - len(data))):
+        data += more
+    return bytes(data)

@@ -101,11 +101,12 @@ def save(
 
 
 def restore(folder: Path, like: TrainState) -> TrainState:
-    """Read the state of one checkpoint onto the first device.
+    """Read the state of one checkpoint, whatever devices wrote it.
 
     Args:
       folder: the checkpoint.
-      like: a state of the same structure, or its shapes and dtypes alone.
+      like: a state of the same structure, or its shapes and dtypes alone; these may say on which devices
+        each array is to be. Default: on the first.
     """
     # A signal must not raise within Orbax, which would leave its event loop in a state of its own.
     return interruptible(_restore, folder, like)
@@ -113,8 +114,10 @@ def restore(folder: Path, like: TrainState) -> TrainState:
 
 def _restore(folder: Path, like: TrainState) -> TrainState:
     # Without a sharding Orbax would look for the device that wrote it, which may be another machine's.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or first), like
+    )
     with ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.restore((folder / ARRAYS).absolute(), _named_as_on_disk(shapes))
     return TrainState(*(tree[name] for name in _named_as_on_disk(like)))

@@ -28,8 +28,9 @@ NOT_IN_FINGERPRINT = {
     "evaluate_every",
     "prefetch_batches",
     "prefetch_workers",
-    # These two change how sums are rounded, not what is summed.
+    # These change how sums are rounded, not what is summed.
     "gradient_accumulation",
+    "mesh",
     "remat",
     # The content of the model is part of the fingerprint, not its name.
     "init_from",

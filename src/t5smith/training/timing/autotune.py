@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import jax
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
@@ -77,7 +80,7 @@ def largest_batch(setup_for: Callable[[int], TrainingSetup], accumulation: int) 
       T5smithError: not even the smallest batch fits, or the device does not report its memory.
     """
     limit = hardware.memory_limit()
-    unit = accumulation * 8
+    unit = accumulation * math.lcm(8, jax.device_count())
     if limit is None:
         raise T5smithError(
             "this device does not report its memory",
@@ -92,7 +95,8 @@ def largest_batch(setup_for: Callable[[int], TrainingSetup], accumulation: int) 
             with phase("train", f"compiling a step of {batch_size:,} examples"):
                 return compile_step(setup_for(batch_size)).memory
         except T5smithError as error:
-            if error.where != "train.batch_size":
+            # Rows that the devices do not divide are no batch size either.
+            if error.where != "train.batch_size" and not (error.where or "").startswith("train.mesh"):
                 raise
             return limit + 1
 

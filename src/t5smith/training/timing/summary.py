@@ -13,6 +13,7 @@ from t5smith.base.wrapping import pluralize
 from t5smith.model.flops import forward_flops, step_flops
 from t5smith.model.params import parameter_count
 from t5smith.parallel import hardware
+from t5smith.parallel.backend import backend_reason
 from t5smith.training.base_setup import StepSetup, TrainingSetup
 from t5smith.training.compile import CompiledStep
 from t5smith.training.setup import Setup
@@ -27,8 +28,9 @@ def print_summary(setup: TrainingSetup, step: CompiledStep) -> None:
     info(f"train     {parameters} parameters, {length}")
     info(f"train     {setup.objective.describe_shape()}")
     info(f"train     {_memory(setup, step)}; disk {count(_checkpoint_bytes(setup))}B")
-    if (line := hardware.devices_line()) is not None:
-        info(f"train     {line}")
+    compute, mesh = setup.compute, setup.devices.mesh
+    info(f"train     {setup.devices.describe()}")
+    info(f"train     backend {compute.backend}, for {backend_reason(mesh)}; products in {train.precision}")
     if train.precision == "bfloat16" and not hardware.has_fast_bfloat16():
         warn(f"{device.device_kind} has no fast bfloat16 products; --train.precision float32 may be faster")
 

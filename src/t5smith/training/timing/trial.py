@@ -18,7 +18,7 @@ from t5smith.base.phase import phase
 from t5smith.base.signals import interruptible
 from t5smith.model.flops import step_flops
 from t5smith.objective.batches import prefetched
-from t5smith.parallel.hardware import DEVICES_USED, peak_tflops
+from t5smith.parallel.hardware import peak_tflops
 from t5smith.training.base_setup import TrainingSetup
 from t5smith.training.compile import CompiledStep, out_of_memory
 
@@ -100,4 +100,4 @@ def seconds_at_peak(setup: TrainingSetup) -> float:
     """The seconds of a step at the devices' peak speed, which is measured if no data sheet states it."""
     objective = setup.objective
     flops = step_flops(setup.config, setup.recipe.train.rows, objective.input_length, objective.target_length)
-    return flops / (peak_tflops(setup.compute.dtype) * 1e12 * DEVICES_USED)
+    return flops / (peak_tflops(setup.compute.dtype) * 1e12 * setup.devices.count)
