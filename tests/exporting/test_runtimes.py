@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -43,6 +44,13 @@ KINDS = {
 def needs(package: str) -> pytest.MarkDecorator:
     missing = importlib.util.find_spec(package) is None
     return pytest.mark.skipif(missing, reason=f"make test-all installs {package}")
+
+
+ONNX_PYTHON = Path(__file__).parents[2] / ".venv4" / "bin" / "python"
+needs_onnx = pytest.mark.skipif(
+    not list(ONNX_PYTHON.parents[1].glob("lib/*/site-packages/optimum/exporters/onnx")),
+    reason="make test-all makes the environment with optimum-onnx",
+)
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +128,22 @@ def test_the_names_of_spare_rows_are_those_of_no_piece(finished):
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_without_its_package_it_is_an_error_before_anything_is_written(finished, monkeypatch, name):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(T5smithError, match=rf"--for {name}: needs .*, which is not installed.*pip install"):
+    with pytest.raises(T5smithError, match=rf"--for {name}: needs .*, which .*pip install"):
         export(finished, runtime=name)
+
+
+def test_an_environment_without_the_converter_is_an_error_of_one_line(finished, tmp_path):
+    python = tmp_path / "python"
+    with pytest.raises(
+        T5smithError, match=r"--python .*: cannot be run \(No such file.*Make it with `python3"
+    ):
+        export(finished, runtime="onnx", python=python)
+    python.write_text("#!/bin/sh\necho traceback >&2; echo No module named optimum >&2; exit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(T5smithError, match=r"failed in this environment: No module named optimum\. Make it"):
+        export(finished, runtime="onnx", python=python)
+    with pytest.raises(T5smithError, match="--python: needs `--for onnx`"):
+        export(finished, python=python)
 
 
 def test_what_cannot_be_converted_is_an_error(finished):
@@ -141,10 +163,18 @@ def test_ctranslate2_computes_the_same(folders, sample, tmp_path, kind):
 
 
 @pytest.mark.slow
-@needs("ctranslate2")
-def test_a_bias_per_layer_is_refused_for_ctranslate2(folders, sample, tmp_path):
-    with pytest.raises(T5smithError, match="one position bias for all layers"):
-        convert(folders("per layer"), tmp_path, "ctranslate2", *sample)
+@needs_onnx
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "per layer"])
+def test_onnx_computes_the_same(folders, sample, tmp_path, kind):
+    facts = convert(folders(kind), tmp_path, "onnx", *sample, ONNX_PYTHON)
+    assert facts["inputs"] == 50
+    assert facts["largest_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("name", ["ctranslate2", "onnx"])
+def test_a_bias_per_layer_is_refused_where_the_runtime_has_none(folders, sample, tmp_path, name):
+    with pytest.raises(T5smithError, match=f"--for {name}: .*position bias"):
+        convert(folders("per layer"), tmp_path, name, *sample)
     assert not list(tmp_path.iterdir())
 
 

@@ -109,11 +109,11 @@ class ExportCommand(RecipeCommand):
     encoder_only: bool = False
     """Export the encoder alone, for embeddings, into the folder model-encoder."""
     check: bool = False
-    """Compare ids and logits on 50 held-out inputs with those in transformers, if it is installed, and say
-    so on the model card."""
-    for_: Literal["ctranslate2"] | None = None
-    """Also write the model for this runtime, into a folder such as model-ctranslate2, and compare greedy
-    output and log probabilities on 50 held-out inputs."""
+    """Compare ids and logits with those in transformers, if it is installed, and say so on the card."""
+    for_: Literal["ctranslate2", "onnx"] | None = None
+    """Also write the model for this runtime, as model-onnx for instance, and compare what it computes."""
+    python: Folder | None = None
+    """With --for onnx: the Python of an environment with optimum-onnx."""
     push: str = ""
     """Push the folder to this repository on the Hugging Face Hub, USER/NAME, which is made private if it is
     new. The same command continues an interrupted push."""

@@ -85,7 +85,7 @@ def _recipe_verb(verb: str, args: list[str]) -> None:
             return
         options |= {"verify": True} if command.verify else {}
     if isinstance(command, ExportCommand):
-        names = ("step", "average", "encoder_only", "check", "push", "public", "revisions")
+        names = ("step", "average", "encoder_only", "check", "push", "public", "revisions", "python")
         options |= {"runtime": command.for_} | {name: getattr(command, name) for name in names}
     stage = function(spec.module, verb)
     try:

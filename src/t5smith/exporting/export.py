@@ -60,7 +60,7 @@ def export(
       public: with `push`, everybody may read the repository.
       revisions: with `push`, export the kept checkpoints before the last step too, and push each as the
         branch `step-N`.
-      runtime: also write the model for `ctranslate2`, compared with ours.
+      runtime: also write the model for `ctranslate2` or `onnx`, compared with ours.
       python: the Python of the environment with the converter of `runtime`, if it is another than this.
 
     Returns:
@@ -77,6 +77,8 @@ def export(
             if given:
                 raise T5smithError("cannot be used together", where=f"--for and {flag}", fix="choose one")
         check_runtime(runtime, python)
+    elif python is not None:
+        raise T5smithError("needs `--for onnx`", where="--python", fix="add --for onnx")
     _check_flags(push, step, average, public=public, revisions=revisions)
     run, repository = Run.of(recipe), Repository.find(push, public=public) if push else None
     folder = _export(run, step, average, encoder_only=encoder_only, check=check)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from t5smith.base.errors import T5smithError
-from t5smith.exporting.runtimes.comparison import NEW_TOKENS, Found, Rows
+from t5smith.exporting.runtimes.comparison import NEW_TOKENS, WITHOUT, Found, Rows
 from t5smith.exporting.runtimes.job import Job, Runtime, needs, versions
 from t5smith.interop.huggingface_names import to_huggingface
 from t5smith.interop.model import Model
@@ -45,7 +45,7 @@ def convert(job: Job) -> None:
     model = job.model
     if model.config.bias_per_layer:
         what = "CTranslate2 has one position bias for all layers, and this model one per layer (UMT5)"
-        raise T5smithError(what, where="--for ctranslate2", fix="use --for onnx or --for gguf")
+        raise T5smithError(what, where="--for ctranslate2", fix=WITHOUT)
     spec = _spec(model)
     names = token_names(model.vocabulary, model.config.vocab_size)
     spec.register_source_vocabulary(names)
@@ -76,7 +76,7 @@ def token_names(vocabulary: Vocabulary, rows: int) -> list[str]:
     names += [spare.format(number) for number in range(len(names), rows)]
     if len(set(names)) < len(names):
         what = "two pieces of the vocabulary have the same name"
-        raise T5smithError(what, where="--for ctranslate2", fix="use --for onnx, which has ids")
+        raise T5smithError(what, where="--for ctranslate2", fix=WITHOUT)
     return names
 
 

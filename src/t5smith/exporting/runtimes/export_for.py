@@ -13,13 +13,14 @@ from t5smith.exporting.half import held_out_inputs
 from t5smith.exporting.runtimes.comparison import Rows, compare, unpadded
 from t5smith.exporting.runtimes.ctranslate2 import CTRANSLATE2
 from t5smith.exporting.runtimes.job import Job
+from t5smith.exporting.runtimes.onnx import ONNX
 from t5smith.interop.huggingface_load import load_model
 from t5smith.interop.weights import read_json
 from t5smith.training.setup import Setup
 
 FORMAT = 1
 """Increase when the same model gives another folder than before."""
-RUNTIMES = {"ctranslate2": CTRANSLATE2}
+RUNTIMES = {"ctranslate2": CTRANSLATE2, "onnx": ONNX}
 
 
 def check_runtime(name: str, python: Path | None) -> None:
