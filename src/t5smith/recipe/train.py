@@ -81,7 +81,7 @@ def mesh_sizes(text: str) -> dict[str, int]:
             where="train.mesh",
             expected='auto, or some of data, fsdp and tensor with a number of devices, as "data=2 fsdp=4"',
         )
-    return sizes
+    return {**sizes}
 
 
 LENGTHS = ("tokens", "epochs", "hours")
