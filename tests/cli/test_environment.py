@@ -55,6 +55,7 @@ def test_without_a_cache_folder_nothing_is_kept(caches):
         (["train", "--help-all"], False),
         (["bench", "input"], False),
         (["prepare"], False),
+        (["finetune", "my.toml"], True),
         ([], False),
     ],
 )

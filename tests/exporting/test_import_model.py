@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 import t5smith
+from other_formats import as_flax
 from programs import init
 from t5smith.base.errors import T5smithError
 from t5smith.cli.main import main
@@ -46,22 +47,6 @@ def original(finished, tmp_path_factory):
 
 def weights(folder):
     return load_file(folder / "model.safetensors")
-
-
-def as_flax(tensors):
-    tree: dict = {}
-    for name, array in tensors.items():
-        *above, _ = name.split(".")
-        last = "weight"
-        if above[-1] in ("shared", "relative_attention_bias"):
-            last = "embedding"
-        elif array.ndim == 2:
-            array, last = np.ascontiguousarray(array.T), "kernel"
-        node = tree
-        for part in above:
-            node = node.setdefault(part, {})
-        node[last] = array
-    return tree
 
 
 def save_as(folder, kind, tensors):

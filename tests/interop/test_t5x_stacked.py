@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorstore
 from orbax.checkpoint import msgpack_utils
 
+from other_formats import write_zarr
 from t5smith.base.errors import T5smithError
 from t5smith.interop.huggingface_names import from_huggingface
 from t5smith.interop.msgpack_file import read_msgpack
@@ -71,27 +71,15 @@ def write_msgpack(arrays, folder):
     return file
 
 
-def write_zarr(arrays, folder):
-    for name, array in arrays.items():
-        spec = {
-            "driver": "zarr",
-            "kvstore": {"driver": "file", "path": str(folder / f"target.{name}")},
-            "metadata": {
-                "shape": array.shape,
-                "chunks": [-(-size // 2) for size in array.shape],
-                "dtype": "<f4",
-                "compressor": {"id": "gzip", "level": 1},
-            },
-        }
-        tensorstore.open(spec, create=True).result().write(array).result()
-    return folder
+def write_target(arrays, folder):
+    return write_zarr(folder, ((f"target.{name}", array) for name, array in arrays.items()))
 
 
 @pytest.mark.parametrize(
     ("write", "form"),
     [
         (write_msgpack, {}),
-        (write_zarr, {}),
+        (write_target, {}),
         (write_msgpack, {"inner": "layers", "bias": "relative_posemb"}),
         (write_msgpack, {"heads": False}),
     ],
@@ -124,7 +112,7 @@ def test_a_stacked_array_is_read_once_for_all_of_its_layers(tmp_path, monkeypatc
     opened = []
     original = zarr_folder._opened
     monkeypatch.setattr(zarr_folder, "_opened", lambda place: opened.append(place.name) or original(place))
-    read = read_t5x(write_zarr(stacked(), tmp_path))
+    read = read_t5x(write_target(stacked(), tmp_path))
     opened.clear()
     from_huggingface(read, sizes_of(read, ModelConfig(1, 32_100, 1, 1, 1, 1, 1, 1)))
     assert len(opened) == len(set(opened))

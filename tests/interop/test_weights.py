@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorstore
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from orbax.checkpoint import msgpack_utils
 from safetensors.torch import save_file
 
+from other_formats import as_flax, write_zarr
 from t5smith.base.errors import T5smithError
 from t5smith.interop.msgpack_file import read_msgpack
 from t5smith.interop.pytorch_file import read_pytorch
@@ -96,22 +96,17 @@ def test_a_checkpoint_of_t5x():
 
 
 def as_zarr(folder: Path) -> Path:
-    """The same checkpoint with parameters as arrays of zarr, as T5X's partitioned checkpoints have them."""
-    for name, tensor in read_msgpack(DATA / "checkpoint_0").items():
-        if name.startswith("optimizer.target."):
-            array = tensor.read()
-            spec = {
-                "driver": "zarr",
-                "kvstore": {"driver": "file", "path": str(folder / name.removeprefix("optimizer."))},
-                "metadata": {
-                    "shape": array.shape,
-                    "chunks": [-(-size // 2) for size in array.shape],
-                    "dtype": "<f4",
-                    "compressor": {"id": "gzip", "level": 1},
-                },
-            }
-            tensorstore.open(spec, create=True).result().write(array).result()
-    return folder
+    """The same checkpoint with parameters as arrays of zarr."""
+    stored = read_msgpack(DATA / "checkpoint_0").items()
+    prefix = "optimizer."
+    return write_zarr(
+        folder,
+        (
+            (name.removeprefix(prefix), tensor.read())
+            for name, tensor in stored
+            if name.startswith("optimizer.target.")
+        ),
+    )
 
 
 def test_a_checkpoint_of_t5x_in_zarr(tmp_path):
@@ -122,19 +117,8 @@ def test_a_checkpoint_of_t5x_in_zarr(tmp_path):
 
 
 def flax_tree():
-    """The same model as Flax in transformers names it: nested, matrices as (in, out)."""
-    tree: dict = {}
-    for name, tensor in theirs().items():
-        array, (*above, last) = tensor.read(), name.split(".")
-        if above[-1] in ("shared", "embed_tokens", "relative_attention_bias"):
-            last = "embedding"
-        elif array.ndim == 2:
-            array, last = np.ascontiguousarray(array.T), "kernel"
-        node = tree
-        for part in above:
-            node = node.setdefault(part, {})
-        node[last] = array
-    return tree
+    """The same model as Flax in transformers names it."""
+    return as_flax({name: tensor.read() for name, tensor in theirs().items()})
 
 
 def test_a_folder_of_flax_and_the_order_of_preference(tmp_path):

@@ -11,7 +11,6 @@ import pytest
 from mesh_cases import CONFIG, TINY, losses, mesh_of, programs
 
 from t5smith.base.errors import T5smithError
-from t5smith.parallel import mesh as meshes
 from t5smith.parallel.mesh import automatic_sizes, choose_devices
 from t5smith.recipe.train import mesh_sizes
 from t5smith.training import muon
@@ -147,11 +146,7 @@ def test_auto_uses_every_device_and_says_why(devices, rows, state, limit, sizes,
     assert why in reason
 
 
-def test_of_cpu_devices_auto_takes_one_unless_there_are_several_processes(monkeypatch):
+def test_of_cpu_devices_auto_takes_one():
     devices = choose_devices("auto", CONFIG, 16)
     assert devices.mesh is None
     assert devices.describe() == "one device (cpu) of 8: CPU devices share its cores, so more are slower"
-    monkeypatch.setattr(meshes.jax, "process_count", lambda: 2)
-    several = choose_devices("auto", CONFIG, 16, lambda: 1)
-    assert several.axes == "data=8"
-    assert several.describe().startswith("8 of 8 devices (cpu), data=8: the state, 1B, fits on each device")

@@ -33,7 +33,7 @@ def restart_with_huge_pages(args: list[str]) -> None:
 
     The C library reads the variable only when a process starts. A variable that is already set is kept.
     """
-    trains = args[:1] in (["run"], ["train"]) or args[:2] == ["bench", "train"]
+    trains = args[:1] in (["run"], ["train"], ["finetune"]) or args[:2] == ["bench", "train"]
     if (
         sys.platform == "linux"
         and trains

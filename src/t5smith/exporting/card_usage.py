@@ -40,17 +40,23 @@ untested: train the encoder on pairs of similar texts before you search with it.
 """
 
 
-def usage(config: ModelConfig, denoisers: Sequence[Denoiser]) -> str:
-    """The sections on using the model and adding tokens to it, as Markdown."""
-    return f"""## Use
-
-```python
+def loaded(config: ModelConfig) -> str:
+    """The lines of code that load tokenizer and model from the folder of the card."""
+    return f"""\
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 folder = "."  # the folder of this file, or the name of the model on the Hub
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForSeq2SeqLM.from_pretrained(folder)
-{"" if config.tie_word_embeddings else UNTIED}\
+{"" if config.tie_word_embeddings else UNTIED}"""
+
+
+def usage(config: ModelConfig, denoisers: Sequence[Denoiser]) -> str:
+    """The sections on using the model and adding tokens to it, as Markdown."""
+    return f"""## Use
+
+```python
+{loaded(config)}\
 inputs = tokenizer({_prompt(denoisers)}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```

@@ -12,6 +12,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.base.run_folder import checkpoint_folder, saved_steps
 from t5smith.interop.model import Model
+from t5smith.training.resume.checkpoints import model_fingerprint
 from t5smith.training.resume.fingerprint import continues
 from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.setup import Run
@@ -44,7 +45,7 @@ class Chosen:
     @property
     def fingerprint(self) -> str:
         """Of the model. That of one checkpoint is `Run.model_fingerprint`, if it is the last."""
-        own = [fingerprint([one.key, one.facts["step"], one.files]) for _, one in self.found]
+        own = [model_fingerprint(one) for _, one in self.found]
         return own[0] if len(own) == 1 else fingerprint(own)
 
     @cached_property

@@ -18,7 +18,7 @@ from t5smith.base.errors import T5smithError
 from t5smith.base.progress import count, info, progress, warn
 from t5smith.exporting.card_front_matter import hub_model, license_fields, yaml_lines
 from t5smith.exporting.card_text import spiece_note, without_folders
-from t5smith.exporting.card_usage import TRANSFORMERS_5, UNTIED
+from t5smith.exporting.card_usage import TRANSFORMERS_5, loaded
 from t5smith.exporting.model_card import kind_of
 from t5smith.exporting.source_card import SourceCard, read_card
 from t5smith.interop.huggingface_names import check_tensors, huggingface_shapes
@@ -242,12 +242,7 @@ t5smith {__version__} read the weights from {found.format} and wrote them as the
 ## Use
 
 ```python
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-folder = "."  # the folder of this file, or the name of the model on the Hub
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSeq2SeqLM.from_pretrained(folder)
-{UNTIED if untied else ""}\
+{loaded(found.config)}\
 inputs = tokenizer("Your text with a <extra_id_0> to fill in", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```

@@ -18,7 +18,7 @@ from t5smith.finetuning.packed import PackedRows
 from t5smith.objective.batches import Batch, TrainingBatches
 from t5smith.objective.objective import Objective
 from t5smith.objective.order import WindowOrder, temperature_weights
-from t5smith.objective.rng import SHIFTS
+from t5smith.objective.rng import SHIFTS, generator
 from t5smith.objective.row_plan import Item, RowPlan
 from t5smith.recipe.finetune.settings import DENOISING, FinetuneSettings
 from t5smith.store.token_store import Corpus
@@ -47,8 +47,7 @@ class ExampleOrder(WindowOrder):
 
 @lru_cache(maxsize=8)
 def _permutation(seed: int, corpus: int, epoch: int, count: int) -> Int[np.ndarray, " count"]:
-    keys = np.random.SeedSequence((seed, SHIFTS, corpus, epoch))
-    return np.random.Generator(np.random.Philox(keys)).permutation(count)
+    return generator(seed, SHIFTS, corpus, epoch).permutation(count)
 
 
 @dataclass(frozen=True)

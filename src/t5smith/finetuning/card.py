@@ -6,7 +6,7 @@ import json
 
 from t5smith.base.artifact import Manifest
 from t5smith.exporting.card_front_matter import front_matter
-from t5smith.exporting.card_usage import TRANSFORMERS_5, UNTIED
+from t5smith.exporting.card_usage import TRANSFORMERS_5, loaded
 from t5smith.finetuning.run import FinetuneRun
 
 
@@ -52,12 +52,7 @@ In per cent, on `test`, with {_beams(run.settings.num_beams)}; in brackets 95 % 
 ## Use
 
 ```python
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-folder = "."  # the folder of this file, or the name of the model on the Hub
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSeq2SeqLM.from_pretrained(folder)
-{"" if tied else UNTIED}\
+{loaded(run.config)}\
 inputs = tokenizer({json.dumps(example, ensure_ascii=False)}, return_tensors="pt")
 outputs = model.generate(**inputs, max_new_tokens={run.settings.target_length})
 print(tokenizer.decode(outputs[0], skip_special_tokens=True))

@@ -26,6 +26,7 @@ from t5smith.recipe.toml import save_run_settings
 from t5smith.training.curves.advice import Point
 from t5smith.training.loggers import check_loggers
 from t5smith.training.metrics import HELD_OUT, read_rows
+from t5smith.training.resume.checkpoints import model_fingerprint
 from t5smith.training.resume.fingerprint import continues
 from t5smith.training.resume.saved_parameters import SavedParameters
 from t5smith.training.timing import clock
@@ -97,7 +98,7 @@ def _test(run: FinetuneRun, step: int, load: Callable[[], Model]) -> Manifest:
     manifest = _checkpoint(run, step)[1]
     inputs = {
         "format": FORMAT,
-        "checkpoint": fingerprint([manifest.key, manifest.facts["step"], manifest.files]),
+        "checkpoint": model_fingerprint(manifest),
         "examples": run.examples.manifest.key,
         "num_beams": settings.num_beams,
         "bootstrap": settings.bootstrap,
@@ -166,7 +167,7 @@ def _export(run: FinetuneRun, step: int, scores: Manifest, load: Callable[[], Mo
     manifest = _checkpoint(run, step)[1]
     inputs = {
         "format": FORMAT,
-        "checkpoint": fingerprint([manifest.key, manifest.facts["step"], manifest.files]),
+        "checkpoint": model_fingerprint(manifest),
         "scores": scores.files,
         "card": {"name": recipe.name, "language": recipe.language, "license": recipe.license},
         "export": plain(recipe.export),

@@ -1,7 +1,7 @@
 """Scores of generated texts by the field's libraries, in per cent, with bootstrap intervals.
 
-BLEU and chrF are sacrebleu's, ROUGE is rouge-score's, accuracy, macro F1 and Matthews' correlation are
-scikit-learn's. Words of ROUGE are those of any script, not of ASCII alone as the library's own.
+BLEU and chrF are sacrebleu's, ROUGE is rouge-score's, macro F1 and Matthews' correlation are scikit-learn's.
+Words of ROUGE are those of any script, not of ASCII alone as the library's own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from t5smith.recipe.finetune.presets import Score
 LIBRARIES: dict[str, str] = {
     **dict.fromkeys(("bleu", "chrf"), "sacrebleu"),
     **dict.fromkeys(("rouge1", "rouge2", "rougeL"), "rouge_score"),
-    **dict.fromkeys(("accuracy", "f1", "mcc"), "sklearn"),
+    **dict.fromkeys(("f1", "mcc"), "sklearn"),
 }
 """The library that each score needs; the others need none."""
 WORD = re.compile(r"[^\W_]+")

@@ -18,9 +18,9 @@ _BLOCK = 4
 """Numbers that Philox gives per value of its counter."""
 
 
-def generator(seed: int, stream: int, step: int) -> np.random.Generator:
+def generator(seed: int, stream: int, *step: int) -> np.random.Generator:
     """A generator for one step of a stream, independent of those of all other steps."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream, step))))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream, *step))))
 
 
 def uniforms(seed: int, stream: int, first: int, rows: int, draws: int) -> Float[np.ndarray, "rows draws"]:

@@ -17,9 +17,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from t5smith.base.errors import T5smithError
 from t5smith.base.units import count
-from t5smith.model.compute import ROW_AXES, Compute
+from t5smith.model.compute import Compute
 from t5smith.model.config import ModelConfig
 from t5smith.parallel.hardware import memory_limit
+from t5smith.parallel.rules import RULES
 from t5smith.recipe.train import AUTO, AXES, mesh_sizes
 
 STATE_SHARE = 0.3
@@ -83,7 +84,7 @@ def choose_devices(
     there = jax.device_count()
     if there == 1:
         return Devices()
-    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+    if jax.default_backend() == "cpu":
         return Devices(None, "CPU devices share its cores, so more are slower")
     sizes, why = automatic_sizes(there, config, rows, state_bytes(), memory_limit())
     return Devices(_by_hand(sizes, config, rows), why)
@@ -133,7 +134,7 @@ def _divides_matrices(parts: int, config: ModelConfig) -> bool:
 def _by_hand(sizes: dict[str, int], config: ModelConfig, rows: int) -> Mesh:
     wanted, there = int(np.prod([*sizes.values()])), jax.device_count()
     spelled = " ".join(f"{name}={size}" for name, size in sizes.items())
-    if wanted > there or (jax.process_count() > 1 and wanted < there):
+    if wanted > there:
         few = f"{wanted} devices are needed, but there {'is' if there == 1 else 'are'} {there}"
         where, fix = f"train.mesh ({spelled})", f"choose sizes whose product is {there}, or auto"
         raise T5smithError(few, where=where, fix=fix)
@@ -162,23 +163,13 @@ def create_mesh(sizes: dict[str, int], devices: list[Any]) -> Mesh:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Where the rows of a batch are."""
-    return NamedSharding(mesh, PartitionSpec(ROW_AXES))
+    return NamedSharding(mesh, PartitionSpec(RULES["batch"], RULES["length"]))
 
 
 def batch_shapes(mesh: Mesh | None, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The ids of a batch as shapes, which on a mesh say where the rows are."""
     where = None if mesh is None else batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=where) for name, shape in shapes.items()}
-
-
-def process_rows(mesh: Mesh | None, rows: int) -> tuple[int, int]:
-    """Which part of a batch's rows this process makes: its number, and the number of parts."""
-    if mesh is None or jax.process_count() == 1:
-        return 0, 1
-    places = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
-    spans = [place[0].indices(rows) for place in places if place is not None]
-    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
-    return first // (last - first), rows // (last - first)
 
 
 T = TypeVar("T")

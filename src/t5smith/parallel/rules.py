@@ -91,6 +91,4 @@ def _names(path: Any) -> tuple[str, ...]:
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
     """Shapes that say where their arrays are."""
-    return jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, shardings
-    )
+    return jax.tree.map(lambda leaf, where: leaf.update(sharding=where), shapes, shardings)

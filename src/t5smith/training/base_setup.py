@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 import jax
 import optax
 
-from t5smith.base.artifact import Manifest, fingerprint
+from t5smith.base.artifact import Manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.phase import phase
 from t5smith.base.run_folder import CHECKPOINTS
@@ -263,8 +263,7 @@ class BaseRun(Generic[S]):
     @property
     def model_fingerprint(self) -> str:
         """Fingerprint of the trained checkpoint."""
-        manifest = self.trained[1]
-        return fingerprint([manifest.key, manifest.facts["step"], manifest.files])
+        return checkpoints.model_fingerprint(self.trained[1])
 
     @cached_property
     def model(self) -> Model:

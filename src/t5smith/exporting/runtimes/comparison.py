@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from t5smith.interop.model import Model
 from t5smith.model.t5 import PAD_ID, forward, shift_right
 from t5smith.recipe.evaluate import GenerateSettings
 
+MOST = 1e-4
+"""The largest difference of a log probability; both sides compute in float32."""
 NEW_TOKENS = 32
 """The most tokens that are generated for an input."""
 ROWS = 10
@@ -46,7 +49,9 @@ def unpadded(rows: Any) -> list[list[int]]:
     return lists
 
 
-def compare(model: Model, inputs: Rows, targets: Rows, found: Found, tolerance: float) -> dict[str, Any]:
+def compare(
+    model: Model, inputs: Rows, targets: Rows, found: Found, tolerance: float = MOST
+) -> dict[str, Any]:
     """Compare a runtime with t5smith.
 
     Args:
@@ -123,15 +128,16 @@ def greedy(model: Model, inputs: Rows) -> list[list[int]]:
 
 def scores_of(model: Model, inputs: Rows, targets: Rows) -> list[np.ndarray]:
     """The log probability of each target by t5smith, in nats, over all rows of the head, spare ones too."""
-    compute, scores = jax.jit(_scores, static_argnums=1), list[np.ndarray]()
+    scores = list[np.ndarray]()
     before, after = padded(inputs), padded(targets)
     for first in range(0, len(inputs), ROWS):
         rows = slice(first, first + ROWS)
-        found = np.asarray(compute(model.parameters, model.config, before[rows], after[rows]))
+        found = np.asarray(_scores(model.parameters, model.config, before[rows], after[rows]))
         scores += [row[: len(own)] for row, own in zip(found, targets[rows], strict=True)]
     return scores
 
 
+@partial(jax.jit, static_argnums=1)
 def _scores(parameters: Any, config: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
     logits = forward(parameters, config, inputs, shift_right(targets))
     return jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=2)[..., 0]

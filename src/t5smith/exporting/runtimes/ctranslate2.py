@@ -154,8 +154,6 @@ CTRANSLATE2 = Runtime(
     check=lambda python: needs("ctranslate2", "ctranslate2"),
     convert=convert,
     run=run,
-    # Random models differ by less than 1e-6: it computes in float32, whatever the weights' precision.
-    tolerance=dict.fromkeys(("float32", "float16", "bfloat16"), 1e-4),
     usage=USAGE,
     made_by=lambda python: versions("ctranslate2"),
 )

@@ -76,8 +76,7 @@ def convert(
       python: the Python of the environment with the runtime's converter, if it is another than this.
 
     Returns:
-      What :func:`t5smith.exporting.runtimes.comparison.compare` found; without a program that runs the
-      files, `not_run`.
+      What :func:`t5smith.exporting.runtimes.comparison.compare` found.
 
     Raises:
       T5smithError: a package is missing, the runtime has no such model, or it computes something else.
@@ -88,11 +87,7 @@ def convert(
     with phase("export", f"converting for {runtime.title}", at_once=False):
         runtime.convert(job)
     with phase("export", f"comparing with {runtime.title}"):
-        found = runtime.run(job, inputs, targets)
-        if found is None:
-            facts: dict[str, Any] = {"not_run": True}
-        else:
-            facts = compare(model, inputs, targets, found, runtime.tolerance[dtype])
+        facts = compare(model, inputs, targets, runtime.run(job, inputs, targets))
     text = (
         f"# {runtime.title}\n\nThe model in `{source.name}`, whose `README.md` describes it, for "
         f"{runtime.title}: {in_words(name, facts)}.\n\n```python\n{runtime.usage}```\n"
@@ -104,8 +99,6 @@ def convert(
 def in_words(name: str, facts: dict[str, Any]) -> str:
     """The result of the comparison."""
     title = RUNTIMES[name].title
-    if "not_run" in facts:
-        return f"all tensors and settings in the file equal ours; {title} was not run"
     ties = f", but for {facts['ties']} ties within that" if facts["ties"] else ""
     return (
         f"on {facts['inputs']} inputs {title}'s log probabilities differ by at most "

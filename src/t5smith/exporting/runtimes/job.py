@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,7 @@ class Runtime:
       title: its name as it is written.
       check: raises T5smithError if the packages that convert are missing; gets :attr:`Job.python`.
       convert: writes the files.
-      run: what the runtime computes for inputs and targets; None if it cannot be run here.
-      tolerance: the largest difference of a log probability by the dtype of the weights; see
-        :func:`t5smith.exporting.runtimes.comparison.compare`.
+      run: what the runtime computes for inputs and targets.
       usage: Python that runs the model, in its folder.
       made_by: the packages that convert, with their versions; gets :attr:`Job.python`.
     """
@@ -51,8 +49,7 @@ class Runtime:
     title: str
     check: Callable[[Path | None], None]
     convert: Callable[[Job], None]
-    run: Callable[[Job, Rows, Rows], Found | None]
-    tolerance: Mapping[str, float]
+    run: Callable[[Job, Rows, Rows], Found]
     usage: str
     made_by: Callable[[Path | None], dict[str, str]]
 

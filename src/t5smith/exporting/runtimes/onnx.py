@@ -89,7 +89,6 @@ ONNX = Runtime(
     check=check,
     convert=convert,
     run=run,
-    tolerance=dict.fromkeys(("float32", "float16", "bfloat16"), 1e-4),
     usage=USAGE,
     made_by=made_by,
 )

@@ -38,11 +38,7 @@ def attend(
 
 
 def _dropped(weights: Float[Array, "B H Q S"], dropout: Dropout | None) -> Float[Array, "B H Q S"]:
-    if dropout is None:
-        return weights
-    share = 1 - dropout.rate
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, share, weights.shape[1:]))(dropout.key)
-    return jnp.where(kept, weights / share, 0.0)
+    return weights if dropout is None else jax.vmap(Dropout.__call__)(dropout, weights)
 
 
 def contract(

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from t5smith.base.artifact import Manifest, building, read_manifest
+from t5smith.base.artifact import Manifest, building, fingerprint, read_manifest
 from t5smith.base.errors import T5smithError
 from t5smith.base.progress import warn
 from t5smith.base.run_folder import checkpoint_folder, saved_steps
@@ -56,6 +56,11 @@ class Retention:
         return [
             number for number in older if number not in kept and not (self.every and number % self.every == 0)
         ]
+
+
+def model_fingerprint(manifest: Manifest) -> str:
+    """Of the model of a checkpoint."""
+    return fingerprint([manifest.key, manifest.facts["step"], manifest.files])
 
 
 def save(
