@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
 from t5smith.recipe.allowed import allowed
 from t5smith.recipe.base import Settings
@@ -48,7 +48,7 @@ def _others(recipe: Recipe, dotted: str, value: Any) -> list[Any]:
         number = value if isinstance(value, int | float) else 1
         bigger, smaller = number * 2 or 1, number / 2
         found += [accepts.base(bigger), accepts.base(smaller)]
-    elif accepts.base is not None:
+    elif isinstance(accepts.base, type) and get_origin(accepts.base) is None:  # not tables of tables
         found.append(accepts.base(f"{value or ''}x"))
     others = [choice for choice in accepts.choices if choice != value]
     return [*found, *others[:1]]

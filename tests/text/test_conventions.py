@@ -63,7 +63,9 @@ def test_irregular_tables_as_the_csv_module_reads_them(folder: Path, body: str) 
     # A byte order mark in front of a row is left by a program that joined files.
     rows = [row for row in csv.reader(io.StringIO(data.replace("\ufeff", ""), newline="")) if row][1:]
     ours = [row for row in csv.reader(io.StringIO(data, newline="")) if row][1:]
-    assert len(rows) <= len(texts) + skipped.counts.total() <= len(ours)
+    # Without it, quotes that follow may join rows or separate them.
+    fewest, most = sorted((len(rows), len(ours)))
+    assert fewest <= len(texts) + skipped.counts.total() <= most
     if "\ufeff" not in body and not skipped.counts["not CSV"]:
         assert texts == [row[1] for row in rows if len(row) == 2 and row != ["id", "text"]]
         assert skipped.counts["wrong number of fields"] == sum(len(row) != 2 for row in rows)

@@ -58,6 +58,7 @@ DOES_NOT = {
     "train.prefetch_workers": 1,
     "train.steps": 60,
     "train.init_from": "some/model",
+    "train.mesh": "data=2",
 }
 """Settings that they do not depend on; the number of steps only under a schedule that never falls."""
 
